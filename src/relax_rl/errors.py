@@ -1,0 +1,33 @@
+"""The errors a person can mend.
+
+Every message is one sentence that says what is wrong, where, and how to mend it. The command line prints it and exits
+with code 2. Each kind is also the built-in error that fits it, so that ``except ValueError`` in a caller's code works.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ConfigError", "DataError", "DependencyError", "ModelError", "RelaxError", "RunError"]
+
+
+class RelaxError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class ConfigError(RelaxError, ValueError):
+    """A setting that is unknown, out of range, or does not fit another setting."""
+
+
+class DataError(RelaxError, ValueError):
+    """A tensor, row, file or dataset that is not what was promised."""
+
+
+class ModelError(RelaxError, RuntimeError):
+    """A model that cannot be loaded, or does not do what the method needs of it."""
+
+
+class RunError(RelaxError, OSError):
+    """A run directory that exists already, is not one, or cannot be written."""
+
+
+class DependencyError(RelaxError, ImportError):
+    """A package that is missing or of a version that was not tested."""
