@@ -1,0 +1,99 @@
+"""What the batch settings come to: prompts, completions, micro-batches and updates, in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from relax_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from relax_rl.config.settings import TrainConfig
+
+__all__ = ["BatchPlan", "batch_arithmetic"]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """What the batch settings come to; counts are over all processes, but a micro-batch is one process's forward."""
+
+    num_processes: int
+    group_size: int
+    completions_per_micro_batch: int
+    micro_batches_per_update: int
+    prompts_per_rollout: int
+    completions_per_rollout: int
+    prompts_per_update: int
+    completions_per_update: int
+    updates_per_rollout: int
+    """1 when a rollout batch serves one update or less."""
+    updates: int
+    rollouts: int
+    total_completions: int
+
+    def words(self) -> str:
+        """Four lines for people, to be read before the run."""
+        processes = "1 process" if self.num_processes == 1 else f"{self.num_processes} processes"
+        serves = f"{self.updates_per_rollout} updates" if self.updates_per_rollout > 1 else "1 update"
+        if self.rollouts > self.updates:
+            serves = f"1/{round(self.rollouts / self.updates)} of an update"
+        return "\n".join(
+            [
+                f"rollout   {self.prompts_per_rollout:,} prompts x {self.group_size} completions = "
+                f"{self.completions_per_rollout:,} completions, for {serves}",
+                f"update    {self.prompts_per_update:,} prompts, {self.completions_per_update:,} completions: "
+                f"{processes} x {self.micro_batches_per_update} micro-batches of {self.completions_per_micro_batch}",
+                f"run       {self.updates:,} updates from {self.rollouts:,} rollout batches",
+                f"in all    {self.total_completions:,} completions sampled",
+            ]
+        )
+
+
+def batch_arithmetic(config: TrainConfig, num_processes: int = 1) -> BatchPlan:
+    """What the batch settings mean together, by TRL's rules.
+
+    Raises:
+        ConfigError: Updates straddle rollout batches, checkpoints fall inside one (a resume would not be exact), or
+            there are fewer problems than one rollout batch takes.
+    """
+    trainer = config.trainer
+    micro, accumulation = trainer.per_device_train_batch_size, trainer.gradient_accumulation_steps
+    steps = trainer.steps_per_generation or accumulation
+    uses = steps * trainer.num_iterations  # micro-batches that one rollout batch serves
+    if uses % accumulation and accumulation % uses:
+        raise ConfigError(
+            f"a rollout batch serves steps_per_generation x num_iterations = {uses} micro-batches and an update takes "
+            f"gradient_accumulation_steps = {accumulation}, so updates would straddle rollout batches; set "
+            f"trainer.steps_per_generation to {accumulation}"
+        )
+    updates_per_rollout = max(1, uses // accumulation)
+    if trainer.save_steps % updates_per_rollout:
+        nearest = max(1, round(trainer.save_steps / updates_per_rollout)) * updates_per_rollout
+        raise ConfigError(
+            f"trainer.save_steps = {trainer.save_steps} falls inside a rollout batch, which serves "
+            f"{updates_per_rollout} updates, and a resume from there would not be exact; "
+            f"set trainer.save_steps to {nearest}"
+        )
+    completions = micro * steps * num_processes
+    prompts = completions // trainer.num_generations
+    if config.train_problems is not None and config.train_problems < prompts:
+        raise ConfigError(
+            f"train_problems = {config.train_problems} is less than the {prompts} prompts of one rollout batch; "
+            "raise it, or lower trainer.steps_per_generation or trainer.gradient_accumulation_steps"
+        )
+    rollouts = math.ceil(trainer.max_steps * accumulation / uses)
+    return BatchPlan(
+        num_processes=num_processes,
+        group_size=trainer.num_generations,
+        completions_per_micro_batch=micro,
+        micro_batches_per_update=accumulation,
+        prompts_per_rollout=prompts,
+        completions_per_rollout=completions,
+        prompts_per_update=micro * accumulation * num_processes // trainer.num_generations,
+        completions_per_update=micro * accumulation * num_processes,
+        updates_per_rollout=updates_per_rollout,
+        updates=trainer.max_steps,
+        rollouts=rollouts,
+        total_completions=rollouts * completions,
+    )

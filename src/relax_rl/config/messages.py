@@ -1,0 +1,81 @@
+"""From pydantic's list of errors to one sentence with the key, the value, what was expected, and the nearest key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+__all__ = ["did_you_mean", "field_keys", "one_sentence"]
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """``; did you mean 'x'?`` for a close name, else ``; there are: ...``."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(known)}"
+
+
+def field_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All dotted keys of a model and of the models in it, sections before their members."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from field_keys(field.annotation, f"{prefix}{name}.")
+
+
+def one_sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """All errors in one sentence, each key once (a union reports every branch that it tried)."""
+    parts: dict[str, str] = {}
+    for detail in error.errors(include_url=False):
+        key = _key(model, detail["loc"])
+        parts.setdefault(key, _clause(key, detail, model))
+    return "; ".join(parts.values())
+
+
+def _key(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The dotted key as a person writes it: without the union branches that pydantic appends."""
+    names: list[str] = []
+    inside: Any = model
+    for step in location:
+        names.append(str(step))
+        field = inside.model_fields.get(str(step)) if _is_model(inside) else None
+        if field is None:
+            break
+        inside = field.annotation
+        if not _is_model(inside):
+            break
+    return ".".join(names)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _clause(key: str, detail: Any, model: type[BaseModel]) -> str:
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{_nearest_key(key, model)}"
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    value = repr(detail["input"])
+    shown = value if len(value) <= 60 else value[:57] + "..."
+    expected = (
+        detail["msg"]
+        .replace("Input should be", "must be")
+        .replace("a valid integer", "an integer")
+        .replace("a valid ", "a ")
+    )
+    return f"'{key}' {expected}, not {shown}"
+
+
+def _nearest_key(key: str, model: type[BaseModel]) -> str:
+    """The same member of another section first (``learning_rate``: ``trainer.learning_rate``), then the spelling."""
+    known = list(field_keys(model))
+    section, _, name = key.rpartition(".")
+    elsewhere = [k for k in known if k.rpartition(".")[2] == name]
+    if len(elsewhere) == 1:
+        return f"; did you mean '{elsewhere[0]}'?"
+    siblings = [k for k in known if k.rpartition(".")[0] == section]
+    close = difflib.get_close_matches(key, siblings, n=1, cutoff=0.6) or difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(siblings)}"

@@ -1,0 +1,243 @@
+"""The settings of a run: strict, frozen models whose defaults are the paper's numbers where it gives one.
+
+What fits a small policy on a small machine is a shipped file (``relax train countdown``), not a default.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+
+from relax_rl.config.batches import batch_arithmetic
+from relax_rl.config.messages import one_sentence
+from relax_rl.errors import ConfigError
+
+__all__ = [
+    "DictionaryConfig",
+    "EvaluationConfig",
+    "ObjectiveConfig",
+    "TaskConfig",
+    "TrainConfig",
+    "TrainerConfig",
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class _Named(_Section):
+    """A name and its own options, written as one flat table, or as the bare name when there are none."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"name": data}
+        if not isinstance(data, Mapping):
+            return data
+        given = data.get("options", {})
+        options = dict(given) if isinstance(given, Mapping) else {"options": given}
+        options |= {key: value for key, value in data.items() if key not in ("name", "options")}
+        return {key: data[key] for key in ("name",) if key in data} | {"options": options}
+
+    @model_validator(mode="after")
+    def _options_are_json(self) -> _Named:
+        try:
+            json.dumps(self.options, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"an option of {self.name!r} cannot be written as JSON ({error}); "
+                "use numbers, strings, lists, tables and null"
+            ) from error
+        return self
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {"name": self.name, **self.options}
+
+
+class TaskConfig(_Named):
+    """Where problems come from; the options are those of the task (``--task.path problems.jsonl``)."""
+
+    name: str = "countdown"
+
+
+class ObjectiveConfig(_Named):
+    """Which method, and its coefficients (``--objective.alpha 0.1``)."""
+
+    name: str = "relax"
+
+
+class DictionaryConfig(_Section):
+    """How the observables of the Koopman dictionary are fitted, on the first rollout batch of the initial policy."""
+
+    num_observables: int = Field(default=50, ge=1)
+    """F; at most the snapshot pairs of the longest completion, ``trainer.max_completion_length - 1``."""
+    steps: int = Field(default=200, ge=0)
+    """Adam steps; 0 leaves the random start."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    fit_objective: Literal["relative_residual", "paper"] = "relative_residual"
+    """``paper`` is Eq. 8 as printed, which collapsing the observables minimises."""
+    refit_interval: int | None = Field(default=None, ge=1)
+    """Updates between two fits; null, the paper's choice, freezes the first one."""
+    max_trajectories: int = Field(default=256, ge=1)
+    """At most so many completions of the rollout batch take part in the fit."""
+
+
+class TrainerConfig(BaseModel):
+    """TRL's ``GRPOConfig`` under its own names; the fields named here carry our defaults, the others TRL's."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+
+    max_steps: int = Field(default=100, ge=1)
+    """Optimiser updates."""
+    num_generations: int = 16
+    """G, the completions of a prompt."""
+    per_device_train_batch_size: int = Field(default=64, ge=1)
+    """Completions in one micro-batch, whole groups of them."""
+    gradient_accumulation_steps: int = Field(default=4, ge=1)
+    """Micro-batches in an update."""
+    steps_per_generation: int | None = Field(default=None, ge=1)
+    """Micro-batches in a rollout batch; null: one update's worth."""
+    num_iterations: int = Field(default=1, ge=1)
+    """Times that a rollout batch is used."""
+    max_completion_length: int = Field(default=256, ge=1)
+    """Tokens."""
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    learning_rate: float = Field(default=1e-6, ge=0)
+    lr_scheduler_type: str = "constant"
+    warmup_steps: int | float = Field(default=0, ge=0)
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    adam_beta2: float = Field(default=0.95, ge=0, lt=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    logging_steps: int = Field(default=1, ge=1)
+    save_steps: int = Field(default=50, ge=1)
+    """Updates between checkpoints; a multiple of the updates of a rollout batch, so that a resume is exact."""
+    save_total_limit: int | None = Field(default=2, ge=1)
+    report_to: str | list[str] = "none"
+
+    @model_validator(mode="after")
+    def _one_place_for_a_key(self) -> TrainerConfig:
+        for key in self.model_extra or {}:
+            if key in _SET_ELSEWHERE:
+                raise ValueError(f"'trainer.{key}' is not set there; {_SET_ELSEWHERE[key]}")
+        return self
+
+
+_SET_ELSEWHERE = {
+    "seed": "use 'seed'",
+    "output_dir": "use 'run', the run directory, which keeps the checkpoints",
+    "resume_from_checkpoint": "pass --resume, which finds the run's last complete checkpoint",
+    "bf16": "use 'dtype'",
+    "fp16": "use 'dtype'",
+    "generation_batch_size": "use 'trainer.steps_per_generation', which counts the same in micro-batches",
+    "num_train_epochs": "use 'trainer.max_steps', which counts updates",
+}
+
+
+class EvaluationConfig(_Section):
+    """What is sampled, before and after training, to say how good the policy is."""
+
+    enabled: bool = True
+    split: str = "test"
+    num_problems: int = Field(default=128, ge=1)
+    num_samples: int = Field(default=16, ge=1)
+    """Completions of a problem: the k of mean@k and pass@k."""
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    batch_size: int = Field(default=256, ge=1)
+    """Completions generated at once."""
+    seed: int = Field(default=0, ge=0)
+    """Of the sampling; apart from the run's seed, so that runs with several seeds are evaluated alike."""
+
+
+class TrainConfig(_Section):
+    """A training run. Raises ``ConfigError`` for an unknown key, a wrong type and a pair that does not fit."""
+
+    model: str = "tiny"
+    """``tiny`` (the embedded policy), ``smollm2`` (after ``make smollm2``), a Hugging Face name or a local folder."""
+    model_revision: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    task: TaskConfig = TaskConfig()
+    verifier: str | None = None
+    """``package.module:function``; null: the task's own."""
+    train_split: str = "train"
+    train_problems: int | None = Field(default=None, ge=1)
+    """The first so many problems of the split; null: all of it."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    dictionary: DictionaryConfig = DictionaryConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: int = Field(default=0, ge=0)
+    run: str | None = None
+    """The run directory; null: ``runs/<task>-<objective>-seed<seed>``."""
+
+    if not TYPE_CHECKING:  # a type checker keeps the signature with the fields
+
+        def __init__(self, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise ConfigError(one_sentence(error, TrainConfig)) from None
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> TrainConfig:
+        group, micro = self.trainer.num_generations, self.trainer.per_device_train_batch_size
+        if group < 2:
+            raise ValueError(
+                f"trainer.num_generations is {group}, and an advantage relative to a group of one is always zero; "
+                "use at least 2 (the paper uses 16)"
+            )
+        if micro % group:
+            below, above = micro // group * group, -(-micro // group) * group
+            choices = f"{below} or {above}" if below else f"{above}"
+            raise ValueError(
+                f"trainer.per_device_train_batch_size = {micro} is not a multiple of trainer.num_generations = "
+                f"{group}, and a micro-batch holds whole groups; use {choices}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> TrainConfig:
+        pairs = self.trainer.max_completion_length - 1
+        if self.dictionary.num_observables > pairs:
+            raise ValueError(
+                f"dictionary.num_observables = {self.dictionary.num_observables} needs completions of at least as many "
+                f"snapshot pairs, but trainer.max_completion_length = {pairs + 1} gives at most {pairs}; set "
+                f"dictionary.num_observables to at most {pairs} (a third of a usual completion is a good start)"
+                if pairs
+                else "trainer.max_completion_length = 1 leaves no snapshot pair; use completions of several tokens"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> TrainConfig:
+        batch_arithmetic(self)
+        return self
+
+    @property
+    def run_path(self) -> Path:
+        """The run directory, named or by default."""
+        return Path(self.run or f"runs/{self.task.name}-{self.objective.name}-seed{self.seed}")
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that stand for every setting but the place of the run directory."""
+        settings = json.dumps(self.model_dump(mode="json", exclude={"run"}), sort_keys=True)
+        return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Every setting, resolved; ``load_config`` reads it back to an equal config."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
