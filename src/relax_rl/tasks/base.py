@@ -59,9 +59,10 @@ class Task(Protocol):
         ...
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
-        """The first ``count`` problems of a split (all of it with ``None``), the same ones every time.
+        """The first ``count`` problems of a split, the same ones every time.
 
-        Raises ``DataError`` for a split that the task does not have, or if it has fewer problems than asked for.
+        ``None`` means the whole split, or the size that a task without end documents. Raises ``DataError`` for a split
+        that the task does not have, or if it has fewer problems than asked for.
         """
         ...
 

@@ -1,0 +1,197 @@
+"""Exact grading of countdown: does the committed expression reach the target with the given numbers?
+
+Nothing is ever handed to ``eval``. A small recursive-descent parser reads ``+ - * /``, brackets and whole numbers, and
+computes with fractions, so that ``1/3*3`` is 1. Everything that costs time is bounded before it is done: the length of
+the expression, the depth of its brackets, the digits of a number, and (by the rule of the game) how many numbers there
+may be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from relax_rl.errors import DataError
+
+__all__ = ["CountdownAnswer", "CountdownVerifier", "committed_expression", "evaluate"]
+
+MAX_EXPRESSION_CHARS = 256
+MAX_DEPTH = 32
+MAX_DIGITS = 9
+MAX_NUMBERS = 32
+
+_OPEN, _CLOSE, _BOXED = "<answer>", "</answer>", "\\boxed{"
+_TOKEN = re.compile(rf"\s*([0-9]{{1,{MAX_DIGITS}}}(?![0-9])|[-+*/()])", re.ASCII)
+_ANSWER = re.compile(
+    rf"([0-9]{{1,{MAX_DIGITS}}}(?: [0-9]{{1,{MAX_DIGITS}}}){{0,{MAX_NUMBERS - 1}}})>([0-9]{{1,{MAX_DIGITS}}})"
+)
+# How language models like to write the same four signs and brackets.
+_SYNONYMS = {"\\times": "*", "\\cdot": "*", "\\div": "/", "×": "*", "·": "*", "÷": "/", "−": "-"}
+_SYNONYMS |= {"\\left": "", "\\right": "", "$": ""}
+
+
+@dataclass(frozen=True)
+class CountdownAnswer:
+    """All that grading needs: the numbers of a problem and its target. As text: ``11 1 3>14``."""
+
+    numbers: tuple[int, ...]
+    target: int
+
+    def __str__(self) -> str:
+        """The text form, which ``parse`` reads back."""
+        return f"{' '.join(map(str, self.numbers))}>{self.target}"
+
+    @classmethod
+    def parse(cls, text: str) -> CountdownAnswer | None:
+        """Read the text form; ``None`` if it is anything else."""
+        match = _ANSWER.fullmatch(text)
+        if match is None:
+            return None
+        return cls(tuple(int(number) for number in match[1].split(" ")), int(match[2]))
+
+
+class CountdownVerifier:
+    """Scores 1.0 if the committed expression uses each number exactly once and equals the target, else 0.0.
+
+    The committed expression is the last complete ``<answer>...</answer>``, and without one the last ``\\boxed{...}``.
+    The score is ``None`` only if the gold answer cannot be read. Intermediate results may be negative or fractions.
+    """
+
+    name = "countdown"
+
+    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+        """Score each completion against its gold answer, a text such as ``"11 1 3>14"``.
+
+        Raises:
+            DataError: The two sequences differ in length.
+        """
+        if len(completions) != len(answers):
+            raise DataError(
+                f"The countdown verifier got {len(completions)} completions but {len(answers)} answers; give one each."
+            )
+        return [self._score_one(*pair) for pair in zip(completions, answers, strict=True)]
+
+    @staticmethod
+    def _score_one(completion: str, answer: str) -> float | None:
+        gold = CountdownAnswer.parse(answer)
+        if gold is None:
+            return None
+        expression = committed_expression(completion)
+        outcome = None if expression is None else evaluate(expression)
+        if outcome is None:
+            return 0.0
+        value, used = outcome
+        return float(value == gold.target and sorted(used) == sorted(gold.numbers))
+
+
+def committed_expression(completion: str) -> str | None:
+    """The text the completion commits to, or ``None`` if it commits to nothing. Linear time."""
+    close = completion.rfind(_CLOSE)
+    start = completion.rfind(_OPEN, 0, close) if close >= 0 else -1
+    if start >= 0:
+        start += len(_OPEN)
+        return completion[start : completion.find(_CLOSE, start)]
+    return _last_boxed(completion)
+
+
+def _last_boxed(completion: str) -> str | None:
+    """What the braces of the last ``\\boxed{`` hold; ``None`` if they stay open or hold more than an expression may."""
+    start = completion.rfind(_BOXED)
+    if start < 0:
+        return None
+    start += len(_BOXED)
+    depth = 1
+    for position in range(start, min(len(completion), start + MAX_EXPRESSION_CHARS + 1)):
+        depth += {"{": 1, "}": -1}.get(completion[position], 0)
+        if depth == 0:
+            return completion[start:position]
+    return None
+
+
+def evaluate(expression: str) -> tuple[Fraction, list[int]] | None:
+    """The exact value of an expression and the numbers in it, in order.
+
+    ``None`` if it is not an expression in ``+ - * /``, brackets and unsigned whole numbers, if it divides by zero, or
+    if it exceeds a bound of this module (256 characters, 32 nested brackets, 9 digits, 32 numbers).
+    """
+    if len(expression) > MAX_EXPRESSION_CHARS:
+        return None
+    for synonym, sign in _SYNONYMS.items():
+        expression = expression.replace(synonym, sign)
+    tokens = _tokens(expression.strip())
+    if tokens is None:
+        return None
+    numbers = [int(token) for token in tokens if token.isdigit()]
+    if len(numbers) > MAX_NUMBERS:
+        return None
+    try:
+        return _Parser(tokens).value(), numbers
+    except (_NotAnExpression, ZeroDivisionError):
+        return None
+
+
+def _tokens(text: str) -> list[str] | None:
+    """Numbers, signs and brackets; ``None`` if anything else is in the text."""
+    tokens: list[str] = []
+    position = 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            return None
+        tokens.append(match[1])
+        position = match.end()
+    return tokens
+
+
+class _NotAnExpression(Exception):  # noqa: N818 - it never leaves this module
+    pass
+
+
+class _Parser:
+    """sum := product (("+" | "-") product)*; product := atom (("*" | "/") atom)*; atom := number | "(" sum ")"."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self._tokens = tokens
+        self._position = 0
+        self._depth = 0
+
+    def value(self) -> Fraction:
+        result = self._sum()
+        if self._position != len(self._tokens):
+            raise _NotAnExpression
+        return result
+
+    def _peek(self) -> str:
+        return self._tokens[self._position] if self._position < len(self._tokens) else ""
+
+    def _take(self) -> str:
+        token = self._peek()
+        self._position += 1
+        return token
+
+    def _sum(self) -> Fraction:
+        result = self._product()
+        while self._peek() in ("+", "-"):
+            result = result + self._product() if self._take() == "+" else result - self._product()
+        return result
+
+    def _product(self) -> Fraction:
+        result = self._atom()
+        while self._peek() in ("*", "/"):
+            result = result * self._atom() if self._take() == "*" else result / self._atom()
+        return result
+
+    def _atom(self) -> Fraction:
+        token = self._take()
+        if token.isdigit():
+            return Fraction(int(token))
+        if token != "(" or self._depth == MAX_DEPTH:
+            raise _NotAnExpression
+        self._depth += 1
+        result = self._sum()
+        self._depth -= 1
+        if self._take() != ")":
+            raise _NotAnExpression
+        return result
