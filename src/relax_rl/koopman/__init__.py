@@ -1,0 +1,33 @@
+"""Koopman spectra of latent trajectories: pure torch, batched, differentiable; knows nothing of language models.
+
+Dimension letters: B trajectories (P prompts times G completions), T tokens, H hidden width, F observables, N snapshot
+pairs, R rank. Time runs along rows: a lifted trajectory is V (T, F), its pairs X and Y (N, F), and Y ~ X K. Gram matrix
+G = X^T X, cross matrix A = X^T Y, and L = Y^T Y. Lift in float32, everything after it in float64.
+"""
+
+from relax_rl.koopman.dictionaries import DictionaryFitReport, KoopmanDictionary
+from relax_rl.koopman.dispersion import (
+    Dispersion,
+    Estimator,
+    dispersion_from_gram,
+    dispersion_from_lifted,
+    dynamic_spectral_dispersion,
+)
+from relax_rl.koopman.snapshots import GramStatistics, gram_from_trajectories, gram_statistics, snapshot_pairs
+from relax_rl.koopman.spectrum import KoopmanSpectrum, koopman_eigenvalues
+
+__all__ = [
+    "DictionaryFitReport",
+    "Dispersion",
+    "Estimator",
+    "GramStatistics",
+    "KoopmanDictionary",
+    "KoopmanSpectrum",
+    "dispersion_from_gram",
+    "dispersion_from_lifted",
+    "dynamic_spectral_dispersion",
+    "gram_from_trajectories",
+    "gram_statistics",
+    "koopman_eigenvalues",
+    "snapshot_pairs",
+]

@@ -1,0 +1,247 @@
+"""Dynamic spectral dispersion (DSD): how unevenly a latent trajectory's modes contract.
+
+Three estimators of one idea, the variance of a spectrum's moduli:
+
+``paper``     Eq. 6 as printed: the population variance of |eigenvalues| of K = pinv(X) Y.
+``singular``  What the authors' working code ran: the unbiased variance of the smoothed singular values of a ridge fit.
+``robust``    Ours: see :func:`robust_dispersion`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.dictionaries import KoopmanDictionary
+from relax_rl.koopman.operators import least_squares_operator, ridge_operator, whitened_operator
+from relax_rl.koopman.snapshots import GramStatistics, exclude_nonfinite, gram_statistics, snapshot_pairs
+from relax_rl.koopman.spectrum import eigenvalue_moduli
+
+__all__ = [
+    "Dispersion",
+    "Estimator",
+    "dispersion_from_gram",
+    "dispersion_from_lifted",
+    "dynamic_spectral_dispersion",
+]
+
+Estimator = Literal["paper", "singular", "robust"]
+
+_AS_RUN_RIDGE = 1e-3
+_AS_RUN_SMOOTHING = 1e-3
+_WINDOW = 32
+_MAX_RANK = 8
+
+
+@dataclass(frozen=True)
+class Dispersion:
+    """DSD of a batch of trajectories, and what a person needs to trust it. Only `values` carries gradient."""
+
+    values: Tensor
+    """(B,) float64; 0, without gradient, where undefined."""
+    is_defined: Tensor
+    """(B,) bool: finite and more snapshot pairs than observables."""
+    num_pairs: Tensor
+    """(B,) int64."""
+    spectral_radius: Tensor
+    """(B,) largest modulus (largest singular value for "singular"); 0 where undefined."""
+    condition: Tensor
+    """(B,) condition number of the regression; 0 where undefined."""
+    num_clamped: Tensor
+    """(B,) int64: modes whose gradient was bounded because they are nearly defective."""
+    num_nonfinite: Tensor
+    """() int64: trajectories left out because they hold NaN or Inf."""
+
+
+def dynamic_spectral_dispersion(
+    hidden_states: Tensor,
+    mask: Tensor,
+    dictionary: KoopmanDictionary,
+    estimator: Estimator = "paper",
+    *,
+    ridge: float | None = None,
+    chunk_size: int | None = None,
+) -> Dispersion:
+    """DSD of hidden states (B, T, H) under a dictionary, differentiable with respect to the hidden states.
+
+    Args:
+        hidden_states: (B, T, H), any floating dtype; lifted in float32, everything after it in float64.
+        mask: (B, T) bool, true at the tokens of the trajectory; padding may hold anything, NaN included.
+        dictionary: of the same width H.
+        estimator: "paper", "singular" or "robust".
+        ridge: absolute ridge of "paper" (default: none) or "singular" (default 1e-3); "robust" takes none.
+        chunk_size: pairs taken at a time when Gram statistics are summed; bounds memory, changes nothing else.
+
+    Raises:
+        DataError: shapes or dtypes that do not fit.
+        ConfigError: an unknown estimator or a ridge that it cannot take.
+    """
+    _require_shapes(hidden_states, mask, "hidden states", "H")
+    states, kept, is_nonfinite = exclude_nonfinite(hidden_states, mask)
+    return _from_finite(dictionary(states), kept, is_nonfinite, estimator, ridge, chunk_size)
+
+
+def dispersion_from_lifted(
+    lifted: Tensor,
+    mask: Tensor,
+    estimator: Estimator = "paper",
+    *,
+    ridge: float | None = None,
+    chunk_size: int | None = None,
+) -> Dispersion:
+    """DSD of states (B, T, F) that were lifted already; otherwise :func:`dynamic_spectral_dispersion`."""
+    _require_shapes(lifted, mask, "lifted states", "F")
+    states, kept, is_nonfinite = exclude_nonfinite(lifted, mask)
+    return _from_finite(states, kept, is_nonfinite, estimator, ridge, chunk_size)
+
+
+def dispersion_from_gram(
+    statistics: GramStatistics, estimator: Estimator = "paper", *, ridge: float | None = None
+) -> Dispersion:
+    """DSD from Gram statistics of batch shape (B,), which may be sums over shards of each trajectory.
+
+    Raises:
+        ConfigError: estimator "robust", which looks at windows and so needs the states in order.
+    """
+    if estimator == "robust":
+        raise ConfigError(
+            "estimator='robust' is a mean over windows, which Gram statistics of whole trajectories do not hold; "
+            "gather the lifted states (T, F) and call dispersion_from_lifted."
+        )
+    _require_estimator(estimator, ridge)
+    is_defined = statistics.num_pairs > statistics.num_observables
+    is_finite = torch.isfinite(statistics.gram.detach()).all(-1).all(-1)
+    return _from_gram(statistics, is_defined & is_finite, estimator, ridge, (~is_finite).sum())
+
+
+def _from_finite(
+    lifted: Tensor,
+    kept: Tensor,
+    is_nonfinite: Tensor,
+    estimator: Estimator,
+    ridge: float | None,
+    chunk_size: int | None,
+) -> Dispersion:
+    _require_estimator(estimator, ridge)
+    pairs = snapshot_pairs(kept)
+    with torch.autocast(lifted.device.type, enabled=False):
+        if estimator == "robust":
+            return _robust(lifted, pairs, is_nonfinite.sum())
+        statistics = gram_statistics(lifted, pairs, chunk_size=chunk_size)
+        is_defined = statistics.num_pairs > statistics.num_observables
+        return _from_gram(statistics, is_defined, estimator, ridge, is_nonfinite.sum())
+
+
+def _from_gram(
+    statistics: GramStatistics, is_defined: Tensor, estimator: Estimator, ridge: float | None, num_nonfinite: Tensor
+) -> Dispersion:
+    """Spectra of the defined rows only, scattered back: an undefined row is never near an eigensolver or a gradient."""
+    chosen = is_defined.nonzero().squeeze(-1)
+    rows = GramStatistics(
+        statistics.gram[chosen], statistics.cross[chosen], statistics.future[chosen], statistics.num_pairs[chosen]
+    )
+    if estimator == "singular":
+        fit = ridge_operator(rows, _AS_RUN_RIDGE if ridge is None else ridge)
+        singular_values = torch.linalg.svdvals(fit.matrix)
+        moduli = (singular_values.square() + _AS_RUN_SMOOTHING).sqrt()
+        size = moduli.shape[-1]
+        variance = _variance(moduli) * (size / max(size - 1, 1))
+        num_clamped = torch.zeros_like(chosen)
+        radius = singular_values.detach().amax(-1)
+    else:
+        fit = ridge_operator(rows, ridge) if ridge else least_squares_operator(rows)
+        spectrum = eigenvalue_moduli(fit.matrix)
+        variance, num_clamped = _variance(spectrum.values), spectrum.num_clamped
+        radius = spectrum.values.detach().amax(-1)
+
+    def scatter(values: Tensor) -> Tensor:
+        return values.new_zeros(is_defined.shape).index_put((chosen,), values)
+
+    return Dispersion(
+        values=scatter(variance),
+        is_defined=is_defined,
+        num_pairs=statistics.num_pairs,
+        spectral_radius=scatter(radius),
+        condition=scatter(fit.condition),
+        num_clamped=scatter(num_clamped),
+        num_nonfinite=num_nonfinite,
+    )
+
+
+def _robust(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor) -> Dispersion:
+    """Mean over windows of the variance of the eigenvalue moduli of the whitened operator."""
+    num_pairs = pairs.sum(-1)
+    num_observables = lifted.shape[-1]
+    is_defined = (num_pairs > num_observables) & (num_pairs >= _WINDOW)
+    rows, positions = _windows(pairs, is_defined)
+    x = lifted[rows.unsqueeze(-1), positions].double()
+    y = lifted[rows.unsqueeze(-1), positions + 1].double()
+    mean = 0.5 * (x.mean(1, keepdim=True) + y.mean(1, keepdim=True))
+    x, y = x - mean, y - mean
+    statistics = GramStatistics(x.mT @ x, x.mT @ y, y.mT @ y, num_pairs[rows])
+    fit = whitened_operator(statistics, min(_MAX_RANK, num_observables))
+    spectrum = eigenvalue_moduli(fit.matrix)
+
+    def average(values: Tensor) -> Tensor:
+        totals = values.new_zeros(num_pairs.shape).index_add(0, rows, values)
+        counts = torch.bincount(rows, minlength=len(num_pairs)).clamp_min(1)
+        return totals / counts
+
+    def largest(values: Tensor) -> Tensor:
+        return values.new_zeros(num_pairs.shape).scatter_reduce(0, rows, values, "amax")
+
+    return Dispersion(
+        values=average(_variance(spectrum.values)),
+        is_defined=is_defined,
+        num_pairs=num_pairs,
+        spectral_radius=largest(spectrum.values.detach().amax(-1)),
+        condition=largest(fit.condition),
+        num_clamped=torch.zeros_like(num_pairs).index_add(0, rows, spectrum.num_clamped),
+        num_nonfinite=num_nonfinite,
+    )
+
+
+def _variance(moduli: Tensor) -> Tensor:
+    """Population variance over the last dimension; fine with no rows, where torch.var warns."""
+    return (moduli - moduli.mean(-1, keepdim=True)).square().mean(-1)
+
+
+def _windows(pairs: Tensor, is_defined: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows of `_WINDOW` consecutive snapshot pairs, spread evenly over each defined trajectory.
+
+    Returns:
+        The trajectory (M,) of each window, and the steps t (M, W) of its pairs.
+    """
+    rows, positions = [], []
+    for row in is_defined.nonzero().squeeze(-1).tolist():
+        steps = pairs[row].nonzero().squeeze(-1)
+        count = -(-len(steps) // _WINDOW)
+        starts = torch.linspace(0, len(steps) - _WINDOW, count, dtype=torch.float64, device=pairs.device).round().long()
+        offsets = torch.arange(_WINDOW, device=pairs.device)
+        positions.append(steps[starts.unsqueeze(-1) + offsets])
+        rows.append(torch.full((count,), row, device=pairs.device))
+    if not rows:
+        empty = torch.zeros((0, _WINDOW), dtype=torch.long, device=pairs.device)
+        return empty[:, 0], empty
+    return torch.cat(rows), torch.cat(positions)
+
+
+def _require_estimator(estimator: str, ridge: float | None) -> None:
+    if estimator not in get_args(Estimator):
+        raise ConfigError(f"Unknown estimator {estimator!r}; use one of {', '.join(get_args(Estimator))}.")
+    if ridge is not None and (ridge < 0 or estimator == "robust"):
+        raise ConfigError(
+            f"ridge={ridge} does not fit estimator={estimator!r}: leave it out, or give a positive number."
+        )
+
+
+def _require_shapes(states: Tensor, mask: Tensor, name: str, letter: str) -> None:
+    if states.ndim != 3 or mask.shape != states.shape[:2] or not states.is_floating_point():
+        raise DataError(
+            f"{name.capitalize()} must be a floating (B, T, {letter}) and the mask (B, T), got {tuple(states.shape)} "
+            f"{states.dtype} and {tuple(mask.shape)}."
+        )

@@ -1,0 +1,155 @@
+"""From ragged, masked trajectories to snapshot pairs, and from pairs to additive Gram statistics.
+
+The convention, said once for the package: time runs along rows. A trajectory lifted by the dictionary is V (T, F); X
+holds the first snapshot of every pair and Y the second, both (N, F), and the operator matrix K acts from the right,
+Y ~ X K. (The paper, and PyDMD, put time along columns: their matrix is the transpose of ours, with the same eigenvalues.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from relax_rl.errors import DataError
+
+__all__ = [
+    "GramStatistics",
+    "exclude_nonfinite",
+    "gram_from_trajectories",
+    "gram_statistics",
+    "pack_trajectories",
+    "snapshot_pairs",
+]
+
+
+@dataclass(frozen=True)
+class GramStatistics:
+    """Sums over snapshot pairs, float64: everything a least-squares operator and its residuals need.
+
+    Statistics of disjoint sets of pairs add up (``+``), so they can be gathered in chunks, over shards or over ranks.
+    The sums are not divided by the number of pairs.
+    """
+
+    gram: Tensor
+    """G = X^T X, (..., F, F)."""
+    cross: Tensor
+    """A = X^T Y, (..., F, F)."""
+    future: Tensor
+    """L = Y^T Y, (..., F, F)."""
+    num_pairs: Tensor
+    """Number of snapshot pairs N, (...), int64."""
+
+    @property
+    def num_observables(self) -> int:
+        """F."""
+        return self.gram.shape[-1]
+
+    def __add__(self, other: GramStatistics) -> GramStatistics:
+        if self.gram.shape != other.gram.shape:
+            raise DataError(
+                f"Gram statistics of shapes {tuple(self.gram.shape)} and {tuple(other.gram.shape)} cannot be added; "
+                "use the same dictionary and the same number of trajectories for both."
+            )
+        return GramStatistics(
+            self.gram + other.gram,
+            self.cross + other.cross,
+            self.future + other.future,
+            self.num_pairs + other.num_pairs,
+        )
+
+
+def snapshot_pairs(mask: Tensor) -> Tensor:
+    """Which steps are snapshot pairs: (..., T) bool -> (..., T-1) bool, true at t where t and t+1 are both valid.
+
+    A pair therefore never crosses a hole of the mask.
+    """
+    if mask.dtype != torch.bool:
+        raise DataError(f"The mask of a trajectory must be bool, not {mask.dtype}; use `mask.bool()`.")
+    return mask[..., :-1] & mask[..., 1:]
+
+
+def exclude_nonfinite(states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Take out the trajectories that hold a NaN or Inf at a valid token.
+
+    Args:
+        states: (B, T, H), any floating dtype. What stands at masked positions is ignored, NaN included.
+        mask: (B, T) bool.
+
+    Returns:
+        The states with every unused entry replaced by zero *before* anything is computed from it (a NaN that meets a
+        zero weight later would still be NaN, in the value and in the gradient), the mask without the trajectories
+        taken out, and (B,) bool, true for each of those.
+    """
+    is_bad_token = ~torch.isfinite(states.detach()).all(-1)
+    is_nonfinite = (is_bad_token & mask).any(-1)
+    kept = mask & ~is_nonfinite.unsqueeze(-1)
+    return torch.where(kept.unsqueeze(-1), states, states.new_zeros(())), kept, is_nonfinite
+
+
+def gram_statistics(lifted: Tensor, pairs: Tensor, *, chunk_size: int | None = None) -> GramStatistics:
+    """Gram statistics of a batch of lifted trajectories, each on its own.
+
+    Args:
+        lifted: (B, T, F) lifted states, finite (see :func:`exclude_nonfinite`).
+        pairs: (B, T-1) bool, from :func:`snapshot_pairs`.
+        chunk_size: number of pairs taken at a time along T; bounds the float64 copies. None takes all at once.
+
+    Returns:
+        Statistics with batch shape (B,), float64, differentiable with respect to `lifted`.
+    """
+    if lifted.ndim != 3 or pairs.shape != (lifted.shape[0], max(lifted.shape[1] - 1, 0)):
+        raise DataError(
+            f"Lifted states must be (B, T, F) and pairs (B, T-1), got {tuple(lifted.shape)} and {tuple(pairs.shape)}."
+        )
+    if chunk_size is not None and chunk_size < 1:
+        raise DataError(f"chunk_size must be at least 1, got {chunk_size}; use None to take all pairs at once.")
+    num_steps = pairs.shape[1]
+    size = chunk_size or max(num_steps, 1)
+    zeros = lifted.new_zeros((lifted.shape[0], lifted.shape[2], lifted.shape[2]), dtype=torch.float64)
+    gram, cross, future = zeros, zeros, zeros
+    with torch.autocast(lifted.device.type, enabled=False):
+        for start in range(0, num_steps, size):
+            stop = min(start + size, num_steps)
+            keep = pairs[:, start:stop, None]
+            block = lifted[:, start : stop + 1].double()
+            x = torch.where(keep, block[:, :-1], 0.0)
+            y = torch.where(keep, block[:, 1:], 0.0)
+            x_transposed = x.transpose(1, 2)
+            gram = gram + x_transposed @ x
+            cross = cross + x_transposed @ y
+            future = future + y.transpose(1, 2) @ y
+    return GramStatistics(gram, cross, future, pairs.sum(-1))
+
+
+def pack_trajectories(trajectories: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Lay ragged trajectories end to end.
+
+    Args:
+        trajectories: non-empty list of (T_i, H) tensors of one width; a trajectory may be empty.
+
+    Returns:
+        States (sum T_i, H) and pairs (sum T_i - 1,) bool that never join two trajectories.
+
+    Raises:
+        DataError: no trajectory, or trajectories that are not (T_i, H) with one H.
+    """
+    if not trajectories:
+        raise DataError("There is no trajectory; give at least one tensor (T, H).")
+    widths = {tuple(trajectory.shape[1:]) for trajectory in trajectories}
+    if len(widths) != 1 or any(trajectory.ndim != 2 for trajectory in trajectories):
+        shapes = sorted({tuple(trajectory.shape) for trajectory in trajectories})[:4]
+        raise DataError(f"Trajectories must all be (T_i, H) with the same H, but shapes such as {shapes} were given.")
+    states = torch.cat(list(trajectories))
+    lengths = torch.tensor([len(trajectory) for trajectory in trajectories], device=states.device)
+    owner = torch.repeat_interleave(torch.arange(len(trajectories), device=states.device), lengths)
+    return states, owner[:-1] == owner[1:]
+
+
+def gram_from_trajectories(trajectories: Sequence[Tensor], lift: Callable[[Tensor], Tensor]) -> GramStatistics:
+    """Pooled Gram statistics, batch shape (), of ragged trajectories (T_i, H) lifted by `lift`, (N, H) -> (N, F)."""
+    states, pairs = pack_trajectories(trajectories)
+    pooled = gram_statistics(lift(states).unsqueeze(0), pairs.unsqueeze(0))
+    return GramStatistics(pooled.gram[0], pooled.cross[0], pooled.future[0], pooled.num_pairs[0])
