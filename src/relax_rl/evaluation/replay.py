@@ -1,0 +1,111 @@
+"""One teacher-forced forward over sampled completions: the policy's entropy and its hidden states, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relax_rl.errors import ModelError
+from relax_rl.evaluation.sampling import evaluation_mode, left_pad, position_ids
+
+__all__ = ["ReplayBatch", "replay"]
+
+_LOGITS_PER_BATCH = 2**25
+"""Logits of one forward: 128 MiB in float32."""
+_TOKENS_PER_BATCH = 2**15
+"""Positions of one forward, which bounds activations and hidden states where the vocabulary is small."""
+
+
+@dataclass(frozen=True)
+class ReplayBatch:
+    """Some of the rows that were replayed.
+
+    Attributes:
+        rows: their positions in the input, B of them.
+        entropy: (B, T) full-vocabulary entropy in nats of the distribution that each token was drawn from; 0 outside
+            the mask.
+        hidden_states: (B, T, H) final-norm hidden states of the completion's tokens (``hidden_states[-1]``), in the
+            model's dtype.
+        mask: (B, T) bool, true at the tokens of the completion.
+    """
+
+    rows: list[int]
+    entropy: Tensor
+    hidden_states: Tensor
+    mask: Tensor
+
+
+def replay(
+    model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], *, temperature: float = 1.0
+) -> Iterator[ReplayBatch]:
+    """Run the model once over every prompt with its completion.
+
+    Args:
+        prompts, completions: token ids, one pair a row, none empty.
+        temperature: of the sampling; divides the logits. At 0 (greedy) the entropy is that of temperature 1, since a
+            greedy choice has none. Truncation by top-p is not applied.
+
+    Yields:
+        Batches of rows of like length, every row once. Memory is bounded by the batch.
+
+    Raises:
+        ModelError: the backbone does not show its last hidden state.
+    """
+    longest_first = sorted(range(len(prompts)), key=lambda row: (-len(completions[row]), -len(prompts[row])))
+    start = 0
+    while start < len(longest_first):
+        num_rows = _rows_that_fit(model, prompts, completions, longest_first[start])
+        rows = longest_first[start : start + num_rows]
+        start += len(rows)
+        with evaluation_mode(model):
+            batch = _forward(model, [prompts[row] for row in rows], [completions[row] for row in rows], temperature)
+        yield ReplayBatch(rows, *batch)
+
+
+def _rows_that_fit(model: Any, prompts: Sequence, completions: Sequence, longest: int) -> int:
+    # Rows are sorted by completion first, so a later prompt may be longer; the bound is meant for memory, not exact.
+    num_positions = len(completions[longest]) + 1
+    logits_bound = _LOGITS_PER_BATCH // (num_positions * model.get_output_embeddings().weight.shape[0])
+    return max(1, min(logits_bound, _TOKENS_PER_BATCH // (num_positions + len(prompts[longest]))))
+
+
+def _forward(
+    model: Any, prompts: list[Sequence[int]], completions: list[Sequence[int]], temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    device = model.device
+    prompt_ids, prompt_mask = left_pad(prompts, device)
+    completion_ids, mask = (tensor.flip(1) for tensor in left_pad([row[::-1] for row in completions], device))
+    attention = torch.cat([prompt_mask, mask], dim=1)
+    num_tokens = completion_ids.shape[1]
+    caught: list[Tensor] = []
+    # Asking the model for `hidden_states` would keep those of every layer; the backbone's own output is the last.
+    hook = model.base_model.register_forward_hook(lambda _module, _inputs, output: caught.append(output[0]))
+    try:
+        output = model(
+            input_ids=torch.cat([prompt_ids, completion_ids], dim=1),
+            attention_mask=attention,
+            position_ids=position_ids(attention),
+            use_cache=False,
+            logits_to_keep=num_tokens + 1,
+        )
+    finally:
+        hook.remove()
+    if len(caught) != 1:
+        raise ModelError(
+            f"the backbone {type(model.base_model).__name__} ran {len(caught)} times in one forward instead of once; "
+            "pass a Hugging Face causal language model."
+        )
+    is_token = mask.bool()
+    # The logits at a position are the distribution of the next token.
+    entropy = _entropy(output.logits[:, :-1], temperature or 1.0).masked_fill(~is_token, 0.0)
+    return entropy, caught[0][:, -num_tokens:], is_token
+
+
+def _entropy(logits: Tensor, temperature: float) -> Tensor:
+    """(B, T, V) -> (B, T) float32, row by row so that no second tensor of the full size is made."""
+    rows = [torch.special.entr(torch.softmax(row.float() / temperature, dim=-1)).sum(-1) for row in logits]
+    return torch.stack(rows)

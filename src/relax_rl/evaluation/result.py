@@ -1,0 +1,145 @@
+"""What an evaluation found, and its JSON form: the contract between the run directory and the report page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from relax_rl.errors import DataError
+from relax_rl.evaluation.intervals import Estimate
+
+__all__ = ["EvaluationResult", "PooledSpectrum", "ProblemResult", "SampleRecord"]
+
+
+@dataclass(frozen=True)
+class PooledSpectrum:
+    """Koopman spectrum of all completions of an evaluation together.
+
+    Attributes:
+        eigenvalues: (real, imaginary) of each discrete eigenvalue; one step is one token.
+        residuals: ResDMD residual of each; a large one marks a spurious eigenvalue.
+        num_observables: F of the dictionary.
+        dictionary_digest: of its weights; spectra are comparable only under the same dictionary.
+    """
+
+    eigenvalues: tuple[tuple[float, float], ...]
+    residuals: tuple[float, ...]
+    num_observables: int
+    dictionary_digest: str
+
+
+@dataclass(frozen=True)
+class ProblemResult:
+    """Counts of one problem, and its means over samples where they are defined.
+
+    Attributes:
+        entropy: mean over all sampled tokens of the problem, in nats.
+        length: mean completion length in tokens.
+        dsd: mean over completions whose DSD is defined; None when none is, or without a dictionary.
+    """
+
+    id: str
+    num_correct: int
+    num_scored: int
+    entropy: float | None = None
+    length: float | None = None
+    dsd: float | None = None
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """One completion to read, verbatim: untrusted text."""
+
+    problem_id: str
+    prompt: str
+    completion: str
+    answer: str
+    score: float | None
+    num_tokens: int
+    dsd: float | None
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """An evaluation with every setting that its numbers mean nothing without.
+
+    Attributes:
+        metrics: name to estimate. ``mean@1`` is the mean over problems and over all their samples, an estimate of the
+            score of one sample; ``pass@k`` for powers of two up to ``num_samples``; ``maj@k`` where answers can be
+            read; ``entropy`` (nats a token), ``dsd``, ``dsd_defined`` (share), ``length`` (tokens), ``truncated``,
+            ``not_scored`` (shares). Intervals are 95 %, by bootstrap over problems.
+        spectrum: None without a dictionary.
+    """
+
+    task: str
+    split: str
+    num_problems: int
+    num_samples: int
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    seed: int
+    metrics: Mapping[str, Estimate]
+    spectrum: PooledSpectrum | None = None
+    per_problem: tuple[ProblemResult, ...] = ()
+    samples: tuple[SampleRecord, ...] = field(default=(), repr=False)
+
+    def to_json(self) -> str:
+        """The result as JSON text, with only finite numbers and ``null`` (so that any reader takes it)."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> EvaluationResult:
+        """Read what `to_json` wrote; unknown keys are ignored, so that older code reads newer files.
+
+        Raises:
+            DataError: not JSON, or a required key is missing.
+        """
+        try:
+            data = json.loads(text)
+            return cls(
+                **{name: data[name] for name in _SETTINGS},
+                metrics={name: Estimate(**_known(Estimate, value)) for name, value in data["metrics"].items()},
+                spectrum=_read_spectrum(data.get("spectrum")),
+                per_problem=tuple(ProblemResult(**_known(ProblemResult, row)) for row in data.get("per_problem", ())),
+                samples=tuple(SampleRecord(**_known(SampleRecord, row)) for row in data.get("samples", ())),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"this is not an evaluation result ({type(error).__name__}: {error}); write it with to_json()."
+            ) from error
+
+    def save(self, path: Path) -> Path:
+        """Write the JSON to ``path`` (its folder is made) and return the path."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.to_json(), encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> EvaluationResult:
+        """Read a result file; a `DataError` names the file."""
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, DataError) as error:
+            raise DataError(f"{path}: {error}") from error
+
+
+_SETTINGS = ("task", "split", "num_problems", "num_samples", "temperature", "top_p", "max_new_tokens", "seed")
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: data[name] for name in kind.__dataclass_fields__ if name in data}
+
+
+def _read_spectrum(data: Mapping[str, Any] | None) -> PooledSpectrum | None:
+    if data is None:
+        return None
+    return PooledSpectrum(
+        eigenvalues=tuple((float(re), float(im)) for re, im in data["eigenvalues"]),
+        residuals=tuple(float(residual) for residual in data["residuals"]),
+        num_observables=int(data["num_observables"]),
+        dictionary_digest=str(data["dictionary_digest"]),
+    )

@@ -1,0 +1,251 @@
+"""Sampling completions from a Hugging Face causal language model.
+
+``generate`` decodes every row of a batch until its slowest row ends, prefills a prompt again for each of its samples, and
+draws from one random stream, so that the batch size decides what is sampled. This loop drops finished rows from the
+cache, prefills each prompt once, and gives every (problem, sample) a random stream of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.tasks.base import Problem
+
+__all__ = ["Completion", "encode_prompt", "evaluation_mode", "render_prompt", "sample_completions", "stop_token_ids"]
+
+_COMPACT_BELOW = 0.8
+"""Finished rows are dropped once fewer than this share of the rows is unfinished: dropping copies the cache."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled completion.
+
+    Attributes:
+        text: decoded without special tokens.
+        token_ids: with the stop token, if one was drawn.
+        is_truncated: the length limit was reached before a stop token.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    is_truncated: bool
+
+    @property
+    def num_tokens(self) -> int:
+        """Length in tokens, the stop token included."""
+        return len(self.token_ids)
+
+
+def render_prompt(tokenizer: Any, problem: Problem) -> str:
+    """Text that the model reads: the chat template around the problem's messages, or the plain prompt without one."""
+    if getattr(tokenizer, "chat_template", None):
+        return tokenizer.apply_chat_template(problem.messages, tokenize=False, add_generation_prompt=True)
+    return problem.prompt
+
+
+def encode_prompt(tokenizer: Any, problem: Problem) -> list[int]:
+    """Token ids of the rendered prompt, as TRL encodes it: a chat template brings its own special tokens."""
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    return tokenizer(render_prompt(tokenizer, problem), add_special_tokens=not has_template)["input_ids"]
+
+
+def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Ids that end a completion: those of the generation config and the tokenizer's own."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = {configured} if isinstance(configured, int) else set(configured or ())
+    if tokenizer.eos_token_id is not None:
+        ids.add(tokenizer.eos_token_id)
+    return sorted(ids)
+
+
+@contextmanager
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """No dropout and no graph inside; the model's training flag is put back afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def sample_completions(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    num_samples: int,
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    batch_size: int = 128,
+    seed: int = 0,
+    keys: Sequence[str] | None = None,
+) -> list[list[Completion]]:
+    """Draw ``num_samples`` completions of each prompt.
+
+    The uniform numbers behind a sample depend on ``(seed, key, sample index)`` alone, so results do not depend on batch
+    size or order beyond the last bits of the logits. The global random state is not touched.
+
+    Args:
+        prompts: token ids (`encode_prompt`), none empty.
+        temperature: 0 is greedy decoding.
+        top_p: nucleus; the smallest set of tokens whose probability reaches it.
+        batch_size: rows decoded together; bounds the memory of the key-value cache.
+        keys: stable name of each prompt, such as the problem id; its position when None.
+
+    Returns:
+        One list a prompt, in order.
+
+    Raises:
+        ConfigError: a setting out of range.
+        DataError: an empty prompt, or keys that are not one a prompt and distinct.
+    """
+    _check_settings(num_samples, max_new_tokens, temperature, top_p, batch_size)
+    keys = [str(index) for index in range(len(prompts))] if keys is None else list(keys)
+    if len(keys) != len(prompts) or len(set(keys)) != len(keys):
+        raise DataError("keys must be distinct, one a prompt: samples of prompts that share a key would be copies.")
+    for key, prompt in zip(keys, prompts, strict=True):
+        if not prompt:
+            raise DataError(f"prompt {key!r} is empty; give it at least one token, such as the begin-of-text token.")
+    decoder = _Decoder(model, stop_token_ids(model, tokenizer), max_new_tokens, temperature, top_p)
+    token_ids: list[list[list[int]]] = [[] for _ in prompts]
+    with evaluation_mode(model):
+        for block in _blocks(prompts, num_samples, batch_size):
+            uniforms = np.stack([_uniforms(seed, keys[index], draw, max_new_tokens) for index, draw in block.rows])
+            rows = decoder.decode([prompts[index] for index in block.prompts], block.repeats, uniforms)
+            for (index, _), row in zip(block.rows, rows, strict=True):
+                token_ids[index].append(row)
+    texts = iter(tokenizer.batch_decode([row for rows in token_ids for row in rows], skip_special_tokens=True))
+    stops = set(decoder.stop_ids)
+    return [[Completion(next(texts), tuple(row), row[-1] not in stops) for row in rows] for rows in token_ids]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Prompts that are prefilled together, and the draws made of each."""
+
+    prompts: list[int]
+    draws: range
+
+    @property
+    def repeats(self) -> int:
+        return len(self.draws)
+
+    @property
+    def rows(self) -> list[tuple[int, int]]:
+        return [(index, draw) for index in self.prompts for draw in self.draws]
+
+
+def _blocks(prompts: Sequence[Sequence[int]], num_samples: int, batch_size: int) -> Iterator[_Block]:
+    """Prompts of like length together, so that little is padded; samples split only if they exceed a batch."""
+    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    num_together = max(1, batch_size // num_samples)
+    for start in range(0, len(by_length), num_together):
+        for first in range(0, num_samples, batch_size):
+            draws = range(first, min(first + batch_size, num_samples))
+            yield _Block(by_length[start : start + num_together], draws)
+
+
+def _uniforms(seed: int, key: str, draw: int, count: int) -> np.ndarray:
+    # A digest, not seed + index: neighbouring seeds must not share streams.
+    digest = hashlib.blake2b(f"{seed}/{draw}/{key}".encode(), digest_size=16).digest()
+    # float32 keeps u * total below total in float64, so that the inverse of the distribution never runs off its end.
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest))).random(count, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    model: Any
+    stop_ids: list[int]
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+
+    def decode(self, prompts: Sequence[Sequence[int]], repeats: int, uniforms: np.ndarray) -> list[list[int]]:
+        """Sampled ids of ``len(prompts) * repeats`` rows; ``uniforms`` is (rows, max_new_tokens)."""
+        device = self.model.device
+        ids, attention = left_pad(prompts, device)
+        cache = DynamicCache(config=self.model.config.get_text_config())
+        logits = self._forward(ids, attention, cache)
+        cache.batch_repeat_interleave(repeats)
+        logits, attention = logits.repeat_interleave(repeats, dim=0), attention.repeat_interleave(repeats, dim=0)
+        drawn = torch.from_numpy(uniforms).to(device)
+        stops = torch.tensor(self.stop_ids, device=device, dtype=torch.long)
+        rows = torch.arange(len(drawn), device=device)
+        sampled = torch.full((len(drawn), self.max_new_tokens), -1, device=device, dtype=torch.long)
+        is_open = torch.ones(len(drawn), dtype=torch.bool, device=device)
+        for step in range(self.max_new_tokens):
+            tokens = _draw(logits, drawn[rows, step], self.temperature, self.top_p)
+            sampled[rows[is_open], step] = tokens[is_open]
+            is_open &= ~torch.isin(tokens, stops)
+            num_open = int(is_open.sum())
+            if num_open == 0 or step + 1 == self.max_new_tokens:
+                break
+            if num_open < _COMPACT_BELOW * len(rows):
+                kept = is_open.nonzero().squeeze(1)
+                cache.batch_select_indices(kept)
+                rows, tokens, attention, is_open = rows[kept], tokens[kept], attention[kept], is_open[kept]
+            attention = torch.cat([attention, attention.new_ones(len(rows), 1)], dim=1)
+            logits = self._forward(tokens[:, None], attention, cache)
+        return [row[row >= 0].tolist() for row in sampled.cpu()]
+
+    def _forward(self, ids: torch.Tensor, attention: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+        positions = position_ids(attention)[:, -ids.shape[1] :]
+        output = self.model(
+            input_ids=ids,
+            attention_mask=attention,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1]
+
+
+def left_pad(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and attention mask (rows, longest); the pad id is 0 and never seen through the mask."""
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def position_ids(attention: torch.Tensor) -> torch.Tensor:
+    """Positions that start at 0 with the first attended token of each row."""
+    return (attention.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def _draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """One token a row by inverting the cumulative distribution at ``uniforms``; (rows, V), (rows,) -> (rows,)."""
+    if temperature == 0.0:
+        return logits.argmax(dim=-1)
+    probabilities = torch.softmax(logits.double() / temperature, dim=-1)
+    if top_p < 1.0:
+        ordered, order = probabilities.sort(dim=-1, descending=True)
+        before = ordered.cumsum(dim=-1) - ordered
+        probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(before >= top_p, 0.0))
+    cumulative = probabilities.cumsum(dim=-1)
+    targets = uniforms.double() * cumulative[:, -1]
+    return torch.searchsorted(cumulative, targets[:, None], right=True).squeeze(1)
+
+
+def _check_settings(num_samples: int, max_new_tokens: int, temperature: float, top_p: float, batch_size: int) -> None:
+    for name, value in (("num_samples", num_samples), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+        if value < 1:
+            raise ConfigError(f"{name} = {value} must be at least 1.")
+    if temperature < 0.0:
+        raise ConfigError(f"temperature = {temperature} must not be negative; 0 is greedy decoding.")
+    if not 0.0 < top_p <= 1.0:
+        raise ConfigError(f"top_p = {top_p} must lie in (0, 1]; 1 samples from the whole vocabulary.")
