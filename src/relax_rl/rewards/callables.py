@@ -1,0 +1,90 @@
+"""Any Python callable as a verifier, and several verifiers as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.rewards.base import Verifier
+from relax_rl.rewards.worker import resolve
+
+__all__ = ["CallableVerifier", "WeightedVerifiers"]
+
+
+class CallableVerifier:
+    """The function at ``package.module:function``, called as ``function(completions, answers)``.
+
+    It returns one number or None (could not be scored) for each completion. It is the user's own code and runs in this
+    process, without limits; what it raises is raised.
+
+    Raises:
+        ConfigError: the path has another form, or nothing callable is there.
+    """
+
+    def __init__(self, path: str, *, name: str | None = None) -> None:
+        try:
+            self._function: Callable[..., Any] = resolve(path)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"The verifier '{path}' cannot be loaded: {error}; give the import path of a function "
+                "(completions, answers) -> list of numbers, such as my_package.rewards:exact_match."
+            ) from error
+        self.path = path
+        self.name = name or path.partition(":")[2]
+
+    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+        """Scores as floats. Raises DataError if the function does not return one number or None a completion."""
+        if len(completions) != len(answers):
+            raise DataError(f"{len(completions)} completions were given with {len(answers)} gold answers.")
+        scores = self._function(list(completions), list(answers))
+        if not isinstance(scores, Sequence) or isinstance(scores, str) or len(scores) != len(completions):
+            count = f"{len(scores)} values" if isinstance(scores, Sequence) else f"a {type(scores).__name__}"
+            raise DataError(f"The verifier '{self.path}' returned {count} for {len(completions)} completions.")
+        for score in scores:
+            if score is not None and not isinstance(score, Real):
+                raise DataError(f"The verifier '{self.path}' returned {score!r}, which is neither a number nor None.")
+        return [None if score is None else float(score) for score in scores]
+
+
+class WeightedVerifiers:
+    """The weighted sum of several verifiers' scores; None as soon as one of them could not score.
+
+    Args:
+        weights: verifier -> weight, as pairs or as a mapping.
+
+    Raises:
+        ConfigError: no verifier, two of the same name, or a weight that is not a finite number.
+    """
+
+    def __init__(
+        self, weights: Mapping[Verifier, float] | Sequence[tuple[Verifier, float]], *, name: str = "weighted"
+    ) -> None:
+        pairs = list(weights.items()) if isinstance(weights, Mapping) else list(weights)
+        if not pairs:
+            raise ConfigError("A weighted set of verifiers needs at least one verifier.")
+        names = [verifier.name for verifier, _ in pairs]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"Two verifiers have the name '{repeated[0]}'; give one of them another name.")
+        for verifier, weight in pairs:
+            if not isinstance(weight, Real) or not abs(float(weight)) < float("inf"):
+                raise ConfigError(f"The weight of the verifier '{verifier.name}' is {weight!r}; it must be a number.")
+        self.members: tuple[tuple[Verifier, float], ...] = tuple(
+            (verifier, float(weight)) for verifier, weight in pairs
+        )
+        self.name = name
+
+    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+        """The weighted sums."""
+        parts = self.parts(completions, answers)
+        return [
+            None
+            if None in scores
+            else sum(w * s for (_, w), s in zip(self.members, scores, strict=True) if s is not None)
+            for scores in zip(*parts.values(), strict=True)
+        ]
+
+    def parts(self, completions: Sequence[str], answers: Sequence[str]) -> dict[str, list[float | None]]:
+        """Every verifier's own scores by its name, unweighted: what a log should show."""
+        return {verifier.name: verifier.score(completions, answers) for verifier, _ in self.members}

@@ -1,0 +1,140 @@
+"""Written forms of a mathematical answer: one spelling for many, and exact rational numbers read without algebra.
+
+Pure text work, no computer algebra: what most answers need, and what the rest is cleaned with before sympy sees it.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+__all__ = ["canonical", "rational", "same_literal", "tidy", "without_e_notation"]
+
+_UNICODE = str.maketrans(
+    {
+        **{chr(0xFF10 + digit): str(digit) for digit in range(10)},  # full-width digits
+        **dict.fromkeys("\u2212\u2013\u2012\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u00a0\u2009\u202f\u200b\ufeff\x00", " "),
+        "×": "\\times ", "·": "\\cdot ", "÷": "/", "π": "\\pi ", "∞": "\\infty ", "°": "^\\circ ", "≤": "\\le ",
+        "≥": "\\ge ", "∪": "\\cup ", "±": "\\pm ", "√": "\\sqrt ", "，": ",", "（": "(", "）": ")", "％": "%",
+    }
+)  # fmt: skip
+_REWRITES = tuple(
+    (re.compile(pattern, re.ASCII), replacement)
+    for pattern, replacement in (
+        (r"\\\$", ""),  # a currency sign is a unit
+        (r"\$", ""),
+        (r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])", ""),
+        (r",\s*\\!\s*", ","),
+        (r"\{,\}", ","),
+        (r"\\!", ""),
+        (r"\\(?:[,;: ]|q?quad(?![A-Za-z])|displaystyle(?![A-Za-z]))|~", " "),
+        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+        (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
+        (r"\\frac\s*(\{[^{}]*\})\s*(\d)", r"\\frac\1{\2}"),
+        (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
+        (r"\\degrees?(?![A-Za-z])", r"^\\circ"),
+        (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", r"^\\circ"),
+        (r"\\%", "%"),
+        (r"\\leq(?![A-Za-z])", r"\\le"),
+        (r"\\geq(?![A-Za-z])", r"\\ge"),
+        (r"(\d)\.(?=[/*+\-)\s}]|$)", r"\1"),  # a decimal point without decimals, as in `3./2`
+    )
+)
+_DELIMITERS = re.compile(r"\\[()\[\]]")
+_TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
+_ONLY_TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm)\s*\{[^{}]*[A-Za-z]{2,}[^{}]*\}")
+# `100, 200` is a list and `100,200` a number: the space must survive.
+_LISTED = re.compile(r",\s+(?=\d{3}(?!\d))", re.ASCII)
+_CHOICE = re.compile(r"\(([A-Z])\)")
+_ASSIGNED = re.compile(r"[A-Za-z](?:=|\\in(?![a-z]))(.+)", re.DOTALL)
+_E_NOTATION = re.compile(r"(?<![A-Za-z\\\d.])((?:\d+\.?\d*|\.\d+))[eE]([-+]?\d+)(?![A-Za-z\d.])", re.ASCII)
+
+_DECIMAL = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+"
+_RATIONAL = re.compile(
+    rf"(?P<sign>[-+]?)(?:"
+    rf"(?P<number>{_DECIMAL})(?:(?:[eE](?P<exponent>[-+]?\d{{1,3}}))|(?:\\times|\\cdot|\*)10\^(?P<power>\d|\{{[-+]?\d{{1,3}}\}}))?"
+    rf"|(?P<whole>\d*)\\frac\{{(?P<top>-?\d+)\}}\{{(?P<bottom>\d+)\}}"
+    rf"|(?P<over>\d+)/(?P<under>\d+)"
+    rf")(?P<percent>%?)",
+    re.ASCII,
+)
+# Longer literals are read by the worker, under its limits.
+_MAX_LITERAL_CHARS = 300
+
+
+def tidy(text: str) -> str:
+    """The same answer in fewer spellings: delimiters, spacing commands, currency signs and sized brackets go."""
+    text = _DELIMITERS.sub(" ", text.translate(_UNICODE))
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    return text.strip().rstrip(".,;:").strip()
+
+
+def canonical(text: str) -> str:
+    """``tidy`` without white space and text wrappers: equal strings are equal answers."""
+    text = _TEXT.sub(r"\1", tidy(text))
+    text = re.sub(r"\s+", "", _LISTED.sub(";", text)).rstrip(".")
+    choice = _CHOICE.fullmatch(text)
+    return choice.group(1) if choice else text
+
+
+def without_e_notation(text: str) -> str:
+    """``4.5e33`` as ``4.5 \\times 10^{33}``; a computer algebra system reads the former as a product with Euler's e."""
+    return _E_NOTATION.sub(r"\1 \\times 10^{\2}", text)
+
+
+def rational(text: str) -> tuple[Fraction, bool] | None:
+    """(exact value, whether in percent) of a canonical number, or None if it is not one.
+
+    Integers, decimals, thousands separators, ``a/b``, ``\\frac{a}{b}``, mixed numbers, e-notation, ``a \\times 10^{b}``.
+    """
+    match = _RATIONAL.fullmatch(text) if len(text) <= _MAX_LITERAL_CHARS else None
+    if match is None:
+        return None
+    sign = -1 if match["sign"] == "-" else 1
+    if match["number"] is not None:
+        exponent = (match["exponent"] or match["power"] or "0").strip("{}")
+        value = Fraction(match["number"].replace(",", "").rstrip(".")) * Fraction(10) ** int(exponent)
+    elif match["top"] is not None:
+        if int(match["bottom"]) == 0 or (match["whole"] and match["top"].startswith("-")):
+            return None
+        value = int(match["whole"] or 0) + Fraction(int(match["top"]), int(match["bottom"]))
+    elif int(match["under"]) == 0:
+        return None
+    else:
+        value = Fraction(int(match["over"]), int(match["under"]))
+    return sign * value, bool(match["percent"])
+
+
+def same_literal(gold: str, answer: str) -> bool | None:
+    """Whether two answers are equal, as far as text and exact rational arithmetic can tell; None: ask algebra.
+
+    A rational gold answer is matched by exactly equal rationals only: 0.333 is not 1/3.
+    """
+    left, right = canonical(gold), canonical(answer)
+    if left == right:
+        return True
+    if "=" not in left and "\\in" not in left and (assigned := _ASSIGNED.fullmatch(right)):
+        right = assigned.group(1)  # `x = 5` answers a question whose gold is `5`
+    elif "=" not in right and "\\in" not in right and (assigned := _ASSIGNED.fullmatch(left)):
+        left = assigned.group(1)
+    if left == right:
+        return True
+    first, second = rational(left), rational(right)
+    if first and second:
+        return _same_rational(*first, *second)
+    if _ONLY_TEXT.fullmatch(tidy(gold)):  # a name or a word has no other form
+        return left.casefold() == right.casefold()
+    if re.fullmatch(r"[A-Z]", left) and re.fullmatch(r"[A-Z]", right):
+        return False
+    return None
+
+
+def _same_rational(gold: Fraction, gold_in_percent: bool, answer: Fraction, answer_in_percent: bool) -> bool:
+    """Exact equality; where only one side has a percent sign, 50% is both 50 (the question says percent) and 1/2."""
+    if gold_in_percent == answer_in_percent:
+        return gold == answer
+    percent, number = (gold, answer) if gold_in_percent else (answer, gold)
+    return number in (percent, percent / 100)
