@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relax_rl.errors import ModelError
 from relax_rl.evaluation.sampling import evaluation_mode, left_pad, position_ids
+from relax_rl.latent.capture import ForwardCapture
 
 __all__ = ["ReplayBatch", "replay"]
 
@@ -53,7 +53,7 @@ def replay(
         Batches of rows of like length, every row once. Memory is bounded by the batch.
 
     Raises:
-        ModelError: the backbone does not show its last hidden state.
+        ModelError: the model keeps no backbone apart from its head, or does not run it once a forward.
     """
     longest_first = sorted(range(len(prompts)), key=lambda row: (-len(completions[row]), -len(prompts[row])))
     start = 0
@@ -81,28 +81,24 @@ def _forward(
     completion_ids, mask = (tensor.flip(1) for tensor in left_pad([row[::-1] for row in completions], device))
     attention = torch.cat([prompt_mask, mask], dim=1)
     num_tokens = completion_ids.shape[1]
-    caught: list[Tensor] = []
     # Asking the model for `hidden_states` would keep those of every layer; the backbone's own output is the last.
-    hook = model.base_model.register_forward_hook(lambda _module, _inputs, output: caught.append(output[0]))
+    capture = ForwardCapture(model)
     try:
-        output = model(
-            input_ids=torch.cat([prompt_ids, completion_ids], dim=1),
-            attention_mask=attention,
-            position_ids=position_ids(attention),
-            use_cache=False,
-            logits_to_keep=num_tokens + 1,
-        )
+        with capture.armed():
+            output = model(
+                input_ids=torch.cat([prompt_ids, completion_ids], dim=1),
+                attention_mask=attention,
+                position_ids=position_ids(attention),
+                use_cache=False,
+                logits_to_keep=num_tokens + 1,
+            )
+        hidden_states = capture.take().hidden_states
     finally:
-        hook.remove()
-    if len(caught) != 1:
-        raise ModelError(
-            f"the backbone {type(model.base_model).__name__} ran {len(caught)} times in one forward instead of once; "
-            "pass a Hugging Face causal language model."
-        )
+        capture.close()
     is_token = mask.bool()
     # The logits at a position are the distribution of the next token.
     entropy = _entropy(output.logits[:, :-1], temperature or 1.0).masked_fill(~is_token, 0.0)
-    return entropy, caught[0][:, -num_tokens:], is_token
+    return entropy, hidden_states[:, -num_tokens:], is_token
 
 
 def _entropy(logits: Tensor, temperature: float) -> Tensor:

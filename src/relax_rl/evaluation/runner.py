@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,16 @@ from relax_rl.evaluation.metrics import count_verdicts, majority_scores, pass_at
 from relax_rl.evaluation.replay import replay
 from relax_rl.evaluation.result import EvaluationResult, PooledSpectrum, ProblemResult, SampleRecord
 from relax_rl.evaluation.sampling import Completion, encode_prompt, render_prompt, sample_completions
-from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
+from relax_rl.koopman import (
+    Estimator,
+    GramStatistics,
+    KoopmanDictionary,
+    dispersion_from_lifted,
+    gram_statistics,
+    snapshot_pairs,
+)
 from relax_rl.koopman.operators import least_squares_operator
-from relax_rl.koopman.snapshots import GramStatistics, exclude_nonfinite, gram_statistics, snapshot_pairs
+from relax_rl.koopman.snapshots import exclude_nonfinite
 from relax_rl.koopman.spectrum import eigenpairs, squared_residuals
 from relax_rl.tasks.base import Problem, Task
 
@@ -40,7 +46,7 @@ def evaluate(
     top_p: float = 1.0,
     batch_size: int = 128,
     dictionary: KoopmanDictionary | None = None,
-    estimator: str = "paper",
+    estimator: Estimator = "paper",
     seed: int = 0,
     problem_seed: int = 0,
 ) -> EvaluationResult:
@@ -121,7 +127,7 @@ def _replay_all(
     completions: list[list[Completion]],
     temperature: float,
     dictionary: KoopmanDictionary | None,
-    estimator: str,
+    estimator: Estimator,
 ) -> _Dynamics:
     shape = (len(completions), len(completions[0]))
     dynamics = _Dynamics(entropy=np.full(shape, np.nan), dsd=np.full(shape, np.nan))
@@ -132,20 +138,19 @@ def _replay_all(
         if dictionary is None:
             continue
         with torch.no_grad():
-            dispersion = dynamic_spectral_dispersion(batch.hidden_states, batch.mask, dictionary, estimator=estimator)
-            statistics = _pooled_statistics(batch.hidden_states, batch.mask, dictionary)
-        values = torch.where(dispersion.is_defined, dispersion.values.double(), torch.nan)
-        dsd[batch.rows] = values.cpu().numpy()
+            # Lifted once for both; a trajectory with a NaN loses its mask, and with it its DSD.
+            states, mask, _ = exclude_nonfinite(batch.hidden_states, batch.mask)
+            lifted = dictionary(states)
+            dispersion = dispersion_from_lifted(lifted, mask, estimator)
+            statistics = _pooled_statistics(lifted, mask)
+        dsd[batch.rows] = torch.where(dispersion.is_defined, dispersion.values.double(), torch.nan).cpu().numpy()
         dynamics.statistics = statistics if dynamics.statistics is None else dynamics.statistics + statistics
     return dynamics
 
 
-def _pooled_statistics(
-    hidden_states: torch.Tensor, mask: torch.Tensor, dictionary: KoopmanDictionary
-) -> GramStatistics:
+def _pooled_statistics(lifted: torch.Tensor, mask: torch.Tensor) -> GramStatistics:
     """Gram statistics summed over the trajectories of a batch; no pair crosses two completions."""
-    states, mask, _ = exclude_nonfinite(hidden_states, mask)
-    each = gram_statistics(dictionary(states), snapshot_pairs(mask))
+    each = gram_statistics(lifted, snapshot_pairs(mask))
     return GramStatistics(each.gram.sum(0), each.cross.sum(0), each.future.sum(0), each.num_pairs.sum(0))
 
 
@@ -159,16 +164,8 @@ def _spectrum(statistics: GramStatistics | None, dictionary: KoopmanDictionary) 
         eigenvalues=tuple((value.real, value.imag) for value in eigenvalues[order].tolist()),
         residuals=tuple(residuals[order].tolist()),
         num_observables=statistics.num_observables,
-        dictionary_digest=_digest(dictionary),
+        dictionary_digest=dictionary.digest,
     )
-
-
-def _digest(dictionary: KoopmanDictionary) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(dictionary.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().float().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _per_problem(

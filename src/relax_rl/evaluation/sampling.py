@@ -1,13 +1,14 @@
 """Sampling completions from a Hugging Face causal language model.
 
-``generate`` decodes every row of a batch until its slowest row ends, prefills a prompt again for each of its samples, and
-draws from one random stream, so that the batch size decides what is sampled. This loop drops finished rows from the
-cache, prefills each prompt once, and gives every (problem, sample) a random stream of its own.
+``generate`` decodes every row of a batch until its slowest row ends, prefills a prompt again for each of its samples,
+and draws from one random stream, so that the batch size decides what is sampled. This loop drops finished rows from
+the cache, prefills each prompt once, and gives every (problem, sample) a random stream of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -245,7 +246,7 @@ def _check_settings(num_samples: int, max_new_tokens: int, temperature: float, t
     for name, value in (("num_samples", num_samples), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value < 1:
             raise ConfigError(f"{name} = {value} must be at least 1.")
-    if temperature < 0.0:
-        raise ConfigError(f"temperature = {temperature} must not be negative; 0 is greedy decoding.")
+    if not 0.0 <= temperature < math.inf:
+        raise ConfigError(f"temperature = {temperature} must be finite and not negative; 0 is greedy decoding.")
     if not 0.0 < top_p <= 1.0:
         raise ConfigError(f"top_p = {top_p} must lie in (0, 1]; 1 samples from the whole vocabulary.")

@@ -1,0 +1,134 @@
+"""Sampling against generate, against the model's own probabilities, and against itself in other batches."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.evaluation.sampling import encode_prompt, render_prompt, sample_completions
+from relax_rl.tasks.base import Problem
+
+PROMPTS = [[2, 3, 4], [5], [6, 7, 8, 9, 10], [3, 3]]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_greedy_is_what_generate_decodes_one_prompt_at_a_time(model, tokenizer, batch_size: int) -> None:
+    ours = sample_completions(model, tokenizer, PROMPTS, 1, max_new_tokens=20, temperature=0.0, batch_size=batch_size)
+    for prompt, (completion,) in zip(PROMPTS, ours, strict=True):
+        ids = torch.tensor([prompt])
+        reference = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20, pad_token_id=0
+        )
+        assert list(completion.token_ids) == reference[0, len(prompt) :].tolist()
+
+
+def test_samples_do_not_depend_on_batch_size_or_order(model, tokenizer) -> None:
+    def draw(order: list[int], batch_size: int) -> dict[str, list[tuple[int, ...]]]:
+        rows = sample_completions(
+            model,
+            tokenizer,
+            [PROMPTS[i] for i in order],
+            5,
+            max_new_tokens=24,
+            batch_size=batch_size,
+            seed=3,
+            keys=[f"p{i}" for i in order],
+        )
+        return {f"p{i}": [c.token_ids for c in row] for i, row in zip(order, rows, strict=True)}
+
+    whole = draw([0, 1, 2, 3], 64)
+    assert draw([3, 1, 0, 2], 2) == whole
+    assert draw([0, 1, 2, 3], 7) == whole
+    assert len({ids for rows in whole.values() for ids in rows}) > 10
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.7)])
+def test_first_tokens_follow_the_models_distribution(model, tokenizer, temperature: float, top_p: float) -> None:
+    prompt = [2, 3, 4]
+    num_samples = 4000
+    (rows,) = sample_completions(
+        model, tokenizer, [prompt], num_samples, max_new_tokens=1, temperature=temperature, top_p=top_p, batch_size=1000
+    )
+    with torch.no_grad():
+        expected = torch.softmax(model(torch.tensor([prompt])).logits[0, -1].double() / temperature, dim=-1).numpy()
+    nucleus, mass = [], 0.0
+    for token in (-expected).argsort():
+        nucleus.append(int(token))
+        mass += expected[token]
+        if mass >= top_p:
+            break
+    counts = [sum(c.token_ids[0] == token for c in rows) for token in nucleus]
+    assert sum(counts) == num_samples  # nothing outside the nucleus
+    large = [i for i, token in enumerate(nucleus) if expected[token] * num_samples > 10]
+    observed = [counts[i] for i in large] + [num_samples - sum(counts[i] for i in large)]
+    shares = [expected[nucleus[i]] / mass for i in large]
+    predicted = [*(s * num_samples for s in shares), (1 - sum(shares)) * num_samples]
+    if predicted[-1] < 1e-6:
+        assert observed.pop() == 0
+        predicted.pop()
+    assert stats.chisquare(observed, predicted, sum_check=False).pvalue > 1e-3
+
+
+def test_ends_at_the_stop_token_or_at_the_limit(model, tokenizer) -> None:
+    rows = sample_completions(model, tokenizer, PROMPTS, 16, max_new_tokens=12, seed=1)
+    completions = [completion for row in rows for completion in row]
+    assert any(c.is_truncated for c in completions)
+    assert any(not c.is_truncated for c in completions)
+    for completion in completions:
+        assert 1 not in completion.token_ids[:-1]
+        assert completion.is_truncated == (completion.token_ids[-1] != 1)
+        assert completion.num_tokens == 12 if completion.is_truncated else completion.num_tokens <= 12
+        assert "<eos>" not in completion.text
+
+
+def test_other_seed_other_samples_and_the_global_state_is_left_alone(model, tokenizer) -> None:
+    state = torch.random.get_rng_state()
+    model.train()
+    first = sample_completions(model, tokenizer, PROMPTS, 4, max_new_tokens=16, seed=0)
+    assert model.training
+    model.eval()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert sample_completions(model, tokenizer, PROMPTS, 4, max_new_tokens=16, seed=0) == first
+    assert sample_completions(model, tokenizer, PROMPTS, 4, max_new_tokens=16, seed=1) != first
+
+
+def test_prompt_is_plain_without_and_rendered_with_a_chat_template(tokenizer) -> None:
+    problem = Problem("1", "abc", "a", system="be", instruction="add")
+    assert render_prompt(tokenizer, problem) == "abc"
+    assert encode_prompt(tokenizer, problem) == [2, 3, 4]
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role[0] }}{{ m.content }}{% endfor %}{% if add_generation_prompt %}j{% endif %}"
+    )
+    try:
+        assert render_prompt(tokenizer, problem) == "sbeuaddj"
+    finally:
+        tokenizer.chat_template = None
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"num_samples": 0},
+        {"max_new_tokens": 0},
+        {"batch_size": 0},
+        {"temperature": -1.0},
+        {"temperature": math.nan},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+    ],
+)
+def test_refuses_settings_out_of_range(model, tokenizer, setting: dict) -> None:
+    settings = {"num_samples": 1, "max_new_tokens": 1} | setting
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        sample_completions(model, tokenizer, PROMPTS, **settings)
+
+
+def test_refuses_empty_prompts_and_shared_keys(model, tokenizer) -> None:
+    with pytest.raises(DataError, match="empty"):
+        sample_completions(model, tokenizer, [[2], []], 1, max_new_tokens=2)
+    with pytest.raises(DataError, match="distinct"):
+        sample_completions(model, tokenizer, [[2], [3]], 1, max_new_tokens=2, keys=["a", "a"])
