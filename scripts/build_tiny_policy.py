@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -38,7 +39,8 @@ ASSET = Path(__file__).resolve().parents[1] / "src/relax_rl/assets/tiny"
 TASK = CountdownTask()
 MAX_NEW_TOKENS = 96
 LARGEST_RESULT = 2 * TASK.max_target
-END, PAD = "<|end|>", "<|pad|>"
+PAD, END = "<|pad|>", "<|end|>"
+PAD_ID, END_ID = 256, 257  # after the 256 bytes
 WORDS = ("<answer>", "</answer>", " yes", " no")
 IGNORED = -100
 
@@ -108,6 +110,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in (PAD, END)])
     core.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
+    assert (core.token_to_id(PAD), core.token_to_id(END)) == (PAD_ID, END_ID)
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         bos_token=END,
@@ -121,8 +124,6 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """A Llama of 0.84 million parameters with fresh weights."""
-    assert tokenizer.eos_token_id is not None
-    assert tokenizer.pad_token_id is not None
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=128,
@@ -132,9 +133,9 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         num_key_value_heads=4,
         max_position_embeddings=512,
         tie_word_embeddings=True,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=END_ID,
+        eos_token_id=END_ID,
+        pad_token_id=PAD_ID,
         initializer_range=0.05,
     )
     return LlamaForCausalLM(config)
@@ -150,14 +151,14 @@ def batches(
         for _ in range(16 * batch_size):
             prompt, completion = write_trace(rng.choice(problems), rng)
             prompt_ids = tokenizer.encode(prompt)
-            rows.append((len(prompt_ids), [*prompt_ids, *tokenizer.encode(completion), tokenizer.eos_token_id]))
+            rows.append((len(prompt_ids), [*prompt_ids, *tokenizer.encode(completion), END_ID]))
         rows.sort(key=lambda row: len(row[1]))
         starts = list(range(0, len(rows), batch_size))
         rng.shuffle(starts)
         for start in starts:
             chunk = rows[start : start + batch_size]
             width = max(len(ids) for _, ids in chunk)
-            tokens = torch.full((batch_size, width), tokenizer.pad_token_id)
+            tokens = torch.full((batch_size, width), PAD_ID)
             labels = torch.full((batch_size, width), IGNORED)
             for row, (prompt_length, ids) in enumerate(chunk):
                 tokens[row, : len(ids)] = torch.tensor(ids)
@@ -199,9 +200,9 @@ def save(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFa
         do_sample=True,
         temperature=1.0,
         max_new_tokens=MAX_NEW_TOKENS,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=END_ID,
+        eos_token_id=END_ID,
+        pad_token_id=PAD_ID,
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -209,7 +210,7 @@ def save(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFa
 
 @torch.no_grad()
 def measure(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, problems: int, samples: int = 16, seed: int = 0
+    model: Any, tokenizer: PreTrainedTokenizerFast, *, problems: int, samples: int = 16, seed: int = 0
 ) -> dict[str, float]:
     """Sample held-out problems at temperature 1: mean@1, pass@k (k = ``samples``), lengths in tokens, cut-off share."""
     held_out = TASK.problems("test", problems)
@@ -229,7 +230,7 @@ def measure(
         answers = [problem.answer for problem in chunk for _ in range(samples)]
         flat = [score or 0.0 for score in TASK.verifier.score(texts, answers)]
         scores += [flat[row : row + samples] for row in range(0, len(flat), samples)]
-        ends = completions == tokenizer.eos_token_id
+        ends = completions == END_ID
         lengths += torch.where(ends.any(1), ends.int().argmax(1) + 1, MAX_NEW_TOKENS + 1).tolist()
     return {
         "problems": problems,
@@ -249,7 +250,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=ASSET, help="folder of the finished policy")
     parser.add_argument("--work", type=Path, default=Path("build/tiny"), help="folder for snapshots")
     parser.add_argument("--snapshot-every", type=int, default=0, help="steps between snapshots; 0 for none")
-    parser.add_argument("--steps", type=int, default=1600, help="optimiser updates")
+    parser.add_argument("--steps", type=int, default=3600, help="optimiser updates")
     parser.add_argument("--batch-size", type=int, default=64, help="traces an update")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0, help="of weights, traces and sampling")
@@ -271,7 +272,12 @@ def main() -> None:
     weights = (args.output / "model.safetensors").read_bytes()
     record = {
         "script": "scripts/build_tiny_policy.py",
-        "task": {"name": TASK.name, "max_number": TASK.max_number, "max_target": TASK.max_target},
+        "task": {
+            "name": TASK.name,
+            "num_numbers": TASK.num_numbers,
+            "max_number": TASK.max_number,
+            "max_target": TASK.max_target,
+        },
         "parameters": model.num_parameters(),
         "steps": args.steps,
         "batch_size": args.batch_size,

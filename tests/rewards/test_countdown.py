@@ -85,6 +85,9 @@ def test_precedence_without_brackets_is_that_of_exact_python(pairs):
         ("11*1+3.0", 0.0),
         ("-1*11*3", 0.0),  # no signed numbers
         ("1 1+1*3", 0.0),  # two numbers without a sign between them
+        ("11*1+3)", 0.0),
+        ("(11*1+3", 0.0),
+        ("11*1+3 11", 0.0),
         ("11×1+3", 1.0),
         (r"11 \times 1 + 3", 1.0),
         (r"\left(11 \cdot 1\right) + 3", 1.0),
@@ -101,6 +104,15 @@ def test_arithmetic_is_exact():
     assert answered("1/(1-49/49)", "1 1 49 49>1") == 0.0
     # In float64 the large number would swallow the 1.
     assert answered("999999999*999999999+1-999999999*999999999", "1 999999999 999999999 999999999 999999999>1") == 1.0
+
+
+def test_the_bounds_are_where_the_docstring_says():
+    assert evaluate("(" * 32 + "1" + ")" * 32) == (1, [1])
+    assert evaluate("(" * 33 + "1" + ")" * 33) is None
+    assert evaluate("999999999+1") == (10**9, [999999999, 1])
+    assert evaluate("1000000000") is None
+    assert evaluate("1+" * 127 + "10") == (137, [1] * 127 + [10])
+    assert evaluate("1+" * 127 + "100") is None  # 257 characters
 
 
 @pytest.mark.parametrize(

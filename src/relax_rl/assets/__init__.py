@@ -1,0 +1,5 @@
+"""The embedded policies: weights, tokenizer and build record of each in a folder of its own.
+
+``tiny`` is a countdown searcher of 0.84 million parameters, built by ``scripts/build_tiny_policy.py``. Its folder's
+``build.json`` holds the settings it was built with and the numbers it reached on held-out problems.
+"""
