@@ -32,6 +32,10 @@ class BatchPlan:
     rollouts: int
     total_completions: int
 
+    def visits(self, num_problems: int) -> float:
+        """How often each of so many problems is sampled from, on average."""
+        return self.rollouts * self.prompts_per_rollout / num_problems
+
     def words(self) -> str:
         """Four lines for people, to be read before the run."""
         processes = "1 process" if self.num_processes == 1 else f"{self.num_processes} processes"
@@ -50,8 +54,13 @@ class BatchPlan:
         )
 
 
-def batch_arithmetic(config: TrainConfig, num_processes: int = 1) -> BatchPlan:
+def batch_arithmetic(config: TrainConfig, num_processes: int = 1, num_problems: int | None = None) -> BatchPlan:
     """What the batch settings mean together, by TRL's rules.
+
+    Args:
+        config: The run's settings.
+        num_processes: Processes that train together.
+        num_problems: Problems of the training split, once they are known; until then ``config.train_problems``.
 
     Raises:
         ConfigError: Updates straddle rollout batches, checkpoints fall inside one (a resume would not be exact), or
@@ -77,10 +86,11 @@ def batch_arithmetic(config: TrainConfig, num_processes: int = 1) -> BatchPlan:
         )
     completions = micro * steps * num_processes
     prompts = completions // trainer.num_generations
-    if config.train_problems is not None and config.train_problems < prompts:
+    num_problems = config.train_problems if num_problems is None else num_problems
+    if num_problems is not None and num_problems < prompts:
         raise ConfigError(
-            f"train_problems = {config.train_problems} is less than the {prompts} prompts of one rollout batch; "
-            "raise it, or lower trainer.steps_per_generation or trainer.gradient_accumulation_steps"
+            f"the training split has {num_problems} problems, fewer than the {prompts} prompts of one rollout batch; "
+            "raise train_problems, or lower trainer.gradient_accumulation_steps or trainer.steps_per_generation"
         )
     rollouts = math.ceil(trainer.max_steps * accumulation / uses)
     return BatchPlan(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,19 +79,27 @@ class ObjectiveConfig(_Named):
 
 
 class DictionaryConfig(_Section):
-    """How the observables of the Koopman dictionary are fitted, on the first rollout batch of the initial policy."""
+    """How the observables of the Koopman dictionary are fitted; null is the objective's own choice, for every key.
 
-    num_observables: int = Field(default=50, ge=1)
-    """F; at most the snapshot pairs of the longest completion, ``trainer.max_completion_length - 1``."""
-    steps: int = Field(default=200, ge=0)
+    The values behind null differ between objectives (``relax`` and ``relax_as_run`` are two readings of the paper), so
+    they are written where the objectives are.
+    """
+
+    num_observables: int | None = Field(default=None, ge=1)
+    """F; fewer than the snapshot pairs of the longest completion, ``trainer.max_completion_length - 1``."""
+    steps: int | None = Field(default=None, ge=0)
     """Adam steps; 0 leaves the random start."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    fit_objective: Literal["relative_residual", "paper"] = "relative_residual"
+    learning_rate: float | None = Field(default=None, gt=0)
+    batch_size: int | None = Field(default=None, ge=1)
+    """Completions in one step of the fit."""
+    fit_objective: Literal["relative_residual", "paper", "as_run"] | None = None
     """``paper`` is Eq. 8 as printed, which collapsing the observables minimises."""
     refit_interval: int | None = Field(default=None, ge=1)
-    """Updates between two fits; null, the paper's choice, freezes the first one."""
-    max_trajectories: int = Field(default=256, ge=1)
+    """Updates between two fits."""
+    max_trajectories: int | None = Field(default=None, ge=1)
     """At most so many completions of the rollout batch take part in the fit."""
+    max_positions: int | None = Field(default=None, ge=1)
+    """Only so many first tokens of a completion take part in the fit."""
 
 
 class TrainerConfig(BaseModel):
@@ -211,14 +220,13 @@ class TrainConfig(_Section):
 
     @model_validator(mode="after")
     def _check_lengths(self) -> TrainConfig:
-        pairs = self.trainer.max_completion_length - 1
-        if self.dictionary.num_observables > pairs:
+        observables, length = self.dictionary.num_observables, self.trainer.max_completion_length
+        if observables is not None and observables >= length - 1:
+            mend = f"set dictionary.num_observables to {max(1, length // 3)}, or " if length > 3 else ""
             raise ValueError(
-                f"dictionary.num_observables = {self.dictionary.num_observables} needs completions of at least as many "
-                f"snapshot pairs, but trainer.max_completion_length = {pairs + 1} gives at most {pairs}; set "
-                f"dictionary.num_observables to at most {pairs} (a third of a usual completion is a good start)"
-                if pairs
-                else "trainer.max_completion_length = 1 leaves no snapshot pair; use completions of several tokens"
+                f"dictionary.num_observables = {observables} needs completions of more snapshot pairs than that, but "
+                f"trainer.max_completion_length = {length} gives at most {length - 1}; {mend}"
+                f"set trainer.max_completion_length to at least {observables + 2}"
             )
         return self
 
@@ -229,8 +237,9 @@ class TrainConfig(_Section):
 
     @property
     def run_path(self) -> Path:
-        """The run directory, named or by default."""
-        return Path(self.run or f"runs/{self.task.name}-{self.objective.name}-seed{self.seed}")
+        """The run directory, named or by default; signs in the name of a task of one's own become dashes."""
+        name = re.sub(r"[^\w.-]+", "-", f"{self.task.name}-{self.objective.name}-seed{self.seed}")
+        return Path(self.run or f"runs/{name}")
 
     @property
     def digest(self) -> str:

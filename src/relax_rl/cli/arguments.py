@@ -1,0 +1,30 @@
+"""What several verbs do with the settings that they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from relax_rl.config import load_config
+from relax_rl.errors import ConfigError
+
+__all__ = ["refuse_settings", "task_options"]
+
+
+def refuse_settings(settings: Sequence[str], verb: str) -> None:
+    """For a verb without dotted settings. Raises ``ConfigError`` naming the first one."""
+    if settings:
+        raise ConfigError(f"'relax {verb}' takes no setting such as {settings[0]} (see 'relax {verb} --help')")
+
+
+def task_options(name: str, settings: Sequence[str], data_dir: str | None = None) -> dict[str, Any]:
+    """The options of a task from words of the form ``--task.key value``.
+
+    Raises:
+        ConfigError: Another section's setting, which would have no effect.
+    """
+    for word in settings:
+        if word.startswith("--") and not word.startswith("--task."):
+            raise ConfigError(f"{word} has no effect here; only the task's own options do: --task.KEY VALUE")
+    options = load_config(None, ["--task", name, *settings]).task.options
+    return options if data_dir is None else options | {"data_dir": data_dir}

@@ -1,0 +1,114 @@
+"""``relax``: reads the words, calls the verb, turns an error that a person can mend into one sentence, exit code 2.
+
+A verb is a module with ``HELP`` (one line), ``add_arguments(parser)`` and ``run(arguments, settings) -> exit code``;
+``settings`` are the words of the form ``--section.key value``, for ``load_config``. None imports torch at its top.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from relax_rl import __version__
+from relax_rl.cli import env, eval, report, tasks, train
+from relax_rl.config.messages import did_you_mean
+from relax_rl.errors import ConfigError, RelaxError
+
+__all__ = ["VERBS", "main"]
+
+VERBS: dict[str, ModuleType] = {"train": train, "eval": eval, "report": report, "tasks": tasks, "env": env}
+
+EXIT_CODES = """\
+exit codes:
+  0    done
+  1    an unexpected error, with its traceback: please report it, with the output of 'relax env'
+  2    a setting, file, model or folder to mend; the sentence says how
+  130  stopped with Ctrl-C
+  141  the reader of the output went away
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Exact options only (a prefix of an option is not the option), and errors as ``ConfigError``."""
+
+    def __init__(self, **options: object) -> None:
+        options = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter} | options
+        super().__init__(**options)  # pyright: ignore[reportArgumentType]
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see '{self.prog} --help')")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: The words after ``relax``; those of the process by default.
+    """
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except RelaxError as error:
+        print(f"relax: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("relax: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit; give it somewhere to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(words: list[str]) -> int:
+    plain, settings = _split_settings(words)
+    parser, verbs = _parsers()
+    arguments, unknown = parser.parse_known_args(plain)
+    if arguments.verb is None:
+        parser.print_help()
+        return 0
+    if unknown:
+        known = sorted(set(verbs[arguments.verb]._option_string_actions) - {"-h"})
+        what = "option" if unknown[0].startswith("-") else "argument"
+        raise ConfigError(f"unknown {what} '{unknown[0]}' of 'relax {arguments.verb}'{did_you_mean(unknown[0], known)}")
+    return VERBS[arguments.verb].run(arguments, settings)
+
+
+def _parsers() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
+    parser = _Parser(
+        prog="relax",
+        description="Train and study reasoning models through the dynamics of their hidden states.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"relax-rl {__version__}")
+    choices = parser.add_subparsers(dest="verb", title="commands", metavar="COMMAND")
+    verbs = {}
+    for name, module in VERBS.items():
+        verbs[name] = choices.add_parser(
+            name, help=module.HELP, description=(module.__doc__ or "").strip(), epilog=getattr(module, "EPILOG", None)
+        )
+        module.add_arguments(verbs[name])
+    return parser, verbs
+
+
+def _split_settings(words: list[str]) -> tuple[list[str], list[str]]:
+    """Part the dotted settings from the rest: argparse would take the value of an unknown option for CONFIG."""
+    plain: list[str] = []
+    settings: list[str] = []
+    rest = iter(enumerate(words))
+    for place, word in rest:
+        name, equals, _ = word.partition("=")
+        if not (name.startswith("--") and "." in name):
+            plain.append(word)
+            continue
+        settings.append(word)
+        if not equals and place + 1 < len(words) and not words[place + 1].startswith("--"):
+            settings.append(next(rest)[1])
+    return plain, settings
+
+
+if __name__ == "__main__":
+    sys.exit(main())
