@@ -4,7 +4,21 @@ Three estimators of one idea, the variance of a spectrum's moduli:
 
 ``paper``     Eq. 6 as printed: the population variance of |eigenvalues| of K = pinv(X) Y.
 ``singular``  What the authors' working code ran: the unbiased variance of the smoothed singular values of a ridge fit.
-``robust``    Ours: see :func:`robust_dispersion`.
+``robust``    Ours: the mean, over windows of one fixed number of pairs, of the variance of |eigenvalues| of the
+              time-symmetric whitened operator, the radius of pure noise taken off.
+
+Why ``robust`` is built as it is (numbers in docs/robust-dispersion.md):
+
+- Not a function of length. A least-squares spectrum from N pairs carries noise of radius sqrt(F / N), so any statistic
+  of it depends on N. Every window here has the same N, so for stationary dynamics the expectation is the same at every
+  length by construction; length only lowers the variance. The price: modes slower than a window are seen as its mean.
+- Bounded. With S = (X^T X + Y^T Y) / 2 the eigenvalues of S^-1 X^T Y lie in the unit disc for *any* data (see
+  :func:`~relax_rl.koopman.operators.whitened_operator`), so that 0 <= DSD <= 1/4.
+- Not inflated by conditioning. Mixing or scaling the kept directions does not change the eigenvalues; directions that
+  carry next to no variance are left out of the variance, not counted as modes of modulus zero. There are four pairs to
+  a direction, and moduli inside the disc that pure noise fills become zero, with no gradient.
+- What it does not promise: whoever chooses every state of a trajectory freely can bring it near the bound, by giving
+  each window modes that truly last next to modes that truly do not; pairs held out of the fit then show them too.
 """
 
 from __future__ import annotations
@@ -22,6 +36,7 @@ from relax_rl.koopman.snapshots import GramStatistics, exclude_nonfinite, gram_s
 from relax_rl.koopman.spectrum import eigenvalue_moduli
 
 __all__ = [
+    "ROBUST_WINDOW",
     "Dispersion",
     "Estimator",
     "dispersion_from_gram",
@@ -31,10 +46,15 @@ __all__ = [
 
 Estimator = Literal["paper", "singular", "robust"]
 
+ROBUST_WINDOW = 32
+"""Snapshot pairs in a window of "robust": short enough that completions of 33 tokens have a dispersion."""
+
 _AS_RUN_RIDGE = 1e-3
 _AS_RUN_SMOOTHING = 1e-3
-_WINDOW = 32
-_MAX_RANK = 8
+# Four pairs a direction make the eigenvalues of pure noise fill a disc of radius 1/2, which is then subtracted.
+_PAIRS_PER_DIRECTION = 4
+# Directions that carry less than this share of the leading direction's variance are not dynamics: rounding, mostly.
+_NEGLIGIBLE_VARIANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -44,7 +64,8 @@ class Dispersion:
     values: Tensor
     """(B,) float64; 0, without gradient, where undefined."""
     is_defined: Tensor
-    """(B,) bool: finite and more snapshot pairs than observables."""
+    """(B,) bool: finite, and more snapshot pairs than observables (with no more, a fit interpolates whatever the
+    dynamics); for "robust" also at least one window of pairs."""
     num_pairs: Tensor
     """(B,) int64."""
     spectral_radius: Tensor
@@ -65,6 +86,7 @@ def dynamic_spectral_dispersion(
     *,
     ridge: float | None = None,
     chunk_size: int | None = None,
+    window: int = ROBUST_WINDOW,
 ) -> Dispersion:
     """DSD of hidden states (B, T, H) under a dictionary, differentiable with respect to the hidden states.
 
@@ -75,6 +97,10 @@ def dynamic_spectral_dispersion(
         estimator: "paper", "singular" or "robust".
         ridge: absolute ridge of "paper" (default: none) or "singular" (default 1e-3); "robust" takes none.
         chunk_size: pairs taken at a time when Gram statistics are summed; bounds memory, changes nothing else.
+        window: snapshot pairs in a window of "robust", which needs at least as many; values of different windows cannot
+            be compared.
+
+    The gradient of "paper" and "singular" is that of their value; "robust" holds the subspace of each window fixed.
 
     Raises:
         DataError: shapes or dtypes that do not fit.
@@ -82,7 +108,7 @@ def dynamic_spectral_dispersion(
     """
     _require_shapes(hidden_states, mask, "hidden states", "H")
     states, kept, is_nonfinite = exclude_nonfinite(hidden_states, mask)
-    return _from_finite(dictionary(states), kept, is_nonfinite, estimator, ridge, chunk_size)
+    return _from_finite(dictionary(states), kept, is_nonfinite, estimator, ridge, chunk_size, window)
 
 
 def dispersion_from_lifted(
@@ -92,11 +118,12 @@ def dispersion_from_lifted(
     *,
     ridge: float | None = None,
     chunk_size: int | None = None,
+    window: int = ROBUST_WINDOW,
 ) -> Dispersion:
     """DSD of states (B, T, F) that were lifted already; otherwise :func:`dynamic_spectral_dispersion`."""
     _require_shapes(lifted, mask, "lifted states", "F")
     states, kept, is_nonfinite = exclude_nonfinite(lifted, mask)
-    return _from_finite(states, kept, is_nonfinite, estimator, ridge, chunk_size)
+    return _from_finite(states, kept, is_nonfinite, estimator, ridge, chunk_size, window)
 
 
 def dispersion_from_gram(
@@ -125,12 +152,15 @@ def _from_finite(
     estimator: Estimator,
     ridge: float | None,
     chunk_size: int | None,
+    window: int,
 ) -> Dispersion:
     _require_estimator(estimator, ridge)
+    if window < _PAIRS_PER_DIRECTION:
+        raise ConfigError(f"window must be at least {_PAIRS_PER_DIRECTION} snapshot pairs, got {window}.")
     pairs = snapshot_pairs(kept)
     with torch.autocast(lifted.device.type, enabled=False):
         if estimator == "robust":
-            return _robust(lifted, pairs, is_nonfinite.sum())
+            return _robust(lifted, pairs, is_nonfinite.sum(), window)
         statistics = gram_statistics(lifted, pairs, chunk_size=chunk_size)
         is_defined = statistics.num_pairs > statistics.num_observables
         return _from_gram(statistics, is_defined, estimator, ridge, is_nonfinite.sum())
@@ -172,60 +202,65 @@ def _from_gram(
     )
 
 
-def _robust(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor) -> Dispersion:
-    """Mean over windows of the variance of the eigenvalue moduli of the whitened operator."""
+def _robust(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor, window: int) -> Dispersion:
+    """The "robust" estimator of :func:`dynamic_spectral_dispersion` on finite lifted states (B, T, F)."""
     num_pairs = pairs.sum(-1)
     num_observables = lifted.shape[-1]
-    is_defined = (num_pairs > num_observables) & (num_pairs >= _WINDOW)
-    rows, positions = _windows(pairs, is_defined)
+    is_defined = (num_pairs > num_observables) & (num_pairs >= window)
+    rows, positions = _windows(pairs, is_defined, window)
     x = lifted[rows.unsqueeze(-1), positions].double()
     y = lifted[rows.unsqueeze(-1), positions + 1].double()
     mean = 0.5 * (x.mean(1, keepdim=True) + y.mean(1, keepdim=True))
     x, y = x - mean, y - mean
     statistics = GramStatistics(x.mT @ x, x.mT @ y, y.mT @ y, num_pairs[rows])
-    fit = whitened_operator(statistics, min(_MAX_RANK, num_observables))
+    rank = min(window // _PAIRS_PER_DIRECTION, num_observables)
+    fit = whitened_operator(statistics, rank, rcond=_NEGLIGIBLE_VARIANCE)
     spectrum = eigenvalue_moduli(fit.matrix)
-
-    def average(values: Tensor) -> Tensor:
-        totals = values.new_zeros(num_pairs.shape).index_add(0, rows, values)
-        counts = torch.bincount(rows, minlength=len(num_pairs)).clamp_min(1)
-        return totals / counts
+    noise_radius = (rank / window) ** 0.5
+    moduli = (spectrum.values - noise_radius).clamp_min(0.0) / (1.0 - noise_radius)
+    moduli, _ = moduli.sort(-1, descending=True)
+    is_kept = torch.arange(rank, device=moduli.device) < fit.rank.unsqueeze(-1)
+    counts = torch.bincount(rows, minlength=len(num_pairs)).clamp_min(1)
 
     def largest(values: Tensor) -> Tensor:
         return values.new_zeros(num_pairs.shape).scatter_reduce(0, rows, values, "amax")
 
     return Dispersion(
-        values=average(_variance(spectrum.values)),
+        values=torch.zeros_like(counts, dtype=torch.float64).index_add(0, rows, _variance(moduli, is_kept)) / counts,
         is_defined=is_defined,
         num_pairs=num_pairs,
         spectral_radius=largest(spectrum.values.detach().amax(-1)),
-        condition=largest(fit.condition),
+        condition=largest(torch.where(fit.rank > 0, fit.condition, 0.0)),
         num_clamped=torch.zeros_like(num_pairs).index_add(0, rows, spectrum.num_clamped),
         num_nonfinite=num_nonfinite,
     )
 
 
-def _variance(moduli: Tensor) -> Tensor:
-    """Population variance over the last dimension; fine with no rows, where torch.var warns."""
-    return (moduli - moduli.mean(-1, keepdim=True)).square().mean(-1)
+def _variance(moduli: Tensor, is_kept: Tensor | None = None) -> Tensor:
+    """Population variance over the last dimension, of the entries kept; fine with no rows, where torch.var warns."""
+    weights = torch.ones_like(moduli) if is_kept is None else is_kept.to(moduli.dtype)
+    count = weights.sum(-1, keepdim=True).clamp_min(1.0)
+    mean = (weights * moduli).sum(-1, keepdim=True) / count
+    return (weights * (moduli - mean).square()).sum(-1) / count.squeeze(-1)
 
 
-def _windows(pairs: Tensor, is_defined: Tensor) -> tuple[Tensor, Tensor]:
-    """Windows of `_WINDOW` consecutive snapshot pairs, spread evenly over each defined trajectory.
+def _windows(pairs: Tensor, is_defined: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Windows of `window` consecutive snapshot pairs, half overlapping, spread evenly over each defined trajectory.
 
     Returns:
         The trajectory (M,) of each window, and the steps t (M, W) of its pairs.
     """
     rows, positions = [], []
+    offsets = torch.arange(window, device=pairs.device)
     for row in is_defined.nonzero().squeeze(-1).tolist():
         steps = pairs[row].nonzero().squeeze(-1)
-        count = -(-len(steps) // _WINDOW)
-        starts = torch.linspace(0, len(steps) - _WINDOW, count, dtype=torch.float64, device=pairs.device).round().long()
-        offsets = torch.arange(_WINDOW, device=pairs.device)
+        last_start = len(steps) - window
+        count = 1 + -(-last_start // max(window // 2, 1))
+        starts = torch.linspace(0, last_start, count, dtype=torch.float64, device=pairs.device).round().long()
         positions.append(steps[starts.unsqueeze(-1) + offsets])
         rows.append(torch.full((count,), row, device=pairs.device))
     if not rows:
-        empty = torch.zeros((0, _WINDOW), dtype=torch.long, device=pairs.device)
+        empty = torch.zeros((0, window), dtype=torch.long, device=pairs.device)
         return empty[:, 0], empty
     return torch.cat(rows), torch.cat(positions)
 

@@ -69,7 +69,7 @@ def ridge_operator(statistics: GramStatistics, ridge: float, *, relative: bool =
     return OperatorFit(matrix, condition, rank)
 
 
-def whitened_operator(statistics: GramStatistics, rank: int) -> OperatorFit:
+def whitened_operator(statistics: GramStatistics, rank: int, *, rcond: float | None = None) -> OperatorFit:
     """K~ = S^-1/2 A S^-1/2 on the `rank` leading eigenvectors of S = (G + L) / 2, in coordinates similar to it.
 
     S counts the first and the second snapshot of every pair alike. For any v, |v* X* Y v| <= (|X v|^2 + |Y v|^2) / 2
@@ -79,8 +79,10 @@ def whitened_operator(statistics: GramStatistics, rank: int) -> OperatorFit:
     U is treated as fixed by the gradient.
 
     Args:
-        statistics: batch shape (...), with at least `rank` directions above rounding; the others give zeros.
-        rank: R, 1..F.
+        statistics: batch shape (...).
+        rank: R, 1..F, the most directions to keep; the matrix is (..., R, R).
+        rcond: directions below this share of the leading eigenvalue of S are left out too; each left out is an exact
+            zero eigenvalue of the matrix, and the `rank` returned counts those kept.
     """
     if not 1 <= rank <= statistics.num_observables:
         raise ConfigError(f"rank must lie in 1..{statistics.num_observables} (the number of observables), got {rank}.")
@@ -93,7 +95,7 @@ def whitened_operator(statistics: GramStatistics, rank: int) -> OperatorFit:
         basis.mT @ symmetric @ basis,
         statistics.num_pairs,
     )
-    return least_squares_operator(reduced)
+    return least_squares_operator(reduced, rcond=rcond)
 
 
 def _pseudo_inverse(gram: Tensor, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 The convention, said once for the package: time runs along rows. A trajectory lifted by the dictionary is V (T, F); X
 holds the first snapshot of every pair and Y the second, both (N, F), and the operator matrix K acts from the right,
-Y ~ X K. (The paper, and PyDMD, put time along columns: their matrix is the transpose of ours, with the same eigenvalues.)
+Y ~ X K. (The paper, and PyDMD, put time along columns: their matrix is our transpose, with the same eigenvalues.)
 """
 
 from __future__ import annotations
