@@ -99,8 +99,9 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from relax_rl.training.models import load_model
 
     model, tokenizer = load_model(subject.model, arguments.dtype, arguments.revision)
+    policy: torch.nn.Module = model
     result = evaluate(
-        model.cuda() if torch.cuda.is_available() else model,
+        policy.to("cuda" if torch.cuda.is_available() else "cpu"),
         tokenizer,
         task,
         split=arguments.split,

@@ -60,22 +60,22 @@ def _clause(key: str, detail: Any, model: type[BaseModel]) -> str:
         return str(detail["ctx"]["error"])
     value = repr(detail["input"])
     shown = value if len(value) <= 60 else value[:57] + "..."
+    if detail["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return f"'{key}' must be a table of settings, not {shown}"
     expected = (
-        detail["msg"]
-        .replace("Input should be", "must be")
-        .replace("a valid integer", "an integer")
-        .replace("a valid ", "a ")
+        detail["msg"].replace("Input should be", "must be").replace("a valid ", "a ").replace("a integer", "an integer")
     )
     return f"'{key}' {expected}, not {shown}"
 
 
 def _nearest_key(key: str, model: type[BaseModel]) -> str:
-    """The same member of another section first (``learning_rate``: ``trainer.learning_rate``), then the spelling."""
-    known = list(field_keys(model))
+    """The same member of another section first (``max_steps``: ``trainer.max_steps``), then the nearest spelling."""
+    known = [tuple(other.rpartition(".")[::2]) for other in field_keys(model) if not other.endswith(".options")]
     section, _, name = key.rpartition(".")
-    elsewhere = [k for k in known if k.rpartition(".")[2] == name]
-    if len(elsewhere) == 1:
-        return f"; did you mean '{elsewhere[0]}'?"
-    siblings = [k for k in known if k.rpartition(".")[0] == section]
-    close = difflib.get_close_matches(key, siblings, n=1, cutoff=0.6) or difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(siblings)}"
+    siblings = [member for place, member in known if place == section]
+    near = set(difflib.get_close_matches(name, siblings, n=1, cutoff=0.6))
+    chosen = [(place, member) for place, member in known if member == name]
+    chosen = chosen or [(place, member) for place, member in known if place == section and member in near]
+    if chosen:
+        return f"; did you mean {' or '.join(repr('.'.join(filter(None, one))) for one in chosen)}?"
+    return f"; there are: {', '.join(siblings)}"

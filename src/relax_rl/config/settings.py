@@ -187,6 +187,8 @@ class TrainConfig(_Section):
     """The first so many problems of the split; null: all of it."""
     objective: ObjectiveConfig = ObjectiveConfig()
     dictionary: DictionaryConfig = DictionaryConfig()
+    monitor: bool = True
+    """Measure the dispersion also under a method that does not use it; the loss stays the same."""
     trainer: TrainerConfig = TrainerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(default=0, ge=0)
