@@ -7,6 +7,7 @@ then, only if asked for, the last bare number. Every step is linear in the lengt
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 
 __all__ = ["Extraction", "extract_answer"]
@@ -34,8 +35,8 @@ _STATED_CHARS = 600
 class Extraction:
     """The answer found in a completion.
 
-    ``text`` is None if there is none, and ``how`` then says why: ``no answer`` or ``unclosed box`` (the completion ended
-    inside its last box). Otherwise ``how`` is ``boxed``, ``stated`` or ``bare number``.
+    ``text`` is None if there is none, and ``how`` then says why: ``no answer``, or ``unclosed box`` if the completion
+    ended inside its last box. Otherwise ``how`` is ``boxed``, ``stated`` or ``bare number``.
     """
 
     text: str | None
@@ -88,9 +89,7 @@ def _group(text: str, position: int) -> str | None:
 
 
 def _last_stated(text: str) -> str:
-    last = None
-    for last in _STATED.finditer(text):
-        pass
+    last = _last_match(_STATED, text)
     return "" if last is None else _statement(text[last.end() : last.end() + _STATED_CHARS])
 
 
@@ -108,7 +107,9 @@ def _statement(tail: str) -> str:
 
 
 def _last_number(text: str) -> str:
-    last = None
-    for last in _BARE_NUMBER.finditer(text):
-        pass
+    last = _last_match(_BARE_NUMBER, text)
     return "" if last is None else last.group().strip()
+
+
+def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)

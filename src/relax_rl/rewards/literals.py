@@ -88,7 +88,8 @@ def without_e_notation(text: str) -> str:
 def rational(text: str) -> tuple[Fraction, bool] | None:
     """(exact value, whether in percent) of a canonical number, or None if it is not one.
 
-    Integers, decimals, thousands separators, ``a/b``, ``\\frac{a}{b}``, mixed numbers, e-notation, ``a \\times 10^{b}``.
+    Integers, decimals, thousands separators, ``a/b``, ``\\frac{a}{b}``, mixed numbers, e-notation and
+    ``a \\times 10^{b}``.
     """
     match = _RATIONAL.fullmatch(text) if len(text) <= _MAX_LITERAL_CHARS else None
     if match is None:

@@ -38,9 +38,9 @@ class MathGrade:
 class MathVerifier:
     """Grades completions against gold answers in LaTeX or plain text.
 
-    Equal spellings and rational numbers (exactly: 0.333 is not 1/3) are decided in place. Everything else is compared by
-    ``math-verify`` in worker processes with hard limits, started when first needed. A verdict depends on the pair of
-    texts alone: not on load, order or the number of workers.
+    Equal spellings and rational numbers (exactly: 0.333 is not 1/3) are decided in place. Everything else is compared
+    by ``math-verify`` in worker processes with hard limits, started when first needed. A verdict depends on the pair
+    of texts alone: not on load, order or the number of workers.
 
     Args:
         timeout_s: CPU seconds that one comparison may take.

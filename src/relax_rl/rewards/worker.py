@@ -34,9 +34,9 @@ def resolve(target: str) -> Callable[..., Any]:
 def main(target: str, timeout_s: float, memory_bytes: int) -> None:
     """Serve until standard input ends.
 
-    The limit of time is CPU time of this process (``ITIMER_PROF`` with its default action, which is death): it counts an
-    item's own work and nothing else, holds inside C code that never returns to Python, and gives the same verdict on a
-    busy machine as on an idle one. The limit of memory is on the address space.
+    The limit of time is CPU time of this process (``ITIMER_PROF`` with its default action, which is death): it counts
+    an item's own work and nothing else, holds inside C code that never returns to Python, and gives the same verdict
+    on a busy machine as on an idle one. The limit of memory is on the address space.
     """
     requests, replies = _private_pipes()
     if hasattr(signal, "SIGPROF"):  # an ignored signal would be inherited, and the limit with it

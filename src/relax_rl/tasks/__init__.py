@@ -1,0 +1,8 @@
+"""Where problems come from: procedural, from files, from the Hub; each with the verifier that grades it."""
+
+from relax_rl.tasks.base import Problem, Task, TaskReport, validate_task
+from relax_rl.tasks.countdown import CountdownTask
+from relax_rl.tasks.math import MathTask
+from relax_rl.tasks.registry import build_task, task_names
+
+__all__ = ["CountdownTask", "MathTask", "Problem", "Task", "TaskReport", "build_task", "task_names", "validate_task"]
