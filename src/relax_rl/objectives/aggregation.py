@@ -1,0 +1,38 @@
+"""From a loss for each token to one number: which mean is taken.
+
+Each is a share of the update's mean (see `UpdateTotals`), so the shares of all micro-batches add up to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from relax_rl.objectives.batch import RolloutBatch
+
+__all__ = ["SequenceMeanTokenMean", "TokenMean", "sequence_token_mean"]
+
+
+def sequence_token_mean(values: Tensor, batch: RolloutBatch) -> Tensor:
+    """Mean of (P, G, T) values over the tokens of each completion: (P, G); 0 for a completion without tokens.
+
+    Masked values are replaced, not multiplied by zero: a NaN behind the mask must stay there.
+    """
+    return values.masked_fill(~batch.mask, 0.0).sum(-1) / batch.lengths.clamp(min=1)
+
+
+@dataclass(frozen=True)
+class SequenceMeanTokenMean:
+    """Mean over completions of the mean over their tokens (GRPO as published, arXiv 2402.03300)."""
+
+    def __call__(self, loss: Tensor, batch: RolloutBatch) -> Tensor:
+        return sequence_token_mean(loss, batch).sum() / batch.update_totals.num_completions
+
+
+@dataclass(frozen=True)
+class TokenMean:
+    """Mean over all tokens of the update (DAPO, arXiv 2503.14476; verl's default)."""
+
+    def __call__(self, loss: Tensor, batch: RolloutBatch) -> Tensor:
+        return loss.masked_fill(~batch.mask, 0.0).sum() / max(batch.update_totals.num_tokens, 1.0)

@@ -1,0 +1,84 @@
+"""What a component of an objective is, and what an objective gives back.
+
+A method is a composition: advantage -> surrogate -> aggregation, plus regularizers. Each component is a small frozen
+dataclass with a pure ``__call__``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from relax_rl.objectives.batch import RolloutBatch
+from relax_rl.objectives.probe import GroupDispersion
+
+__all__ = ["Advantage", "Aggregation", "Measurements", "ObjectiveOutput", "Regularizer", "Surrogate"]
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What regularizers share about a batch, each computed once.
+
+    Attributes:
+        advantages: (P, G), no gradient.
+        dispersion: None for methods that do not look at hidden states.
+        xi: the bound on the dispersion; None likewise.
+    """
+
+    advantages: Tensor
+    dispersion: GroupDispersion | None = None
+    xi: float | None = None
+
+
+@dataclass(frozen=True)
+class ObjectiveOutput:
+    """What an objective says of a batch.
+
+    Attributes:
+        loss: scalar to minimise, with gradient.
+        metrics: scalars to log.
+        per_completion: (P, G) values to record with the completions: the advantage, and the dispersion (NaN where it
+            is not defined) if the method measures it.
+    """
+
+    loss: Tensor
+    metrics: dict[str, float]
+    per_completion: dict[str, Tensor]
+
+
+class Advantage(Protocol):
+    def __call__(self, batch: RolloutBatch) -> Tensor:
+        """(P, G) advantages."""
+        ...
+
+
+class Surrogate(Protocol):
+    def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """(P, G, T) loss of each token, and metrics."""
+        ...
+
+
+class Aggregation(Protocol):
+    def __call__(self, loss: Tensor, batch: RolloutBatch) -> Tensor:
+        """This batch's share of the update's mean of a (P, G, T) loss."""
+        ...
+
+
+class Regularizer(Protocol):
+    """A term added to the loss, already multiplied by its coefficient."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which optional tensors it reads: "hidden_states", "entropy", "ref_log_probs"."""
+        ...
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it adds anything at all; an inactive term is not added, so that the loss stays bit-identical."""
+        ...
+
+    def __call__(self, batch: RolloutBatch, measured: Measurements) -> tuple[Tensor, dict[str, Tensor]]:
+        """This batch's share of the term, and metrics."""
+        ...

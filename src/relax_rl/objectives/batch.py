@@ -1,0 +1,109 @@
+"""The tensors that every objective reads.
+
+Dimension letters used in this package: P prompts, G completions of a prompt (the group), B = P*G, T completion tokens,
+H hidden width, F observables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from relax_rl.errors import DataError
+
+__all__ = ["RolloutBatch", "UpdateTotals"]
+
+
+@dataclass(frozen=True)
+class UpdateTotals:
+    """Counts over one whole optimiser update, on all ranks: the denominators of every mean.
+
+    A micro-batch that divides by them gives a share of the update's loss, so the shares simply add up, however the
+    update is cut into micro-batches.
+    """
+
+    num_prompts: float
+    num_completions: float
+    num_tokens: float
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Whole groups of completions, as one forward of the policy sees them.
+
+    Attributes:
+        log_probs: (P, G, T) log-probabilities of the sampled tokens under the current policy, with gradient.
+        old_log_probs: (P, G, T) the same under the policy that sampled them, no gradient.
+        mask: (P, G, T) bool, True where a token was sampled by the policy (False: padding, tool output).
+        rewards: (P, G); NaN marks a completion that no verifier could score. It gets advantage 0.
+        ref_log_probs: (P, G, T) under the frozen reference policy, where a KL term needs it.
+        entropy: (P, G, T) entropy in nats of the next-token distribution at the sampling temperature.
+        hidden_states: (P, G, T, H) final-norm states, one for each completion token, with gradient.
+        sampling_weights: (P, G, T) or (P, G, 1) factors that correct for an inference engine whose probabilities
+            differ from the trainer's (TRL's ``importance_sampling_ratio``).
+        totals: counts over the whole update; None means that this batch is the whole update.
+
+    Raises:
+        DataError: when the shapes do not agree; the sentence names the tensor.
+    """
+
+    log_probs: Tensor
+    old_log_probs: Tensor
+    mask: Tensor
+    rewards: Tensor
+    ref_log_probs: Tensor | None = None
+    entropy: Tensor | None = None
+    hidden_states: Tensor | None = None
+    sampling_weights: Tensor | None = None
+    totals: UpdateTotals | None = None
+
+    def __post_init__(self) -> None:
+        if self.log_probs.dim() != 3:
+            raise DataError(
+                f"log_probs must have shape (prompts, group, tokens), but has {tuple(self.log_probs.shape)}; "
+                "reshape the rows of a prompt's completions into one group."
+            )
+        shape = self.log_probs.shape
+        for name in ("old_log_probs", "mask", "ref_log_probs", "entropy"):
+            tensor = getattr(self, name)
+            if tensor is not None and tensor.shape != shape:
+                raise DataError(f"{name} has shape {tuple(tensor.shape)}, but log_probs has {tuple(shape)}.")
+        if self.rewards.shape != shape[:2]:
+            raise DataError(f"rewards must have shape {tuple(shape[:2])}, but has {tuple(self.rewards.shape)}.")
+        if self.hidden_states is not None and (self.hidden_states.dim() != 4 or self.hidden_states.shape[:3] != shape):
+            raise DataError(
+                f"hidden_states must have shape {(*shape, 'H')}, but has {tuple(self.hidden_states.shape)}."
+            )
+        if self.mask.dtype != torch.bool:
+            object.__setattr__(self, "mask", self.mask.bool())
+
+    @property
+    def num_prompts(self) -> int:
+        return self.log_probs.shape[0]
+
+    @property
+    def group_size(self) -> int:
+        return self.log_probs.shape[1]
+
+    @property
+    def lengths(self) -> Tensor:
+        """(P, G) number of completion tokens."""
+        return self.mask.sum(-1)
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """(P, G, T) log of the importance ratio; 0 where masked, so that no exponential overflows behind the mask."""
+        return (self.log_probs - self.old_log_probs).masked_fill(~self.mask, 0.0)
+
+    @property
+    def update_totals(self) -> UpdateTotals:
+        """The given totals, or this batch's own counts."""
+        if self.totals is not None:
+            return self.totals
+        return UpdateTotals(
+            num_prompts=self.num_prompts,
+            num_completions=self.num_prompts * self.group_size,
+            num_tokens=float(self.mask.sum()),
+        )

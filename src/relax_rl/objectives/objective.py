@@ -1,0 +1,110 @@
+"""An objective: a named composition of components."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from relax_rl.objectives.base import Advantage, Aggregation, Measurements, ObjectiveOutput, Regularizer, Surrogate
+from relax_rl.objectives.batch import RolloutBatch
+from relax_rl.objectives.probe import DictionarySettings, DispersionBound, DispersionProbe, GroupDispersion
+
+__all__ = ["Objective"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """loss = aggregation(surrogate(advantage)) + sum of regularizers.
+
+    Attributes:
+        name: the method's name.
+        advantage: rewards (P, G) to advantages (P, G).
+        surrogate: the policy-gradient loss of each token.
+        aggregation: which mean over tokens and completions.
+        regularizers: terms added to the loss.
+        probe: measures the dispersion, for methods that look at hidden states; it is measured (and logged) even where
+            every coefficient is 0.
+    """
+
+    name: str
+    advantage: Advantage
+    surrogate: Surrogate
+    aggregation: Aggregation
+    regularizers: tuple[Regularizer, ...] = ()
+    probe: DispersionProbe | None = None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The optional tensors of `RolloutBatch` that this objective reads."""
+        needed: frozenset[str] = frozenset() if self.probe is None else frozenset({"hidden_states"})
+        return needed.union(*(term.needs for term in self.regularizers if term.is_active))
+
+    @property
+    def reference_coefficient(self) -> float:
+        """The largest coefficient of a KL to the reference policy; 0 means that no reference model is needed."""
+        return max((getattr(term, "beta", 0.0) for term in self.regularizers), default=0.0)
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self.probe is None or self.probe.is_calibrated
+
+    def calibrated(self, hidden_states: Tensor, mask: Tensor) -> Objective:
+        """This objective with what the first rollout batch gives it: states (B, T, H) and mask (B, T)."""
+        if self.probe is None:
+            return self
+        return replace(self, probe=self.probe.calibrated(hidden_states, mask))
+
+    def monitored(self, settings: DictionarySettings) -> Objective:
+        """This objective, which does not look at hidden states, with a probe whose figures are only logged."""
+        return replace(self, probe=DispersionProbe(settings, DispersionBound(quantile=0.9)))
+
+    def on(self, device: torch.device) -> Objective:
+        """This objective with its dictionary on a device."""
+        if self.probe is None or self.probe.dictionary is None:
+            return self
+        return replace(self, probe=replace(self.probe, dictionary=self.probe.dictionary.to(device)))
+
+    def __call__(self, batch: RolloutBatch) -> ObjectiveOutput:
+        """Loss of one batch, or its share of an update's loss (see `UpdateTotals`)."""
+        advantages = self.advantage(batch)
+        token_loss, metrics = self.surrogate(batch, advantages)
+        if batch.sampling_weights is not None:
+            token_loss = token_loss * batch.sampling_weights
+        loss = self.aggregation(token_loss, batch)
+        measured = Measurements(advantages=advantages)
+        per_completion = {"advantage": advantages}
+        if self.probe is not None:
+            dispersion, xi = self._measure(batch, self.probe)
+            measured = Measurements(advantages, dispersion, xi)
+            metrics |= _dispersion_metrics(dispersion, xi)
+            per_completion["dsd"] = dispersion.values.detach().masked_fill(~dispersion.is_defined, float("nan"))
+        for term in self.regularizers:
+            if term.is_active:
+                share, term_metrics = term(batch, measured)
+                loss = loss + share
+                metrics |= term_metrics
+        return ObjectiveOutput(loss, {name: float(value.detach()) for name, value in metrics.items()}, per_completion)
+
+    def _measure(self, batch: RolloutBatch, probe: DispersionProbe) -> tuple[GroupDispersion, float]:
+        # Without an active term the measurement is for the log alone, so no graph is built through the spectrum.
+        is_used = any(term.is_active and "hidden_states" in term.needs for term in self.regularizers)
+        with torch.set_grad_enabled(is_used and torch.is_grad_enabled()):
+            return probe.measure(batch)
+
+
+def _dispersion_metrics(dispersion: GroupDispersion, xi: float) -> dict[str, Tensor]:
+    is_defined = dispersion.is_defined
+    values = dispersion.values.detach()[is_defined]
+    nothing = values.new_tensor(float("nan"))
+    radius = dispersion.spectral_radius[is_defined]
+    return {
+        "latent/dsd": values.mean() if values.numel() else nothing,
+        "latent/dsd_max": values.max() if values.numel() else nothing,
+        "latent/dsd_defined": is_defined.float().mean(),
+        "latent/above_xi": (values > xi).float().mean() if values.numel() else nothing,
+        "latent/spectral_radius": radius.mean() if radius.numel() else nothing,
+        "latent/num_clamped": dispersion.num_clamped.float(),
+        "latent/num_nonfinite": dispersion.num_nonfinite.float(),
+    }

@@ -1,0 +1,266 @@
+"""How a batch's hidden states become one dispersion for each completion.
+
+The probe is what ReLaX's terms share: the dictionary and how it is fitted, the estimator, which states form a
+completion's trajectory, and the bound xi. It is immutable; `DispersionProbe.calibrated` returns the probe with the
+dictionary and xi that the first rollout batch gave.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
+from relax_rl.objectives.batch import RolloutBatch
+
+__all__ = ["DictionarySettings", "DispersionBound", "DispersionProbe", "GroupDispersion"]
+
+StateAlignment = Literal["completion", "predicting"]
+Padding = Literal["masked", "zeros"]
+
+
+@dataclass(frozen=True)
+class DictionarySettings:
+    """How the dictionary is fitted on rollouts.
+
+    The paper (supplement): F = 50, Adam with learning rate 1e-4, batches of 64 trajectories, on the first rollout batch
+    of the initial policy, then frozen; it does not give the number of steps. We take the relative residual in place of
+    the printed one (Eq. 8), whose minimum is a collapsed dictionary, and a learning rate at which a few hundred steps
+    suffice; ``fit_objective="paper"`` and ``learning_rate=1e-4`` are the printed choices.
+
+    Attributes:
+        num_observables: F.
+        steps: optimiser steps of the fit.
+        learning_rate: of Adam.
+        batch_size: trajectories in a step.
+        fit_objective: a loss that `KoopmanDictionary.fit` knows.
+        max_trajectories: at most so many completions of the rollout batch are used.
+        max_positions: only so many first tokens of each completion are used; None means all.
+        refit_interval: optimiser updates between two fits; None means that the first fit stays (the paper).
+        seed: of the start and of the batches; the run's own random numbers are not touched.
+    """
+
+    num_observables: int = 50
+    steps: int = 200
+    learning_rate: float = 1e-2
+    batch_size: int = 64
+    fit_objective: str = "relative_residual"
+    max_trajectories: int = 512
+    max_positions: int | None = None
+    refit_interval: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_observables", "batch_size", "max_trajectories"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"dictionary.{name} must be at least 1, but is {getattr(self, name)}.")
+        if self.steps < 0:
+            raise ConfigError(f"dictionary.steps must not be negative, but is {self.steps}.")
+        if self.refit_interval is not None and self.refit_interval < 1:
+            raise ConfigError("dictionary.refit_interval must be at least 1; leave it out to fit once.")
+
+    @classmethod
+    def parse(
+        cls, value: DictionarySettings | Mapping[str, Any] | None, base: DictionarySettings
+    ) -> DictionarySettings:
+        """Settings from a mapping of the fields that differ from `base`.
+
+        Raises:
+            ConfigError: for a field that does not exist, naming those that do.
+        """
+        if value is None:
+            return base
+        if isinstance(value, DictionarySettings):
+            return value
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(value) - set(known))
+        if unknown:
+            raise ConfigError(f"dictionary.{unknown[0]} is not a setting; there are {', '.join(known)}.")
+        return replace(base, **value)
+
+    def fit(self, trajectories: list[Tensor]) -> KoopmanDictionary:
+        """The dictionary for these trajectories, each (T_i, H)."""
+        chosen = trajectories[: self.max_trajectories]
+        if self.max_positions is not None:
+            chosen = [trajectory[: self.max_positions] for trajectory in chosen]
+        return KoopmanDictionary.fit(
+            chosen,
+            num_observables=self.num_observables,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            objective=self.fit_objective,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class DispersionBound:
+    """The bound xi above which a trajectory's dispersion is no longer encouraged and its KL is switched on (Eq. 11).
+
+    A number means something for one model, length and estimator only (the paper prints 25 and elsewhere 10), so a
+    quantile of the first rollout batch can stand in its place: ``DispersionBound.parse("quantile:0.9")``.
+
+    Attributes:
+        value: xi, or None until the first batch has given it.
+        quantile: in (0, 1), where xi is relative to the first batch.
+    """
+
+    value: float | None = None
+    quantile: float | None = None
+
+    @classmethod
+    def parse(cls, xi: float | str | DispersionBound) -> DispersionBound:
+        """From a number, a number in text, or ``"quantile:0.9"``.
+
+        Raises:
+            ConfigError: when it is none of these.
+        """
+        if isinstance(xi, DispersionBound):
+            return xi
+        text = str(xi).strip()
+        is_quantile = text.startswith("quantile:")
+        try:
+            number = float(text.removeprefix("quantile:"))
+        except ValueError:
+            number = float("nan")
+        if is_quantile and 0 < number < 1:
+            return cls(quantile=number)
+        if not is_quantile and number >= 0:
+            return cls(value=number)
+        raise ConfigError(f"xi is {xi!r}; give a number that is not negative, or 'quantile:q' with q between 0 and 1.")
+
+    def calibrated(self, dispersion: Tensor) -> DispersionBound:
+        """With xi read off the defined dispersions of a batch, where it is a quantile and not known yet.
+
+        Raises:
+            DataError: when the batch has no defined dispersion at all.
+        """
+        if self.value is not None:
+            self._warn_if_unreachable(dispersion)
+            return self
+        if dispersion.numel() == 0:
+            raise DataError(
+                "xi is a quantile of the first rollout batch, but no completion of it has a defined dispersion; "
+                "lower dictionary.num_observables, allow longer completions, or give xi as a number."
+            )
+        value = torch.quantile(dispersion.double(), self.quantile or 0.5).item()
+        return replace(self, value=value)
+
+    def _warn_if_unreachable(self, dispersion: Tensor) -> None:
+        largest = dispersion.max().item() if dispersion.numel() else 0.0
+        if self.quantile is None and self.value is not None and self.value > 10 * largest:
+            warnings.warn(
+                f"xi = {self.value:g}, but no completion of the first rollout batch has a dispersion above "
+                f"{largest:.3g}, so the adaptive KL may never act; set xi to 'quantile:0.9' to read it off that batch.",
+                stacklevel=2,
+            )
+
+
+@dataclass(frozen=True)
+class GroupDispersion:
+    """Dynamic spectral dispersion of each completion.
+
+    Attributes:
+        values: (P, G), with gradient; 0 where undefined.
+        is_defined: (P, G) bool.
+        spectral_radius: (P, G) largest modulus, no gradient.
+        num_clamped: modes whose gradient was bounded because the operator is nearly defective.
+        num_nonfinite: completions left out because of NaN or Inf in their hidden states.
+    """
+
+    values: Tensor
+    is_defined: Tensor
+    spectral_radius: Tensor
+    num_clamped: Tensor
+    num_nonfinite: Tensor
+
+
+@dataclass(frozen=True)
+class DispersionProbe:
+    """Dispersion of every completion of a batch.
+
+    Attributes:
+        settings: how the dictionary is fitted.
+        bound: xi.
+        estimator: "paper", "singular" or "robust"; see `relax_rl.koopman.dynamic_spectral_dispersion`.
+        state_alignment: which states form the trajectory: those of the completion's tokens ("completion", the paper),
+            or those that predict each of them ("predicting": the last prompt token to the last but one, as run by the
+            authors). Whoever fills `RolloutBatch.hidden_states` reads it.
+        padding: "masked" leaves padding out; "zeros" makes the padded tail a part of the trajectory, as zero vectors
+            (what the authors ran).
+        dictionary: None until the first rollout batch has been seen.
+    """
+
+    settings: DictionarySettings
+    bound: DispersionBound
+    estimator: str = "paper"
+    state_alignment: StateAlignment = "completion"
+    padding: Padding = "masked"
+    dictionary: KoopmanDictionary | None = None
+
+    def __post_init__(self) -> None:
+        choices = {
+            "estimator": ("paper", "singular", "robust"),
+            "state_alignment": ("completion", "predicting"),
+            "padding": ("masked", "zeros"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}.")
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self.dictionary is not None and self.bound.value is not None
+
+    def calibrated(self, hidden_states: Tensor, mask: Tensor) -> DispersionProbe:
+        """With the dictionary fitted on these states, and xi where it is still open.
+
+        Args:
+            hidden_states: (B, T, H), of the rollout batch; no gradient is kept.
+            mask: (B, T) bool.
+        """
+        hidden_states, mask = self._trajectories(hidden_states.detach(), mask)
+        is_finite = (hidden_states.isfinite().all(-1) | ~mask).all(-1)
+        trajectories = [states[keep] for states, keep in zip(hidden_states[is_finite], mask[is_finite], strict=True)]
+        dictionary = self.settings.fit(trajectories)
+        measured = dynamic_spectral_dispersion(hidden_states, mask, dictionary, estimator=self.estimator)  # type: ignore[arg-type]
+        bound = self.bound.calibrated(measured.values[measured.is_defined])
+        return replace(self, dictionary=dictionary, bound=bound)
+
+    def measure(self, batch: RolloutBatch) -> tuple[GroupDispersion, float]:
+        """Dispersion of the batch's completions, and xi.
+
+        Raises:
+            ConfigError: when the dictionary or xi is still missing.
+            DataError: when the batch carries no hidden states.
+        """
+        if self.dictionary is None or self.bound.value is None:
+            raise ConfigError(
+                "The objective has no dictionary or no value for xi yet: pass dictionary=KoopmanDictionary.fit(...) "
+                "and xi as a number, or call objective.calibrated(hidden_states, mask) with the first rollout batch."
+            )
+        if batch.hidden_states is None:
+            raise DataError("The objective needs hidden states, but RolloutBatch.hidden_states is None.")
+        shape = batch.log_probs.shape
+        states, mask = self._trajectories(batch.hidden_states.flatten(0, 1), batch.mask.flatten(0, 1))
+        measured = dynamic_spectral_dispersion(states, mask, self.dictionary, estimator=self.estimator)  # type: ignore[arg-type]
+        dispersion = GroupDispersion(
+            values=measured.values.view(shape[:2]),
+            is_defined=measured.is_defined.view(shape[:2]),
+            spectral_radius=measured.spectral_radius.view(shape[:2]),
+            num_clamped=measured.num_clamped.sum(),
+            num_nonfinite=measured.num_nonfinite.sum(),
+        )
+        return dispersion, self.bound.value
+
+    def _trajectories(self, hidden_states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        if self.padding == "masked":
+            return hidden_states, mask
+        return torch.where(mask.unsqueeze(-1), hidden_states, 0.0), torch.ones_like(mask)

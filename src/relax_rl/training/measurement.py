@@ -1,0 +1,100 @@
+"""How good a run's policy is before and after, by one and the same ruler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor
+
+from relax_rl.config import TrainConfig
+from relax_rl.evaluation.replay import replay
+from relax_rl.evaluation.runner import evaluate
+from relax_rl.evaluation.sampling import encode_prompt, sample_completions
+from relax_rl.koopman import KoopmanDictionary
+from relax_rl.objectives import Objective
+from relax_rl.objectives.probe import DictionarySettings
+from relax_rl.runs import RunDirectory
+from relax_rl.tasks.base import Problem, Task
+
+__all__ = ["PolicyEvaluation"]
+
+_NUM_PROMPTS = 32
+_NUM_SAMPLES = 8
+_ESTIMATOR = "paper"
+
+
+class PolicyEvaluation:
+    """Evaluations of a run, each under ``evaluations/``.
+
+    Dispersion is a property of the dictionary as much as of the policy, so the evaluations have a dictionary of their
+    own. It is fitted on completions of the initial policy with settings and a seed that do not depend on the method:
+    runs of different methods from the same start are measured by the same dictionary (its digest is in each result).
+    """
+
+    def __init__(self, config: TrainConfig, task: Task, run: RunDirectory) -> None:
+        self._config = config
+        self._task = task
+        self._run = run
+        self._dictionary_path = run.evaluations / "dictionary.safetensors"
+
+    def before(self, model: Any, tokenizer: Any, objective: Objective) -> None:
+        """Fit the dictionary on this policy, measure it, and keep both."""
+        if not PartialState().is_main_process:
+            return
+        num_observables = None if objective.probe is None else objective.probe.settings.num_observables
+        dictionary = self._fit(model, tokenizer, num_observables)
+        self._write("before", model, tokenizer, dictionary)
+        dictionary.save(self._dictionary_path)
+
+    def after(self, model: Any, tokenizer: Any) -> None:
+        """Measure the trained policy with the dictionary of the initial one."""
+        if PartialState().is_main_process:
+            self._write("after", model, tokenizer, KoopmanDictionary.load(self._dictionary_path))
+
+    def _fit(self, model: Any, tokenizer: Any, num_observables: int | None) -> KoopmanDictionary:
+        given = {} if num_observables is None else {"num_observables": num_observables}
+        problems = self._task.problems(self._config.train_split)[:_NUM_PROMPTS]
+        trajectories = self._trajectories(model, tokenizer, problems)
+        return DictionarySettings.parse(given, DictionarySettings()).fit(trajectories)
+
+    def _trajectories(self, model: Any, tokenizer: Any, problems: list[Problem]) -> list[Tensor]:
+        """Hidden states (T_i, H) of completions that the policy samples, in the order of the problems."""
+        settings = self._config.evaluation
+        prompts = [encode_prompt(tokenizer, problem) for problem in problems]
+        sampled = sample_completions(
+            model,
+            tokenizer,
+            prompts,
+            _NUM_SAMPLES,
+            max_new_tokens=self._config.trainer.max_completion_length,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            keys=[problem.id for problem in problems],
+        )
+        pairs = [(prompt, draw.token_ids) for prompt, row in zip(prompts, sampled, strict=True) for draw in row]
+        trajectories: list[Tensor] = [torch.empty(0)] * len(pairs)
+        for batch in replay(model, [prompt for prompt, _ in pairs], [ids for _, ids in pairs]):
+            for row, states, mask in zip(batch.rows, batch.hidden_states, batch.mask, strict=True):
+                trajectories[row] = states[mask].float().cpu()
+        return trajectories
+
+    def _write(self, name: str, model: Any, tokenizer: Any, dictionary: KoopmanDictionary) -> None:
+        settings = self._config.evaluation
+        result = evaluate(
+            model,
+            tokenizer,
+            self._task,
+            split=settings.split,
+            num_problems=settings.num_problems,
+            num_samples=settings.num_samples,
+            max_new_tokens=self._config.trainer.max_completion_length,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            batch_size=settings.batch_size,
+            dictionary=dictionary.to(model.device),
+            estimator=_ESTIMATOR,
+            seed=settings.seed,
+        )
+        self._run.write_evaluation(name, result.to_dict())

@@ -1,0 +1,77 @@
+"""From a model's name to a model and its tokenizer."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from relax_rl.errors import ConfigError, ModelError
+
+__all__ = ["SMOLLM2_DIRECTORY", "load_model", "load_tokenizer", "model_location"]
+
+SMOLLM2_DIRECTORY = Path("models/smollm2")
+
+
+def model_location(name: str) -> str:
+    """Where a model's files are: a path for "tiny", "smollm2" and local folders, else the name on the Hub.
+
+    Raises:
+        ModelError: when the name is a path that does not exist, or "smollm2" has not been prepared.
+    """
+    if name == "tiny":
+        return str(files("relax_rl.assets") / "tiny")
+    if name == "smollm2":
+        if not (SMOLLM2_DIRECTORY / "config.json").is_file():
+            raise ModelError(f"The model 'smollm2' is not at {SMOLLM2_DIRECTORY}; prepare it with `make smollm2`.")
+        return str(SMOLLM2_DIRECTORY)
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if looks_like_path:
+        raise ModelError(f"There is no model folder at {name}; give a folder in Hugging Face layout or a Hub name.")
+    return name
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, padding on the left as generation needs."""
+    location = model_location(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, padding_side="left")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"No tokenizer could be loaded from {name}: {_first_line(error)}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    name: str, dtype: str = "float32", revision: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and its tokenizer.
+
+    Args:
+        name: "tiny" (shipped with the package), "smollm2" (prepared by ``make smollm2``), a folder, or a Hub name.
+        dtype: "float32" or "bfloat16".
+        revision: of a Hub model.
+
+    Raises:
+        ModelError: when there is no such model, in one sentence that says where it was looked for.
+        ConfigError: for another dtype.
+    """
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if dtype not in dtypes:
+        raise ConfigError(f"dtype is {dtype!r}; choose float32 or bfloat16.")
+    location = model_location(name)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(location, dtype=dtypes[dtype], revision=revision)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"No causal language model could be loaded from {name}: {_first_line(error)}") from error
+    return model, load_tokenizer(name, revision)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,54 @@
+"""A task's problems in the shape that TRL trains on, and its verifier in the shape that TRL calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from relax_rl.errors import DataError
+from relax_rl.rewards.base import Verifier
+from relax_rl.tasks.base import Problem
+
+__all__ = ["VerifierReward", "prompt_dataset"]
+
+
+def prompt_dataset(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Rows of `prompt` (messages for a tokenizer with a chat template, else plain text), `answer` and `problem_id`.
+
+    Raises:
+        DataError: when there is no problem at all.
+    """
+    if not problems:
+        raise DataError("The task has no training problems; check its split and its path.")
+    is_chat = tokenizer.chat_template is not None
+    return Dataset.from_list(
+        [
+            {
+                "prompt": problem.messages if is_chat else problem.prompt,
+                "answer": problem.answer,
+                "problem_id": problem.id,
+            }
+            for problem in problems
+        ]
+    )
+
+
+class VerifierReward:
+    """A verifier as a TRL reward function; `None` (not scored) stays `None`, which TRL leaves out of the baseline."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self.__name__ = verifier.name
+
+    def __call__(self, completions: Sequence[Any], answer: Sequence[str], **_: Any) -> list[float | None]:
+        return self._verifier.score([completion_text(completion) for completion in completions], list(answer))
+
+
+def completion_text(completion: Any) -> str:
+    """A completion's text, whether TRL passes it as text or as a conversation."""
+    if isinstance(completion, str):
+        return completion
+    return "".join(str(message.get("content") or "") for message in completion)

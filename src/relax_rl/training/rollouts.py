@@ -1,0 +1,77 @@
+"""The rows of each rollout batch on disk: what was asked, what came back, what it was worth."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from relax_rl.runs import RunDirectory
+from relax_rl.training.prompts import completion_text
+
+__all__ = ["RolloutRecorder"]
+
+
+class RolloutRecorder:
+    """Collects the completions of this process as they are scored and trained on, and writes those of all processes.
+
+    Args:
+        run: where `RunDirectory.write_completions` puts them.
+    """
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._rows: list[dict[str, Any]] = []
+        self._per_completion: list[dict[str, list[float]]] = []
+
+    def start(
+        self,
+        inputs: list[dict[str, Any]],
+        prompts: list[Any],
+        completions: list[Any],
+        is_truncated: list[bool],
+        num_tokens: list[int],
+        scores: dict[str, list[float]],
+        rewards: list[float],
+    ) -> None:
+        """A new rollout batch, in row order."""
+        self._per_completion = []
+        self._rows = [
+            {
+                "problem_id": given.get("problem_id"),
+                "prompt": prompt,
+                "completion": completion_text(completion),
+                "answer": given.get("answer"),
+                "reward": _finite(reward),
+                "scores": {name: _finite(values[index]) for name, values in scores.items()},
+                "num_tokens": num_tokens[index],
+                "truncated": is_truncated[index],
+            }
+            for index, (given, prompt, completion, reward) in enumerate(
+                zip(inputs, prompts, completions, rewards, strict=True)
+            )
+        ]
+
+    def add(self, per_completion: dict[str, Tensor]) -> None:
+        """What the objective found out about the next micro-batch's completions: (P, G) tensors."""
+        self._per_completion.append({name: values.flatten().tolist() for name, values in per_completion.items()})
+
+    def finish(self, step: int) -> None:
+        """Write the rollout batch that the update `step` used; does nothing when it was written already."""
+        if not self._rows:
+            return
+        names = self._per_completion[0].keys()
+        found = {name: [value for part in self._per_completion for value in part[name]] for name in names}
+        for index, row in enumerate(self._rows):
+            row.update({name: _finite(values[index]) for name, values in found.items()})
+        rows = gather_object([{"step": step, **row} for row in self._rows])
+        self._rows = []
+        if PartialState().is_main_process:
+            self._run.write_completions(step, rows)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,138 @@
+"""One training run, from settings to checkpoints and evaluations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_callback import PrinterCallback
+
+from relax_rl.config import TrainConfig
+from relax_rl.errors import ConfigError, RunError
+from relax_rl.objectives import Objective, build_objective, method_options
+from relax_rl.objectives.probe import DictionarySettings
+from relax_rl.rewards.base import Verifier
+from relax_rl.rewards.callables import CallableVerifier
+from relax_rl.runs import RunDirectory
+from relax_rl.tasks.base import Problem, Task
+from relax_rl.tasks.registry import build_task
+from relax_rl.training.callbacks import MetricsFile, ProgressBar
+from relax_rl.training.measurement import PolicyEvaluation
+from relax_rl.training.models import load_model
+from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE
+from relax_rl.training.prompts import VerifierReward, prompt_dataset
+from relax_rl.training.rollouts import RolloutRecorder
+from relax_rl.training.trl_config import check_trl_version, grpo_config
+from relax_rl.training.trl_trainer import RelaxTrainer
+
+__all__ = ["build_objective_from", "train"]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Everything a run needs, built and checked before anything is written."""
+
+    objective: Objective
+    task: Task
+    verifier: Verifier
+    problems: list[Problem]
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def build_objective_from(config: TrainConfig) -> Objective:
+    """The objective that a run's settings describe.
+
+    Raises:
+        ConfigError: for a method or setting that does not exist, or more observables than a completion can bear.
+    """
+    given = {name: value for name, value in config.dictionary.model_dump().items() if value is not None}
+    options = config.objective.options
+    if "dictionary" in method_options(config.objective.name):
+        objective = build_objective(config.objective.name, **options, dictionary=given)
+    else:
+        objective = build_objective(config.objective.name, **options)
+    if objective.probe is None and config.monitor:
+        objective = objective.monitored(DictionarySettings.parse(given, DictionarySettings()))
+    if objective.probe is not None:
+        _check_observables(objective.probe.settings.num_observables, config.trainer.max_completion_length)
+    return objective
+
+
+def _check_observables(num_observables: int, max_completion_length: int) -> None:
+    num_pairs = max_completion_length - 1
+    if num_observables >= num_pairs:
+        raise ConfigError(
+            f"dictionary.num_observables = {num_observables} needs completions of more snapshot pairs than that, but "
+            f"trainer.max_completion_length = {max_completion_length} gives at most {num_pairs}; set "
+            f"dictionary.num_observables to {max(num_pairs // 3, 1)}, or allow longer completions."
+        )
+
+
+def train(config: TrainConfig, run: RunDirectory, resume: bool = False) -> RunDirectory:
+    """Train, evaluating before and after, and leave everything in the run directory.
+
+    Args:
+        config: the run's settings.
+        run: from `RunDirectory.new` or `RunDirectory.resume`; nothing is written before every part of the run has been
+            built.
+        resume: go on from the last complete checkpoint.
+
+    Raises:
+        RelaxError: for settings, data, a model or a directory that cannot be used.
+    """
+    check_trl_version()
+    parts = _build(config)
+    checkpoint = _checkpoint(run, parts.objective) if resume else None
+    trainer = _trainer(config, parts, run)
+    run.start(config)
+    if checkpoint is not None and PartialState().is_main_process:
+        run.rewind(int(checkpoint.name.removeprefix("checkpoint-")))
+    evaluation = PolicyEvaluation(config, parts.task, run) if config.evaluation.enabled else None
+    if evaluation is not None and checkpoint is None:
+        evaluation.before(parts.model, parts.tokenizer, trainer.objective)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if evaluation is not None:
+        evaluation.after(trainer.accelerator.unwrap_model(trainer.model), parts.tokenizer)
+    return run
+
+
+def _checkpoint(run: RunDirectory, objective: Objective) -> Path:
+    also = (DICTIONARY_FILE, STATE_FILE) if objective.probe is not None else ()
+    checkpoint = run.latest_checkpoint(also)
+    if checkpoint is None:
+        raise RunError(f"The run {run.path} has no complete checkpoint to resume from; start it anew with --overwrite.")
+    return checkpoint
+
+
+def _build(config: TrainConfig) -> _Parts:
+    objective = build_objective_from(config)
+    task = build_task(config.task.name, **config.task.options)
+    problems = task.problems(config.train_split, config.train_problems, config.seed)
+    verifier = task.verifier if config.verifier is None else CallableVerifier(config.verifier)
+    if config.evaluation.enabled:
+        task.problems(config.evaluation.split, config.evaluation.num_problems)
+    model, tokenizer = load_model(config.model, config.dtype, config.model_revision)
+    return _Parts(objective, task, verifier, problems, model, tokenizer)
+
+
+def _trainer(config: TrainConfig, parts: _Parts, run: RunDirectory) -> RelaxTrainer:
+    set_seed(config.seed)
+    on_cpu = {"use_cpu": True} if not torch.cuda.is_available() else {}
+    args = grpo_config(config, parts.objective, run.checkpoints, **on_cpu)
+    trainer = RelaxTrainer(
+        objective=parts.objective,
+        recorder=RolloutRecorder(run),
+        model=parts.model,
+        args=args,
+        processing_class=parts.tokenizer,
+        reward_funcs=[VerifierReward(parts.verifier)],
+        train_dataset=prompt_dataset(parts.problems, parts.tokenizer),
+        callbacks=[MetricsFile(run), ProgressBar(f"{config.objective.name} seed {config.seed}")],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer

@@ -1,0 +1,255 @@
+"""GRPO training by TRL, with our objective as the loss.
+
+Nothing is copied out of TRL. Its `compute_loss` runs the forward while hooks listen; its loss is dropped, and the
+objective's is returned. Groups are a tensor shape, (P, G, ...): every micro-batch holds whole groups, in order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
+
+from relax_rl.errors import ConfigError, ModelError
+from relax_rl.latent.capture import ForwardCapture, ForwardRecord
+from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
+from relax_rl.objectives.base import ObjectiveOutput
+from relax_rl.training.objective_state import restore_objective, save_objective
+from relax_rl.training.rollouts import RolloutRecorder
+
+__all__ = ["RelaxTrainer"]
+
+
+class RelaxTrainer(GRPOTrainer):
+    """`trl.GRPOTrainer` whose loss is an `Objective`.
+
+    Args:
+        objective: the method; calibrated on the first rollout batch where it looks at hidden states.
+        recorder: receives the rows of every rollout batch; None to keep none.
+        kwargs: those of `trl.GRPOTrainer`.
+
+    Raises:
+        ConfigError: when a micro-batch would not hold whole groups, or an update would straddle rollouts.
+    """
+
+    # TRL leaves these open in its own annotations.
+    args: Any
+    model: Any
+    accelerator: Any
+    num_generations: Any
+    num_generations_eval: Any
+    _buffered_inputs: Any
+
+    def __init__(self, *, objective: Objective, recorder: RolloutRecorder | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.objective = objective
+        self._recorder = recorder
+        self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))
+        self._local_rewards: Tensor | None = None
+        self._calibrated_at: int | None = None
+        if self.args.per_device_train_batch_size % self.num_generations:
+            raise ConfigError(
+                f"per_device_train_batch_size = {self.args.per_device_train_batch_size} is not a multiple of "
+                f"num_generations = {self.num_generations}; a micro-batch must hold whole groups."
+            )
+        if self.args.steps_per_generation % self.args.gradient_accumulation_steps:
+            raise ConfigError(
+                f"steps_per_generation = {self.args.steps_per_generation} is not a multiple of gradient_accumulation_steps "
+                f"= {self.args.gradient_accumulation_steps}; an update must use one rollout batch."
+            )
+
+    # Rollouts -----------------------------------------------------------------------------------------------------
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
+        rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        # The scores of all ranks come back; the rows of this rank are the ones that travel with the batch.
+        start = self.accelerator.process_index * len(prompts)
+        local = rewards_per_func[start : start + len(prompts)]
+        weighted = (local * self.reward_weights.to(local.device)).nansum(dim=1)
+        rewards = self._local_rewards = weighted.masked_fill(local.isnan().all(dim=1), float("nan"))
+        if self._recorder is not None and self.model.training:
+            ends: list[Any] = [*self.eos_token_ids, self._tokenizer.pad_token_id]
+            self._recorder.start(
+                inputs,
+                prompts,
+                completions,
+                is_truncated=[not ids or ids[-1] not in ends for ids in completion_ids_list],
+                num_tokens=[len(ids) for ids in completion_ids_list],
+                scores=dict(zip(self.reward_func_names, local.T.tolist(), strict=True)),
+                rewards=rewards.tolist(),
+            )
+        return rewards_per_func
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        if self._local_rewards is None:
+            raise ModelError("TRL generated completions without scoring them; this version of TRL does not fit.")
+        output["rewards"] = self._local_rewards
+        output["row"] = torch.arange(len(inputs), device=self.accelerator.device)
+        return output
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        previous = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if not self.model.training or self._buffered_inputs is previous:
+            return inputs
+        self._buffered_inputs = self._whole_groups(self._buffered_inputs)
+        if not self.objective.is_calibrated or self._refit_is_due():
+            self._calibrate(self._buffered_inputs)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _whole_groups(self, shuffled: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """TRL's micro-batches with its shuffle of the rows undone, and the totals of each update added."""
+        parts: list[dict[str, Any]] = [split_pixel_values_by_grid(part) for part in shuffled]
+        order = torch.cat([part["row"] for part in parts]).argsort()
+        rows: dict[str, Any] = {}
+        for key, first in parts[0].items():
+            if isinstance(first, Tensor) and first.ndim > 0:
+                rows[key] = torch.cat([part[key] for part in parts])[order]
+            elif isinstance(first, list):
+                joined = [item for part in parts for item in part[key]]
+                rows[key] = [joined[index] for index in order.tolist()]
+            else:
+                rows[key] = first
+        batches: list[dict[str, Any]] = [
+            unsplit_pixel_values_by_grid(part) for part in split_tensor_dict(rows, len(parts))
+        ]
+        window = self.args.gradient_accumulation_steps
+        for start in range(0, len(batches), window):
+            update = batches[start : start + window]
+            num_tokens = sum(self._completion_mask(batch).sum() for batch in update)
+            total = self.accelerator.reduce(torch.as_tensor(num_tokens, dtype=torch.float64), reduction="sum")
+            for batch in update:
+                batch["num_update_tokens"] = float(total)
+        return batches
+
+    # The loss -----------------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """The objective's loss on one micro-batch: its share of the update's loss."""
+        if return_outputs:
+            raise ConfigError(
+                "The loss of a rollout batch has no outputs to return; call it with return_outputs=False."
+            )
+        mode = "train" if self.model.training else "eval"
+        forward, logged = self._forward(model, inputs)
+        output = self.objective(self._rollout_batch(inputs, forward))
+        # TRL's own figures stay, except where the objective computes the same one.
+        for name, value in (logged | self._rank_means(output)).items():
+            self._metrics[mode][name].append(value)
+        if self._recorder is not None and mode == "train":
+            self._recorder.add(output.per_completion)
+            if self._step % self.args.steps_per_generation == self.args.steps_per_generation - 1:
+                self._recorder.finish(self.state.global_step + 1)
+        # Shares are of the whole update on all ranks and simply add up, but DDP averages over ranks.
+        return output.loss * self.accelerator.num_processes
+
+    def _forward(self, model: Any, inputs: Any) -> tuple[ForwardRecord, dict[str, float]]:
+        """TRL's own forward of a micro-batch, and the figures it logs with it; its loss is dropped."""
+        mode = "train" if self.model.training else "eval"
+        kept, self._metrics[mode] = self._metrics[mode], defaultdict(list)
+        try:
+            with self._capture.armed():
+                super().compute_loss(model, inputs)
+        finally:
+            logged, self._metrics[mode] = self._metrics[mode], kept
+        return self._capture.take(), {name: values[-1] for name, values in logged.items()}
+
+    def _rollout_batch(self, inputs: dict[str, Any], forward: ForwardRecord) -> RolloutBatch:
+        mask = self._completion_mask(inputs)
+        num_rows, num_tokens = mask.shape
+        group = self.num_generations if self.model.training else self.num_generations_eval
+        if forward.log_probs is None or forward.entropy is None:
+            raise ModelError("TRL's fused head gave no log-probabilities or entropy; this version of TRL does not fit.")
+        log_probs = forward.log_probs[:, -num_tokens:]
+        old = inputs.get("old_per_token_logps")
+        window = self.current_gradient_accumulation_steps if self.model.training else 1
+        num_completions = num_rows * window * self.accelerator.num_processes
+
+        def grouped(rows: Tensor | None) -> Tensor | None:
+            return None if rows is None else rows.unflatten(0, (num_rows // group, group))
+
+        return RolloutBatch(
+            log_probs=log_probs.unflatten(0, (-1, group)),
+            old_log_probs=(log_probs.detach() if old is None else old).unflatten(0, (-1, group)),
+            mask=mask.unflatten(0, (-1, group)),
+            rewards=inputs["rewards"].unflatten(0, (-1, group)),
+            ref_log_probs=grouped(inputs.get("ref_per_token_logps")),
+            entropy=grouped(forward.entropy[:, -num_tokens:]),
+            hidden_states=grouped(self._states(forward, num_tokens)),
+            sampling_weights=grouped(inputs.get("importance_sampling_ratio")),
+            totals=UpdateTotals(
+                num_prompts=num_completions / group,
+                num_completions=num_completions,
+                num_tokens=inputs.get("num_update_tokens", float(mask.sum())),
+            ),
+        )
+
+    def _states(self, forward: ForwardRecord, num_tokens: int) -> Tensor | None:
+        """(B, T, H) of the (B, L, H) states: those of the completion's tokens, or those that predict them."""
+        if self.objective.probe is None:
+            return None
+        end = forward.hidden_states.shape[1] - (self.objective.probe.state_alignment == "predicting")
+        return forward.hidden_states[:, end - num_tokens : end]
+
+    @staticmethod
+    def _completion_mask(inputs: dict[str, Any]) -> Tensor:
+        mask = inputs["completion_mask"]
+        return (mask * inputs["tool_mask"] if "tool_mask" in inputs else mask).bool()
+
+    def _rank_means(self, output: ObjectiveOutput) -> dict[str, float]:
+        """The objective's metrics, averaged over the ranks that have them."""
+        names = sorted(output.metrics)
+        local = torch.tensor([[output.metrics[name] for name in names]], device=self.accelerator.device)
+        return dict(zip(names, self.accelerator.gather(local).nanmean(0).tolist(), strict=True))
+
+    # The dictionary -----------------------------------------------------------------------------------------------
+
+    def _refit_is_due(self) -> bool:
+        probe, step = self.objective.probe, self.state.global_step
+        if probe is None or probe.settings.refit_interval is None or step == 0:
+            return False
+        return step % probe.settings.refit_interval == 0 and self._calibrated_at != step
+
+    def _calibrate(self, batches: list[dict[str, Any]]) -> None:
+        """Fit the dictionary, and xi where it is a quantile, on the completions of this rollout batch, of all ranks.
+
+        One more forward without gradient, once: the states of all micro-batches are needed before the first loss.
+        """
+        states, masks = [], []
+        for batch in batches:
+            with torch.no_grad():
+                forward, _ = self._forward(self.model_wrapped, batch)
+            mask = self._completion_mask(batch)
+            local = self._states(forward, mask.shape[1])
+            if local is None:
+                return
+            states.append(local.float())
+            masks.append(mask.long())
+        gathered, mask = (
+            self.accelerator.gather(self.accelerator.pad_across_processes(torch.cat(parts), dim=1)).cpu()
+            for parts in (states, masks)
+        )
+        # Every rank fits the same dictionary: the same rows in the same order, the same seed.
+        self._set_objective(self.objective.calibrated(gathered, mask.bool()))
+        self._calibrated_at = self.state.global_step
+
+    def _set_objective(self, objective: Objective) -> None:
+        self.objective = objective.on(self.accelerator.device)
+
+    # Checkpoints --------------------------------------------------------------------------------------------------
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        save_objective(self.objective, Path(output_dir or str(self.args.output_dir)))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._set_objective(restore_objective(self.objective, Path(resume_from_checkpoint)))
