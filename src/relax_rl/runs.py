@@ -25,7 +25,7 @@ from typing import Any
 from relax_rl.config import TrainConfig, load_config
 from relax_rl.errors import ConfigError, RunError
 
-__all__ = ["RunDirectory", "differing_keys"]
+__all__ = ["RunDirectory", "differing_keys", "is_first_process"]
 
 MAY_CHANGE = frozenset({"run", "trainer.save_total_limit", "trainer.report_to"})
 """Settings that take no part in what a run has computed so far."""
@@ -51,7 +51,7 @@ class RunDirectory:
             RunError: The folder holds a run and ``overwrite`` is false; it holds anything else; it cannot be written.
         """
         run = cls(path, overwrite=overwrite)
-        if _is_first_process():
+        if is_first_process():
             run._check_new()
         return run
 
@@ -95,7 +95,7 @@ class RunDirectory:
 
         Call it once everything that can be checked has been. For a resumed run it records settings that may change.
         """
-        if not _is_first_process():
+        if not is_first_process():
             return
         try:
             if self._overwrite and self.is_run():
@@ -260,7 +260,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Whether this process looks, writes and speaks for all, by what ``torchrun`` set in the environment."""
     return os.environ.get("RANK", "0") == "0"
 
 

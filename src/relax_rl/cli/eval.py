@@ -8,10 +8,11 @@ relax eval HuggingFaceTB/SmolLM2-135M-Instruct --task math --task.path test.json
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from relax_rl.cli.arguments import task_options
 from relax_rl.errors import ConfigError, RunError
@@ -99,7 +100,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from relax_rl.training.models import load_model
 
     model, tokenizer = load_model(subject.model, arguments.dtype, arguments.revision)
-    policy: torch.nn.Module = model
+    policy = cast("torch.nn.Module", model)  # a decorator of transformers hides the signature of `to`
     result = evaluate(
         policy.to("cuda" if torch.cuda.is_available() else "cpu"),
         tokenizer,
@@ -121,8 +122,15 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
 def _check_output(output: Path | None) -> None:
     """Before the minutes that sampling takes."""
-    if output is not None and output.is_dir():
+    if output is None:
+        return
+    if output.is_dir():
         raise ConfigError(f"--output {output} is a folder; name a file in it, such as {output / 'evaluation.json'}")
+    existing = next(folder for folder in output.absolute().parents if folder.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        raise ConfigError(
+            f"--output {output} cannot be written: {existing} is a file or forbids it; name another place"
+        )
 
 
 def _print_table(model: str, result: EvaluationResult) -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from relax_rl.config import TrainConfig, batch_arithmetic, load_config, shipped_configs
 from relax_rl.errors import ConfigError
-from relax_rl.runs import RunDirectory
+from relax_rl.runs import RunDirectory, is_first_process
 
 __all__ = ["EPILOG", "HELP", "add_arguments", "run"]
 
@@ -96,14 +96,13 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     path = config.run_path
     resume = arguments.resume
     directory = RunDirectory.resume(path, config) if resume else RunDirectory.new(path, overwrite=arguments.overwrite)
-    is_first = os.environ.get("RANK", "0") == "0"
-    if is_first:
+    if is_first_process():
         print(batch_arithmetic(config, num_processes).words(), file=sys.stderr)
 
     from relax_rl.training.train import train
 
     train(config, directory, resume=resume)
-    if is_first:
+    if is_first_process():
         print(directory.path)
         print(f"read it with: relax report {directory.path}", file=sys.stderr)
     return 0
@@ -119,18 +118,25 @@ def _resolve(source: str | None, words: list[str], *, resume: bool) -> TrainConf
 
 
 def _dry_run(config: TrainConfig, num_processes: int) -> int:
-    """Build what a run builds before its model (the problems, the method, TRL's settings), and say what would run."""
+    """Build what a run builds before its model is loaded, and say what would run."""
+    from relax_rl.rewards.callables import CallableVerifier
     from relax_rl.tasks.registry import build_task
 
+    if config.verifier is not None:
+        CallableVerifier(config.verifier)
     task = build_task(config.task.name, **config.task.options)
     num_problems = len(task.problems(config.train_split, config.train_problems, config.seed))
     plan = batch_arithmetic(config, num_processes, num_problems)
 
+    from relax_rl.training.models import model_location
     from relax_rl.training.train import build_objective_from
     from relax_rl.training.trl_config import grpo_config
 
+    model_location(config.model)
     directory = RunDirectory(config.run_path)
     grpo_config(config, build_objective_from(config), directory.checkpoints, use_cpu=True)
+    if not is_first_process():
+        return 0
     print(config.to_json())
     print(plan.words())
     visits = plan.visits(num_problems)

@@ -1,0 +1,156 @@
+"""The command itself: help, exit codes, and that nothing heavy is loaded before the words are understood."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relax_rl.cli import main as command
+from relax_rl.cli import report
+from relax_rl.cli.main import VERBS, main
+
+HEAVY = "{'torch', 'transformers', 'trl', 'datasets', 'scipy', 'matplotlib'}"
+
+
+def modules_loaded_by(*words: str, cwd: Path) -> tuple[int, str, str]:
+    """Exit code, error output, and the heavy modules that one command loads in a process of its own."""
+    code = f"""
+import sys
+from relax_rl.cli.main import main
+try:
+    code = main({list(words)!r})
+except SystemExit as stop:
+    code = stop.code
+print("loaded:", sorted({HEAVY} & set(sys.modules)))
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd)
+    return done.returncode, done.stderr, done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["eval", "--help"], ["--version"], []])
+def test_help_loads_no_torch(words: list[str], tmp_path: Path) -> None:
+    assert modules_loaded_by(*words, cwd=tmp_path) == (0, "", "loaded: []")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "countdown", "--dry-run", "--trainer.max_steps", "ten"],
+        ["train", "countdwon", "--dry-run"],
+        ["train", "countdown", "--trainer.num_generations", "1"],
+        ["train", "--resume", "--run", "nothing"],
+        ["train", "countdown", "--train-problems", "4", "--dry-run"],
+        ["eval", "tiny", "--task", "countdwon"],
+        ["tasks", "show", "countdwon"],
+        ["report", "nothing"],
+    ],
+)
+def test_mistakes_are_told_before_torch_is_loaded(words: list[str], tmp_path: Path) -> None:
+    code, errors, loaded = modules_loaded_by(*words, cwd=tmp_path)
+    assert (code, loaded) == (2, "loaded: []")
+    assert errors.startswith("relax: error: ")
+    assert errors.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_installed_command_is_this_one(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("relax")
+    if not script.exists():
+        pytest.skip("the package is not installed as a command next to this interpreter")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.startswith("relax-rl ")
+
+
+def test_help_names_every_verb_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n    {verb} " in shown for verb in VERBS)
+    assert all(f"\n  {code} " in shown for code in (0, 1, 2, 130, 141))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_groups_core_before_advanced(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: relax {verb}")
+    if "advanced:" in shown:
+        assert 0 < shown.index("core:") < shown.index("advanced:")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["trian"], "invalid choice: 'trian'"),
+        (
+            ["train", "countdown", "--objectve", "grpo"],
+            "unknown option '--objectve' of 'relax train'; did you mean '--objective'?",
+        ),
+        (["train", "countdown", "--dry"], "unknown option '--dry'"),
+        (["train", "countdown", "math"], "unknown argument 'math' of 'relax train'"),
+        (["train", "countdown", "--model"], "expected one argument (see 'relax train --help')"),
+        (["report"], "the following arguments are required: RUN"),
+        (["env", "--task.path", "x"], "'relax env' takes no setting such as --task.path"),
+        (["tasks", "list", "--task.path", "x"], "'relax tasks list' takes no setting"),
+        (["eval", "tiny"], "name the task with --task NAME"),
+        (["eval", "tiny", "--task", "countdown", "-k", "0"], "must be at least 1, not 0"),
+        (["eval", "tiny", "--task", "countdown", "--trainer.max_steps", "3"], "--trainer.max_steps has no effect here"),
+        (["tasks", "show"], "name the task: relax tasks show NAME; there are: countdown"),
+    ],
+)
+def test_mistakes_in_words(words: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert part in captured.err
+    assert captured.err.startswith("relax: error: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(arguments: argparse.Namespace, settings: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VERBS["env"], "run", stop)
+    assert main(["env"]) == 130
+    assert capsys.readouterr().err == "relax: stopped\n"
+
+
+def test_what_is_not_expected_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arguments: argparse.Namespace, settings: list[str]) -> int:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(report, "run", fail)
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        main(["report", "x"])
+
+
+def test_a_reader_that_went_away_is_quiet(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    code = "import sys; from relax_rl.cli.main import main; code = main(['tasks', 'show', 'countdown']); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-u", "-c", code], stdout=write_end, stderr=subprocess.PIPE, cwd=tmp_path)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_the_value_of_a_setting_is_not_taken_for_the_config() -> None:
+    words = ["train", "--trainer.max_steps", "5", "countdown", "--task.path=a.b", "--dry-run", "--seed", "1"]
+    plain, settings = command._split_settings(words)
+    assert plain == ["train", "countdown", "--dry-run", "--seed", "1"]
+    assert settings == ["--trainer.max_steps", "5", "--task.path=a.b"]
+
+
+def test_environment_names_what_a_bug_report_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env"]) == 0
+    facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert facts["python"].startswith(".".join(map(str, sys.version_info[:3])))
+    assert {"relax-rl", "torch", "transformers", "trl", "cpu", "backends"} <= facts.keys()
+    assert any(key.startswith("gpu") for key in facts)
