@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from math_verify import parse, verify
@@ -22,7 +23,12 @@ __all__ = ["compare"]
 # It warns, once a process, that its own timeout is off. It is: the pool has the limit.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
-_LATEX = LatexExtractionConfig(boxed_match_priority=0)
+_WITH_UNITS = LatexExtractionConfig(boxed_match_priority=0)
+_WITHOUT_UNITS = replace(_WITH_UNITS, normalization_config=replace(_WITH_UNITS.normalization_config, units=False))
+_WRITTEN_UNIT = re.compile(
+    r"(?<=[\w}%)])\s*\\(?:text|mbox|mathrm|textrm)\s*\{[^{}]*\}(?:\s*\^\s*(?:\{[^{}]*\}|\d))?\s*$"
+)
+_VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
 _OPENING, _CLOSING = "([{", ")]}"
 _AND = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\]),?\s*\b(?:and|or)\b")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?[^\d,]*", re.ASCII)
@@ -138,10 +144,14 @@ def _brackets(text: str) -> tuple[str, str] | None:
 
 
 def _same_value(gold: str, answer: str) -> bool:
-    expected = _parse(gold)
+    gold, answer = _WRITTEN_UNIT.sub("", gold), _WRITTEN_UNIT.sub("", answer)
+    # math-verify drops what looks like a unit, and `t` and `b + c` do: only beside a plain number is `5 m` five metres.
+    numeric = _VARIABLE.search(gold) is None
+    expected = _parse(gold, _WITHOUT_UNITS) or _parse(gold, _WITH_UNITS)
     if not expected:
         raise _UnreadableGoldError(gold)
-    found = _parse(answer)
+    first, second = (_WITH_UNITS, _WITHOUT_UNITS) if numeric else (_WITHOUT_UNITS, _WITH_UNITS)
+    found = _parse(answer, first) or _parse(answer, second)
     if not found:
         return False  # the gold answer is mathematics, and this is not
     return any(
@@ -152,11 +162,11 @@ def _same_value(gold: str, answer: str) -> bool:
     )
 
 
-def _parse(text: str) -> list[Any]:
+def _parse(text: str, config: LatexExtractionConfig) -> list[Any]:
     """Sympy objects of an answer; never of a bare one, which math-verify searches for the last number in it."""
     text = without_e_notation(text)
     for wrapped in (f"\\boxed{{{text}}}", f"${text}$"):
-        parsed = parse(wrapped, extraction_config=[_LATEX], parsing_timeout=None, raise_on_error=True)  # type: ignore[arg-type]
+        parsed = parse(wrapped, extraction_config=[config], parsing_timeout=None, raise_on_error=True)  # type: ignore[arg-type]
         found = [item for item in parsed if isinstance(item, (Basic, MatrixBase))]
         if found:
             return found

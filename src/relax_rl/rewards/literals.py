@@ -25,7 +25,9 @@ _REWRITES = tuple(
         (r"\\\$", ""),  # a currency sign is a unit
         (r"\$", ""),
         (r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])", ""),
-        (r",\s*\\!\s*", ","),
+        (r"(?<=\d),\s*\\!\s*(?=\d{3})", ""),  # written only between thousands
+        (r"\\phantom(?:\s*\{[^{}]*\})?", ""),
+        (r"^\s*\\approx(?![A-Za-z])", ""),
         (r"\{,\}", ","),
         (r"\\!", ""),
         (r"\\(?:[,;: ]|q?quad(?![A-Za-z])|displaystyle(?![A-Za-z]))|~", " "),
@@ -33,6 +35,7 @@ _REWRITES = tuple(
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
         (r"\\frac\s*(\{[^{}]*\})\s*(\d)", r"\\frac\1{\2}"),
+        (r"\\frac\s*(\\pi(?![A-Za-z]))\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
         (r"\\degrees?(?![A-Za-z])", r"^\\circ"),
         (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", r"^\\circ"),
@@ -47,7 +50,8 @@ _TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|operatorn
 _ONLY_TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm)\s*\{[^{}]*[A-Za-z]{2,}[^{}]*\}")
 # `100, 200` is a list and `100,200` a number: the space must survive.
 _LISTED = re.compile(r",\s+(?=\d{3}(?!\d))", re.ASCII)
-_CHOICE = re.compile(r"\(([A-Z])\)")
+_IN_PARENTHESES = re.compile(r"\(([A-Z]|[-+]?[\d.]+)\)", re.ASCII)
+_TIME = re.compile(r"(\d{1,2}):(\d{2})", re.ASCII)
 _ASSIGNED = re.compile(r"[A-Za-z](?:=|\\in(?![a-z]))(.+)", re.DOTALL)
 _E_NOTATION = re.compile(r"(?<![A-Za-z\\\d.])((?:\d+\.?\d*|\.\d+))[eE]([-+]?\d+)(?![A-Za-z\d.])", re.ASCII)
 
@@ -76,8 +80,8 @@ def canonical(text: str) -> str:
     """``tidy`` without white space and text wrappers: equal strings are equal answers."""
     text = _TEXT.sub(r"\1", tidy(text))
     text = re.sub(r"\s+", "", _LISTED.sub(";", text)).rstrip(".")
-    choice = _CHOICE.fullmatch(text)
-    return choice.group(1) if choice else text
+    inside = _IN_PARENTHESES.fullmatch(text)
+    return inside.group(1) if inside else text
 
 
 def without_e_notation(text: str) -> str:
@@ -128,6 +132,8 @@ def same_literal(gold: str, answer: str) -> bool | None:
         return _same_rational(*first, *second)
     if _ONLY_TEXT.fullmatch(tidy(gold)):  # a name or a word has no other form
         return left.casefold() == right.casefold()
+    if (time := _TIME.fullmatch(left)) and (other := _TIME.fullmatch(right)):
+        return int(time[1]) == int(other[1]) and time[2] == other[2]
     if re.fullmatch(r"[A-Z]", left) and re.fullmatch(r"[A-Z]", right):
         return False
     return None
