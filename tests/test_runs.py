@@ -148,7 +148,7 @@ class TestResuming:
 
     def test_through_the_link(self, run: RunDirectory) -> None:
         add_checkpoint(run, 50)
-        assert RunDirectory.resume(run.path.parent / "latest").path == run.path.resolve()
+        assert RunDirectory.resume(run.path.parent / "latest").path == run.path
 
     def test_nothing_there(self, tmp_path: Path) -> None:
         with pytest.raises(RunError, match="there is no run in"):

@@ -85,7 +85,8 @@ class RunDirectory:
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
         """An existing run, for reading. Raises ``RunError`` where there is none."""
-        run = cls(Path(path).resolve() if Path(path).is_symlink() else path)
+        path = Path(path)
+        run = cls(path.parent / path.readlink() if path.is_symlink() else path)
         if not run.is_run():
             raise RunError(f"there is no run in {run.path}: it has no config.json written by 'relax train'")
         return run

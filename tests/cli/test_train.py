@@ -134,11 +134,11 @@ class TestRunDirectory:
         assert (config.objective.options, config.trainer.max_steps) == ({"alpha": 0.3}, 200)
         assert config.dictionary.num_observables == 16
 
-    def test_resuming_by_the_default_name_and_by_the_link(self, calls: list[Any], tmp_path: Path) -> None:
+    def test_resuming_by_the_default_name_and_by_the_link(self, calls: list[Any]) -> None:
         main(["train", "countdown"])
         assert main(["train", "--resume"]) == 0
         assert main(["train", "--resume", "--run", "runs/latest"]) == 0
-        assert {call[1].path.resolve() for call in calls} == {tmp_path / "runs" / "countdown-relax-seed0"}
+        assert {call[1].path for call in calls} == {Path("runs/countdown-relax-seed0")}
 
     def test_resuming_with_the_same_config(self, calls: list[Any]) -> None:
         main(["train", "countdown"])

@@ -14,13 +14,20 @@ from types import ModuleType
 from typing import NoReturn
 
 from relax_rl import __version__
-from relax_rl.cli import env, eval, report, tasks, train
+from relax_rl.cli import demo, env, eval, report, tasks, train
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError
 
 __all__ = ["VERBS", "main"]
 
-VERBS: dict[str, ModuleType] = {"train": train, "eval": eval, "report": report, "tasks": tasks, "env": env}
+VERBS: dict[str, ModuleType] = {
+    "train": train,
+    "eval": eval,
+    "report": report,
+    "demo": demo,
+    "tasks": tasks,
+    "env": env,
+}
 
 EXIT_CODES = """\
 exit codes:
