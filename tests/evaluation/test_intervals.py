@@ -88,6 +88,21 @@ def test_pairing_sees_what_separate_intervals_hide() -> None:
     assert alone.high > other.low
 
 
+def test_a_paired_difference_is_the_difference_of_the_weighted_means() -> None:
+    generator = np.random.default_rng(4)
+    first, second = generator.normal(size=(2, 30))
+    weights, others = generator.integers(1, 9, size=(2, 30))
+    first[3], others[5] = math.nan, 0
+    kept = [i for i in range(30) if i not in (3, 5)]
+    difference = bootstrap_difference(first, second, weights, others)
+    assert difference is not None
+    expected = np.average(second[kept], weights=others[kept]) - np.average(first[kept], weights=weights[kept])
+    assert difference.value == pytest.approx(expected)
+    assert difference.low < difference.value < difference.high
+    assert difference.num_problems == 28
+    assert bootstrap_difference([math.nan], [1.0]) is None
+
+
 @pytest.mark.parametrize(
     ("values", "weights", "confidence"),
     [([1.0], [1.0, 2.0], 0.95), ([math.inf], None, 0.95), ([1.0], [-1.0], 0.95), ([1.0], None, 1.0)],

@@ -57,48 +57,71 @@ def bootstrap_mean(
     Raises:
         DataError: values and weights of different lengths, an infinite value, or a bad confidence.
     """
-    values, weights = _clean(values, weights)
-    if not 0.0 < confidence < 1.0 or num_resamples < 1:
-        raise DataError(
-            f"confidence = {confidence} must lie in (0, 1) and num_resamples = {num_resamples} be positive."
-        )
+    values, weights = _checked(values, weights)
+    _check_resampling(confidence, num_resamples)
+    kept = ~np.isnan(values) & (weights > 0)
+    values, weights = values[kept], weights[kept]
     if values.size == 0:
         return None
     resampled = _resampled_means(values, weights, num_resamples, np.random.default_rng(seed))
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(resampled, [tail, 1.0 - tail])
-    mean = float(np.sum(values * weights) / np.sum(weights))
-    return Estimate(mean, float(low), float(high), int(values.size))
+    low, high = _percentiles(resampled, confidence)
+    return Estimate(_weighted_mean(values, weights), low, high, int(values.size))
 
 
 def bootstrap_difference(
     first: Sequence[float] | np.ndarray,
     second: Sequence[float] | np.ndarray,
+    first_weights: Sequence[float] | np.ndarray | None = None,
+    second_weights: Sequence[float] | np.ndarray | None = None,
     *,
     confidence: float = 0.95,
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Estimate | None:
-    """Mean of ``second - first`` over the same problems, in the same order, with its paired interval.
+    """(Weighted) mean of ``second`` minus that of ``first``, over the same problems in the same order, paired.
 
-    Pairing removes the difficulty of the problems from the noise, so two methods can be told apart although their own
-    intervals overlap. A problem that lacks a value (NaN) on either side is left out.
+    Both sides see the same resampled problems. That removes the difficulty of the problems from the noise, so two
+    policies can be told apart although their own intervals overlap. A problem that lacks a value (NaN) or has no weight
+    on either side is left out; None when no problem is left.
     """
-    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    first, first_weights = _checked(first, first_weights)
+    second, second_weights = _checked(second, second_weights)
     if first.shape != second.shape:
-        raise DataError(f"a paired difference needs the same problems; got {first.shape} and {second.shape} values.")
-    return bootstrap_mean(second - first, confidence=confidence, num_resamples=num_resamples, seed=seed)
+        raise DataError(f"a paired difference needs the same problems; got {first.size} and {second.size} values.")
+    _check_resampling(confidence, num_resamples)
+    kept = ~np.isnan(first) & ~np.isnan(second) & (first_weights > 0) & (second_weights > 0)
+    if not kept.any():
+        return None
+    sides = [(first[kept], first_weights[kept]), (second[kept], second_weights[kept])]
+    # Generators of one seed and as many problems draw the same problems: this is the pairing.
+    before, after = (_resampled_means(*side, num_resamples, np.random.default_rng(seed)) for side in sides)
+    low, high = _percentiles(after - before, confidence)
+    return Estimate(_weighted_mean(*sides[1]) - _weighted_mean(*sides[0]), low, high, int(kept.sum()))
 
 
-def _clean(values, weights) -> tuple[np.ndarray, np.ndarray]:
+def _checked(values, weights) -> tuple[np.ndarray, np.ndarray]:
     values = np.asarray(values, dtype=np.float64)
     weights = np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
     if values.ndim != 1 or values.shape != weights.shape:
         raise DataError(f"need one value and one weight a problem; got shapes {values.shape} and {weights.shape}.")
     if np.isinf(values).any() or not np.isfinite(weights).all() or (weights < 0).any():
         raise DataError("values must be finite or NaN (no value), and weights finite and not negative.")
-    kept = ~np.isnan(values) & (weights > 0)
-    return values[kept], weights[kept]
+    return values, weights
+
+
+def _check_resampling(confidence: float, num_resamples: int) -> None:
+    if not 0.0 < confidence < 1.0 or num_resamples < 1:
+        raise DataError(f"need 0 < confidence < 1 and num_resamples > 0; got {confidence} and {num_resamples}.")
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.sum(values * weights) / np.sum(weights))
+
+
+def _percentiles(resampled: np.ndarray, confidence: float) -> tuple[float, float]:
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(resampled, [tail, 1.0 - tail])
+    return float(low), float(high)
 
 
 def _resampled_means(

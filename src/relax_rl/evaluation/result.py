@@ -36,17 +36,21 @@ class ProblemResult:
     """Counts of one problem, and its means over samples where they are defined.
 
     Attributes:
+        mean_score: over the scored samples; differs from the share that is correct only under partial credit.
         entropy: mean over all sampled tokens of the problem, in nats.
         length: mean completion length in tokens.
         dsd: mean over completions whose DSD is defined; None when none is, or without a dictionary.
+        truncated: share of the samples that hit the length limit.
     """
 
     id: str
     num_correct: int
     num_scored: int
+    mean_score: float | None = None
     entropy: float | None = None
     length: float | None = None
     dsd: float | None = None
+    truncated: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,11 @@ class EvaluationResult:
 
     def to_json(self) -> str:
         """The result as JSON text, with only finite numbers and ``null`` (so that any reader takes it)."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as `to_json`, as plain tables and lists."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls, text: str) -> EvaluationResult:

@@ -177,6 +177,7 @@ def _per_problem(
     results = []
     for index, (problem, row, counts) in enumerate(zip(problems, completions, count_verdicts(scores), strict=True)):
         lengths = [completion.num_tokens for completion in row]
+        scored = [score for score in scores[index] if score is not None]
         dsd = dynamics.dsd[index]
         defined = dsd[~np.isnan(dsd)]
         results.append(
@@ -184,9 +185,11 @@ def _per_problem(
                 id=problem.id,
                 num_correct=counts.num_correct,
                 num_scored=counts.num_scored,
+                mean_score=float(np.mean(scored)) if scored else None,
                 entropy=_finite(dynamics.entropy[index].sum() / sum(lengths)),
                 length=float(np.mean(lengths)),
                 dsd=float(defined.mean()) if defined.size else None,
+                truncated=float(np.mean([completion.is_truncated for completion in row])),
             )
         )
     return tuple(results)
@@ -212,7 +215,6 @@ def _problem_values(
     num_samples = len(completions[0])
     numeric = np.array([[np.nan if score is None else score for score in row] for row in scores], dtype=np.float64)
     lengths = np.array([[completion.num_tokens for completion in row] for row in completions], dtype=np.float64)
-    is_defined = ~np.isnan(dynamics.dsd)
     values = {"mean@1": _row_means(numeric)}
     k = 2
     while k <= num_samples:
@@ -228,12 +230,11 @@ def _problem_values(
     values["entropy"] = dynamics.entropy.sum(axis=1) / lengths.sum(axis=1)
     if dynamics.statistics is not None:
         values["dsd"] = _row_means(dynamics.dsd)
-        values["dsd_defined"] = is_defined.mean(axis=1)
+        values["dsd_defined"] = (~np.isnan(dynamics.dsd)).mean(axis=1)
     values["length"] = lengths.mean(axis=1)
     values["truncated"] = np.array([np.mean([completion.is_truncated for completion in row]) for row in completions])
     values["not_scored"] = np.isnan(numeric).mean(axis=1)
-    # Entropy is a mean over tokens and DSD one over completions that have it, not over problems.
-    return values, {"entropy": lengths.sum(axis=1), "dsd": is_defined.sum(axis=1).astype(np.float64)}
+    return values, {"entropy": lengths.sum(axis=1)}  # a mean over tokens, not over problems
 
 
 def _row_means(values: np.ndarray) -> np.ndarray:

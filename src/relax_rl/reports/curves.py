@@ -1,0 +1,114 @@
+"""Training curves: what was logged against the step, for all runs in one panel a metric (the paper's Fig. 3 and 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from scipy.signal import savgol_filter
+
+from relax_rl.reports.canvas import INK, MUTED, as_axes, color_of, linestyle_of, quieten
+from relax_rl.reports.reader import RunRecord
+
+__all__ = ["PANELS", "Panel", "draw_curves", "plot_curve", "smooth", "smoothing_window"]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One metric: its keys in ``metrics.jsonl`` (the first that a run logged is taken), its title, and its axis."""
+
+    keys: tuple[str, ...]
+    title: str
+    is_log: bool = False
+
+
+PANELS = (
+    Panel(("reward",), "Reward"),
+    Panel(("entropy",), "Token entropy (nats)"),
+    Panel(("latent/dsd",), "DSD (log axis)", is_log=True),
+    Panel(("completions/mean_length",), "Completion length (tokens)"),
+    Panel(("grad_norm",), "Gradient norm"),
+)
+
+
+def smoothing_window(num_points: int) -> int:
+    """Odd number of points averaged: about a tenth of the curve, at least three where there are ten points."""
+    return 1 if num_points < 10 else 2 * max(1, round(num_points / 20)) + 1
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """Centred moving mean of `smoothing_window` points; a straight line fitted to as many at the ends.
+
+    A shorter window at the ends would show the noise of the last steps where readers look first, a one-sided mean
+    would bend the trend.
+    """
+    window = smoothing_window(len(values))
+    return np.asarray(savgol_filter(values, window, polyorder=1, mode="interp")) if window > 1 else values
+
+
+def plot_curve(runs: Sequence[RunRecord], panel: Panel, ax: Axes | None = None) -> Axes:
+    """Draw one metric of all runs: a pale line as logged, a full one smoothed. A run without the metric has no line."""
+    ax = as_axes(ax, (4.2, 2.8))
+    quieten(ax)
+    ax.set_title(panel.title, fontsize=9.5, color=INK, loc="left")
+    ax.set_xlabel("step", fontsize=8.5, color=INK)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    for position, run in enumerate(runs):
+        steps, values = curve_of(run, panel)
+        if len(steps) == 0:
+            continue
+        color, style = color_of(position), linestyle_of(position)
+        ax.plot(steps, values, color=color, linewidth=0.8, alpha=0.28)
+        # On a log axis the mean of logarithms is what the eye averages.
+        smoothed = np.exp(smooth(np.log(values))) if panel.is_log else smooth(values)
+        marker = "o" if len(steps) == 1 else ""
+        ax.plot(steps, smoothed, color=color, linestyle=style, linewidth=1.6, marker=marker, label=run.label)
+    if panel.is_log and ax.lines:
+        _make_log(ax)
+    if not ax.lines:
+        ax.text(0.5, 0.5, "not logged", transform=ax.transAxes, ha="center", va="center", fontsize=9, color=MUTED)
+        ax.set(xticks=[], yticks=[])
+    return ax
+
+
+def _make_log(ax: Axes) -> None:
+    """A log axis with plain numbers, on 1, 2 and 5 of each decade where there is room for them."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    # A tick is 1, 2 or 5 times a power of ten if its first digit is.
+    between = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else "")
+    ax.yaxis.set_minor_formatter(between if high < 100 * low else NullFormatter())
+
+
+def curve_of(run: RunRecord, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values that a panel draws; on a log axis only the positive ones."""
+    for key in panel.keys:
+        steps, values = run.curve(key)
+        if len(steps):
+            shown = values > 0 if panel.is_log else np.ones(len(values), dtype=bool)
+            return steps[shown], values[shown]
+    return np.empty(0), np.empty(0)
+
+
+def draw_curves(runs: Sequence[RunRecord], panels: Sequence[Panel] = PANELS) -> Figure:
+    """All panels, three a row, with one legend in the place after the last."""
+    num_rows = -(-(len(panels) + 1) // 3)
+    figure = Figure(figsize=(10.2, 2.75 * num_rows), layout="constrained")
+    axes = figure.subplots(num_rows, 3, squeeze=False).ravel()
+    for panel, ax in zip(panels, axes, strict=False):
+        plot_curve(runs, panel, ax)
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    labels = {line.get_label(): line for ax in axes[: len(panels)] for line in ax.lines if line.get_label()[0] != "_"}
+    ordered = [run.label for run in runs if run.label in labels]
+    if ordered:
+        handles = [labels[label] for label in ordered]
+        legend = axes[len(panels)].legend(handles, ordered, loc="center left", frameon=False, fontsize=10)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a dollar sign in a name is a dollar sign
+    return figure

@@ -1,0 +1,256 @@
+"""The report: one HTML file that needs nothing else, neither network nor scripts, and opens from a mail attachment."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import csv
+import importlib.metadata
+import io
+import os
+import platform
+import shlex
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from relax_rl.errors import RunError
+from relax_rl.reports.canvas import svg_source
+from relax_rl.reports.completions import evaluation_samples, rollout_samples
+from relax_rl.reports.curves import PANELS, curve_of, draw_curves, smoothing_window
+from relax_rl.reports.markup import Html, element, join
+from relax_rl.reports.reader import RunRecord, flatten, read_runs
+from relax_rl.reports.spectrum import SPURIOUS_RESIDUAL, draw_spectra
+from relax_rl.reports.tables import ResultRow, metric_names, result_rows, results_table
+
+__all__ = ["write_report"]
+
+_PACKAGES = ("relax-rl", "torch", "transformers", "trl", "numpy", "matplotlib")
+
+
+def write_report(run_dirs: Sequence[Path], output: Path) -> Path:
+    """Write one self-contained page about runs, compared with the first of them.
+
+    The data behind the table and the figures are in the page as CSV files to save.
+
+    Args:
+        run_dirs: run directories, in the order of the legends.
+        output: the HTML file; its folder is made, an existing file is replaced.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        RunError: no such run, a broken one, or a file that cannot be written.
+        DataError: an evaluation that cannot be read.
+    """
+    runs = read_runs(run_dirs)
+    page = _page(runs, output)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, output)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # it may never have been made
+            temporary.unlink()
+        raise RunError(f"cannot write the report {output}: {error}; choose another file with --output.") from error
+    return output
+
+
+def _page(runs: Sequence[RunRecord], output: Path) -> str:
+    title = f"{_listed([run.label for run in runs])} on {_values(runs, 'task.name')}"
+    style = resources.files("relax_rl.reports").joinpath("style.css").read_text(encoding="utf-8")
+    # Belt and braces: even markup that got past the escaping could load and run nothing.
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", title),
+        element("style", Html(style)),
+    )
+    sections = [_header(runs, title), _settings(runs), _results(runs), _curves(runs), _spectra(runs)]
+    sections += [_completions(runs), _commands(runs, output), _footer()]
+    return "<!doctype html>\n" + element("html", head, element("body", *sections), lang="en") + "\n"
+
+
+def _header(runs: Sequence[RunRecord], title: str) -> Html:
+    steps = _unique(str(int(run.metrics[-1]["step"])) for run in runs if run.metrics)
+    length = f"{_listed(steps)} steps" if steps else "no step logged yet"
+    lead = f"{len(runs)} run{'s' * (len(runs) > 1)} of the policy {_values(runs, 'model')}, {length}."
+    return element("header", element("h1", title), element("p", lead, class_="lead"))
+
+
+def _settings(runs: Sequence[RunRecord]) -> Html:
+    flat = [flatten(run.config) for run in runs]
+    keys = list(dict.fromkeys(key for settings in flat for key in settings))
+    different = [key for key in keys if key != "run" and len({_show(settings.get(key)) for settings in flat}) > 1]
+    shared = [key for key in keys if key != "run" and key not in different]
+    parts = [element("h2", "What was compared")]
+    if different:
+        head = element("tr", element("th", "setting"), *(element("th", run.label) for run in runs))
+        rows = [
+            element("tr", element("td", element("code", key)), *(element("td", _show(s.get(key))) for s in flat))
+            for key in different
+        ]
+        parts += [element("p", "The runs differ in these settings and in no other."), _wide("table", head, *rows)]
+    rows = [
+        element("tr", element("td", element("code", key)), element("td", _show(flat[0].get(key)))) for key in shared
+    ]
+    summary = element("summary", f"{len(shared)} settings that all runs share" if len(runs) > 1 else "All settings")
+    parts.append(element("details", summary, _wide("table", *rows)))
+    return element("section", *parts)
+
+
+def _results(runs: Sequence[RunRecord]) -> Html:
+    rows, names = result_rows(runs), metric_names(runs)
+    heading = element("h2", "Results")
+    if not rows:
+        return element("section", heading, element("p", "No run has been evaluated.", class_="lead"))
+    evaluations = [run.evaluations[stage] for run in runs for stage in ("before", "after") if stage in run.evaluations]
+    settings = _unique(
+        f"{e.task}/{e.split}, {e.num_problems} problems × {e.num_samples} samples of at most {e.max_new_tokens} "
+        f"tokens, temperature {e.temperature:g}, top-p {e.top_p:g}"
+        for e in evaluations
+    )
+    note = (
+        f"{'; '.join(settings)}. Brackets are 95 % intervals by bootstrap over problems. Differences are paired by "
+        "problem; bold: the interval excludes zero. mean@1 is the mean over problems and all their samples, pass@k the "
+        "unbiased estimate. DSD is compared only under one dictionary."
+    )
+    return element(
+        "section",
+        heading,
+        element("div", results_table(rows, names), class_="wide"),
+        element("p", note, class_="note"),
+        _download("results.csv", ["run", "row", "metric", "value", "low", "high", "problems"], _result_data(rows)),
+    )
+
+
+def _curves(runs: Sequence[RunRecord]) -> Html:
+    heading = element("h2", "Training")
+    if not any(run.metrics for run in runs):
+        return element("section", heading, element("p", "No step has been logged.", class_="lead"))
+    titles = ", ".join(panel.title.lower() for panel in PANELS)
+    longest = max(len(run.metrics) for run in runs)
+    caption = (
+        f"Pale lines as logged, full lines smoothed (centred moving mean of {smoothing_window(longest)} points, a "
+        "straight line at the ends; of logarithms on the log axis). A method that does not measure a quantity "
+        "has no line."
+    )
+    alt = f"Five panels against the training step: {titles}, for {', '.join(run.label for run in runs)}."
+    rows = [
+        (run.label, panel.title, int(step), value)
+        for run in runs
+        for panel in PANELS
+        for step, value in zip(*curve_of(run, panel), strict=True)
+    ]
+    data = _download("curves.csv", ["run", "metric", "step", "value"], rows)
+    return element("section", heading, _figure(svg_source(draw_curves(runs)), alt, caption), data)
+
+
+def _spectra(runs: Sequence[RunRecord]) -> Html:
+    heading = element("h2", "Koopman spectra of the latent dynamics")
+    figure = draw_spectra(runs)
+    if figure is None:
+        return element("section", heading, element("p", "No evaluation measured a spectrum.", class_="lead"))
+    caption = (
+        "Discrete eigenvalues (one step is one token) of the operator matrix pooled over all completions of the "
+        "evaluation, with the unit circle. Colour is the relative ResDMD residual, dark is small; hollow "
+        f"grey marks a residual of {SPURIOUS_RESIDUAL:g} or more, which is spurious."
+    )
+    alt = f"Eigenvalues in the complex plane with the unit circle, for {', '.join(run.label for run in runs)}."
+    rows = [
+        (run.label, stage, real, imaginary, residual, evaluation.spectrum.dictionary_digest)
+        for run in runs
+        for stage, evaluation in run.evaluations.items()
+        if evaluation.spectrum
+        for (real, imaginary), residual in zip(
+            evaluation.spectrum.eigenvalues, evaluation.spectrum.residuals, strict=True
+        )
+    ]
+    data = _download("spectra.csv", ["run", "evaluation", "real", "imaginary", "residual", "dictionary"], rows)
+    return element("section", heading, _figure(svg_source(figure), alt, caption), data)
+
+
+def _completions(runs: Sequence[RunRecord]) -> Html:
+    evaluated, rolled = evaluation_samples(runs), join([rollout_samples(run) for run in runs])
+    parts = [element("h2", "Completions")]
+    if evaluated:
+        parts += [
+            element("p", "One sample of each policy for the first problems of the evaluation, not chosen."),
+            evaluated,
+        ]
+    if rolled:
+        parts.append(element("details", element("summary", "Completions that training saw"), rolled))
+    if not evaluated and not rolled:
+        parts.append(element("p", "No completion has been kept.", class_="lead"))
+    return element("section", *parts)
+
+
+def _commands(runs: Sequence[RunRecord], output: Path) -> Html:
+    paths = [shlex.quote(str(run.path)) for run in runs]
+    again = [
+        f"relax train {shlex.quote(str(run.path / 'config.json'))} --run {path}-again"
+        for run, path in zip(runs, paths, strict=True)
+    ]
+    lines = [*again, f"relax report {' '.join(paths)} --output {shlex.quote(str(output))}"]
+    return element("section", element("h2", "To repeat"), element("pre", "\n".join(lines)))
+
+
+def _footer() -> Html:
+    versions = []
+    for package in _PACKAGES:
+        try:
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"{package} not installed")
+    return element("footer", f"Page written with Python {platform.python_version()}, {', '.join(versions)}.")
+
+
+def _figure(source: str, alt: str, caption: str) -> Html:
+    return element("figure", element("img", src=source, alt=alt), element("figcaption", caption))
+
+
+def _wide(tag: str, *children: Html) -> Html:
+    return element("div", element(tag, *children), class_="wide")
+
+
+def _download(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Html:
+    """A link that saves the rows as CSV; the data are in the page itself."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    encoded = base64.b64encode(buffer.getvalue().encode("utf-8", "replace")).decode("ascii")
+    link = element("a", name, href=f"data:text/csv;charset=utf-8;base64,{encoded}", download=name)
+    return element("p", "Data: ", link, class_="note")
+
+
+def _result_data(rows: Sequence[ResultRow]) -> list[tuple]:
+    return [
+        (row.run, row.what, name, e.value, e.low, e.high, e.num_problems)
+        for row in rows
+        for name, e in row.cells.items()
+    ]
+
+
+def _values(runs: Sequence[RunRecord], key: str) -> str:
+    """The values of a setting over the runs, each once."""
+    return _listed(_unique(_show(flatten(run.config).get(key, "unknown")) for run in runs))
+
+
+def _listed(words: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
+def _unique(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _show(value: Any) -> str:
+    return "–" if value is None else str(value)

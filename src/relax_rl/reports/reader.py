@@ -1,0 +1,144 @@
+"""What a report knows of a run: everything is read from the run directory, nothing from a trainer."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relax_rl.errors import DataError, RunError
+from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.runs import RunDirectory
+
+__all__ = ["Rollout", "RunRecord", "flatten", "read_runs"]
+
+
+_SPELLINGS = {
+    "grpo": "GRPO",
+    "relax": "ReLaX",
+    "relax_as_run": "ReLaX (as run)",
+    "dr_grpo": "Dr. GRPO",
+    "dapo": "DAPO",
+    "gspo": "GSPO",
+    "cispo": "CISPO",
+    "clip_cov": "Clip-Cov",
+    "kl_cov": "KL-Cov",
+    "dcpo": "DCPO",
+    "hicra": "HICRA",
+    "ce_gppo": "CE-GPPO",
+    "aspo": "ASPO",
+}
+"""The papers' capitals; any other method goes by its own name."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Completions of one training step, as the run kept them."""
+
+    step: int
+    rows: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run.
+
+    Attributes:
+        path: as it was named by the person who asked for the report.
+        label: the method, with what else is needed to tell it from the other runs.
+        config: resolved settings, nested.
+        metrics: one row a logged step, in order of the steps.
+        evaluations: by name; ``before`` and ``after`` training are those that the page shows.
+        rollouts: the first and the last that were kept.
+    """
+
+    path: Path
+    label: str
+    config: Mapping[str, Any]
+    metrics: tuple[Mapping[str, Any], ...]
+    evaluations: Mapping[str, EvaluationResult]
+    rollouts: tuple[Rollout, ...]
+
+    def curve(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and values (two arrays of one length) at which the metric was logged as a number."""
+        points = [(row["step"], row[key]) for row in self.metrics if _is_number(row.get(key))]
+        steps, values = zip(*points, strict=True) if points else ((), ())
+        return np.array(steps, dtype=np.float64), np.array(values, dtype=np.float64)
+
+
+def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
+    """Read runs and label each so that no two labels are alike.
+
+    Raises:
+        RunError: no path, a path without a run, the same run twice, or a broken metrics file.
+        DataError: an evaluation file that is not one.
+    """
+    if not paths:
+        raise RunError("a report needs at least one run directory; name the runs that 'relax train' wrote.")
+    repeated = [path for path, count in Counter(Path(path).resolve() for path in paths).items() if count > 1]
+    if repeated:
+        raise RunError(f"the run {repeated[0].name} is named twice; name each run once.")
+    runs = [RunDirectory.open(path) for path in paths]
+    configs = [_read_config(run) for run in runs]
+    labels = _labels([Path(path) for path in paths], configs)
+    return [_read(run, label, config) for run, label, config in zip(runs, labels, configs, strict=True)]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _read(run: RunDirectory, label: str, config: Mapping[str, Any]) -> RunRecord:
+    rows = [row for row in run.read_metrics() if isinstance(row, dict) and _is_number(row.get("step"))]
+    steps = run.completion_steps()
+    kept = [steps[0], steps[-1]] if len(steps) > 1 else steps
+    return RunRecord(
+        path=run.path,
+        label=label,
+        config=config,
+        metrics=tuple(sorted(rows, key=lambda row: row["step"])),
+        evaluations={path.stem: EvaluationResult.load(path) for path in sorted(run.evaluations.glob("*.json"))},
+        rollouts=tuple(Rollout(step, tuple(run.read_completions(step))) for step in kept),
+    )
+
+
+def _read_config(run: RunDirectory) -> Mapping[str, Any]:
+    # Not through the schema: a page about a run of another version of the package is still worth reading.
+    try:
+        config = json.loads(run.config_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{run.config_path} is not JSON ({error}); restore the file that the run wrote.") from error
+    return config
+
+
+def _labels(paths: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The method alone if that tells the runs apart, else with the seed, else the folder's name, else its number."""
+    names = [_method(config) for config in configs]
+    with_seed = [f"{name}, seed {config.get('seed')}" for name, config in zip(names, configs, strict=True)]
+    folders = [path.name for path in paths]
+    for labels in (names, with_seed, folders):
+        if len(set(labels)) == len(labels):
+            return labels
+    return [f"{name} ({number})" for number, name in enumerate(folders, start=1)]
+
+
+def _method(config: Mapping[str, Any]) -> str:
+    objective = config.get("objective")
+    name = objective.get("name") if isinstance(objective, Mapping) else objective
+    name = str(name or "run")
+    label = str(config.get("method_label") or _SPELLINGS.get(name, name))
+    # A legend cannot draw control characters or lone surrogates, whatever a hand-written config holds.
+    return "".join(character if character.isprintable() else "\ufffd" for character in label)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))

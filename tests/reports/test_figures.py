@@ -1,0 +1,107 @@
+"""What the figures draw, read back from their axes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from relax_rl.evaluation.result import PooledSpectrum
+from relax_rl.reports.curves import PANELS, Panel, draw_curves, plot_curve, smooth, smoothing_window
+from relax_rl.reports.reader import read_runs
+from relax_rl.reports.spectrum import SPURIOUS_RESIDUAL, draw_spectra, plot_spectrum
+
+
+def test_half_written_last_row_and_missing_values_are_left_out(make_run: Callable[..., Path]) -> None:
+    path = make_run("a", num_steps=3)
+    rows = [
+        {"step": 1, "reward": 0.5, "entropy": None},
+        {"step": 2, "entropy": 0.4},
+        {"step": 3, "reward": 1, "entropy": 0.3},
+    ]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "rew')
+    (run,) = read_runs([path])
+    steps, values = run.curve("reward")
+    assert (steps.tolist(), values.tolist()) == ([1, 3], [0.5, 1])
+    assert run.curve("entropy")[0].tolist() == [2, 3]
+    assert run.curve("absent")[0].size == 0
+
+
+@pytest.mark.parametrize(
+    ("specification", "labels"),
+    [
+        ([("grpo", 0), ("relax", 0)], ["GRPO", "ReLaX"]),
+        ([("grpo", 0), ("grpo", 1)], ["GRPO, seed 0", "GRPO, seed 1"]),
+        ([("grpo", 0), ("grpo", 0)], ["run0", "run1"]),
+        ([("my_method", 0)], ["my_method"]),
+    ],
+)
+def test_labels_tell_runs_apart(make_run: Callable[..., Path], specification: list, labels: list[str]) -> None:
+    paths = [make_run(f"run{i}", objective, seed=seed) for i, (objective, seed) in enumerate(specification)]
+    assert [run.label for run in read_runs(paths)] == labels
+
+
+def test_curve_draws_raw_and_smoothed_in_the_colour_of_the_run(make_run: Callable[..., Path]) -> None:
+    runs = read_runs([make_run("a", "grpo"), make_run("b", "relax")])
+    figure = Figure()
+    ax = figure.add_subplot()
+    assert plot_curve(runs, PANELS[0], ax) is ax
+    raw, smoothed, other, _ = ax.lines
+    assert raw.get_ydata() == pytest.approx(runs[0].curve("reward")[1])
+    assert np.std(np.diff(smoothed.get_ydata())) < 0.5 * np.std(np.diff(raw.get_ydata()))
+    assert raw.get_color() == smoothed.get_color() != other.get_color()
+
+
+def test_log_panel_shows_positive_values_only_and_an_absent_metric_says_so(make_run: Callable[..., Path]) -> None:
+    path = make_run("a", num_steps=2)
+    (path / "metrics.jsonl").write_text('{"step": 1, "latent/dsd": 0.0}\n{"step": 2, "latent/dsd": 3.5}\n')
+    runs = read_runs([path])
+    ax = plot_curve(runs, Panel(("latent/dsd",), "DSD", is_log=True))
+    assert ax.get_yscale() == "log"
+    assert ax.lines[0].get_ydata().tolist() == [3.5]
+    empty = plot_curve(runs, Panel(("nothing",), "Nothing"))
+    assert [text.get_text() for text in empty.texts] == ["not logged"]
+    assert len(draw_curves(runs).axes) == 6
+
+
+def test_smoothing_keeps_lines_and_means() -> None:
+    line = 3.0 + 0.5 * np.arange(100)
+    assert smooth(line) == pytest.approx(line)
+    values = np.random.default_rng(0).normal(size=100)
+    half = smoothing_window(100) // 2
+    assert smooth(values)[50] == pytest.approx(values[50 - half : 51 + half].mean())
+    assert smooth(values[:5]).tolist() == values[:5].tolist()
+
+
+def test_spectrum_greys_the_spurious_and_colours_the_rest() -> None:
+    spectrum = PooledSpectrum(((0.5, 0.0), (0.0, 0.9), (0.0, -0.9)), (0.1, SPURIOUS_RESIDUAL, float("nan")), 3, "d")
+    ax = plot_spectrum(spectrum, extent=1.2)
+    spurious, sound = ax.collections
+    assert np.asarray(spurious.get_offsets()).tolist() == [[0.0, 0.9], [0.0, -0.9]]
+    assert np.asarray(sound.get_offsets()).tolist() == [[0.5, 0.0]]
+    assert np.asarray(sound.get_array()).tolist() == [0.1]
+    assert ax.get_aspect() == 1.0
+    assert ax.patches[0].get_radius() == 1  # the unit circle
+
+
+def test_every_run_and_stage_has_its_plane_at_one_scale(
+    make_run: Callable[..., Path], make_evaluation: Callable
+) -> None:
+    wide = make_evaluation(0.5)
+    wide = replace(wide, spectrum=PooledSpectrum(((1.6, 0.0),), (0.1,), 1, "d"))
+    paths = [
+        make_run("a", "grpo", evaluations={"before": make_evaluation(0.2), "after": wide}),
+        make_run("b", "relax", evaluations={"after": make_evaluation(0.5)}),
+    ]
+    figure = draw_spectra(read_runs(paths))
+    assert figure is not None
+    planes = [ax for ax in figure.axes if ax.get_title()]
+    assert [ax.get_title() for ax in planes] == ["GRPO, before", "GRPO, after", "ReLaX, before", "ReLaX, after"]
+    assert {ax.get_xlim() for ax in planes} == {(-1.1 * 1.6, 1.1 * 1.6)}
+    assert [text.get_text() for text in planes[2].texts] == ["not measured"]
+    assert draw_spectra(read_runs([make_run("c")])) is None

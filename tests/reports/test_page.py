@@ -1,0 +1,163 @@
+"""The page as a whole: self-contained, complete, and deaf to what a model writes."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+from relax_rl.errors import DataError, RunError
+from relax_rl.reports.page import write_report
+
+
+class _Reader(HTMLParser):
+    """Collects what a browser would see: tags, attributes, text; and checks that tags close."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(source)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def csv(self, name: str) -> list[dict[str, str]]:
+        links = [v for n, v in self.attributes if n == "href" and v.startswith("data:text/csv")]
+        names = [v for n, v in self.attributes if n == "download"]
+        source = base64.b64decode(links[names.index(name)].split(",")[1]).decode()
+        return list(csv.DictReader(io.StringIO(source)))
+
+
+def _read(path: Path) -> _Reader:
+    return _Reader(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def pair(make_run: Callable[..., Path], make_evaluation: Callable) -> list[Path]:
+    start = make_evaluation(0.2, seed=1)
+    return [
+        make_run("a", "grpo", evaluations={"before": start, "after": make_evaluation(0.4, seed=2)}),
+        make_run("b", "relax", evaluations={"before": start, "after": make_evaluation(0.6, seed=3)}),
+    ]
+
+
+def test_page_is_one_file_that_loads_nothing(pair: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "new folder" / "report.html"
+    assert write_report(pair, output) == output
+    assert [path.name for path in output.parent.iterdir()] == ["report.html"]
+    page = _read(output)
+    assert not {"script", "link", "iframe", "object", "embed", "form"} & set(page.tags)
+    targets = [value for name, value in page.attributes if name in ("src", "href")]
+    assert targets
+    assert all(value.startswith(("data:image/svg+xml", "data:text/csv")) for value in targets)
+    assert not re.search(r"@import|url\(", output.read_text())
+    assert any(name == "content" and value.startswith("default-src 'none'") for name, value in page.attributes)
+
+
+def test_every_image_says_in_words_what_it_shows(pair: list[Path], tmp_path: Path) -> None:
+    page = _read(write_report(pair, tmp_path / "r.html"))
+    alternatives = [value for name, value in page.attributes if name == "alt"]
+    assert len(alternatives) == page.tags.count("img") == 2
+    assert all("GRPO" in text and "ReLaX" in text for text in alternatives)
+
+
+def test_what_a_model_writes_stays_text(
+    make_run: Callable[..., Path], make_evaluation: Callable, hostile: str, tmp_path: Path
+) -> None:
+    evaluation = make_evaluation(0.4)
+    samples = tuple(
+        replace(sample, problem_id=hostile, prompt=hostile, completion=hostile, answer=hostile)
+        for sample in evaluation.samples
+    )
+    written = replace(evaluation, task=hostile, samples=samples).to_dict()
+    run = make_run('x"><script>', hostile, completion=hostile, model=hostile)
+    (run / "evaluations").mkdir()
+    # json escapes to ASCII here, which is how a lone surrogate survives in a file
+    (run / "evaluations" / "after.json").write_text(json.dumps(written))
+    page = _read(write_report([run], tmp_path / "r.html"))
+    assert "script" not in page.tags
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert page.tags.count("img") == 2
+    text = "".join(page.text)
+    assert '<script>alert("x")</script>' in text
+    assert "\x00" not in text
+
+
+def test_numbers_in_the_page_are_those_of_the_runs(pair: list[Path], make_evaluation: Callable, tmp_path: Path) -> None:
+    page = _read(write_report(pair, tmp_path / "r.html"))
+    results = page.csv("results.csv")
+    after = make_evaluation(0.6, seed=3).metrics["mean@1"]
+    (row,) = [r for r in results if (r["run"], r["row"], r["metric"]) == ("ReLaX", "after", "mean@1")]
+    assert [float(row[k]) for k in ("value", "low", "high")] == [after.value, after.low, after.high]
+    assert f"{after.value:.3f}" in page.text
+    curves = page.csv("curves.csv")
+    assert len([r for r in curves if r["run"] == "GRPO" and r["metric"] == "Reward"]) == 60
+    assert not [r for r in curves if r["run"] == "GRPO" and r["metric"].startswith("DSD")]
+    assert len(page.csv("spectra.csv")) == 4 * 16
+
+
+def test_differences_between_the_settings_are_named(pair: list[Path], tmp_path: Path) -> None:
+    text = "".join(_read(write_report(pair, tmp_path / "r.html")).text)
+    different, shared = text.split("settings that all runs share")
+    assert "objective.name" in different
+    assert "objective.alpha" in different
+    assert "trainer.learning_rate" not in different
+    assert "trainer.learning_rate" in shared
+    assert "GRPO and ReLaX on countdown" in text
+
+
+def test_a_run_that_has_only_begun_still_makes_a_page(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_run("young")
+    (run / "metrics.jsonl").unlink()
+    for path in (run / "completions").iterdir():
+        path.unlink()
+    text = "".join(_read(write_report([run], tmp_path / "r.html")).text)
+    for sentence in ("No run has been evaluated", "No step has been logged", "No completion has been kept"):
+        assert sentence in text
+
+
+def test_drawing_leaves_matplotlib_as_it_was(pair: list[Path], tmp_path: Path) -> None:
+    before = dict(mpl.rcParams)
+    write_report(pair, tmp_path / "r.html")
+    assert dict(mpl.rcParams) == before
+
+
+def test_what_cannot_be_reported_is_said_and_nothing_is_left(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_run("a")
+    with pytest.raises(RunError, match="at least one run"):
+        write_report([], tmp_path / "r.html")
+    with pytest.raises(RunError, match="no run in"):
+        write_report([tmp_path / "nothing"], tmp_path / "r.html")
+    with pytest.raises(RunError, match="named twice"):
+        write_report([run, run.parent / "." / run.name], tmp_path / "r.html")
+    (run / "evaluations").mkdir()
+    (run / "evaluations" / "after.json").write_text('{"task": 1')
+    with pytest.raises(DataError, match=r"after\.json"):
+        write_report([run], tmp_path / "r.html")
+    (run / "evaluations" / "after.json").unlink()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write the report"):
+        write_report([run], tmp_path / "file" / "r.html")
+    assert not list(tmp_path.glob("*.html")) + list(tmp_path.glob(".r.html*"))
