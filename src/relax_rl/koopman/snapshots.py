@@ -79,14 +79,17 @@ def exclude_nonfinite(states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Ten
         mask: (B, T) bool.
 
     Returns:
-        The states with every unused entry replaced by zero *before* anything is computed from it (a NaN that meets a
-        zero weight later would still be NaN, in the value and in the gradient), the mask without the trajectories
-        taken out, and (B,) bool, true for each of those.
+        The states, in which, if any is not finite, every unused entry is zero *before* anything is computed from it (a
+        NaN that meets a zero weight later would still be NaN, in the value and in the gradient); the mask without the
+        trajectories taken out; and (B,) bool, true for each of those.
     """
-    is_bad_token = ~torch.isfinite(states.detach()).all(-1)
+    # One read of the states: a sum is finite only if its terms are (or overflow float32, which no lift survives).
+    is_bad_token = ~torch.isfinite(states.detach().sum(-1, dtype=torch.float32))
+    if not is_bad_token.any():
+        return states, mask, mask.new_zeros(mask.shape[0])
     is_nonfinite = (is_bad_token & mask).any(-1)
     kept = mask & ~is_nonfinite.unsqueeze(-1)
-    return torch.where(kept.unsqueeze(-1), states, states.new_zeros(())), kept, is_nonfinite
+    return torch.where(kept.unsqueeze(-1), states, 0.0), kept, is_nonfinite
 
 
 def gram_statistics(lifted: Tensor, pairs: Tensor, *, chunk_size: int | None = None) -> GramStatistics:
