@@ -27,7 +27,7 @@ class GroupRelativeAdvantage:
 
     def __call__(self, batch: RolloutBatch) -> Tensor:
         """(P, G) advantages, no gradient."""
-        rewards = batch.rewards.float()
+        rewards = batch.rewards if batch.rewards.is_floating_point() else batch.rewards.float()
         is_scored = ~rewards.isnan()
         count = is_scored.sum(-1, keepdim=True)
         mean = rewards.nanmean(-1, keepdim=True)

@@ -59,8 +59,8 @@ class RelaxTrainer(GRPOTrainer):
             )
         if self.args.steps_per_generation % self.args.gradient_accumulation_steps:
             raise ConfigError(
-                f"steps_per_generation = {self.args.steps_per_generation} is not a multiple of gradient_accumulation_steps "
-                f"= {self.args.gradient_accumulation_steps}; an update must use one rollout batch."
+                f"steps_per_generation = {self.args.steps_per_generation} is not a multiple of "
+                f"gradient_accumulation_steps = {self.args.gradient_accumulation_steps}; use one rollout batch an update."
             )
 
     # Rollouts -----------------------------------------------------------------------------------------------------

