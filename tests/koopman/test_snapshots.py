@@ -57,7 +57,9 @@ def test_ragged_list_equals_sum_of_its_trajectories() -> None:
     generator = torch.Generator().manual_seed(0)
     trajectories = [torch.randn((n, 3), generator=generator, dtype=torch.float64) for n in (5, 1, 0, 9, 2)]
     whole = gram_from_trajectories(trajectories, lambda x: x)
-    total = gram_from_trajectories(trajectories[:3], lambda x: x) + gram_from_trajectories(trajectories[3:], lambda x: x)
+    total = gram_from_trajectories(trajectories[:3], lambda x: x) + gram_from_trajectories(
+        trajectories[3:], lambda x: x
+    )
     assert_same(whole, total)
     assert whole.num_pairs == 4 + 0 + 0 + 8 + 1
 

@@ -1,4 +1,4 @@
-"""Spectra that are known beforehand, residuals from their definition, and the gradient of the moduli where it is hard."""
+"""Known spectra, residuals from their definition, and the gradient of the moduli where it is hard."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,9 @@ def test_lifted_oscillators_agree_with_numpy(field) -> None:
 def test_residual_of_a_complex_pair_needs_lambda_on_the_right_side() -> None:
     # A rotation observed exactly: residual 0. With lambda on A instead of A* it would be |lambda - conj(lambda)| = 1.7.
     spectrum = koopman_eigenvalues(orbit(np.array([[0.5, 0.8], [-0.8, 0.5]]), np.ones(2), 20))
-    statistics = gram_statistics(orbit(np.array([[0.5, 0.8], [-0.8, 0.5]]), np.ones(2), 20)[None], torch.ones(1, 19) > 0)
+    statistics = gram_statistics(
+        orbit(np.array([[0.5, 0.8], [-0.8, 0.5]]), np.ones(2), 20)[None], torch.ones(1, 19) > 0
+    )
     squared = squared_residuals(statistics, spectrum.eigenvalues[None], spectrum.eigenvectors[None])
     assert squared.abs().max() < 1e-9
 

@@ -28,7 +28,7 @@ _OBJECTIVES = ("relative_residual", "paper")
 # Ridge of the operator that is refreshed at every step, relative to the mean diagonal of the Gram matrix: small enough
 # to leave the eigenpairs alone, large enough that a nearly collapsed dictionary still has some.
 _FIT_RIDGE = 1e-8
-_COLLAPSE_FACTOR = 100.0
+_COLLAPSE_FACTOR = 10.0
 
 
 @dataclass(frozen=True)
