@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from relax_rl.errors import DataError
 from relax_rl.evaluation import EvaluationResult, evaluate, pass_at_k
@@ -17,6 +19,7 @@ from relax_rl.evaluation import replay as replay_module
 from relax_rl.evaluation.replay import replay
 from relax_rl.evaluation.sampling import encode_prompt, sample_completions
 from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
+from relax_rl.tasks.countdown import CountdownTask
 
 SETTINGS = {"num_problems": 6, "num_samples": 8, "max_new_tokens": 24, "seed": 5, "temperature": 0.8}
 
@@ -148,6 +151,21 @@ def test_an_empty_task_and_a_verifier_that_loses_scores_are_refused(model, token
 
     with pytest.raises(DataError, match="1 scores for 48"):
         evaluate(model, tokenizer, replace(task, verifier=Lossy()), **SETTINGS)
+
+
+def test_the_embedded_policy_is_evaluated_as_generate_would() -> None:
+    folder = resources.files("relax_rl").joinpath("assets", "tiny")
+    policy, words = AutoModelForCausalLM.from_pretrained(str(folder)), AutoTokenizer.from_pretrained(str(folder))
+    countdown = CountdownTask()
+    result = evaluate(
+        policy, words, countdown, num_problems=6, num_samples=1, max_new_tokens=96, temperature=0.0, batch_size=4
+    )
+    for problem, sample in zip(countdown.problems("test", 6), result.samples, strict=True):
+        ids = words(problem.prompt, return_tensors="pt")
+        reference = policy.generate(**ids, do_sample=False, max_new_tokens=96)
+        text = words.decode(reference[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert sample.completion == text
+        assert sample.score == countdown.verifier.score([text], [problem.answer])[0]
 
 
 def test_metrics_load_without_torch() -> None:

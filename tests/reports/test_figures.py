@@ -69,6 +69,22 @@ def test_log_panel_shows_positive_values_only_and_an_absent_metric_says_so(make_
     assert len(draw_curves(runs).axes) == 6
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.0479, 0.0495), (0.3, 0.4), (7.0, 34.0), (1e-3, 1e3)])
+def test_log_axis_has_at_least_two_labels_whatever_it_spans(
+    make_run: Callable[..., Path], low: float, high: float
+) -> None:
+    path = make_run("a")
+    rows = [{"step": step, "latent/dsd": value} for step, value in enumerate(np.geomspace(low, high, 9))]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ax = plot_curve(read_runs([path]), Panel(("latent/dsd",), "DSD", is_log=True))
+    ax.figure.draw_without_rendering()
+    bottom, top = ax.get_ylim()
+    ticks = [*ax.yaxis.get_major_ticks(), *ax.yaxis.get_minor_ticks()]
+    labels = [tick.label1.get_text() for tick in ticks if bottom <= tick.get_loc() <= top and tick.label1.get_text()]
+    assert 2 <= len(labels) <= 8
+    assert len(set(labels)) == len(labels)
+
+
 def test_smoothing_keeps_lines_and_means() -> None:
     line = 3.0 + 0.5 * np.arange(100)
     assert smooth(line) == pytest.approx(line)

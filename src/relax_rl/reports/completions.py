@@ -29,7 +29,9 @@ def evaluation_samples(runs: Sequence[RunRecord]) -> Html:
         cards = [
             _card(label, sample.completion, sample.score, _sample_facts(sample)) for label, sample in found.items()
         ]
-        heading = element("p", "Problem ", element("code", key), ", gold answer ", element("code", example.answer))
+        heading = element(
+            "p", "Problem ", element("code", key), ", gold answer ", element("code", example.answer), class_="problem"
+        )
         prompt = element("pre", _cut(example.prompt), class_="text prompt")
         blocks += [heading, prompt, element("div", *cards, class_="completions")]
     return join(blocks)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from scipy.signal import savgol_filter
 
 from relax_rl.reports.canvas import INK, MUTED, as_axes, color_of, linestyle_of, quieten
@@ -76,13 +76,16 @@ def plot_curve(runs: Sequence[RunRecord], panel: Panel, ax: Axes | None = None) 
 
 
 def _make_log(ax: Axes) -> None:
-    """A log axis with plain numbers, on 1, 2 and 5 of each decade where there is room for them."""
+    """A log axis with plain numbers; on 1, 2 and 5 of each decade, or evenly where it spans too little for that."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    # A tick is 1, 2 or 5 times a power of ten if its first digit is.
-    between = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else "")
-    ax.yaxis.set_minor_formatter(between if high < 100 * low else NullFormatter())
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    if high < 5 * low:
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        ax.yaxis.set_minor_locator(NullLocator())
+    elif high < 100 * low:
+        ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
 
 
 def curve_of(run: RunRecord, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +101,7 @@ def curve_of(run: RunRecord, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
 def draw_curves(runs: Sequence[RunRecord], panels: Sequence[Panel] = PANELS) -> Figure:
     """All panels, three a row, with one legend in the place after the last."""
     num_rows = -(-(len(panels) + 1) // 3)
-    figure = Figure(figsize=(10.2, 2.75 * num_rows), layout="constrained")
+    figure = Figure(figsize=(10.4, 2.75 * num_rows), layout="constrained")
     axes = figure.subplots(num_rows, 3, squeeze=False).ravel()
     for panel, ax in zip(panels, axes, strict=False):
         plot_curve(runs, panel, ax)

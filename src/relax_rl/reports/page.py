@@ -160,7 +160,7 @@ def _spectra(runs: Sequence[RunRecord]) -> Html:
     caption = (
         "Discrete eigenvalues (one step is one token) of the operator matrix pooled over all completions of the "
         "evaluation, with the unit circle. Colour is the relative ResDMD residual, dark is small; hollow "
-        f"grey marks a residual of {SPURIOUS_RESIDUAL:g} or more, which is spurious."
+        f"grey marks a spurious pair, with a residual of {SPURIOUS_RESIDUAL:g} or more."
     )
     alt = f"Eigenvalues in the complex plane with the unit circle, for {', '.join(run.label for run in runs)}."
     rows = [
