@@ -71,6 +71,7 @@ def test_every_number_equals_a_computation_sample_by_sample(model, tokenizer, ta
     found = np.array([complex(*value) for value in result.spectrum.eigenvalues])
     assert np.abs(found[:, None] - expected[None, :]).min(axis=1).max() < 1e-4
     assert result.spectrum.dictionary_digest == dictionary.digest
+    assert result.dsd_estimator == "paper"
     assert all(0 <= residual < 2 for residual in result.spectrum.residuals)
 
 
@@ -115,6 +116,7 @@ def test_settings_are_in_the_result_and_json_brings_it_back(model, tokenizer, ta
 def test_without_a_dictionary_there_is_no_dsd_and_no_spectrum(model, tokenizer, task) -> None:
     result = evaluate(model, tokenizer, task, **SETTINGS)
     assert result.spectrum is None
+    assert result.dsd_estimator is None
     assert not {"dsd", "dsd_defined"} & set(result.metrics)
 
 

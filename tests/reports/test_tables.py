@@ -49,6 +49,7 @@ def test_dsd_under_two_dictionaries_is_not_compared(make_evaluation: Callable) -
     first, second = make_evaluation(0.2), make_evaluation(0.5, digest="another")
     assert paired_difference(first, second, "dsd") is None
     assert paired_difference(first, replace(second, spectrum=None), "dsd") is None
+    assert paired_difference(first, replace(first, dsd_estimator="robust"), "dsd") is None
     assert paired_difference(first, second, "mean@1") is not None
 
 

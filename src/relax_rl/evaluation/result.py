@@ -76,6 +76,7 @@ class EvaluationResult:
             read; ``entropy`` (nats a token), ``dsd``, ``dsd_defined`` (share), ``length`` (tokens), ``truncated``,
             ``not_scored`` (shares). Intervals are 95 %, by bootstrap over problems.
         spectrum: None without a dictionary.
+        dsd_estimator: which DSD was measured: their values are not on one scale. None without a dictionary.
     """
 
     task: str
@@ -90,6 +91,7 @@ class EvaluationResult:
     spectrum: PooledSpectrum | None = None
     per_problem: tuple[ProblemResult, ...] = ()
     samples: tuple[SampleRecord, ...] = field(default=(), repr=False)
+    dsd_estimator: str | None = None
 
     def to_json(self) -> str:
         """The result as JSON text, with only finite numbers and ``null`` (so that any reader takes it)."""
@@ -111,6 +113,7 @@ class EvaluationResult:
             return cls(
                 **{name: data[name] for name in _SETTINGS},
                 metrics={name: Estimate(**_known(Estimate, value)) for name, value in data["metrics"].items()},
+                dsd_estimator=data.get("dsd_estimator"),
                 spectrum=_read_spectrum(data.get("spectrum")),
                 per_problem=tuple(ProblemResult(**_known(ProblemResult, row)) for row in data.get("per_problem", ())),
                 samples=tuple(SampleRecord(**_known(SampleRecord, row)) for row in data.get("samples", ())),

@@ -98,6 +98,7 @@ def evaluate(
         spectrum=None if dictionary is None else _spectrum(dynamics.statistics, dictionary),
         per_problem=per_problem,
         samples=_samples(tokenizer, problems, completions, scores, dynamics),
+        dsd_estimator=None if dictionary is None else estimator,
     )
 
 

@@ -1,0 +1,1 @@
+"""The only place that draws: figures and one page about runs, read from their directories alone."""

@@ -116,10 +116,13 @@ def _results(runs: Sequence[RunRecord]) -> Html:
         f"tokens, temperature {e.temperature:g}, top-p {e.top_p:g}"
         for e in evaluations
     )
+    measured = _unique(e.dsd_estimator for e in evaluations if e.dsd_estimator)
+    estimators = f" Its estimator: {_listed(measured)}." if measured else ""
     note = (
         f"{'; '.join(settings)}. Brackets are 95 % intervals by bootstrap over problems. Differences are paired by "
         "problem; bold: the interval excludes zero. mean@1 is the mean over problems and all their samples, pass@k the "
         "unbiased estimate. DSD is compared only under one dictionary."
+        f"{estimators}"
     )
     return element(
         "section",

@@ -76,12 +76,12 @@ def paired_difference(first: EvaluationResult, second: EvaluationResult, metric:
     """``second - first`` in a metric over the problems that both were evaluated on.
 
     None where it would not mean anything: other settings, no problem in common, a metric that is not kept problem by
-    problem, or DSD under two dictionaries.
+    problem, or DSD under two dictionaries or estimators.
     """
     if any(getattr(first, name) != getattr(second, name) for name in _SETTINGS):
         return None
     value_of = _per_problem_value(metric)
-    if value_of is None or (metric == "dsd" and not _same_dictionary(first, second)):
+    if value_of is None or (metric == "dsd" and not _same_dsd(first, second)):
         return None
     others = {problem.id: problem for problem in second.per_problem}
     pairs = [(problem, others[problem.id]) for problem in first.per_problem if problem.id in others]
@@ -117,7 +117,9 @@ def _differences(first: EvaluationResult, second: EvaluationResult, names: Seque
     return {name: estimate for name, estimate in found.items() if estimate is not None}
 
 
-def _same_dictionary(first: EvaluationResult, second: EvaluationResult) -> bool:
+def _same_dsd(first: EvaluationResult, second: EvaluationResult) -> bool:
+    if first.dsd_estimator != second.dsd_estimator:
+        return False
     digests = {spectrum.dictionary_digest if spectrum else None for spectrum in (first.spectrum, second.spectrum)}
     return len(digests) == 1 and None not in digests
 
