@@ -107,8 +107,8 @@ def test_c_ill_conditioned_mixing_changes_nothing(linear_system) -> None:
 
 
 def test_c_a_map_of_the_states_cannot_make_heterogeneity(linear_system) -> None:
-    # An observation map leaves the spectrum of the dynamics as it is: true Var|lambda| stays 0.01 throughout. Every step
-    # sees fresh noise, as a policy does, and the verdict is on noise that the ascent never saw.
+    # An observation map leaves the spectrum of the dynamics as it is: true Var|lambda| stays 0.01 throughout. Every
+    # step sees fresh noise, as a policy does, and the verdict is on noise that the ascent never saw.
     def lifted(matrix: Tensor, step: int) -> Tensor:
         return lift(linear_system(0.1, 64, 8, seed=100 + step) @ matrix, 16)
 
