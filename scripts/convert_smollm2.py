@@ -62,8 +62,9 @@ def load(gguf: Path) -> tuple[Any, Any]:
         gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
     )
     # GGUF keeps a title where transformers keeps a path, and 1e-5 in single precision.
-    del model.config._model_name_or_path
-    model.config.rms_norm_eps = 1e-5
+    config: Any = model.config
+    del config._model_name_or_path
+    config.rms_norm_eps = 1e-5
     return model, tokenizer
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 __all__ = ["Extraction", "extract_answer"]
 
 _BOX = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])")
-_BOX_WORDS = ("\\boxed", "\\fbox")
 _BRACE_OR_ESCAPE = re.compile(r"\\.|[{}]", re.DOTALL)
 _UNBRACED = re.compile(r"[ \t]*([^\s{}$]+)")
 _STATED = re.compile(
@@ -57,13 +56,8 @@ def extract_answer(completion: str, *, allow_bare_number: bool = False) -> Extra
 
 
 def _last_box(text: str) -> Extraction | None:
-    end = len(text)
-    while (start := max(text.rfind(word, 0, end) for word in _BOX_WORDS)) >= 0:
-        end = start
-        match = _BOX.match(text, start)
-        if match is None:
-            continue
-        content = _group(text, match.end())
+    for position in reversed([match.end() for match in _BOX.finditer(text)]):
+        content = _group(text, position)
         if content is None:
             return Extraction(None, "unclosed box")
         if content.strip():

@@ -29,8 +29,8 @@ _REWRITES = tuple(
         (r"\\phantom(?:\s*\{[^{}]*\})?", ""),
         (r"^\s*\\approx(?![A-Za-z])", ""),
         (r"\{,\}", ","),
-        (r"\\!", ""),
-        (r"\\(?:[,;: ]|q?quad(?![A-Za-z])|displaystyle(?![A-Za-z]))|~", " "),
+        (r"(?<!\\)\\!", ""),
+        (r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z])|displaystyle(?![A-Za-z]))|~", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
@@ -45,12 +45,14 @@ _REWRITES = tuple(
         (r"(\d)\.(?=[/*+\-)\s}]|$)", r"\1"),  # a decimal point without decimals, as in `3./2`
     )
 )
-_DELIMITERS = re.compile(r"\\[()\[\]]")
+# Not after a backslash: `\\\\[` begins a row of a matrix.
+_DELIMITERS = re.compile(r"(?<!\\)\\[()\[\]]")
 _TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
 _ONLY_TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm)\s*\{[^{}]*[A-Za-z]{2,}[^{}]*\}")
 # `100, 200` is a list and `100,200` a number: the space must survive.
 _LISTED = re.compile(r",\s+(?=\d{3}(?!\d))", re.ASCII)
 _IN_PARENTHESES = re.compile(r"\(([A-Z]|[-+]?[\d.]+)\)", re.ASCII)
+_BASED = re.compile(r"(-?[0-9A-Za-z]+)_(?:\{(\d{1,2})\}|(\d))", re.ASCII)
 _TIME = re.compile(r"(\d{1,2}):(\d{2})", re.ASCII)
 _ASSIGNED = re.compile(r"[A-Za-z](?:=|\\in(?![a-z]))(.+)", re.DOTALL)
 _E_NOTATION = re.compile(r"(?<![A-Za-z\\\d.])((?:\d+\.?\d*|\.\d+))[eE]([-+]?\d+)(?![A-Za-z\d.])", re.ASCII)
@@ -132,6 +134,8 @@ def same_literal(gold: str, answer: str) -> bool | None:
         return _same_rational(*first, *second)
     if _ONLY_TEXT.fullmatch(tidy(gold)):  # a name or a word has no other form
         return left.casefold() == right.casefold()
+    if based := _BASED.fullmatch(left):
+        return _same_in_base(based, right)
     if (time := _TIME.fullmatch(left)) and (other := _TIME.fullmatch(right)):
         return int(time[1]) == int(other[1]) and time[2] == other[2]
     if re.fullmatch(r"[A-Z]", left) and re.fullmatch(r"[A-Z]", right):
@@ -145,3 +149,21 @@ def _same_rational(gold: Fraction, gold_in_percent: bool, answer: Fraction, answ
         return gold == answer
     percent, number = (gold, answer) if gold_in_percent else (answer, gold)
     return number in (percent, percent / 100)
+
+
+def _same_in_base(gold: re.Match[str], answer: str) -> bool | None:
+    """`52_8` is the number 52 in base 8; an answer may leave the base out. None if it is no such number."""
+    expected = _in_base(gold[1], gold[2] or gold[3])
+    if expected is None:
+        return None
+    if other := _BASED.fullmatch(answer):
+        return _in_base(other[1], other[2] or other[3]) == expected
+    found = _in_base(answer, gold[2] or gold[3])
+    return None if found is None else found == expected
+
+
+def _in_base(digits: str, base: str) -> int | None:
+    try:
+        return int(digits, int(base)) if int(base) > 1 else None
+    except ValueError:  # a digit or a base out of range: `a_2` is a name
+        return None

@@ -1,0 +1,360 @@
+"""The mathematical verifier against written-out cases, real gold answers, and text that means harm."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.rewards import CallableVerifier, MathVerifier, Verifier, WeightedVerifiers
+from relax_rl.rewards.extraction import extract_answer
+from relax_rl.rewards.literals import same_literal
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[MathVerifier]:
+    verifier = MathVerifier(timeout_s=0.6, num_workers=2)
+    yield verifier
+    verifier.close()
+
+
+def rows_of(name: str, count: int | None = None) -> list[dict]:
+    path = DATA / f"{name}.jsonl"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not in ../shared/data")
+    return [json.loads(line) for line in path.open(encoding="utf-8")][:count]
+
+
+def boxed(text: str) -> str:
+    return f"So it is \\boxed{{{text}}}."
+
+
+# (gold, answer, score)
+CASES = [
+    # One number, many spellings.
+    ("6", "6.0", 1), ("6", "06", 1), ("6", "+6", 1), ("6", "6.", 1), ("-3", "\u22123", 1), ("42", "\uff14\uff12", 1),
+    ("1234", "1,234", 1), ("58,500", "58500", 1), ("10,\\!080", "10080", 1), ("\\$32,\\!348", "32348", 1),
+    ("18", "\\$18", 1), ("18", "$18.00$", 1), ("\\frac12", "0.5", 1), ("\\frac{1}{2}", "1/2", 1),
+    ("\\dfrac{3}{4}", "\\tfrac34", 1), ("\\frac{270}7\\text{ degrees}", "\\frac{270}{7}", 1), ("1\\frac12", "1.5", 1),
+    ("-1./3", "-\\frac13", 1), ("7", "\\frac{49}{7}", 1), ("4.5e33", "4.5 \\times 10^{33}", 1),
+    ("1e-7", "0.0000001", 1), ("52_8", "52_{8}", 1), ("52_8", "52", 1), ("52_8", "1010_{3}", 0), ("52_8", "52_9", 0),
+    ("52_8", "42", 0), ("x_2", "x_3", 0), ("40_9", "40_1", 0),
+    ("\\frac{1}{3} E_{1}+\\frac{2}{3} E_{2}", "\\frac{E_1+2E_2}{3}", 1), ("E_{1},E_{2}", "E_{1},E_{3}", 0),
+    ("2^{10}", "1024", 1), ("3\\sqrt{13}", "\\sqrt{117}", 1), ("\\sqrt2", "\\sqrt{2}", 1), ("\\pi", "\u03c0", 1),
+    ("50\\%", "50", 1), ("50\\%", "\\frac12", 1), ("90^\\circ", "90", 1), ("90^\\circ", "90^{\\circ}", 1),
+    ("5.4 \\text{ cents}", "5.4", 1), ("15\\mbox{ cm}^2", "15", 1), ("05\\!:\\!00", "5:00", 1),
+    # Near misses.
+    ("6", "-6", 0), ("6", "60", 0), ("6", "6.1", 0), ("\\frac{1}{2}", "\\frac{2}{1}", 0), ("1/3", "0.333333", 0),
+    ("3\\sqrt{13}", "3", 0), ("3\\sqrt{13}", "3\\sqrt{14}", 0), ("3.3e-12", "4e-12", 0), ("10^{-9}\\sqrt{2}", "0", 0),
+    ("10^{-9}\\sqrt{2}", "10^{-9}\\sqrt{3}", 0), ("4.5e33", "4.5", 0), ("05\\!:\\!00", "5:30", 0), ("2", "two", 0),
+    ("50\\%", "5\\%", 0), ("1234", "1,235", 0), ("\\pi", "3.14", 0),
+    # Order and ends of tuples and intervals count, order in sets and lists does not.
+    ("(1,2)", "(1, 2)", 1), ("(1,2)", "(2,1)", 0), ("(2,1)", "(3,1)", 0), ("[1,2)", "[1,2)", 1), ("[1,2)", "[1,2]", 0),
+    ("[1,2)", "(1,2]", 0), ("(1,2)", "1,2", 1), ("(1,2)", "2,1", 0), ("[1,2]", "1,2", 0), ("(100,200)", "100,200", 0),
+    ("\\left( \\frac{3}{2}, -13 \\right)", "(1.5,-13)", 1), ("(6,31,-1)", "(6,31,1)", 0),
+    ("(-\\infty, 2) \\cup (3, \\infty)", "(3,\\infty)\\cup(-\\infty,2)", 1),
+    ("(-\\infty, 2) \\cup (3, \\infty)", "(3,\\infty)\\cup(-\\infty,2]", 0),
+    ("x \\in [-2,7]", "[-2,7]", 1), ("(3,4]", "3<x\\le4", 1), ("(3,4]", "3<x<4", 0), ("x<3", "3>x", 1),
+    ("1,-2", "-2, 1", 1), ("1,-2", "-2 and 1", 1), ("1,-2", "-2", 0), ("1,-2", "1,-2,3", 0), ("1,1,2", "1,2,2", 0),
+    ("100, 200", "200,100", 1), ("100, 200", "100200", 0), ("$69$,$84$", "84, 69", 1), ("\\{5\\}", "5", 1),
+    ("\\{1\\pm\\sqrt{5},-2\\}", "-2, 1+\\sqrt5, 1-\\sqrt5", 1), ("\\pm 3", "3, -3", 1), ("\\pm 3", "3", 0),
+    ("(1,8,19), (2,7,13)", "(2,7,13),(1,8,19)", 1), ("(1,8,19), (2,7,13)", "(2,7,13),(8,1,19)", 0),
+    # Expressions, equations, matrices, words.
+    ("x^2+2x+1", "(x+1)^2", 1), ("x^2+2x+1", "(x-1)^2", 0), ("x=5", "5", 1), ("5", "x = 5", 1), ("x=5", "x=6", 0),
+    ("y = 2x + 3", "y=3+2x", 1), ("y = 2x + 3", "y=3x+2", 0), ("\\sin^2 t", "1-\\cos^2 t", 1), ("3t", "3", 0),
+    ("a + b + c", "c+b+a", 1), ("a + b + c", "a+b", 0),
+    ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", 1),
+    ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{pmatrix}2\\\\1\\end{pmatrix}", 0),
+    ("\\text{(C)}", "C", 1), ("\\text{(C)}", "(C)", 1), ("\\text{(C)}", "D", 0), ("\\text{Evelyn}", "evelyn", 1),
+    ("\\text{Evelyn}", "Navin", 0), ("\\text{even}", "\\text{odd}", 0), ("73", "\\textbf{(073)}", 1),
+]  # fmt: skip
+
+
+def test_the_table_of_cases(verifier: MathVerifier) -> None:
+    grades = verifier.grade([boxed(answer) for _, answer, _ in CASES], [gold for gold, _, _ in CASES])
+    wrong = [(case, grade) for case, grade in zip(CASES, grades, strict=True) if grade.score != case[2]]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("completion", "text", "how"),
+    [
+        ("first \\boxed{1}, then \\boxed{2}", "2", "boxed"),
+        ("\\boxed{\\frac{1}{\\sqrt{2}}} is all", "\\frac{1}{\\sqrt{2}}", "boxed"),
+        ("\\boxed{\\left\\{1, 2\\right\\}}", "\\left\\{1, 2\\right\\}", "boxed"),
+        ("\\boxed {7}", "7", "boxed"),
+        ("$\\boxed 7$.", "7", "boxed"),
+        ("\\fbox{7}", "7", "boxed"),
+        ("```\n\\boxed{7}\n```", "7", "boxed"),
+        ("\\boxed{7}. The answer is 8.", "7", "boxed"),
+        ("\\boxed{7} as asked, in \\boxed{}", "7", "boxed"),
+        ("\\boxed{7} and then \\boxed{8", None, "unclosed box"),
+        ("The answer is 42 apples.", "42", "stated"),
+        ("The answer to this problem is $x = 5$, so", "x = 5", "stated"),
+        ("The answer is 3. No, the answer is 4.", "4", "stated"),
+        ("**Answer:** 17", "17", "stated"),
+        ("Final Answer: $18", "18", "stated"),
+        ("the answers are 3 and 4.", "3 and 4", "stated"),
+        ("The final answer is: \\[ \\frac{1}{2} \\]", "\\frac{1}{2}", "stated"),
+        ("the answer is 3.5.", "3.5", "stated"),
+        ("the answer is 1/2 of it", "1/2", "stated"),
+        ("She has 48+24 = 72 clips.\n#### 72", "72", "stated"),
+        ("#### Step 1\nAdd. #### 9", "9", "stated"),
+        ("so we get 72", None, "no answer"),
+        ("", None, "no answer"),
+        ("#### Conclusion", None, "no answer"),
+        ("\\boxedtext{7}", None, "no answer"),
+    ],
+)
+def test_extraction(completion: str, text: str | None, how: str) -> None:
+    found = extract_answer(completion)
+    assert (found.text if how != "stated" else (found.text or "").lstrip("$"), found.how) == (text, how)
+
+
+def test_a_bare_number_counts_only_if_asked_for() -> None:
+    completion = "so 48 and 24 make 72 clips"
+    assert MathVerifier().score([completion], ["72"]) == [0.0]
+    (grade,) = MathVerifier(allow_bare_number=True).grade([completion], ["72"])
+    assert (grade.score, grade.extracted, grade.how) == (1.0, "72", "bare number")
+
+
+def test_gold_against_gold_is_right_for_every_row_of_math500(verifier: MathVerifier) -> None:
+    rows = rows_of("math500")
+    golds = [row["answer"] for row in rows]
+    assert verifier.score([boxed(gold) for gold in golds], golds) == [1.0] * 500
+    assert verifier.score([row["solution"] for row in rows], golds) == [1.0] * 500
+
+
+def test_math500_gold_answers_are_read_by_algebra_too(verifier: MathVerifier) -> None:
+    """Equal text needs no algebra, so gold against gold proves little: another row's answer forces a reading."""
+    golds = [row["answer"] for row in rows_of("math500")]
+    others = [golds[-1], *golds[:-1]]
+    grades = verifier.grade([boxed(other) for other in others], golds)
+    right = {(gold, grade.extracted) for gold, grade in zip(golds, grades, strict=True) if grade.score == 1.0}
+    assert [grade for grade in grades if grade.score is None] == []
+    assert {pair for pair in right if pair[0] != pair[1]} == {("x=5", "5")}
+
+
+def test_a_perturbed_answer_is_wrong(verifier: MathVerifier) -> None:
+    """One digit of each gold answer changed: never right, and never without a verdict."""
+    rng = random.Random(0)
+    golds = [row["answer"] for row in rows_of("math500") if any(c in "123456789" for c in row["answer"])]
+    perturbed = []
+    for gold in golds:
+        place = rng.choice([index for index, character in enumerate(gold) if character in "123456789"])
+        perturbed.append(f"{gold[:place]}{int(gold[place]) % 9 + 1}{gold[place + 1 :]}")
+    grades = verifier.grade([boxed(answer) for answer in perturbed], golds)
+    assert [(g, a, x) for g, a, x in zip(golds, perturbed, grades, strict=True) if x.score != 0.0] == []
+
+
+def test_gsm8k_solutions_score_one_and_shifted_ones_zero() -> None:
+    rows = rows_of("gsm8k_train", 600)
+    golds = [row["answer"] for row in rows]
+    solutions = [row["solution"] for row in rows]
+    verifier = MathVerifier()
+    assert verifier.score(solutions, golds) == [1.0] * 600
+    shifted = verifier.score([solutions[-1], *solutions[:-1]], golds)
+    assert shifted == [float(gold == golds[index - 1]) for index, gold in enumerate(golds)]
+    assert verifier._pool.worker_pids() == []  # ordinary answers start no process
+
+
+UNREADABLE = {
+    "minerva-5": "np.arcsin(10/13)",
+    "minerva-27": "an M with a solar subscript to a power",
+    "minerva-261": "an E with a subscript to a power",
+    "olympiadbench-1782": "an m with the subscript max",
+    "olympiadbench-2045": "t(0,4], half an interval",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["minerva_math", "olympiadbench", "math_train", "aime24", "aime25", "amc22", "amc23"])
+def test_gold_answers_that_algebra_cannot_read_are_these(name: str) -> None:
+    rows = rows_of(name)
+    golds = [row["answer"] for row in rows]
+    verifier = MathVerifier()
+    assert verifier.score([boxed(gold) for gold in golds], golds) == [1.0] * len(golds)
+    # 271828 is nobody's answer, so that every gold answer that is no plain number has to be parsed.
+    grades = verifier.grade([boxed("271828")] * len(golds), golds)
+    unread = {row["id"] for row, grade in zip(rows, grades, strict=True) if grade.score is None}
+    assert unread <= set(UNREADABLE) | {"train/prealgebra/281.json"}
+    assert {grade.score for grade in grades} <= {0.0, None}
+
+
+HOSTILE = {
+    "tower": "9^{9^{9^9}}",
+    "tower of factorials": "((((9!)!)!)!)!",
+    "large power": "(10^{100000})^{100000}",
+    "sum": "\\sum_{n=1}^{10^{12}} \\frac{1}{n^2+\\sin(n)}",
+    "integral": "\\int_0^1 x^{x^{x^{x}}} \\sin(\\tan(e^{x^2})) dx",
+    "nested powers": "2^{" * 300 + "2" + "}" * 300,
+    "nested fractions": "\\frac{1}{" * 150 + "2" + "}" * 150,
+    "brackets": "(" * 900 + "1" + ")" * 900,
+    "import": "__import__('os').system('true')",
+    "null bytes": "\x00\x00 4 \x00",
+    "unicode digits": "\u0664\u0662",
+    "lone surrogate": "\ud800 5",
+    "long number": "7" * 1900,
+    "long fraction": "1/" + "3" * 1900,
+    "huge exponent": "1e999999999",
+    "huge power of ten": "2 \\times 10^{999999999}",
+    "format": "{0.__class__}%s%n",
+}
+
+
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_answers_are_bounded_and_never_right(verifier: MathVerifier, answer: str) -> None:
+    started = time.process_time()
+    (grade,) = verifier.grade([boxed(answer)], ["3\\sqrt{2}"])
+    assert grade.score in (0.0, None)
+    assert (grade.score is None) == (grade.reason is not None)
+    assert time.process_time() - started < 2.0  # of this process: the workers have their own limit
+    assert verifier.score([boxed("\\sqrt{18}")], ["3\\sqrt{2}"]) == [1.0]
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "\\boxed{" * 10**6,
+        "\\boxed" + "{" * 10**6 + "}" * 10**6,
+        "\\boxed{}" * 10**5,
+        "\\boxed{" + "9" * 10**6 + "}",
+        "the answer is " * 10**5,
+        "the answer " * 10**5,
+        "answer" + " " * 10**6,
+        "#### " * 2 * 10**5,
+        "1" * 10**6,
+        "1,111" * 2 * 10**5,
+        "\\" * 10**6,
+        "\x00" * 10**6,
+        "the answer is $" + "$ " * 5 * 10**5,
+    ],
+    ids=range(13),
+)
+def test_megabytes_cost_little(completion: str) -> None:
+    verifier = MathVerifier(allow_bare_number=True)
+    started = time.process_time()
+    (grade,) = verifier.grade([completion], ["5"])
+    assert grade.score in (0.0, None)
+    assert time.process_time() - started < 5.0
+    verifier.close()
+
+
+def test_no_verdict_has_a_reason_and_is_no_zero(verifier: MathVerifier) -> None:
+    grades = verifier.grade(
+        [boxed("5"), boxed("9^{9^{9^9}}"), boxed("1" * 3000), boxed("5"), "no answer here"],
+        ["m_{\\max }=n^{2}-n-1", "2", "3", "  ", "4"],
+    )
+    assert [grade.score for grade in grades] == [None, None, None, None, 0.0]
+    assert [grade.reason for grade in grades] == ["gold unreadable", "timeout", "too long", "gold unreadable", None]
+
+
+def test_verdicts_depend_neither_on_pool_size_nor_on_order() -> None:
+    pairs = [(gold, answer) for gold, answer, _ in CASES] + [("2", HOSTILE["tower"]), ("2", HOSTILE["import"])]
+    verdicts = []
+    for num_workers, seed in ((1, 0), (3, 1)):
+        shuffled = random.Random(seed).sample(pairs, len(pairs))
+        verifier = MathVerifier(timeout_s=1.0, num_workers=num_workers)
+        grades = verifier.grade([boxed(answer) for _, answer in shuffled], [gold for gold, _ in shuffled])
+        verdicts.append({pair: (grade.score, grade.reason) for pair, grade in zip(shuffled, grades, strict=True)})
+        verifier.close()
+    assert verdicts[0] == verdicts[1]
+
+
+@given(st.fractions(max_denominator=1000), st.fractions(max_denominator=1000))
+@settings(max_examples=300, deadline=None)
+def test_rational_answers_are_compared_exactly(one: Fraction, other: Fraction) -> None:
+    written = [
+        f"{one}", f"{'-' if one < 0 else ''}\\frac{{{abs(one.numerator)}}}{{{one.denominator}}}", f"${one}$"
+    ]  # fmt: skip
+    assert all(same_literal(text, str(one)) for text in written)
+    assert all(same_literal(text, str(other)) == (one == other) for text in written)
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**6), max_value=10**6))
+@settings(max_examples=200, deadline=None)
+def test_decimals_equal_their_fractions(value) -> None:
+    exact = Fraction(value)
+    assert same_literal(f"{value:,}", str(exact)) is True
+    assert same_literal(str(value), str(exact + Fraction(1, 10**9))) is False
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=300, deadline=None)
+def test_any_text_has_a_verdict_in_place_or_asks_for_algebra(text: str) -> None:
+    assert same_literal(text, text) is True
+    assert same_literal("3", text) in (True, False, None)
+    found = extract_answer(boxed(text), allow_bare_number=True)
+    assert found.text is None or isinstance(found.text, str)
+
+
+def test_the_promise_of_a_verifier() -> None:
+    verifier = MathVerifier()
+    assert isinstance(verifier, Verifier)
+    assert verifier.score([], []) == []
+    with pytest.raises(DataError, match="2 completions were given with 1"):
+        verifier.score(["a", "b"], ["1"])
+    with pytest.raises(ConfigError, match="num_workers"):
+        MathVerifier(num_workers=0)
+
+
+# Callables and weighted sets.
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_rewards.py").write_text(
+        "def length(completions, answers): return [len(c) for c in completions]\n"
+        "def unsure(completions, answers): return [None if 'x' in c else 1 for c in completions]\n"
+        "def short(completions, answers): return [1.0]\n"
+        "def words(completions, answers): return ['yes'] * len(completions)\n"
+        "def single(completions, answers): return 1.0\n"
+        "constant = 3\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.usefixtures("own_module")
+def test_a_callable_by_import_path() -> None:
+    verifier = CallableVerifier("own_rewards:length")
+    assert isinstance(verifier, Verifier)
+    assert verifier.name == "length"
+    assert verifier.score(["ab", "abc"], ["", ""]) == [2.0, 3.0]
+
+
+@pytest.mark.usefixtures("own_module")
+@pytest.mark.parametrize("path", ["own_rewards", "own_rewards:missing", "own_rewards:constant", "nowhere:length", ":x"])
+def test_a_path_that_leads_nowhere_is_named(path: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{path}' cannot be loaded"):
+        CallableVerifier(path)
+
+
+@pytest.mark.usefixtures("own_module")
+@pytest.mark.parametrize(("function", "words"), [("short", "1 values"), ("words", "'yes'"), ("single", "a float")])
+def test_a_callable_that_returns_something_else_is_named(function: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        CallableVerifier(f"own_rewards:{function}").score(["a", "b"], ["", ""])
+
+
+@pytest.mark.usefixtures("own_module")
+def test_weights_add_up_and_no_verdict_spreads() -> None:
+    members = [(CallableVerifier("own_rewards:length"), 0.5), (CallableVerifier("own_rewards:unsure"), 2)]
+    weighted = WeightedVerifiers(members)
+    assert weighted.score(["ab", "x"], ["", ""]) == [0.5 * 2 + 2 * 1, None]
+    assert weighted.parts(["ab", "x"], ["", ""]) == {"length": [2.0, 1.0], "unsure": [1.0, None]}
+    with pytest.raises(ConfigError, match="at least one"):
+        WeightedVerifiers([])
+    with pytest.raises(ConfigError, match="name 'length'"):
+        WeightedVerifiers([members[0], members[0]])
+    with pytest.raises(ConfigError, match="nan"):
+        WeightedVerifiers([(members[0][0], float("nan"))])

@@ -1,0 +1,231 @@
+"""The pool holds its limits, names the reason, replaces what it killed, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from relax_rl.errors import ConfigError, RunError
+from relax_rl.rewards.pool import Outcome, WorkerPool
+
+HOSTILE = """
+import ctypes, os, sys, time
+
+kept = []
+
+def act(kind, argument=None):
+    if kind == "echo": return argument
+    if kind == "pid": return os.getpid()
+    if kind == "spin":
+        while True: pass
+    if kind == "power": return (9 ** (9 ** 9)) % 7      # one C call that never looks at Python's signal handlers
+    if kind == "allocate": return len(bytearray(argument))
+    if kind == "keep": kept.append(bytearray(argument)); return len(kept)
+    if kind == "exit": os._exit(argument)
+    if kind == "segfault": ctypes.string_at(0)
+    if kind == "raise": raise KeyError(argument)
+    if kind == "sleep": time.sleep(argument); return "slept"
+    if kind == "print": print("noise"); sys.stdout.flush(); return input_is_empty()
+    if kind == "burn":
+        end = time.process_time() + argument
+        while time.process_time() < end: pass
+        return True
+    if kind == "recurse": return act(kind)
+    if kind == "object": return object()
+    if kind == "modules": return [name for name in ("torch", "transformers", "numpy") if name in sys.modules]
+
+def input_is_empty():
+    return sys.stdin.read() == ""
+"""
+
+
+@pytest.fixture
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "hostile_functions.py").write_text(HOSTILE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "hostile_functions:act"
+
+
+@pytest.fixture
+def pool(target: str) -> Iterator[WorkerPool]:
+    with WorkerPool(target, num_workers=2, timeout_s=0.4, stall_s=2.0, memory_mb=256) as pool:
+        yield pool
+
+
+def test_nothing_starts_before_it_is_needed(pool: WorkerPool) -> None:
+    assert pool.map([]) == []
+    assert pool.worker_pids() == []
+    assert pool.map([("echo", 1)]) == [Outcome(1)]
+    assert len(pool.worker_pids()) == 1
+
+
+@pytest.mark.parametrize(
+    ("item", "reason", "detail"),
+    [
+        (("spin",), "timeout", "CPU"),
+        (("power",), "timeout", "CPU"),
+        (("sleep", 60), "stalled", "2 s"),
+        (("allocate", 2**30), "memory", ""),
+        (("exit", 3), "crashed", "exit code 3"),
+        (("segfault",), "crashed", "SIGSEGV"),
+        (("recurse",), "recursion", ""),
+        (("raise", "boo"), "error", "KeyError: 'boo'"),
+        (("object",), "error", "not JSON"),
+    ],
+)
+def test_each_failure_has_its_reason_and_disturbs_nobody(
+    pool: WorkerPool, item: tuple, reason: str, detail: str
+) -> None:
+    started = time.monotonic()
+    before, failed, after = pool.map([("echo", "before"), item, ("echo", "after")])
+    assert (before.value, after.value) == ("before", "after")
+    assert failed.value is None
+    assert failed.reason == reason
+    assert detail in failed.detail
+    assert time.monotonic() - started < 30
+    assert pool.map([("echo", "alive")] * 3) == [Outcome("alive")] * 3
+
+
+def test_a_killed_worker_is_replaced_and_reaped(target: str) -> None:
+    with WorkerPool(target, num_workers=1, timeout_s=0.3) as pool:
+        first = pool.map([("pid",)])[0].value
+        assert pool.map([("spin",)])[0].reason == "timeout"
+        second = pool.map([("pid",)])[0].value
+        assert second != first
+        assert not _exists(first)
+        os.kill(second, 9)
+        assert pool.map([("echo", 5)])[0].value == 5
+    assert not _exists(second)
+
+
+def test_the_time_limit_is_of_an_item_and_not_of_the_queue(target: str) -> None:
+    """Ten items of 0.15 s CPU on one worker with a limit of 0.6 s each: 1.5 s of queueing kills none of them."""
+    with WorkerPool(target, num_workers=1, timeout_s=0.6) as pool:
+        assert [outcome.value for outcome in pool.map([("burn", 0.15)] * 10)] == [True] * 10
+
+
+def test_what_an_earlier_item_kept_does_not_decide_about_a_later_one(target: str) -> None:
+    """The second item fits in a fresh process and not beside what the first one left behind."""
+    with WorkerPool(target, num_workers=1, memory_mb=256) as pool:
+        assert pool.map([("keep", 120 * 2**20)])[0].value == 1
+        assert pool.map([("keep", 120 * 2**20)])[0] == Outcome(1)
+
+
+def test_a_worker_is_a_fresh_interpreter_without_torch_and_with_closed_doors(pool: WorkerPool) -> None:
+    torchless, printed = pool.map([("modules",), ("print",)])
+    assert torchless.value == []
+    assert printed.value is True  # standard input is empty, and the noise did not break the protocol
+
+
+def test_usable_from_many_threads(pool: WorkerPool) -> None:
+    def ask(number: int) -> list[Outcome]:
+        return pool.map([("echo", number), ("echo", -number)])
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(ask, range(40)))
+    assert answers == [[Outcome(n), Outcome(-n)] for n in range(40)]
+    assert len(pool.worker_pids()) <= 2
+
+
+def test_large_items_pass(pool: WorkerPool) -> None:
+    text = "ü\x00\n\u2028" * 300_000
+    assert pool.map([("echo", text)])[0].value == text
+
+
+def test_closing_ends_the_workers_and_the_pool(target: str) -> None:
+    pool = WorkerPool(target, num_workers=2)
+    pids = [outcome.value for outcome in pool.map([("pid",)] * 8)]
+    pool.close()
+    pool.close()
+    assert not any(_exists(pid) for pid in pids)
+    with pytest.raises(RunError, match="closed"):
+        pool.map([("echo", 1)])
+
+
+def test_a_forgotten_pool_takes_its_workers_with_it(target: str) -> None:
+    pool = WorkerPool(target, num_workers=1)
+    pid = pool.map([("pid",)])[0].value
+    del pool
+    assert not _exists(pid)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_gets_workers_of_its_own(target: str, tmp_path: Path) -> None:
+    program = f"""
+        import os, sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        from relax_rl.rewards.pool import WorkerPool
+        pool = WorkerPool({target!r}, num_workers=1)
+        mine = pool.map([("pid",)])[0].value
+        if (child := os.fork()) == 0:
+            other = pool.map([("pid",)])[0].value
+            pool.close()
+            os._exit(0 if other not in (None, mine) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert pool.map([("pid",)])[0].value == mine
+    """
+    _python("-c", textwrap.dedent(program))
+
+
+def test_a_program_without_main_guard_is_not_run_again(target: str, tmp_path: Path) -> None:
+    """multiprocessing's spawn would import the caller's main module in every worker, and train twice."""
+    program = tmp_path / "train_without_guard.py"
+    program.write_text(
+        "print('top level')\nfrom relax_rl.rewards.pool import WorkerPool\n"
+        f"pool = WorkerPool({target!r}, num_workers=2)\nprint([o.value for o in pool.map([('echo', 1)] * 4)])\n"
+        "print(*pool.worker_pids())\n"
+    )
+    lines = _python(str(program)).splitlines()
+    assert lines[:2] == ["top level", "[1, 1, 1, 1]"]
+    assert not any(_exists(int(pid)) for pid in lines[2].split())  # and nothing outlives the program
+
+
+def test_workers_end_with_a_killed_parent(target: str, tmp_path: Path) -> None:
+    program = (
+        f"import os, sys; sys.path.insert(0, {str(tmp_path)!r}); from relax_rl.rewards.pool import WorkerPool; "
+        f"pool = WorkerPool({target!r}, num_workers=1); print(pool.map([('pid',)])[0].value, flush=True); "
+        "os.kill(os.getpid(), 9)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert run.returncode == -9
+    deadline = time.monotonic() + 20
+    while _exists(int(run.stdout)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _exists(int(run.stdout))
+
+
+@pytest.mark.parametrize("target_path", ["hostile_functions:missing", "no.such:thing", "not a path", "os:sep"])
+def test_a_target_that_cannot_be_imported_is_a_config_error(target: str, target_path: str) -> None:
+    with WorkerPool(target_path, num_workers=1) as pool, pytest.raises(ConfigError, match="cannot import"):
+        pool.map([("echo", 1)])
+
+
+@pytest.mark.parametrize("limit", [{"num_workers": 0}, {"timeout_s": 0}, {"stall_s": -1.0}, {"memory_mb": 1}])
+def test_limits_that_mean_nothing_are_refused(limit: dict) -> None:
+    with pytest.raises(ConfigError):
+        WorkerPool("os:getcwd", **limit)
+
+
+def _exists(pid: int) -> bool:
+    """Whether the process lives; a zombie would count as living."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # An orphan belongs to the system's first process, which in a container may never reap it.
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[:2] != ["Z", "1"]
+
+
+def _python(*arguments: str) -> str:
+    run = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
