@@ -185,7 +185,7 @@ def _as_close(one: Any, other: Any) -> bool:
     return abs(left - right) <= _RELATIVE_TOLERANCE * max(abs(left), abs(right))
 
 
-# The first parse builds the grammar's tables and the first comparison imports half of sympy, some 0.5 s together: done
+# The first parse builds the grammar's tables and the first comparison imports half of sympy, some 0.3 s together: done
 # while the worker starts, so that no item pays for it out of its own time.
 compare("x^2+2x+1", "(x+2)^2")
 compare("\\sqrt{18}", "3\\sqrt{2}")
