@@ -86,7 +86,7 @@ def test_residual_of_a_complex_pair_needs_lambda_on_the_right_side() -> None:
 def test_rank_and_vacuity() -> None:
     rng = np.random.default_rng(3)
     snapshots = torch.from_numpy(rng.standard_normal((8, 20)))
-    assert koopman_eigenvalues(snapshots).vacuous
+    assert koopman_eigenvalues(snapshots).is_vacuous
     assert koopman_eigenvalues(torch.from_numpy(rng.standard_normal((50, 20))), rank=3).eigenvalues.shape == (3,)
     assert koopman_eigenvalues(snapshots, ridge=0.1).eigenvalues.abs().max() < 10
     with pytest.raises(ConfigError, match="rank"):

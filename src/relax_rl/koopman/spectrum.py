@@ -135,11 +135,6 @@ class KoopmanSpectrum:
     is_vacuous: bool
     """No more pairs than directions: the fit interpolates, so that residuals are zero whatever the dynamics."""
 
-    @property
-    def vacuous(self) -> bool:
-        """The same as `is_vacuous`."""
-        return self.is_vacuous
-
 
 def koopman_eigenvalues(snapshots: Tensor, rank: int | None = None, ridge: float = 0.0) -> KoopmanSpectrum:
     """Eigenvalues of the least-squares operator of one trajectory, with ResDMD residuals (QR form).
