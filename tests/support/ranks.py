@@ -1,0 +1,36 @@
+"""Two updates of the scripted trainer, on as many processes as torchrun starts; rank 0 saves what came of them.
+
+    torchrun --nproc_per_node 2 tests/support/ranks.py METHOD OUTPUT GRADIENT_ACCUMULATION_STEPS
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from support.scripted import make_trainer
+
+from relax_rl.objectives import build_objective
+
+OPTIONS = {
+    "grpo": {"beta": 0.05},
+    "relax": {"xi": "quantile:0.5", "beta": 0.05, "dictionary": {"num_observables": 8, "steps": 3}},
+}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    method, output, accumulation = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    objective = build_objective(method, **OPTIONS[method])
+    trainer = make_trainer(
+        objective, output, gradient_accumulation_steps=accumulation, optim="sgd", learning_rate=0.1, max_grad_norm=0.0
+    )
+    trainer.train()
+    if trainer.accelerator.is_main_process:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        torch.save(model.state_dict(), output / "parameters.pt")
+        rows = [row for row in trainer.state.log_history if "reward" in row]
+        (output / "log.json").write_text(json.dumps([trainer.accelerator.num_processes, rows]))
+
+
+main()

@@ -1,0 +1,101 @@
+"""Several processes, and processes that are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": str(ROOT / "tests"),
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def run_ranks(method: str, output: Path, processes: int, accumulation: int) -> tuple[dict[str, torch.Tensor], list]:
+    output.mkdir()
+    script = [str(ROOT / "tests/support/ranks.py"), method, str(output), str(accumulation)]
+    launcher = [] if processes == 1 else ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
+    done = subprocess.run(
+        [sys.executable, *launcher, *script], env=ENVIRONMENT, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    started, rows = json.loads((output / "log.json").read_text())
+    assert started == processes
+    return torch.load(output / "parameters.pt"), rows
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("method", ["grpo", "relax"])
+def test_two_ranks_take_the_steps_of_one_process(method, tmp_path):
+    alone, alone_rows = run_ranks(method, tmp_path / "one", processes=1, accumulation=2)
+    together, together_rows = run_ranks(method, tmp_path / "two", processes=2, accumulation=1)
+    # Plain SGD without clipping: equal parameters after two updates are equal gradients.
+    for name, expected in alone.items():
+        torch.testing.assert_close(together[name], expected, atol=1e-5, rtol=1e-4, msg=name)
+    for ours, theirs in zip(together_rows, alone_rows, strict=True):
+        for key in ("reward", "entropy", *(["latent/dsd"] if method == "relax" else [])):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-4), key
+
+
+def relax(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "relax_rl.cli.main", *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0 or not check, done.stderr[-3000:]
+    return done
+
+
+SMALL = [
+    "--trainer.per_device_train_batch_size=16",
+    "--trainer.gradient_accumulation_steps=2",
+    "--trainer.num_generations=8",
+    "--trainer.max_steps=4",
+    "--trainer.save_steps=2",
+    "--objective.xi=quantile:0.5",
+    "--dictionary.steps=5",
+    "--evaluation.enabled=false",
+]
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    relax("train", "countdown", "--run", str(whole), *SMALL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "relax_rl.cli.main", "train", "countdown", "--run", str(broken), *SMALL], env=ENVIRONMENT
+    )
+    state = broken / "checkpoints/checkpoint-2/trainer_state.json"
+    deadline = time.monotonic() + 240
+    # The third update is under way as soon as the checkpoint of the second is complete.
+    while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.poll() is None, "the run ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    refused = relax("train", "countdown", "--run", str(broken), *SMALL, check=False)
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    relax("train", "--resume", "--run", str(broken))
+    expected = load_file(whole / "checkpoints/checkpoint-4/model.safetensors")
+    resumed = load_file(broken / "checkpoints/checkpoint-4/model.safetensors")
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+    assert _figures(whole) == _figures(broken)
+    for step in range(1, 5):
+        name = f"completions/step_{step:06d}.jsonl"
+        assert (whole / name).read_bytes() == (broken / name).read_bytes()
+
+
+def _figures(run: Path) -> list[dict]:
+    timing = {"step_time", "train_runtime"}
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in timing} for row in rows]
