@@ -1,6 +1,6 @@
 """Build the embedded tiny policy: supervised learning on written-out searches for countdown.
 
-    python scripts/build_tiny_policy.py                      # about half an hour on one core
+    python scripts/build_tiny_policy.py                      # about half an hour on one busy core
     python scripts/build_tiny_policy.py --steps 20 --problems 8 --output /tmp/tiny      # a smoke test
 
 A trace tries random expressions, says for each whether it hits the target, and commits:
@@ -9,10 +9,11 @@ A trace tries random expressions, says for each whether it hits the target, and 
     11-1=10*3=30 no1*3=3+11=14 yes<answer>(1*3)+11</answer>  the completion, then the end-of-text token
 
 All arithmetic in the traces is right. The search is blind on purpose, and it gives up (committing to its last, wrong
-attempt) after 2 to 5 attempts, how many drawn for each trace. So the share of successes is set by the generator, not by
-luck: 11 % of random expressions hit, which makes 35 % of the traces end well, and the slips of a small model take some
-of that away. What is left for reinforcement learning to find is to aim better, to slip less, and to search longer
-before giving up.
+attempt) after 2 to 5 attempts, how many drawn for each trace. So the generator caps the share of successes: 11 % of
+random expressions hit, which makes 35 % of the traces end well. The slips of a small model take some of that away, and
+training stops at two thirds of the schedule to leave some: on other held-out problems than the recorded ones mean@1 was
+0.17 after 1800 updates, 0.24 after 2400, 0.32 after 3000 and 0.33 after all 3600. What is left for reinforcement
+learning to find is to aim better, to slip less, and to search longer before giving up.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ def batches(
 
 
 def train(args: argparse.Namespace, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """AdamW with warm-up and a cosine to zero; a snapshot every ``args.snapshot_every`` steps."""
+    """AdamW with warm-up and a cosine that ``args.stop_after`` cuts short; snapshots on the way if asked for."""
     decayed = [p for p in model.parameters() if p.dim() == 2]
     rest = [p for p in model.parameters() if p.dim() != 2]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
@@ -176,7 +177,7 @@ def train(args: argparse.Namespace, model: LlamaForCausalLM, tokenizer: PreTrain
     stream = batches(tokenizer, args.batch_size, random.Random(args.seed))
     begun, smooth = time.perf_counter(), math.nan
     model.train()
-    for step in range(1, args.steps + 1):
+    for step in range(1, min(args.stop_after, args.steps) + 1):
         scale = min(step / 100, 0.5 * (1 + math.cos(math.pi * step / args.steps)))
         for group in optimizer.param_groups:
             group["lr"] = args.learning_rate * scale
@@ -251,7 +252,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=ASSET, help="folder of the finished policy")
     parser.add_argument("--work", type=Path, default=Path("build/tiny"), help="folder for snapshots")
     parser.add_argument("--snapshot-every", type=int, default=0, help="steps between snapshots; 0 for none")
-    parser.add_argument("--steps", type=int, default=3600, help="optimiser updates")
+    parser.add_argument("--steps", type=int, default=3600, help="optimiser updates of the whole cosine")
+    parser.add_argument("--stop-after", type=int, default=2400, help="updates that are made")
     parser.add_argument("--batch-size", type=int, default=64, help="traces an update")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0, help="of weights, traces and sampling")
@@ -268,9 +270,12 @@ def main() -> None:
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
     train(args, model, tokenizer)
-    seconds = time.perf_counter() - begun
     save(args.output, model, tokenizer)
-    weights = (args.output / "model.safetensors").read_bytes()
+    write_record(args, model, tokenizer, seconds=time.perf_counter() - begun)
+
+
+def write_record(args: argparse.Namespace, model: Any, tokenizer: PreTrainedTokenizerFast, *, seconds: float) -> None:
+    """Measure the finished policy and write ``build.json`` beside it."""
     record = {
         "script": "scripts/build_tiny_policy.py",
         "task": {
@@ -281,13 +286,14 @@ def main() -> None:
         },
         "parameters": model.num_parameters(),
         "steps": args.steps,
+        "stop_after": args.stop_after,
         "batch_size": args.batch_size,
         "learning_rate": args.learning_rate,
         "seed": args.seed,
         "training_seconds": round(seconds),
         "torch": torch.__version__,
         "held_out": measure(model, tokenizer, problems=args.problems, seed=args.seed),
-        "sha256": hashlib.sha256(weights).hexdigest(),
+        "sha256": hashlib.sha256((args.output / "model.safetensors").read_bytes()).hexdigest(),
     }
     (args.output / "build.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(record, indent=2))
