@@ -6,7 +6,8 @@ import torch
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman import KoopmanDictionary
-from relax_rl.koopman.dictionaries import _pooled_statistics, _residual_loss
+from relax_rl.koopman.dictionaries import _batches, _pooled_statistics, _residual_loss
+from relax_rl.koopman.snapshots import gram_from_trajectories
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,64 @@ def test_scaling_the_weights_down_fools_the_printed_loss_only(trajectories: list
     }
     assert losses["relative_residual", 0.01] == pytest.approx(losses["relative_residual", 1.0], rel=0.05)
     assert losses["paper", 0.01] < 0.01 * losses["paper", 1.0]
+
+
+def test_as_run_loss_worked_by_hand_and_in_numpy() -> None:
+    # F = 1, X = (1, 2), Y = (2, 5): G = 5, A = 12, so K = 12 / 5.001 = s and Vh = +-1 (its sign drops out).
+    snapshots = torch.tensor([[1.0], [2.0], [5.0]], dtype=torch.float64)
+    by_hand = ((2 - 12 / 5.001) ** 2 + (5 - 24 / 5.001) ** 2) ** 0.5
+    assert float(_residual_loss(gram_from_trajectories([snapshots], lambda x: x), "as_run", 1)) == pytest.approx(
+        by_hand
+    )
+
+    rows = [np.random.default_rng(i).uniform(0.2, 0.8, (9, 3)) for i in range(2)]
+    x, y = np.concatenate([row[:-1] for row in rows]), np.concatenate([row[1:] for row in rows])
+    K = np.linalg.solve(x.T @ x + 1e-3 * np.eye(3), x.T @ y)
+    _, s, vh = (factor.numpy() for factor in torch.linalg.svd(torch.from_numpy(K)))  # the loss depends on their signs
+    statistics = gram_from_trajectories([torch.from_numpy(row) for row in rows], lambda x: x)
+    expected = np.linalg.norm(y @ vh - x @ vh @ np.diag(s))
+    assert float(_residual_loss(statistics, "as_run", 2)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_as_run_gradient_holds_the_singular_factors_fixed() -> None:
+    states, weight = torch.randn((2, 12, 4), generator=torch.Generator().manual_seed(0)).double(), torch.ones(4, 3)
+    weight = (weight / torch.arange(1, 13).view(4, 3)).double().requires_grad_()
+    loss = _residual_loss(_pooled_statistics(list(states), weight), "as_run", 2)
+    (gradient,) = torch.autograd.grad(loss, weight)
+    x, y = torch.sigmoid(states[:, :-1] @ weight).flatten(0, 1), torch.sigmoid(states[:, 1:] @ weight).flatten(0, 1)
+    K = np.linalg.solve((x.T @ x).detach().numpy() + 1e-3 * np.eye(3), (x.T @ y).detach().numpy())
+    _, s, vh = torch.linalg.svd(torch.from_numpy(K))
+    (expected,) = torch.autograd.grad(torch.linalg.matrix_norm(y @ vh - x @ vh * s), weight)
+    torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_as_run_is_one_epoch_from_a_kaiming_start_without_standardizing(trajectories: list[torch.Tensor]) -> None:
+    options = {"num_observables": 8, "objective": "as_run", "batch_size": 5}
+    start = KoopmanDictionary.fit(trajectories, steps=0, **options)
+    assert 0.95 * (6 / 16) ** 0.5 < start.weight.abs().max() <= (6 / 16) ** 0.5
+    state = torch.random.get_rng_state()
+    fitted = KoopmanDictionary.fit(trajectories, steps=None, **options)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert fitted.report is not None
+    assert fitted.report.steps == 3  # 12 trajectories in batches of 5, 5 and 2
+    assert fitted.report.loss_after < fitted.report.loss_before
+    assert (fitted.weight - start.weight).abs().max() < 3.01e-3  # three Adam steps of 1e-3, in the units of W itself
+    assert KoopmanDictionary.fit(trajectories, steps=None, **options).digest == fitted.digest
+
+
+def test_many_steps_of_as_run_make_the_observables_alike_without_lowering_its_loss(trajectories) -> None:
+    options = {"num_observables": 8, "objective": "as_run", "learning_rate": 0.02}
+    with pytest.warns(RuntimeWarning, match="'as_run' collapsed"):
+        report = KoopmanDictionary.fit(trajectories, steps=300, **options).report
+    assert report is not None
+    assert report.condition_after > 10 * report.condition_before
+    assert report.loss_after > report.loss_before
+
+
+def test_an_epoch_sees_every_trajectory_once() -> None:
+    batches = _batches(10, 4, None, torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    assert sorted(index for batch in batches for index in batch) == list(range(10))
 
 
 def test_seeded_and_the_global_generator_is_left_alone(trajectories: list[torch.Tensor]) -> None:

@@ -24,10 +24,11 @@ from relax_rl.koopman.spectrum import eigenpairs, squared_residuals
 __all__ = ["DictionaryFitReport", "KoopmanDictionary"]
 
 _FORMAT = "relax-rl koopman dictionary 1"
-_OBJECTIVES = ("relative_residual", "paper")
+_OBJECTIVES = ("relative_residual", "paper", "as_run")
 # Ridge of the operator that is refreshed at every step, relative to the mean diagonal of the Gram matrix: small enough
 # to leave the eigenpairs alone, large enough that a nearly collapsed dictionary still has some.
 _FIT_RIDGE = 1e-8
+_AS_RUN_RIDGE = 1e-3
 _COLLAPSE_FACTOR = 10.0
 
 
@@ -147,12 +148,12 @@ class KoopmanDictionary:
         cls,
         trajectories: Sequence[Tensor],
         num_observables: int = 50,
-        steps: int = 150,
+        steps: int | None = 150,
         seed: int = 0,
         objective: str = "relative_residual",
         learning_rate: float = 1e-3,
         batch_size: int = 64,
-        standardize: bool = True,
+        standardize: bool | None = None,
     ) -> KoopmanDictionary:
         """Fit W by Adam on the spectral residual of the operator that it induces.
 
@@ -163,15 +164,25 @@ class KoopmanDictionary:
         Args:
             trajectories: list of (T_i, H), any floating dtype; those with NaN or Inf are left out and counted.
             num_observables: F.
-            steps: Adam steps; 0 returns the random start.
+            steps: Adam steps, each on a batch drawn anew; 0 returns the random start; None is one epoch, every
+                trajectory once in random order.
             seed: of this call's own generator; the global one is neither read nor advanced.
-            objective: "relative_residual" (default), the mean over eigenpairs of |Y v - lambda X v|^2 / |X v|^2; or
-                "paper", Eq. 8 as printed, ||(Y - X K) V||_F^2 averaged over trajectories with unit columns in V,
-                which is minimised by observables that are almost constant (a warning says when that happened).
+            objective: one of
+
+                - "relative_residual" (default): the mean over eigenpairs of |Y v - lambda X v|^2 / |X v|^2.
+                - "paper": Eq. 8 as printed, ||(Y - X K) V||_F^2 averaged over trajectories with unit columns in V,
+                  which is minimised by observables that are almost constant (a warning says when that happened).
+                - "as_run": what the authors' working code minimised, ||Y Vh - X Vh S||_F, not squared, where
+                  U S Vh = K = (G + 1e-3 I)^-1 A is the singular decomposition of the batch's pooled operator. Vh stands
+                  where eigenvectors would, untransposed, so that even the signs which LAPACK happens to give matter,
+                  and since they are refreshed at every step, many steps make the observables alike rather than the
+                  loss small (the same warning); one epoch, as they ran, hardly moves W. W starts uniform on
+                  +-sqrt(6 / H), the initialisation called Kaiming uniform, not on +-sqrt(1 / H).
             learning_rate: of Adam; the paper's is 1e-4.
             batch_size: trajectories a step; the paper's is 64.
             standardize: start from, and step in, coordinates where every hidden channel has unit root mean square; the
-                scale is folded into W, so the dictionary is sigmoid(x W) either way. False is the paper's form.
+                scale is folded into W, so the dictionary is sigmoid(x W) either way. False is the paper's form. None is
+                the objective's own: False for "as_run", True for the others.
 
         Raises:
             DataError: no usable trajectory, or fewer pairs than observables.
@@ -179,19 +190,23 @@ class KoopmanDictionary:
         """
         if objective not in _OBJECTIVES:
             raise ConfigError(f"Unknown dictionary objective {objective!r}; use one of {', '.join(_OBJECTIVES)}.")
-        if num_observables < 1 or steps < 0 or batch_size < 1 or not learning_rate > 0:
+        if num_observables < 1 or (steps is not None and steps < 0) or batch_size < 1 or not learning_rate > 0:
             raise ConfigError(
-                "num_observables and batch_size must be at least 1, steps at least 0, learning_rate positive; got "
-                f"{num_observables}, {batch_size}, {steps}, {learning_rate}."
+                "num_observables and batch_size must be at least 1, steps at least 0 (None is one epoch), and "
+                f"learning_rate positive; got {num_observables}, {batch_size}, {steps}, {learning_rate}."
             )
         usable, num_nonfinite = _usable_trajectories(trajectories, num_observables)
+        generator = torch.Generator().manual_seed(seed)
+        is_as_run = objective == "as_run"
+        scale = _channel_scale(usable) if standardize or (standardize is None and not is_as_run) else None
+        bound = ((6.0 if is_as_run else 1.0) / usable[0].shape[-1]) ** 0.5
+        start = (torch.rand((usable[0].shape[-1], num_observables), generator=generator) * 2.0 - 1.0) * bound
+        batches = _batches(len(usable), batch_size, steps, generator)
         with torch.autocast(usable[0].device.type, enabled=False), torch.enable_grad():
-            weight, before, after = _optimise(
-                usable, num_observables, steps, seed, objective, learning_rate, batch_size, standardize
-            )
+            weight, before, after = _optimise(usable, start, scale, batches, objective, learning_rate)
         report = DictionaryFitReport(
             objective=objective,
-            steps=steps,
+            steps=len(batches),
             num_trajectories=len(usable),
             num_pairs=sum(len(trajectory) - 1 for trajectory in usable),
             num_nonfinite=num_nonfinite,
@@ -202,10 +217,12 @@ class KoopmanDictionary:
             condition_before=before["condition"],
             condition_after=after["condition"],
         )
-        if objective == "paper" and report.condition_after > _COLLAPSE_FACTOR * report.condition_before:
+        is_collapsed = report.condition_after > _COLLAPSE_FACTOR * report.condition_before
+        if is_collapsed and objective != "relative_residual":
             warnings.warn(
-                f"The printed residual collapsed the dictionary: the condition number of the lifted states went from "
-                f"{report.condition_before:.1e} to {report.condition_after:.1e}; use objective='relative_residual'.",
+                f"The residual {objective!r} collapsed the dictionary: the condition number of the lifted states went "
+                f"from {report.condition_before:.1e} to {report.condition_after:.1e}; use "
+                "objective='relative_residual'.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -229,38 +246,39 @@ def _usable_trajectories(trajectories: Sequence[Tensor], num_observables: int) -
     return usable, num_nonfinite
 
 
+def _channel_scale(trajectories: list[Tensor]) -> Tensor:
+    """Root mean square (H,) of each hidden channel."""
+    root_mean_square = torch.cat(trajectories).square().mean(0).sqrt()
+    # A channel that is always zero keeps scale one: its weights do not matter, and must stay finite.
+    return torch.where(root_mean_square > 0, root_mean_square, 1.0)
+
+
+def _batches(count: int, size: int, steps: int | None, generator: torch.Generator) -> list[list[int]]:
+    """Which trajectories each step takes: `steps` draws, or with None each of them once."""
+    if steps is None:
+        return [chunk.tolist() for chunk in torch.randperm(count, generator=generator).split(size)]
+    return [torch.randperm(count, generator=generator)[:size].tolist() for _ in range(steps)]
+
+
 def _optimise(
     trajectories: list[Tensor],
-    num_observables: int,
-    steps: int,
-    seed: int,
+    start: Tensor,
+    scale: Tensor | None,
+    batches: list[list[int]],
     objective: str,
     learning_rate: float,
-    batch_size: int,
-    standardize: bool,
 ) -> tuple[Tensor, dict[str, float], dict[str, float]]:
-    """W (H, F) after Adam, and the losses on all trajectories before and after."""
-    generator = torch.Generator().manual_seed(seed)
-    device, hidden_size = trajectories[0].device, trajectories[0].shape[-1]
-    packed, _ = pack_trajectories(trajectories)
-    root_mean_square = packed.square().mean(0).sqrt()
-    # A channel that is always zero keeps scale one: its weights do not matter, and must stay finite.
-    scale = (
-        torch.where(root_mean_square > 0, root_mean_square, 1.0) if standardize else torch.ones_like(root_mean_square)
-    )
-    start = torch.rand((hidden_size, num_observables), generator=generator) * 2.0 - 1.0
-    parameter = (start * hidden_size**-0.5).to(device).requires_grad_()
+    """W (H, F) after one step of Adam a batch, and the losses on all trajectories before and after."""
+    parameter = start.to(trajectories[0].device).requires_grad_()
     optimizer = torch.optim.Adam([parameter], lr=learning_rate)
 
     def weight() -> Tensor:
-        return parameter / scale.unsqueeze(-1)
+        return parameter if scale is None else parameter / scale.unsqueeze(-1)
 
     before = _losses(trajectories, weight().detach())
-    for _ in range(steps):
-        chosen = torch.randperm(len(trajectories), generator=generator)[:batch_size].tolist()
+    for chosen in batches:
         batch = [trajectories[index] for index in chosen]
-        statistics = _pooled_statistics(batch, weight())
-        loss = _residual_loss(statistics, objective, len(batch))
+        loss = _residual_loss(_pooled_statistics(batch, weight()), objective, len(batch))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -275,15 +293,21 @@ def _pooled_statistics(trajectories: list[Tensor], weight: Tensor) -> GramStatis
 
 
 def _residual_loss(statistics: GramStatistics, objective: str, num_trajectories: int) -> Tensor:
-    """The objective as a function of the statistics, with the operator and its eigenpairs refreshed and held fixed."""
+    """The objective as a function of the statistics, with the operator and its factors refreshed and held fixed."""
     with torch.no_grad():
-        operator = ridge_operator(statistics, _FIT_RIDGE, relative=True).matrix
-        eigenvalues, eigenvectors = eigenpairs(operator)
+        if objective == "as_run":
+            _, values, vectors = torch.linalg.svd(ridge_operator(statistics, _AS_RUN_RIDGE).matrix)
+        else:
+            values, vectors = eigenpairs(ridge_operator(statistics, _FIT_RIDGE, relative=True).matrix)
+    residuals = squared_residuals(statistics, values, vectors)
     if objective == "relative_residual":
-        return squared_residuals(statistics, eigenvalues, eigenvectors).clamp_min(0.0).mean()
-    # sum_i |Y v_i - lambda_i X v_i|^2 for unit v_i, which is ||(Y - X K) V||_F^2.
-    norms = (eigenvectors.conj() * (statistics.gram.to(eigenvectors.dtype) @ eigenvectors)).sum(-2).real
-    return (squared_residuals(statistics, eigenvalues, eigenvectors) * norms).sum() / num_trajectories
+        return residuals.clamp_min(0.0).mean()
+    # sum_i |Y v_i - lambda_i X v_i|^2 for the columns v_i, which is ||(Y - X K) V||_F^2 for eigenpairs of K.
+    norms = (vectors.conj() * (statistics.gram.to(vectors.dtype) @ vectors)).sum(-2).real
+    total = (residuals * norms).sum()
+    if objective == "as_run":
+        return total.clamp_min(torch.finfo(total.dtype).tiny).sqrt()  # the floor: no slope where the fit is exact
+    return total / num_trajectories
 
 
 @torch.no_grad()
