@@ -96,7 +96,7 @@ def relax(
 
 
 AS_RUN_DICTIONARY = DictionarySettings(
-    learning_rate=1e-3, batch_size=64, fit_objective="as_run", max_positions=512, refit_interval=50
+    steps=None, learning_rate=1e-3, batch_size=64, fit_objective="as_run", max_positions=512, refit_interval=50
 )
 
 
@@ -123,7 +123,7 @@ def relax_as_run(
 
     Singular values in place of eigenvalues, the padded tail inside the trajectory, weights that grow with length, the
     mean over the micro-batch, a KL only for completions with positive advantage, the ratio clipped to [0, 2], means
-    over tokens (verl's default), and a dictionary refitted every 50 updates.
+    over tokens (verl's default), and a dictionary refitted every 50 updates, for one epoch, by their loss.
     """
     probe = _probe(dictionary, AS_RUN_DICTIONARY, xi, estimator, state_alignment, padding)
     return Objective(

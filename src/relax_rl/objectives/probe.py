@@ -36,7 +36,7 @@ class DictionarySettings:
 
     Attributes:
         num_observables: F.
-        steps: optimiser steps of the fit.
+        steps: optimiser steps of the fit; None is one pass over the trajectories in batches.
         learning_rate: of Adam.
         batch_size: trajectories in a step.
         fit_objective: a loss that `KoopmanDictionary.fit` knows.
@@ -47,7 +47,7 @@ class DictionarySettings:
     """
 
     num_observables: int = 50
-    steps: int = 200
+    steps: int | None = 200
     learning_rate: float = 1e-2
     batch_size: int = 64
     fit_objective: str = "relative_residual"
@@ -60,7 +60,7 @@ class DictionarySettings:
         for name in ("num_observables", "batch_size", "max_trajectories"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"dictionary.{name} must be at least 1, but is {getattr(self, name)}.")
-        if self.steps < 0:
+        if self.steps is not None and self.steps < 0:
             raise ConfigError(f"dictionary.steps must not be negative, but is {self.steps}.")
         if self.refit_interval is not None and self.refit_interval < 1:
             raise ConfigError("dictionary.refit_interval must be at least 1; leave it out to fit once.")
