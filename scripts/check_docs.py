@@ -146,7 +146,9 @@ def pages_of(root: Path) -> list[Path]:
 def check(root: Path) -> list[Failure]:
     """Everything that is wrong in the pages under a repository's root, page by page."""
     failures: list[Failure] = []
-    targets = _make_targets(root)
+    makefile = root / "Makefile"
+    rules = _TARGET.findall(makefile.read_text("utf-8")) if makefile.is_file() else []
+    targets = {name for names in rules for name in names.split() if not name.startswith(".")}
     for path in pages_of(root):
         page = Page.read(path)
         found = [*_check_links(page, root)]
@@ -184,12 +186,6 @@ def _link_fault(link: str, page: Page, root: Path) -> str | None:
 
 
 # Commands -------------------------------------------------------------------------------------------------------------
-
-
-def _make_targets(root: Path) -> set[str]:
-    makefile = root / "Makefile"
-    text = makefile.read_text("utf-8") if makefile.is_file() else ""
-    return {name for names in _TARGET.findall(text) for name in names.split() if not name.startswith(".")}
 
 
 def _check_commands(page: Page, root: Path, targets: set[str]) -> Iterator[Failure]:
@@ -317,7 +313,7 @@ def _rehearse_task(name: str | None, settings: Sequence[str]) -> None:
 
 
 def _check_code(page: Page) -> Iterator[Failure]:
-    names: dict[str, Any] = {"__name__": "__docs__"}
+    names: dict[str, Any] = {"__name__": "__main__"}
     printed: str | None = None
     for block in page.blocks:
         if block.words[:2] == ("text", "output"):
@@ -339,7 +335,7 @@ def _check_code(page: Page) -> Iterator[Failure]:
 def _python_fault(page: Page, block: Block, names: dict[str, Any]) -> Failure | None:
     """Compile, and run if it is marked so, with the names of the blocks before it."""
     try:
-        code = compile("\n" * (block.line - 1) + block.text, str(page.path), "exec")
+        code = compile("\n" * (block.line - 1) + block.text, str(page.path), "exec", dont_inherit=True)
         if "test" in block.words:
             exec(code, names)
     except SyntaxError as error:

@@ -8,6 +8,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+
+from relax_rl.objectives import METHODS, RolloutBatch, build_objective
 
 ROOT = Path(__file__).parent.parent
 
@@ -165,3 +168,19 @@ def test_the_exit_code_and_the_lines_that_people_read(tmp_path, capsys):
     assert check_docs.main([str(tmp_path)]) == 0
     (tmp_path / "empty").mkdir()
     assert check_docs.main([str(tmp_path / "empty")]) == 1
+
+
+def test_every_metric_of_every_objective_is_in_the_table():
+    table = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(2, 4, 40, 8, generator=generator)
+    log_probs, mask = torch.zeros(2, 4, 40), torch.ones(2, 4, 40, dtype=torch.bool)
+    rewards = torch.rand(2, 4, generator=generator)
+    batch = RolloutBatch(log_probs, log_probs, mask, rewards, ref_log_probs=log_probs, hidden_states=states)
+    dictionary = {"num_observables": 4, "steps": 1, "fit_objective": "relative_residual"}
+    for method in METHODS:
+        options = {} if method == "grpo" else {"dictionary": dictionary, "xi": 0.0}
+        objective = build_objective(method, beta=0.1, **options).calibrated(states.flatten(0, 1), mask.flatten(0, 1))
+        metrics = objective(batch).metrics
+        assert len(metrics) >= 5
+        assert [name for name in metrics if f"`{name}`" not in table] == []
