@@ -45,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     advanced.add_argument("--batch-size", type=_at_least_one, default=256, help="completions at once (%(default)s)")
     advanced.add_argument("--seed", type=int, default=0, help="of the sampling (%(default)s)")
+    advanced.add_argument(
+        "--dictionary", type=Path, metavar="FILE", help="measure DSD with it too (a run's own, otherwise none)"
+    )
     advanced.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
     advanced.add_argument("--revision", help="of a Hugging Face model")
     advanced.add_argument("--data-dir", metavar="DIR", help="folder that the task reads its files from")
@@ -65,6 +68,7 @@ class _Subject:
     task: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     max_completion_length: int = 256
+    dictionary: Path | None = None
 
 
 def _subject(name: str) -> _Subject:
@@ -77,7 +81,14 @@ def _subject(name: str) -> _Subject:
         raise RunError(
             f"the run {run.path} has no complete checkpoint to measure; continue it with 'relax train --resume'"
         )
-    return _Subject(str(checkpoint), config.task.name, config.task.options, config.trainer.max_completion_length)
+    dictionary = run.evaluations / "dictionary.safetensors"
+    return _Subject(
+        str(checkpoint),
+        config.task.name,
+        config.task.options,
+        config.trainer.max_completion_length,
+        dictionary if dictionary.is_file() else None,
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
@@ -97,12 +108,15 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     import torch
 
     from relax_rl.evaluation.runner import evaluate
+    from relax_rl.koopman import KoopmanDictionary
     from relax_rl.training.models import load_model
 
     model, tokenizer = load_model(subject.model, arguments.dtype, arguments.revision)
     policy = cast("torch.nn.Module", model)  # a decorator of transformers hides the signature of `to`
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dictionary = arguments.dictionary or subject.dictionary
     result = evaluate(
-        policy.to("cuda" if torch.cuda.is_available() else "cpu"),
+        policy.to(device),
         tokenizer,
         task,
         split=arguments.split,
@@ -113,6 +127,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         top_p=arguments.top_p,
         batch_size=arguments.batch_size,
         seed=arguments.seed,
+        dictionary=None if dictionary is None else KoopmanDictionary.load(dictionary, device=device),
     )
     _print_table(arguments.model, result)
     if arguments.output is not None:

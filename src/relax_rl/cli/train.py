@@ -36,6 +36,7 @@ ADVANCED = {
     "model_revision": "of a Hugging Face model",
     "dtype": "float32 or bfloat16",
     "verifier": "package.module:function in place of the task's own",
+    "monitor": "true (the default) measures the dispersion also under a method that does not use it",
     "train_split": "of the task",
     "train_problems": "use the first so many problems of the split",
 }

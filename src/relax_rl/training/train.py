@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils.logging import disable_progress_bar
 
-from relax_rl.config import TrainConfig
+from relax_rl.config import TrainConfig, batch_arithmetic
 from relax_rl.errors import ConfigError, RunError
 from relax_rl.objectives import Objective, build_objective, method_options
 from relax_rl.objectives.probe import DictionarySettings
@@ -22,6 +25,7 @@ from relax_rl.tasks.base import Problem, Task
 from relax_rl.tasks.registry import build_task
 from relax_rl.training.callbacks import MetricsFile, ProgressBar
 from relax_rl.training.measurement import PolicyEvaluation
+from relax_rl.training.model_card import model_card
 from relax_rl.training.models import load_model
 from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE
 from relax_rl.training.prompts import VerifierReward, prompt_dataset
@@ -52,6 +56,8 @@ def build_objective_from(config: TrainConfig) -> Objective:
     """
     given = {name: value for name, value in config.dictionary.model_dump().items() if value is not None}
     options = config.objective.options
+    if "dictionary" in options:
+        raise ConfigError("'objective.dictionary' is not set there; use 'dictionary.KEY', such as dictionary.steps.")
     if "dictionary" in method_options(config.objective.name):
         objective = build_objective(config.objective.name, **options, dictionary=given)
     else:
@@ -86,10 +92,15 @@ def train(config: TrainConfig, run: RunDirectory, resume: bool = False) -> RunDi
         RelaxError: for settings, data, a model or a directory that cannot be used.
     """
     check_trl_version()
+    # Bars for loading a model and writing a checkpoint would tear the progress of the run apart.
+    disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
     parts = _build(config)
     checkpoint = _checkpoint(run, parts.objective) if resume else None
-    trainer = _trainer(config, parts, run)
+    on_cpu = {"use_cpu": True} if not torch.cuda.is_available() else {}
+    args = grpo_config(config, parts.objective, run.checkpoints, **on_cpu)
     run.start(config)
+    trainer = _trainer(config, parts, run, args)
     if checkpoint is not None and PartialState().is_main_process:
         run.rewind(int(checkpoint.name.removeprefix("checkpoint-")))
     evaluation = PolicyEvaluation(config, parts.task, run) if config.evaluation.enabled else None
@@ -113,6 +124,8 @@ def _build(config: TrainConfig) -> _Parts:
     objective = build_objective_from(config)
     task = build_task(config.task.name, **config.task.options)
     problems = task.problems(config.train_split, config.train_problems, config.seed)
+    # TRL drops what does not fill a rollout batch, and would end at once, having trained on nothing.
+    batch_arithmetic(config, PartialState().num_processes, len(problems))
     verifier = task.verifier if config.verifier is None else CallableVerifier(config.verifier)
     if config.evaluation.enabled:
         task.problems(config.evaluation.split, config.evaluation.num_problems)
@@ -120,13 +133,12 @@ def _build(config: TrainConfig) -> _Parts:
     return _Parts(objective, task, verifier, problems, model, tokenizer)
 
 
-def _trainer(config: TrainConfig, parts: _Parts, run: RunDirectory) -> RelaxTrainer:
+def _trainer(config: TrainConfig, parts: _Parts, run: RunDirectory, args: Any) -> RelaxTrainer:
     set_seed(config.seed)
-    on_cpu = {"use_cpu": True} if not torch.cuda.is_available() else {}
-    args = grpo_config(config, parts.objective, run.checkpoints, **on_cpu)
     trainer = RelaxTrainer(
         objective=parts.objective,
         recorder=RolloutRecorder(run),
+        card=model_card(config),
         model=parts.model,
         args=args,
         processing_class=parts.tokenizer,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,21 @@ def grpo_config(config: TrainConfig, objective: Objective, output_dir: Path, **f
         "gradient_checkpointing": None,
         **forced,
     }
+    _check_trackers(settings["report_to"])
     try:
         return GRPOConfig(**settings)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"TRL refuses the settings under 'trainer': {str(error).strip()}") from error
+
+
+def _check_trackers(report_to: str | list[str]) -> None:
+    """A tracker that was asked for and is not installed is found before the run, not by a traceback at its start."""
+    for name in [report_to] if isinstance(report_to, str) else report_to:
+        if name not in ("none", "all") and importlib.util.find_spec(name) is None:
+            raise DependencyError(
+                f"trainer.report_to names {name!r}, but no package of that name is installed; install it, or choose "
+                "none, tensorboard, wandb or trackio."
+            )
 
 
 def _refuse(settings: dict[str, Any], known: set[str]) -> None:

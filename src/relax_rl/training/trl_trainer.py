@@ -31,6 +31,7 @@ class RelaxTrainer(GRPOTrainer):
     Args:
         objective: the method; calibrated on the first rollout batch where it looks at hidden states.
         recorder: receives the rows of every rollout batch; None to keep none.
+        card: the model card, kept with the checkpoints; None to keep none.
         kwargs: those of `trl.GRPOTrainer`.
 
     Raises:
@@ -45,8 +46,11 @@ class RelaxTrainer(GRPOTrainer):
     num_generations_eval: Any
     _buffered_inputs: Any
 
-    def __init__(self, *, objective: Objective, recorder: RolloutRecorder | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, objective: Objective, recorder: RolloutRecorder | None = None, card: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        self._card = card
         self.objective = objective
         self._recorder = recorder
         self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))
@@ -60,7 +64,7 @@ class RelaxTrainer(GRPOTrainer):
         if self.args.steps_per_generation % self.args.gradient_accumulation_steps:
             raise ConfigError(
                 f"steps_per_generation = {self.args.steps_per_generation} is not a multiple of "
-                f"gradient_accumulation_steps = {self.args.gradient_accumulation_steps}; use one rollout batch an update."
+                f"gradient_accumulation_steps = {self.args.gradient_accumulation_steps}; use one batch of rollouts."
             )
 
     # Rollouts -----------------------------------------------------------------------------------------------------
@@ -116,9 +120,8 @@ class RelaxTrainer(GRPOTrainer):
                 rows[key] = [joined[index] for index in order.tolist()]
             else:
                 rows[key] = first
-        batches: list[dict[str, Any]] = [
-            unsplit_pixel_values_by_grid(part) for part in split_tensor_dict(rows, len(parts))
-        ]
+        split: list[Any] = split_tensor_dict(rows, len(parts))
+        batches: list[dict[str, Any]] = [unsplit_pixel_values_by_grid(part) for part in split]
         window = self.args.gradient_accumulation_steps
         for start in range(0, len(batches), window):
             update = batches[start : start + window]
@@ -244,11 +247,17 @@ class RelaxTrainer(GRPOTrainer):
     def _set_objective(self, objective: Objective) -> None:
         self.objective = objective.on(self.accelerator.device)
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """The run's own card in place of TRL's, which knows neither the objective nor the task."""
+        if self._card is not None and self.accelerator.is_main_process:
+            (Path(str(self.args.output_dir)) / "README.md").write_text(self._card, encoding="utf-8")
+
     # Checkpoints --------------------------------------------------------------------------------------------------
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        save_objective(self.objective, Path(output_dir or str(self.args.output_dir)))
+        if self.args.should_save:
+            save_objective(self.objective, Path(output_dir or str(self.args.output_dir)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
