@@ -1,6 +1,6 @@
 """Two updates of the scripted trainer, on as many processes as torchrun starts; rank 0 saves what came of them.
 
-    torchrun --nproc_per_node 2 tests/support/ranks.py METHOD OUTPUT GRADIENT_ACCUMULATION_STEPS
+torchrun --nproc_per_node 2 tests/support/ranks.py METHOD OUTPUT GRADIENT_ACCUMULATION_STEPS
 """
 
 import json
@@ -23,7 +23,14 @@ def main() -> None:
     method, output, accumulation = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     objective = build_objective(method, **OPTIONS[method])
     trainer = make_trainer(
-        objective, output, gradient_accumulation_steps=accumulation, optim="sgd", learning_rate=0.1, max_grad_norm=0.0
+        objective,
+        output,
+        gradient_accumulation_steps=accumulation,
+        optim="sgd",
+        learning_rate=0.1,
+        max_grad_norm=0.0,
+        save_strategy="steps",
+        save_steps=1,
     )
     trainer.train()
     if trainer.accelerator.is_main_process:

@@ -31,6 +31,7 @@ def run_ranks(method: str, output: Path, processes: int, accumulation: int) -> t
     assert done.returncode == 0, done.stderr[-3000:]
     started, rows = json.loads((output / "log.json").read_text())
     assert started == processes
+    assert (output / "checkpoint-2" / "dictionary.safetensors").is_file() == (method == "relax")
     return torch.load(output / "parameters.pt"), rows
 
 
