@@ -1,7 +1,7 @@
 """What a component of an objective is, and what an objective gives back.
 
-A method is a composition: advantage -> surrogate -> aggregation, plus regularizers. Each component is a small frozen
-dataclass with a pure ``__call__``.
+A method is a composition: advantage -> token weights (if it has any) -> surrogate -> aggregation, plus regularizers.
+Each component is a small frozen dataclass with a pure ``__call__``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.probe import GroupDispersion
 
-__all__ = ["Advantage", "Aggregation", "Measurements", "ObjectiveOutput", "Regularizer", "Surrogate"]
+__all__ = ["Advantage", "Aggregation", "Measurements", "ObjectiveOutput", "Regularizer", "Surrogate", "TokenWeights"]
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,27 @@ class Advantage(Protocol):
         ...
 
 
-class Surrogate(Protocol):
+class TokenWeights(Protocol):
+    """Hands a completion's advantage out to its tokens.
+
+    A weight w >= 0 is given as an advantage w A: every surrogate here is linear in the size of the advantage.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which optional tensors it reads: "entropy"."""
+        ...
+
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """(P, G, T) loss of each token, and metrics."""
+        """(P, G, T) advantages of the tokens for (P, G) advantages, no gradient; and metrics."""
+        ...
+
+
+class Surrogate(Protocol):
+    """A surrogate that reads optional tensors names them in an attribute ``needs``, like a regularizer."""
+
+    def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """(P, G, T) loss of each token, and metrics, for advantages (P, G) or, of each token, (P, G, T)."""
         ...
 
 

@@ -11,6 +11,7 @@ from relax_rl.errors import ConfigError
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean, TokenMean
+from relax_rl.objectives.baselines import BASELINES
 from relax_rl.objectives.kl import KLEstimator
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.probe import (
@@ -139,7 +140,12 @@ def relax_as_run(
     )
 
 
-METHODS: dict[str, Callable[..., Objective]] = {"grpo": grpo, "relax": relax, "relax_as_run": relax_as_run}
+METHODS: dict[str, Callable[..., Objective]] = {
+    "grpo": grpo,
+    "relax": relax,
+    "relax_as_run": relax_as_run,
+    **BASELINES,
+}
 
 
 def method_options(name: str) -> dict[str, Any]:
@@ -167,6 +173,8 @@ def build_objective(name: str, **options: Any) -> Objective:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if isinstance(default, float) and key != "xi" and not is_number:
             raise ConfigError(f"objective.{key} is {value!r}; give a number, such as {default}.")
+        if isinstance(default, int) and not isinstance(default, bool) and not (is_number and value == int(value)):
+            raise ConfigError(f"objective.{key} is {value!r}; give a whole number, such as {default}.")
         if isinstance(default, bool) and not isinstance(value, bool):
             raise ConfigError(f"objective.{key} is {value!r}; give true or false.")
     return METHODS[name](**options)

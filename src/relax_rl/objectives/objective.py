@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from relax_rl.objectives.base import Advantage, Aggregation, Measurements, ObjectiveOutput, Regularizer, Surrogate
+from relax_rl.objectives.base import (
+    Advantage,
+    Aggregation,
+    Measurements,
+    ObjectiveOutput,
+    Regularizer,
+    Surrogate,
+    TokenWeights,
+)
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.probe import DictionarySettings, DispersionBound, DispersionProbe, GroupDispersion
 
@@ -16,7 +24,7 @@ __all__ = ["Objective"]
 
 @dataclass(frozen=True)
 class Objective:
-    """loss = aggregation(surrogate(advantage)) + sum of regularizers.
+    """loss = aggregation(surrogate(token_weights(advantage))) + sum of regularizers.
 
     Attributes:
         name: the method's name.
@@ -26,6 +34,7 @@ class Objective:
         regularizers: terms added to the loss.
         probe: measures the dispersion, for methods that look at hidden states; it is measured (and logged) even where
             every coefficient is 0.
+        token_weights: hands the advantage of a completion out to its tokens; None gives each token all of it.
     """
 
     name: str
@@ -34,12 +43,14 @@ class Objective:
     aggregation: Aggregation
     regularizers: tuple[Regularizer, ...] = ()
     probe: DispersionProbe | None = None
+    token_weights: TokenWeights | None = None
 
     @property
     def needs(self) -> frozenset[str]:
         """The optional tensors of `RolloutBatch` that this objective reads."""
         needed: frozenset[str] = frozenset() if self.probe is None else frozenset({"hidden_states"})
-        return needed.union(*(term.needs for term in self.regularizers if term.is_active))
+        readers = [self.token_weights, self.surrogate, *(term for term in self.regularizers if term.is_active)]
+        return needed.union(*(getattr(reader, "needs", frozenset()) for reader in readers))
 
     @property
     def reference_coefficient(self) -> float:
@@ -69,7 +80,11 @@ class Objective:
     def __call__(self, batch: RolloutBatch) -> ObjectiveOutput:
         """Loss of one batch, or its share of an update's loss (see `UpdateTotals`)."""
         advantages = self.advantage(batch)
-        token_loss, metrics = self.surrogate(batch, advantages)
+        token_advantages, weight_metrics = advantages, {}
+        if self.token_weights is not None:
+            token_advantages, weight_metrics = self.token_weights(batch, advantages)
+        token_loss, metrics = self.surrogate(batch, token_advantages)
+        metrics |= weight_metrics
         if batch.sampling_weights is not None:
             token_loss = token_loss * batch.sampling_weights
         loss = self.aggregation(token_loss, batch)
