@@ -130,6 +130,16 @@ def test_seeded_and_the_global_generator_is_left_alone(trajectories: list[torch.
         assert KoopmanDictionary.fit(trajectories, num_observables=8, steps=3, seed=1).digest == first.digest
 
 
+def test_the_address_of_the_states_changes_no_bit(trajectories: list[torch.Tensor]) -> None:
+    moved = [torch.cat([torch.zeros(i % 5), t.flatten()])[i % 5 :].view(t.shape) for i, t in enumerate(trajectories)]
+    assert len({t.data_ptr() % 64 for t in moved}) == 5
+    for objective in ("relative_residual", "paper", "as_run"):
+        fits = [
+            KoopmanDictionary.fit(t, num_observables=8, steps=5, objective=objective) for t in (trajectories, moved)
+        ]
+        assert fits[0].digest == fits[1].digest
+
+
 def test_standardizing_makes_the_units_of_a_channel_irrelevant(trajectories: list[torch.Tensor]) -> None:
     units = torch.logspace(-3, 3, 16)
     plain = KoopmanDictionary.fit(trajectories, num_observables=8, steps=5)

@@ -70,6 +70,21 @@ def test_robust_equals_its_formula_on_one_window_and_averages_windows(states, di
     np.testing.assert_allclose(longer.values, expected, atol=1e-9)
 
 
+def test_robust_leaves_the_pairs_across_a_hole_out(states, dictionary) -> None:
+    lifted, mask = dictionary(states[:1]).double(), torch.ones(1, 37, dtype=torch.bool)
+    mask[0, 20], mask[0, 27] = False, False  # 19 + 5 + 8 = 32 pairs: one window, of 35 snapshots
+    row, keep = lifted[0].numpy(), snapshot_pairs(mask)[0].numpy()
+    x, y = row[:36][keep], row[1:37][keep]
+    x, y = x - (x.mean(0) + y.mean(0)) / 2, y - (x.mean(0) + y.mean(0)) / 2
+    values, vectors = np.linalg.eigh((x.T @ x + y.T @ y) / 2)
+    basis = vectors[:, -8:] / np.sqrt(values[-8:])
+    moduli = np.maximum(np.abs(np.linalg.eigvals(basis.T @ x.T @ y @ basis)) - 0.5, 0) / 0.5
+    assert len(x) == 32
+    assert dispersion_from_lifted(lifted[:, :37], mask, "robust").values.item() == pytest.approx(
+        np.var(moduli), abs=1e-9
+    )
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_padding_order_and_chunks_change_nothing(states, mask, dictionary, estimator) -> None:
     plain = dynamic_spectral_dispersion(states, mask, dictionary, estimator)

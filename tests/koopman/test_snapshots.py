@@ -48,6 +48,26 @@ def test_statistics_are_the_explicit_sums_for_any_mask_and_chunk(seed: int, T: i
         assert statistics.num_pairs[row] == count
 
 
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_gradient_of_the_sums_is_that_of_autograd(chunk_size: int | None) -> None:
+    generator = torch.Generator().manual_seed(3)
+    lifted = torch.randn((2, 9, 3), generator=generator, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn((3, 2, 3, 3), generator=generator, dtype=torch.float64)
+    pairs = torch.rand((2, 8), generator=generator) < 0.7
+    sums = gram_statistics(lifted, pairs, chunk_size=chunk_size)
+    (gradient,) = torch.autograd.grad((torch.stack([sums.gram, sums.cross, sums.future]) * weights).sum(), lifted)
+    x, y = lifted[:, :-1] * pairs[..., None], lifted[:, 1:] * pairs[..., None]
+    expected = (torch.stack([x.mT @ x, x.mT @ y, y.mT @ y]) * weights).sum()
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, lifted)[0], rtol=1e-12, atol=1e-12)
+
+
+def test_sums_without_the_future_say_so() -> None:
+    lifted, pairs = torch.randn((1, 9, 3), generator=torch.Generator().manual_seed(4)), torch.ones(1, 8) > 0
+    short, whole = gram_statistics(lifted, pairs, needs_future=False), gram_statistics(lifted, pairs)
+    assert short.future.isnan().all()
+    assert torch.equal(short.cross, whole.cross)
+
+
 def test_a_pair_never_crosses_a_hole() -> None:
     mask = torch.tensor([[True, True, False, True, True, True]])
     assert snapshot_pairs(mask).tolist() == [[True, False, False, True, True]]

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.lifting import sigmoid_lift
 from relax_rl.koopman.operators import ridge_operator
 from relax_rl.koopman.snapshots import GramStatistics, gram_statistics, pack_trajectories
 from relax_rl.koopman.spectrum import eigenpairs, squared_residuals
@@ -94,8 +95,7 @@ class KoopmanDictionary:
                 f"The dictionary was fitted on hidden states of width {self.hidden_size}, but these have width "
                 f"{states.shape[-1]}; fit it on states of the same model and site."
             )
-        with torch.autocast(states.device.type, enabled=False):
-            return torch.sigmoid(states.float() @ self.weight)
+        return sigmoid_lift(states, self.weight)
 
     def __repr__(self) -> str:
         return f"KoopmanDictionary(H={self.hidden_size}, F={self.num_observables}, digest={self.digest[:12]})"
@@ -288,7 +288,7 @@ def _optimise(
 
 def _pooled_statistics(trajectories: list[Tensor], weight: Tensor) -> GramStatistics:
     states, pairs = pack_trajectories(trajectories)
-    pooled = gram_statistics(torch.sigmoid(states @ weight).unsqueeze(0), pairs.unsqueeze(0))
+    pooled = gram_statistics(sigmoid_lift(states, weight).unsqueeze(0), pairs.unsqueeze(0))
     return GramStatistics(pooled.gram[0], pooled.cross[0], pooled.future[0], pooled.num_pairs[0])
 
 

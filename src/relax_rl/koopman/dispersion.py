@@ -31,6 +31,7 @@ from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.dictionaries import KoopmanDictionary
+from relax_rl.koopman.eigensolvers import lapack_on_one_thread
 from relax_rl.koopman.operators import least_squares_operator, ridge_operator, whitened_operator
 from relax_rl.koopman.snapshots import GramStatistics, exclude_nonfinite, gram_statistics, snapshot_pairs
 from relax_rl.koopman.spectrum import eigenvalue_moduli
@@ -161,7 +162,7 @@ def _from_finite(
     with torch.autocast(lifted.device.type, enabled=False):
         if estimator == "robust":
             return _robust(lifted, pairs, is_nonfinite.sum(), window)
-        statistics = gram_statistics(lifted, pairs, chunk_size=chunk_size)
+        statistics = gram_statistics(lifted, pairs, chunk_size=chunk_size, needs_future=False)
         is_defined = statistics.num_pairs > statistics.num_observables
         return _from_gram(statistics, is_defined, estimator, ridge, is_nonfinite.sum())
 
@@ -175,8 +176,9 @@ def _from_gram(
         statistics.gram[chosen], statistics.cross[chosen], statistics.future[chosen], statistics.num_pairs[chosen]
     )
     if estimator == "singular":
-        fit = ridge_operator(rows, _AS_RUN_RIDGE if ridge is None else ridge)
-        singular_values = torch.linalg.svdvals(fit.matrix)
+        with lapack_on_one_thread():
+            fit = ridge_operator(rows, _AS_RUN_RIDGE if ridge is None else ridge)
+            singular_values = torch.linalg.svdvals(fit.matrix)
         moduli = (singular_values.square() + _AS_RUN_SMOOTHING).sqrt()
         size = moduli.shape[-1]
         variance = _variance(moduli) * (size / max(size - 1, 1))
@@ -207,14 +209,11 @@ def _robust(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor, window: int) -
     num_pairs = pairs.sum(-1)
     num_observables = lifted.shape[-1]
     is_defined = (num_pairs > num_observables) & (num_pairs >= window)
-    rows, positions = _windows(pairs, is_defined, window)
-    x = lifted[rows.unsqueeze(-1), positions].double()
-    y = lifted[rows.unsqueeze(-1), positions + 1].double()
-    mean = 0.5 * (x.mean(1, keepdim=True) + y.mean(1, keepdim=True))
-    x, y = x - mean, y - mean
-    statistics = GramStatistics(x.mT @ x, x.mT @ y, y.mT @ y, num_pairs[rows])
+    rows, positions, links = _windows(pairs, is_defined, window)
+    tokens = (rows.unsqueeze(-1) * lifted.shape[1] + positions).flatten()
+    snapshots = lifted.flatten(0, 1).index_select(0, tokens).double().view(*positions.shape, num_observables)
     rank = min(window // _PAIRS_PER_DIRECTION, num_observables)
-    fit = whitened_operator(statistics, rank, rcond=_NEGLIGIBLE_VARIANCE)
+    fit = whitened_operator(snapshots, links, rank, center=True, rcond=_NEGLIGIBLE_VARIANCE)
     spectrum = eigenvalue_moduli(fit.matrix)
     noise_radius = (rank / window) ** 0.5
     moduli = (spectrum.values - noise_radius).clamp_min(0.0) / (1.0 - noise_radius)
@@ -244,25 +243,32 @@ def _variance(moduli: Tensor, is_kept: Tensor | None = None) -> Tensor:
     return (weights * (moduli - mean).square()).sum(-1) / count.squeeze(-1)
 
 
-def _windows(pairs: Tensor, is_defined: Tensor, window: int) -> tuple[Tensor, Tensor]:
+def _windows(pairs: Tensor, is_defined: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
     """Windows of `window` consecutive snapshot pairs, half overlapping, spread evenly over each defined trajectory.
 
     Returns:
-        The trajectory (M,) of each window, and the steps t (M, W) of its pairs.
+        The trajectory (M,) of each window; the steps t (M, L) of its snapshots, L = window + 1 where the mask has no
+        hole; and which neighbours (M, L - 1) are its pairs, false across a hole and in what fills up shorter windows.
     """
-    rows, positions = [], []
+    rows, starts = [], []
     offsets = torch.arange(window, device=pairs.device)
     for row in is_defined.nonzero().squeeze(-1).tolist():
         steps = pairs[row].nonzero().squeeze(-1)
         last_start = len(steps) - window
         count = 1 + -(-last_start // max(window // 2, 1))
-        starts = torch.linspace(0, last_start, count, dtype=torch.float64, device=pairs.device).round().long()
-        positions.append(steps[starts.unsqueeze(-1) + offsets])
+        first = torch.linspace(0, last_start, count, dtype=torch.float64, device=pairs.device).round().long()
+        starts.append(steps[first.unsqueeze(-1) + offsets])
         rows.append(torch.full((count,), row, device=pairs.device))
     if not rows:
-        empty = torch.zeros((0, window), dtype=torch.long, device=pairs.device)
-        return empty[:, 0], empty
-    return torch.cat(rows), torch.cat(positions)
+        empty = torch.zeros((0, window + 1), dtype=torch.long, device=pairs.device)
+        return empty[:, 0], empty, empty[:, 1:].bool()
+    first = torch.cat(starts)
+    # Behind a hole, the place of a pair in its window moves on by one: its first snapshot is nobody's second.
+    places = offsets + torch.nn.functional.pad((first.diff(dim=-1) > 1).cumsum(-1), (1, 0))
+    length = int(places.max()) + 2
+    positions = first.new_zeros((len(first), length)).scatter_(1, places, first).scatter_(1, places + 1, first + 1)
+    links = torch.zeros((len(first), length - 1), dtype=torch.bool, device=pairs.device).scatter_(1, places, True)
+    return torch.cat(rows), positions, links
 
 
 def _require_estimator(estimator: str, ridge: float | None) -> None:

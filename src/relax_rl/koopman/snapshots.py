@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from relax_rl.errors import DataError
 
@@ -92,13 +93,16 @@ def exclude_nonfinite(states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Ten
     return torch.where(kept.unsqueeze(-1), states, 0.0), kept, is_nonfinite
 
 
-def gram_statistics(lifted: Tensor, pairs: Tensor, *, chunk_size: int | None = None) -> GramStatistics:
+def gram_statistics(
+    lifted: Tensor, pairs: Tensor, *, chunk_size: int | None = None, needs_future: bool = True
+) -> GramStatistics:
     """Gram statistics of a batch of lifted trajectories, each on its own.
 
     Args:
         lifted: (B, T, F) lifted states, finite (see :func:`exclude_nonfinite`).
         pairs: (B, T-1) bool, from :func:`snapshot_pairs`.
         chunk_size: number of pairs taken at a time along T; bounds the float64 copies. None takes all at once.
+        needs_future: False leaves L out (NaN in its place) and with it a third of the work; K is made of G and A alone.
 
     Returns:
         Statistics with batch shape (B,), float64, differentiable with respect to `lifted`.
@@ -109,22 +113,69 @@ def gram_statistics(lifted: Tensor, pairs: Tensor, *, chunk_size: int | None = N
         )
     if chunk_size is not None and chunk_size < 1:
         raise DataError(f"chunk_size must be at least 1, got {chunk_size}; use None to take all pairs at once.")
-    num_steps = pairs.shape[1]
-    size = chunk_size or max(num_steps, 1)
-    zeros = lifted.new_zeros((lifted.shape[0], lifted.shape[2], lifted.shape[2]), dtype=torch.float64)
-    gram, cross, future = zeros, zeros, zeros
     with torch.autocast(lifted.device.type, enabled=False):
-        for start in range(0, num_steps, size):
-            stop = min(start + size, num_steps)
-            keep = pairs[:, start:stop, None]
-            block = lifted[:, start : stop + 1].double()
-            x = torch.where(keep, block[:, :-1], 0.0)
-            y = torch.where(keep, block[:, 1:], 0.0)
-            x_transposed = x.transpose(1, 2)
-            gram = gram + x_transposed @ x
-            cross = cross + x_transposed @ y
-            future = future + y.transpose(1, 2) @ y
+        gram, cross, future = _PairSums.apply(lifted, pairs, chunk_size, needs_future)  # type: ignore[misc]
     return GramStatistics(gram, cross, future, pairs.sum(-1))
+
+
+class _PairSums(torch.autograd.Function):
+    """Sums over pairs of x^T x, x^T y and y^T y, each block of steps made float64 once and never kept.
+
+    Autograd would keep float64 copies of every operand, and multiply once for each of the three sums and each of their
+    two factors; the gradients of X and Y share theirs: dX = X (dG + dG^T) + Y dA^T and dY = X dA + Y (dL + dL^T).
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx, lifted: Tensor, pairs: Tensor, chunk_size: int | None, needs_future: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        shape = (lifted.shape[0], lifted.shape[2], lifted.shape[2])
+        gram, cross, future = (lifted.new_zeros(shape, dtype=torch.float64) for _ in range(3))
+        keep = None if bool(pairs.all()) else pairs.unsqueeze(-1)
+        for start, stop in _blocks(pairs.shape[1], chunk_size):
+            x, y = _pair_block(lifted, keep, start, stop)
+            gram.baddbmm_(x.mT, x)
+            cross.baddbmm_(x.mT, y)
+            if needs_future:
+                future.baddbmm_(y.mT, y)
+        if not needs_future:
+            future.fill_(torch.nan)
+            ctx.mark_non_differentiable(future)
+        ctx.save_for_backward(lifted, keep)
+        ctx.chunk_size = chunk_size
+        ctx.set_materialize_grads(False)
+        return gram, cross, future
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_gram: Tensor | None, grad_cross: Tensor | None, grad_future: Tensor | None):  # type: ignore[override]
+        lifted, keep = ctx.saved_tensors
+        gradient = torch.zeros_like(lifted, dtype=torch.float64)
+        for start, stop in _blocks(lifted.shape[1] - 1, ctx.chunk_size):
+            x, y = _pair_block(lifted, keep, start, stop)
+            # Products go to contiguous tensors: into the overlapping views of `gradient` they take twice as long.
+            if grad_gram is not None:
+                gradient[:, start:stop] += x @ (grad_gram + grad_gram.mT)
+            if grad_cross is not None:
+                gradient[:, start:stop] += y @ grad_cross.mT
+                gradient[:, start + 1 : stop + 1] += x @ grad_cross
+            if grad_future is not None:
+                gradient[:, start + 1 : stop + 1] += y @ (grad_future + grad_future.mT)
+        return gradient.to(lifted.dtype), None, None, None
+
+
+def _blocks(num_steps: int, size: int | None) -> list[tuple[int, int]]:
+    size = size or max(num_steps, 1)
+    return [(start, min(start + size, num_steps)) for start in range(0, num_steps, size)]
+
+
+def _pair_block(lifted: Tensor, keep: Tensor | None, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """X and Y (B, stop - start, F) float64 of some steps, zero where there is no pair (`keep` None: all are pairs)."""
+    block = lifted[:, start : stop + 1].double()
+    x, y = block[:, :-1], block[:, 1:]
+    return (
+        (x, y) if keep is None else (torch.where(keep[:, start:stop], x, 0.0), torch.where(keep[:, start:stop], y, 0.0))
+    )
 
 
 def pack_trajectories(trajectories: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

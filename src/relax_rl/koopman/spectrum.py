@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.eigensolvers import eig, lapack_on_one_thread
 from relax_rl.koopman.snapshots import GramStatistics
 
 __all__ = [
@@ -28,10 +29,9 @@ MAX_EIGENVALUE_CONDITION = 1e4
 def eigenpairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues (..., F) and unit right eigenvectors (..., F, F; columns) of real matrices, complex128, detached.
 
-    Computed on the CPU, where a batch of small non-symmetric matrices is faster than on a GPU, and returned on the
-    device of `matrix`.
+    Computed on the CPU (see :func:`~relax_rl.koopman.eigensolvers.eig`) and returned on the device of `matrix`.
     """
-    eigenvalues, eigenvectors = torch.linalg.eig(matrix.detach().to("cpu", torch.float64))
+    eigenvalues, eigenvectors = eig(matrix)
     return eigenvalues.to(matrix.device), eigenvectors.to(matrix.device)
 
 
@@ -58,8 +58,9 @@ class _SafeModuli(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, matrix: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        eigenvalues, right = torch.linalg.eig(matrix.detach().to("cpu", torch.float64))
-        left, num_clamped = _bounded_left_eigenvectors(right)
+        eigenvalues, right = eig(matrix)
+        with lapack_on_one_thread():
+            left, num_clamped = _bounded_left_eigenvectors(right)
         moduli = eigenvalues.abs()
         # |lambda| has a kink at zero; zero is its subgradient of least norm.
         phases = torch.where(moduli > 0, eigenvalues / moduli.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
