@@ -3,11 +3,12 @@
 python benchmarks/dispersion.py               speed against a loop of pinv + eigvals, and the largest difference
 python benchmarks/dispersion.py --candidates  the tables of docs/robust-dispersion.md
 
-The goal was 15 times the loop, and is not reached on one thread: 4.7 times on an AMD EPYC (576 against 123 ms), 7.4 from
-lifted states (512 against 70 ms). Fifteen would leave 38 ms. What we call takes more than that alone: LAPACK's
-eigenvectors 18 ms, the five float64 products of pairs 32 (26 GFLOP/s), the fresh memory of the gradient 30, and the lift
-25 (3.77 GFLOP in float32, the same in the loop). On two threads of a busy machine the loop gets slower, not faster,
-because LAPACK's threads wait for each other; the ratios of 6 to 14 seen there say more about the loop than about us.
+The goal was 15 times the loop, and is not reached on one thread: 4.7 times on an AMD EPYC (576 against 123 ms),
+7.4 from lifted states (512 against 70 ms). Fifteen would leave 38 ms. What we call takes more than that alone:
+LAPACK's eigenvectors 18 ms, the five float64 products of pairs 32 (26 GFLOP/s), the fresh memory of the gradient
+30, and the lift 25 (3.77 GFLOP in float32, the same in the loop). On two threads of a busy machine the loop gets
+slower, not faster, because LAPACK's threads wait for each other; the ratios of 6 to 14 seen there say more about
+the loop than about us.
 """
 
 from __future__ import annotations
