@@ -34,7 +34,7 @@ SHOWN = (("mean@1", ".3f"), ("pass@16", ".3f"), ("entropy", ".3f"), ("dsd", ".4f
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How long, and where to."""
     core = parser.add_argument_group("core")
-    core.add_argument("--steps", type=int, default=60, metavar="N", help="updates of each method (%(default)s)")
+    core.add_argument("--steps", type=int, default=50, metavar="N", help="updates of each method (%(default)s)")
     core.add_argument("--seed", type=int, default=0, help="of both runs (%(default)s)")
     core.add_argument("--run", type=Path, default=Path("runs/demo"), metavar="DIR", help="(%(default)s)")
     core.add_argument("--overwrite", action="store_true", help="delete the demo's runs that are in DIR")
