@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
-from relax_rl.errors import ConfigError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives import METHODS, RolloutBatch, UpdateTotals, build_objective, method_options
+from relax_rl.objectives.covariance import CovarianceClippedSurrogate, token_covariance
+from relax_rl.objectives.surrogates import ClippedSurrogate
 
 BASELINES = [name for name in METHODS if name not in ("grpo", "relax", "relax_as_run")]
 SELECT_OVER_THE_BATCH = {"kl_cov", "clip_cov", "forking_tokens"}
@@ -96,6 +98,118 @@ def test_cispo_caps_the_weight_and_keeps_the_gradient():
     assert gradient_of(objective, batch) == pytest.approx([-w / 4 for w in weights], rel=1e-12)
     verl = build_objective("cispo", ratio_min=0.8, ratio_max=1.2)
     assert gradient_of(verl, batch) == pytest.approx([-1.2 * A / 4, -A / 4, 0.8 * A / 4, A / 4], rel=1e-12)
+
+
+def test_entropy_bonus_by_hand():
+    mask = [[True, True], [True, False]]
+    batch = two_completions([[1.0, 1.0], [1.0, 1.0]], mask=mask, entropy=[[0.5, 1.5], [1.0, 7.0]])
+    objective, bare = (
+        build_objective("entropy_bonus", coefficient=0.3),
+        build_objective("entropy_bonus", coefficient=0.0),
+    )
+    out = objective(batch)
+    assert out.loss.item() == pytest.approx(-A / 3 - 0.3 * 3.0 / 3, rel=1e-12)
+    (gradient,) = torch.autograd.grad(out.loss, batch.entropy)
+    assert gradient.flatten().tolist() == pytest.approx([-0.1, -0.1, -0.1, 0.0])
+    assert torch.equal(bare(batch).loss, build_objective("dapo", clip_high=0.2)(batch).loss)
+    assert bare.needs == frozenset()
+    assert objective.needs == {"entropy"}
+
+
+def test_an_entropy_bonus_without_effect_is_refused():
+    fields = fields_of(random_batch())
+    with pytest.raises(DataError, match=r"RolloutBatch\.entropy is detached"):
+        build_objective("entropy_bonus")(RolloutBatch(**fields | {"entropy": fields["entropy"].detach()}))
+    with pytest.raises(DataError, match=r"RolloutBatch\.entropy is None"):
+        build_objective("entropy_bonus")(RolloutBatch(**fields | {"entropy": None}))
+    with torch.no_grad():
+        assert build_objective("entropy_bonus")(RolloutBatch(**fields)).loss.isfinite()
+
+
+def test_simple_rl_is_grpo_by_tokens_with_a_kl_and_an_entropy_bonus():
+    batch = random_batch()
+    count = batch.mask.sum()
+    d = (batch.log_probs - batch.ref_log_probs)[batch.mask]
+    expected = build_objective("dapo", clip_high=0.2)(batch).loss
+    expected = expected + 1e-4 * (torch.exp(-d) - 1 + d).mean() - 1e-3 * (batch.entropy * batch.mask).sum() / count
+    torch.testing.assert_close(build_objective("simple_rl")(batch).loss, expected)
+
+
+COVARIANCE_RATIO = [[1.5, 1.0], [0.5, 1.0]]
+COVARIANCE_OLD = [[-1.0, -3.0], [-2.0, -4.0]]
+
+
+def test_covariance_of_each_token_by_hand():
+    batch = two_completions(COVARIANCE_RATIO, old=COVARIANCE_OLD)
+    logs = [math.log(1.5) - 1, -3.0, math.log(0.5) - 2, -4.0]
+    mean = sum(logs) / 4
+    expected = [A * (logs[0] - mean), A * (logs[1] - mean), -A * (logs[2] - mean), -A * (logs[3] - mean)]
+    found = token_covariance(batch, torch.tensor([[A, -A]], dtype=torch.float64))
+    assert found.flatten().tolist() == pytest.approx(expected, rel=1e-12)
+    # In numbers: 1.41, -0.29, 0.00, 0.93 (times A / 0.7071): token 0 has most, then token 3.
+    assert sorted(range(4), key=lambda i: -expected[i]) == [0, 3, 2, 1]
+
+
+def test_kl_cov_by_hand():
+    batch = two_completions(COVARIANCE_RATIO, old=COVARIANCE_OLD)
+    objective = build_objective("kl_cov", coefficient=0.5)  # k = max(1, int(0.002 * 4)) = 1: token 0
+    expected = (-1.5 * A - A + 0.5 * A + A + 0.5 * math.log(1.5)) / 4
+    out = objective(batch)
+    assert out.loss.item() == pytest.approx(expected, rel=1e-12)
+    assert out.metrics["tokens/selected"] == 0.25
+    # No clip: 1.5 keeps its gradient, and |log r| adds its sign.
+    assert gradient_of(objective, batch) == pytest.approx([(-1.5 * A + 0.5) / 4, -A / 4, 0.5 * A / 4, A / 4])
+    half = build_objective("kl_cov", k_ratio=0.5)(batch)  # tokens 0 and 3; the second has r = 1
+    assert half.metrics["tokens/selected"] == 0.5
+    with pytest.raises(ConfigError, match="k_ratio is a share"):
+        build_objective("kl_cov", k_ratio=2.0)
+
+
+def test_clip_cov_by_hand():
+    batch = two_completions(COVARIANCE_RATIO, old=COVARIANCE_OLD)
+    # Token 0 (covariance 0.99) is the only one between 0.9 and 5: it loses its gradient and stays in the denominator.
+    objective = build_objective("clip_cov", cov_low=0.9)
+    out = objective(batch)
+    assert out.loss.item() == pytest.approx((-A + 0.5 * A + A) / 4, rel=1e-12)
+    assert out.metrics["tokens/selected"] == 0.25
+    assert gradient_of(objective, batch) == pytest.approx([0.0, -A / 4, 0.5 * A / 4, A / 4])
+    # Where PPO has clipped a token already, it is no candidate.
+    assert build_objective("clip_cov", cov_low=0.9, clip_high=0.2)(batch).metrics["tokens/selected"] == 0.0
+    with pytest.raises(ConfigError, match="low < high"):
+        build_objective("clip_cov", cov_low=6.0)
+
+
+def test_the_draw_of_clip_cov_follows_its_seed_and_leaves_the_global_generator_alone():
+    batch = random_batch(prompts=8, tokens=20)
+    advantages = build_objective("clip_cov").advantage(batch)
+
+    def drawn(seed):
+        surrogate = CovarianceClippedSurrogate(ClippedSurrogate(1.0, 1.0), 0.02, 0.0, 5.0, seed)
+        selected, candidates = surrogate.selected(batch, advantages), surrogate.candidates(batch, advantages)
+        assert int(selected.sum()) == int(0.02 * int(batch.mask.sum())) < int(candidates.sum())
+        assert not (selected & ~candidates).any()
+        return selected
+
+    state = torch.random.get_rng_state()
+    first = drawn(0)
+    torch.rand(7)
+    assert torch.equal(drawn(0), first)
+    assert not torch.equal(drawn(1), first)
+    torch.random.set_rng_state(state)
+    drawn(2)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_r1_zero_div_by_hand():
+    batch = two_completions([[1.1, 1.0], [0.9, 1.0]])
+    objective, bare = build_objective("r1_zero_div"), build_objective("r1_zero_div", coefficient=0.0)
+    logs = [math.log(0.55), math.log(0.5)]
+    term = 0.01 * (1.1 * logs[0] + logs[1]) / 2 / 2  # only the first completion is correct
+    assert objective(batch).loss.item() == pytest.approx(bare(batch).loss.item() + term, rel=1e-12)
+    more = [a - b for a, b in zip(gradient_of(objective, batch), gradient_of(bare, batch), strict=True)]
+    expected = [0.01 * 1.1 * (1 + logs[0]) / 4, 0.01 * (1 + logs[1]) / 4, 0.0, 0.0]
+    assert more == pytest.approx(expected, rel=1e-9, abs=1e-15)
+    assert torch.equal(bare(batch).loss, build_objective("grpo")(batch).loss)
 
 
 # For all -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean, SequenceMeanTokenSum, TokenMean
+from relax_rl.objectives.covariance import CovarianceClippedSurrogate, CovarianceKLSurrogate
+from relax_rl.objectives.entropy import CorrectEntropy, EntropyBonus
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.regularizers import KLReduction, ReferenceKL
 from relax_rl.objectives.surrogates import CappedWeightSurrogate, ClippedSurrogate, SequenceRatioSurrogate
@@ -104,8 +106,129 @@ def cispo(
     )
 
 
+def entropy_bonus(
+    *,
+    coefficient: float = 5e-3,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    beta: float = 0.0,
+    epsilon: float = 1e-4,
+) -> Objective:
+    """GRPO with the mean over tokens, and a bonus of fixed size on the policy's entropy; see `EntropyBonus`.
+
+    The default 5e-3 is the only coefficient in the sweep of arXiv 2505.22617 that kept the entropy stable.
+    """
+    return Objective(
+        name="entropy_bonus",
+        advantage=GroupRelativeAdvantage(epsilon),
+        surrogate=ClippedSurrogate(clip_low, clip_high),
+        aggregation=TokenMean(),
+        regularizers=(*_plain_kl(beta, "token_mean"), EntropyBonus(coefficient)),
+    )
+
+
+def kl_cov(
+    *,
+    k_ratio: float = 2e-3,
+    coefficient: float = 1.0,
+    beta: float = 0.0,
+    epsilon: float = 1e-4,
+) -> Objective:
+    """KL-Cov (arXiv 2505.22617): a penalty on the change of the tokens of largest covariance; no PPO clip.
+
+    See `CovarianceKLSurrogate`. The selection is over the batch given, so it depends on the micro-batches.
+    """
+    return Objective(
+        name="kl_cov",
+        advantage=GroupRelativeAdvantage(epsilon),
+        surrogate=CovarianceKLSurrogate(k_ratio, coefficient),
+        aggregation=TokenMean(),
+        regularizers=_plain_kl(beta, "token_mean"),
+    )
+
+
+def clip_cov(
+    *,
+    ratio: float = 2e-4,
+    cov_low: float = 1.0,
+    cov_high: float = 5.0,
+    clip_low: float = 1.0,
+    clip_high: float = 1.0,
+    seed: int = 0,
+    beta: float = 0.0,
+    epsilon: float = 1e-4,
+) -> Objective:
+    """Clip-Cov (arXiv 2505.22617): no gradient for a few tokens drawn from those of large covariance.
+
+    See `CovarianceClippedSurrogate`. The selection is over the batch given, so it depends on the micro-batches. The
+    authors' scripts also drop groups that are all right or all wrong, which is not there yet.
+    """
+    return Objective(
+        name="clip_cov",
+        advantage=GroupRelativeAdvantage(epsilon),
+        surrogate=CovarianceClippedSurrogate(ClippedSurrogate(clip_low, clip_high), ratio, cov_low, cov_high, seed),
+        aggregation=TokenMean(),
+        regularizers=_plain_kl(beta, "token_mean"),
+    )
+
+
+def simple_rl(
+    *,
+    entropy_coefficient: float = 1e-3,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    beta: float = 1e-4,
+    epsilon: float = 1e-4,
+) -> Objective:
+    """The loss of SimpleRL-Zoo's scripts (arXiv 2503.18892): GRPO, a k3 KL, an entropy bonus, the mean over tokens.
+
+    So the "GRPO" baselines that others copy from there hold a KL and an entropy bonus. ``beta`` is 1e-4 up to 14B, 1e-3
+    above.
+    """
+    return Objective(
+        name="simple_rl",
+        advantage=GroupRelativeAdvantage(epsilon),
+        surrogate=ClippedSurrogate(clip_low, clip_high),
+        aggregation=TokenMean(),
+        regularizers=(*_plain_kl(beta, "token_mean"), EntropyBonus(entropy_coefficient)),
+    )
+
+
+def r1_zero_div(
+    *,
+    coefficient: float = 0.01,
+    correct_reward: float = 1.0,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    beta: float = 0.0,
+    epsilon: float = 1e-4,
+) -> Objective:
+    """R1-zero-Div (arXiv 2505.23433): GRPO, and the sampled entropy of correct completions; see `CorrectEntropy`.
+
+    The authors' GRPO has a KL to the reference; we found no coefficient for it, so ``beta`` is 0 unless it is set.
+    """
+    return Objective(
+        name="r1_zero_div",
+        advantage=GroupRelativeAdvantage(epsilon),
+        surrogate=ClippedSurrogate(clip_low, clip_high),
+        aggregation=SequenceMeanTokenMean(),
+        regularizers=(*_plain_kl(beta, "completion_mean"), CorrectEntropy(coefficient, correct_reward)),
+    )
+
+
 def _plain_kl(beta: float, reduction: KLReduction) -> tuple[ReferenceKL]:
     return (ReferenceKL(beta, gate="all", reduction=reduction, estimator="k3"),)
 
 
-BASELINES: dict[str, Callable[..., Objective]] = {method.__name__: method for method in (dr_grpo, dapo, gspo, cispo)}
+_ALL = (
+    dr_grpo,
+    dapo,
+    gspo,
+    cispo,
+    entropy_bonus,
+    kl_cov,
+    clip_cov,
+    simple_rl,
+    r1_zero_div,
+)
+BASELINES: dict[str, Callable[..., Objective]] = {method.__name__: method for method in _ALL}
