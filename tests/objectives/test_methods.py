@@ -103,10 +103,7 @@ def test_cispo_caps_the_weight_and_keeps_the_gradient():
 def test_entropy_bonus_by_hand():
     mask = [[True, True], [True, False]]
     batch = two_completions([[1.0, 1.0], [1.0, 1.0]], mask=mask, entropy=[[0.5, 1.5], [1.0, 7.0]])
-    objective, bare = (
-        build_objective("entropy_bonus", coefficient=0.3),
-        build_objective("entropy_bonus", coefficient=0.0),
-    )
+    objective, bare = (build_objective("entropy_bonus", coefficient=value) for value in (0.3, 0.0))
     out = objective(batch)
     assert out.loss.item() == pytest.approx(-A / 3 - 0.3 * 3.0 / 3, rel=1e-12)
     (gradient,) = torch.autograd.grad(out.loss, batch.entropy)
@@ -146,7 +143,7 @@ def test_covariance_of_each_token_by_hand():
     expected = [A * (logs[0] - mean), A * (logs[1] - mean), -A * (logs[2] - mean), -A * (logs[3] - mean)]
     found = token_covariance(batch, torch.tensor([[A, -A]], dtype=torch.float64))
     assert found.flatten().tolist() == pytest.approx(expected, rel=1e-12)
-    # In numbers: 1.41, -0.29, 0.00, 0.93 (times A / 0.7071): token 0 has most, then token 3.
+    # In numbers: 1.40, -0.30, 0.09, 1.01: token 0 has most, then token 3.
     assert sorted(range(4), key=lambda i: -expected[i]) == [0, 3, 2, 1]
 
 
@@ -167,14 +164,14 @@ def test_kl_cov_by_hand():
 
 def test_clip_cov_by_hand():
     batch = two_completions(COVARIANCE_RATIO, old=COVARIANCE_OLD)
-    # Token 0 (covariance 0.99) is the only one between 0.9 and 5: it loses its gradient and stays in the denominator.
-    objective = build_objective("clip_cov", cov_low=0.9)
+    # Only token 0 (1.40) is between 1.2 and 5: it loses its gradient and stays in the denominator.
+    objective = build_objective("clip_cov", cov_low=1.2)
     out = objective(batch)
     assert out.loss.item() == pytest.approx((-A + 0.5 * A + A) / 4, rel=1e-12)
     assert out.metrics["tokens/selected"] == 0.25
     assert gradient_of(objective, batch) == pytest.approx([0.0, -A / 4, 0.5 * A / 4, A / 4])
     # Where PPO has clipped a token already, it is no candidate.
-    assert build_objective("clip_cov", cov_low=0.9, clip_high=0.2)(batch).metrics["tokens/selected"] == 0.0
+    assert build_objective("clip_cov", cov_low=1.2, clip_high=0.2)(batch).metrics["tokens/selected"] == 0.0
     with pytest.raises(ConfigError, match="low < high"):
         build_objective("clip_cov", cov_low=6.0)
 
