@@ -67,9 +67,7 @@ def test_exploration_by_hand():
 
 
 def test_without_shaping_every_completion_counts_alike():
-    share, _ = LatentExploration(1.0, advantage_shaping="none")(
-        empty_batch(), measured_by([[2.0, 3.0]], [[0.5, -0.5]])
-    )
+    share, _ = LatentExploration(1.0, advantage_shaping="none")(empty_batch(), measured_by([[2.0, 3.0]], [[0.5, -0.5]]))
     assert share.item() == pytest.approx(math.log((math.exp(-2) + math.exp(-3)) / 2), rel=1e-12)
 
 
@@ -217,7 +215,12 @@ def test_the_padded_tail_is_part_of_the_trajectory_as_run(dictionary):
     mask = torch.zeros_like(batch.mask)
     mask[..., :20] = True
     short = RolloutBatch(
-        batch.log_probs, batch.old_log_probs, mask, batch.rewards, batch.ref_log_probs, hidden_states=batch.hidden_states
+        batch.log_probs,
+        batch.old_log_probs,
+        mask,
+        batch.rewards,
+        batch.ref_log_probs,
+        hidden_states=batch.hidden_states,
     )
     states = torch.where(mask.unsqueeze(-1), batch.hidden_states, 0.0).flatten(0, 1)
     everything = torch.ones(P * G, T, dtype=torch.bool)
@@ -325,7 +328,7 @@ def test_a_bound_that_is_none_is_refused(xi):
 
 
 def test_settings_that_do_not_exist_are_refused():
-    with pytest.raises(ConfigError, match="dictionary.observables"):
+    with pytest.raises(ConfigError, match=r"dictionary\.observables"):
         DictionarySettings.parse({"observables": 3}, DictionarySettings())
     for option in ({"estimator": "best"}, {"state_alignment": "next"}, {"padding": "left"}, {"kl_gate": "some"}):
         with pytest.raises(ConfigError, match="choose one of"):

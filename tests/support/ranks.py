@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import torch
-from support.scripted import make_trainer
 
 from relax_rl.objectives import build_objective
+from support.scripted import make_trainer
 
 OPTIONS = {
     "grpo": {"beta": 0.05},

@@ -1,4 +1,4 @@
-"""A trainer small enough to run in seconds: a random Llama, the shipped tokenizer, completions that need no sampling."""
+"""A trainer that runs in seconds: a random Llama, the shipped tokenizer, completions that need no sampling."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GROUP = 4
 
 
 def tiny_llama() -> LlamaForCausalLM:
-    """The same random model every time, from a folder: TRL loads the reference model from where the policy came from."""
+    """The same random model every time, from a folder: TRL loads the reference model from the policy's own place."""
     return LlamaForCausalLM.from_pretrained(_folder())
 
 

@@ -50,7 +50,11 @@ def test_two_ranks_take_the_steps_of_one_process(method, tmp_path):
 
 def relax(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "relax_rl.cli.main", *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=280
+        [sys.executable, "-m", "relax_rl.cli.main", *words],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
     assert done.returncode == 0 or not check, done.stderr[-3000:]
     return done
