@@ -1,6 +1,7 @@
 """The methods next to ReLaX, each by hand; and what holds for all of them."""
 
 import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from relax_rl.objectives.surrogates import ClippedSurrogate
 
 BASELINES = [name for name in METHODS if name not in ("grpo", "relax", "relax_as_run")]
 SELECT_OVER_THE_BATCH = {"kl_cov", "clip_cov", "forking_tokens"}
+OPTIONS = {"pass_at_k": {"k": 2}, "kl_cov": {"k_ratio": 0.2}, "clip_cov": {"ratio": 0.2, "cov_low": 0.0}}
+"""Settings that make a small batch feel the method."""
 A = 0.5 / (math.sqrt(0.5) + 1e-4)
 """Advantage of the right one of two completions: rewards 1 and 0 have mean 1/2 and std sqrt(1/2)."""
 
@@ -209,13 +212,149 @@ def test_r1_zero_div_by_hand():
     assert torch.equal(bare(batch).loss, build_objective("grpo")(batch).loss)
 
 
+def test_entropy_advantage_by_hand():
+    batch = two_completions([[1.0, 1.0], [1.0, 1.0]], entropy=[[0.1, 5.0], [0.5, 5.0]])
+    objective = build_objective("entropy_advantage")
+    # A + min(0.4 H, |A| / 2): 0.04, capped at A / 2; -A + 0.2, capped at -A / 2.
+    expected = [A + 0.04, 1.5 * A, -A + 0.2, -0.5 * A]
+    assert objective(batch).loss.item() == pytest.approx(-sum(expected) / 4, rel=1e-12)
+    assert gradient_of(objective, batch) == pytest.approx([-value / 4 for value in expected], rel=1e-12)
+    assert torch.autograd.grad(objective(batch).loss, batch.entropy, allow_unused=True)[0] is None
+    with pytest.raises(ConfigError, match="kappa > 1"):
+        build_objective("entropy_advantage", kappa=1.0)
+
+
+def test_forking_tokens_by_hand():
+    mask = [[True, True, True], [True, True, False]]
+    entropy = [[0.1, 3.0, 0.2], [0.3, 2.0, 9.0]]  # the 9 is behind the mask
+    batch = two_completions([[1.0, 1.1, 1.0], [1.0, 0.9, 1.0]], mask=mask, entropy=entropy)
+    kept, everything = (build_objective("forking_tokens", share=0.4, denominator=name) for name in ("kept", "all"))
+    # ceil(0.4 * 5) = 2 tokens: the second of each completion.
+    assert kept(batch).loss.item() == pytest.approx((-1.1 * A + 0.9 * A) / 2, rel=1e-12)
+    assert everything(batch).loss.item() == pytest.approx((-1.1 * A + 0.9 * A) / 5, rel=1e-12)
+    assert gradient_of(kept, batch) == pytest.approx([0.0, -1.1 * A / 2, 0.0, 0.0, 0.9 * A / 2, 0.0], rel=1e-12)
+    assert kept(batch).metrics["tokens/selected"] == pytest.approx(0.4)
+    whole = build_objective("forking_tokens", share=1.0)(batch).loss
+    assert torch.equal(whole, build_objective("dapo")(batch).loss)
+    assert kept.needs == {"entropy"}
+    with pytest.raises(ConfigError, match="denominator is 'some'"):
+        build_objective("forking_tokens", denominator="some")
+
+
+def test_the_kept_denominator_of_micro_batches_is_the_token_weighted_mean_of_their_means():
+    batch = random_batch(prompts=2)
+    objective = build_objective("forking_tokens")
+    totals = UpdateTotals(2, 8, float(batch.mask.sum()))
+    parts = [fields_of(batch, lambda tensor, i=i: tensor[i : i + 1]) for i in range(2)]
+    shares = sum(objective(RolloutBatch(**part, totals=totals)).loss for part in parts)
+    means = [objective(RolloutBatch(**part)).loss for part in parts]
+    counts = [part["mask"].sum() for part in parts]
+    torch.testing.assert_close(shares, (means[0] * counts[0] + means[1] * counts[1]) / sum(counts))
+
+
+def rewards_of(rewards):
+    zeros = torch.zeros(1, len(rewards), 1, dtype=torch.float64)
+    return RolloutBatch(zeros, zeros, zeros == 0, torch.tensor([rewards], dtype=torch.float64))
+
+
+def test_pass_at_k_advantages_are_the_published_numbers():
+    advantage = build_objective("pass_at_k", k=4).advantage
+    found = advantage(rewards_of([1.0, 1.0] + 6 * [0.0]))[0]
+    # n=8, c=2, k=4: rho = 1 - 15/70, sigma = sqrt(rho (1 - rho)), A_wrong: 15/70 - 10/35.
+    assert found.tolist() == pytest.approx(2 * [0.5222] + 6 * [-0.1741], abs=5e-5)
+    assert found.sum().item() == pytest.approx(0.0, abs=1e-12)
+    unscored = advantage(rewards_of([1.0, 1.0, math.nan] + 6 * [0.0]))[0]
+    assert unscored[2].item() == 0.0
+    assert torch.equal(unscored[[0, 1, *range(3, 9)]], found)
+    assert not advantage(rewards_of(5 * [1.0] + 3 * [0.0])).any()  # every four hold a right one
+    assert not advantage(rewards_of(8 * [0.0])).any()
+
+
+def test_pass_at_k_is_the_mean_over_all_subsets():
+    rewards = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    subsets = list(combinations(range(6), 3))
+    value = {subset: max(rewards[i] for i in subset) for subset in subsets}
+    rho = sum(value.values()) / len(subsets)
+    sigma = math.sqrt(rho * (1 - rho))
+    expected = []
+    for i in range(6):
+        own = [value[subset] for subset in subsets if i in subset]
+        expected.append((sum(own) / len(own) - rho) / (sigma + 1e-6))
+    assert build_objective("pass_at_k", k=3).advantage(rewards_of(rewards))[0].tolist() == pytest.approx(expected)
+
+
+def test_pass_at_k_refuses_what_it_cannot_mean():
+    with pytest.raises(ConfigError, match="take a smaller k"):
+        build_objective("pass_at_k", k=4).advantage(rewards_of([1.0, 0.0]))
+    with pytest.raises(DataError, match="rewards of 0 and 1"):
+        build_objective("pass_at_k", k=1).advantage(rewards_of([1.0, -1.0]))
+    with pytest.raises(ConfigError, match="k must be at least 1"):
+        build_objective("pass_at_k", k=0)
+
+
+def test_ce_gppo_by_hand():
+    batch = two_completions([[1.5, 0.5, 1.0], [1.5, 0.5, 12.0]])
+    objective = build_objective("ce_gppo")
+    # A > 0: 1.5 is outside, 1.0 * 1.2; 0.5 as it is. A < 0: 1.5 as it is; 0.5 outside, 0.75 * 0.8; 12 above dual clip.
+    factors = [1.2, 0.5, 1.0, -1.5, -0.6, -10.0]
+    assert objective(batch).loss.item() == pytest.approx(-A * sum(factors) / 6, rel=1e-12)
+    slopes = [1.2, 0.5, 1.0, -1.5, -0.6, 0.0]
+    assert gradient_of(objective, batch) == pytest.approx([-A * slope / 6 for slope in slopes], rel=1e-12)
+    none = build_objective("ce_gppo", beta_low=0.0, beta_high=0.0, dual_bound=1e9)
+    ppo = build_objective("dapo", clip_high=0.2)
+    assert gradient_of(none, batch) == pytest.approx(gradient_of(ppo, batch))
+
+
+def test_aspo_by_hand():
+    ratio = [[1.3, 1.3, 0.5, 0.2, 1.5], [0.5, 0.7, 0.7, 4.0, 1.5]]
+    entropy = [[0.0, 9.0, 0.0, 0.0, 0.0], [0.0, 0.0, 9.0, 0.0, 0.0]]
+    batch = two_completions(ratio, entropy=entropy)
+    objective = build_objective("aspo")
+    capped = [3 * math.log(0.5 * 0.2), 3 * math.log(0.5 * 4.0)]
+    # Right: 1.3 is above 1.2 (no gradient), but within 1.4 at high entropy; 1 / 0.2 = 5 is above the cap of 3.
+    right = [1 / 1.2, 1 / 1.3, 2.0, capped[0], 1 / 1.2]
+    # Wrong: 0.5 and 0.7 are below 0.8, but 0.7 is above 0.6 at high entropy; 4 is above the cap.
+    wrong = [0.8, 0.8, 0.7, capped[1], 1.5]
+    assert objective(batch).loss.item() == pytest.approx(-A * (sum(right) - sum(wrong)) / 10, rel=1e-12)
+    slopes = [0.0, 1 / 1.3, 2.0, 3.0, 0.0, 0.0, 0.0, -0.7, -3.0, -1.5]
+    assert gradient_of(objective, batch) == pytest.approx([-A * slope / 10 for slope in slopes], rel=1e-12)
+
+
+def test_aspo_stays_finite_where_the_ratio_is_not():
+    old = [[-800.0, 0.0], [-800.0, 0.0]]
+    batch = two_completions([[1.0, 1.0], [1.0, 1.0]], old=old, entropy=[[1.0, 2.0], [1.0, 2.0]])
+    moved = torch.tensor([[[0.0, -800.0], [0.0, -800.0]]], dtype=torch.float64, requires_grad=True)
+    batch = RolloutBatch(**fields_of(batch) | {"log_probs": moved})
+    out = build_objective("aspo")(batch)
+    assert torch.autograd.grad(out.loss, moved)[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("probability", "low", "high"), [(1.0, 0.8, 1.1708), (0.5, 0.5, 1.3062), (0.01, 0.5, 5.0), (1e-6, 0.5, 10.0)]
+)
+def test_bounds_of_dcpo_are_the_published_numbers(probability, low, high):
+    log = math.log(probability)
+    batch = two_completions([[1.0], [1.0]], old=[[log], [log]])
+    found = build_objective("dcpo").surrogate.bounds(batch)
+    assert [bound[0, 0, 0].item() for bound in found] == pytest.approx([low, high], abs=5e-5)
+
+
+def test_dcpo_by_hand():
+    # Probability 1/2: bounds 0.5 and 1.3062.
+    high = 0.5 + 0.5 * math.sqrt(2.6)
+    batch = two_completions([[1.4, 1.3], [0.4, 12.0]])
+    objective = build_objective("dcpo")
+    assert objective(batch).loss.item() == pytest.approx(-A * (high + 1.3 - 0.5 - 10.0) / 4, rel=1e-12)
+    assert gradient_of(objective, batch) == pytest.approx([0.0, -1.3 * A / 4, 0.0, 0.0], rel=1e-12)
+
+
 # For all -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", BASELINES)
 def test_padding_and_what_is_behind_the_mask_do_not_matter(method):
     batch = random_batch()
-    objective = build_objective(method, beta=0.1)
+    objective = build_objective(method, beta=0.1, **OPTIONS.get(method, {}))
     expected = objective(batch)
 
     def padded(tensor):
@@ -239,7 +378,7 @@ def test_padding_and_what_is_behind_the_mask_do_not_matter(method):
 @pytest.mark.parametrize("method", [name for name in BASELINES if name not in SELECT_OVER_THE_BATCH])
 def test_micro_batches_add_up_to_the_whole(method):
     whole = random_batch(prompts=4)
-    objective = build_objective(method, beta=0.1)
+    objective = build_objective(method, beta=0.1, **OPTIONS.get(method, {}))
     expected = objective(whole).loss
     (gradient,) = torch.autograd.grad(expected, whole.log_probs)
     totals = UpdateTotals(4, 16, float(whole.mask.sum()))
@@ -270,7 +409,9 @@ def _leaf(tensor):
 )
 def test_finite_gradients_at_the_edges(method, change):
     batch = random_batch(**change)
-    (gradient,) = torch.autograd.grad(build_objective(method, beta=0.1)(batch).loss, batch.log_probs)
+    (gradient,) = torch.autograd.grad(
+        build_objective(method, beta=0.1, **OPTIONS.get(method, {}))(batch).loss, batch.log_probs
+    )
     assert gradient.isfinite().all()
     assert gradient.abs().sum() > 0
 
@@ -280,7 +421,9 @@ def test_finite_gradients_at_the_edges(method, change):
 def test_equal_or_missing_rewards_give_no_policy_gradient_at_ratio_one(method, reward):
     fields = fields_of(random_batch(spread=0.0))
     batch = RolloutBatch(**fields | {"rewards": torch.full((3, 4), reward)})
-    (gradient,) = torch.autograd.grad(build_objective(method, beta=0.0)(batch).loss, batch.log_probs)
+    (gradient,) = torch.autograd.grad(
+        build_objective(method, beta=0.0, **OPTIONS.get(method, {}))(batch).loss, batch.log_probs
+    )
     assert torch.equal(gradient, torch.zeros_like(gradient))
 
 

@@ -13,7 +13,7 @@ from relax_rl.objectives.aggregation import SequenceMeanTokenMean, SequenceMeanT
 from relax_rl.objectives.covariance import CovarianceClippedSurrogate, CovarianceKLSurrogate
 from relax_rl.objectives.entropy import CorrectEntropy, EntropyBonus
 from relax_rl.objectives.objective import Objective
-from relax_rl.objectives.regularizers import KLReduction, ReferenceKL
+from relax_rl.objectives.regularizers import plain_kl
 from relax_rl.objectives.surrogates import CappedWeightSurrogate, ClippedSurrogate, SequenceRatioSurrogate
 
 __all__ = ["BASELINES"]
@@ -38,7 +38,7 @@ def dr_grpo(
         advantage=GroupRelativeAdvantage(scale=False),
         surrogate=ClippedSurrogate(clip_low, clip_high),
         aggregation=SequenceMeanTokenSum(max_tokens),
-        regularizers=_plain_kl(beta, "completion_mean"),
+        regularizers=plain_kl(beta, "completion_mean"),
     )
 
 
@@ -62,7 +62,7 @@ def dapo(
         advantage=GroupRelativeAdvantage(epsilon),
         surrogate=ClippedSurrogate(clip_low, clip_high),
         aggregation=TokenMean(),
-        regularizers=_plain_kl(beta, "token_mean"),
+        regularizers=plain_kl(beta, "token_mean"),
     )
 
 
@@ -82,7 +82,7 @@ def gspo(
         advantage=GroupRelativeAdvantage(epsilon),
         surrogate=SequenceRatioSurrogate(clip_low, clip_high),
         aggregation=SequenceMeanTokenMean(),
-        regularizers=_plain_kl(beta, "completion_mean"),
+        regularizers=plain_kl(beta, "completion_mean"),
     )
 
 
@@ -102,7 +102,7 @@ def cispo(
         advantage=GroupRelativeAdvantage(epsilon),
         surrogate=CappedWeightSurrogate(ratio_min, ratio_max),
         aggregation=TokenMean(),
-        regularizers=_plain_kl(beta, "token_mean"),
+        regularizers=plain_kl(beta, "token_mean"),
     )
 
 
@@ -123,7 +123,7 @@ def entropy_bonus(
         advantage=GroupRelativeAdvantage(epsilon),
         surrogate=ClippedSurrogate(clip_low, clip_high),
         aggregation=TokenMean(),
-        regularizers=(*_plain_kl(beta, "token_mean"), EntropyBonus(coefficient)),
+        regularizers=(*plain_kl(beta, "token_mean"), EntropyBonus(coefficient)),
     )
 
 
@@ -143,7 +143,7 @@ def kl_cov(
         advantage=GroupRelativeAdvantage(epsilon),
         surrogate=CovarianceKLSurrogate(k_ratio, coefficient),
         aggregation=TokenMean(),
-        regularizers=_plain_kl(beta, "token_mean"),
+        regularizers=plain_kl(beta, "token_mean"),
     )
 
 
@@ -168,7 +168,7 @@ def clip_cov(
         advantage=GroupRelativeAdvantage(epsilon),
         surrogate=CovarianceClippedSurrogate(ClippedSurrogate(clip_low, clip_high), ratio, cov_low, cov_high, seed),
         aggregation=TokenMean(),
-        regularizers=_plain_kl(beta, "token_mean"),
+        regularizers=plain_kl(beta, "token_mean"),
     )
 
 
@@ -190,7 +190,7 @@ def simple_rl(
         advantage=GroupRelativeAdvantage(epsilon),
         surrogate=ClippedSurrogate(clip_low, clip_high),
         aggregation=TokenMean(),
-        regularizers=(*_plain_kl(beta, "token_mean"), EntropyBonus(entropy_coefficient)),
+        regularizers=(*plain_kl(beta, "token_mean"), EntropyBonus(entropy_coefficient)),
     )
 
 
@@ -212,12 +212,8 @@ def r1_zero_div(
         advantage=GroupRelativeAdvantage(epsilon),
         surrogate=ClippedSurrogate(clip_low, clip_high),
         aggregation=SequenceMeanTokenMean(),
-        regularizers=(*_plain_kl(beta, "completion_mean"), CorrectEntropy(coefficient, correct_reward)),
+        regularizers=(*plain_kl(beta, "completion_mean"), CorrectEntropy(coefficient, correct_reward)),
     )
-
-
-def _plain_kl(beta: float, reduction: KLReduction) -> tuple[ReferenceKL]:
-    return (ReferenceKL(beta, gate="all", reduction=reduction, estimator="k3"),)
 
 
 _ALL = (

@@ -30,6 +30,7 @@ from relax_rl.objectives.regularizers import (
     ReferenceKL,
 )
 from relax_rl.objectives.surrogates import ClippedSurrogate
+from relax_rl.objectives.token_methods import TOKEN_METHODS
 
 __all__ = ["METHODS", "build_objective", "method_options"]
 
@@ -145,6 +146,7 @@ METHODS: dict[str, Callable[..., Objective]] = {
     "relax": relax,
     "relax_as_run": relax_as_run,
     **BASELINES,
+    **TOKEN_METHODS,
 }
 
 

@@ -16,7 +16,7 @@ from relax_rl.objectives.kl import KLEstimator, token_kl
 from relax_rl.objectives.logmeanexp import log_mean_exp
 from relax_rl.objectives.probe import GroupDispersion
 
-__all__ = ["LatentExploration", "ReferenceKL"]
+__all__ = ["LatentExploration", "ReferenceKL", "plain_kl"]
 
 AdvantageShaping = Literal["positive", "positive_by_length", "none"]
 MeanScope = Literal["group", "micro_batch"]
@@ -165,3 +165,8 @@ class ReferenceKL:
             "kl": kl.sum() / batch.mask.sum().clamp(min=1),
         }
         return self.beta * share, metrics
+
+
+def plain_kl(beta: float, reduction: KLReduction) -> tuple[ReferenceKL]:
+    """The terms of a method with nothing but a KL on all completions (k3); none is added where ``beta`` is 0."""
+    return (ReferenceKL(beta, gate="all", reduction=reduction, estimator="k3"),)
