@@ -131,7 +131,7 @@ class TestRunDirectory:
         config, run, resume = calls[-1]
         assert resume
         assert run.path == Path("mine")
-        assert (config.objective.options, config.trainer.max_steps) == ({"alpha": 0.3}, 200)
+        assert (config.objective.options, config.trainer.max_steps) == ({"xi": "quantile:0.9", "alpha": 0.3}, 200)
         assert config.dictionary.num_observables == 16
 
     def test_resuming_by_the_default_name_and_by_the_link(self, calls: list[Any]) -> None:
