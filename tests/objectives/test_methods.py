@@ -1,4 +1,4 @@
-"""The methods next to ReLaX, each by hand; and what holds for all of them."""
+"""The methods next to ReLaX, each by hand."""
 
 import math
 from itertools import combinations
@@ -6,62 +6,15 @@ from itertools import combinations
 import pytest
 import torch
 
+from objectives.batches import A, fields_of, random_batch, two_completions
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.objectives import METHODS, RolloutBatch, UpdateTotals, build_objective, method_options
+from relax_rl.objectives import RolloutBatch, UpdateTotals, build_objective
 from relax_rl.objectives.covariance import CovarianceClippedSurrogate, token_covariance
 from relax_rl.objectives.surrogates import ClippedSurrogate
-
-BASELINES = [name for name in METHODS if name not in ("grpo", "relax", "relax_as_run")]
-SELECT_OVER_THE_BATCH = {"kl_cov", "clip_cov", "forking_tokens"}
-OPTIONS = {"pass_at_k": {"k": 2}, "kl_cov": {"k_ratio": 0.2}, "clip_cov": {"ratio": 0.2, "cov_low": 0.0}}
-"""Settings that make a small batch feel the method."""
-A = 0.5 / (math.sqrt(0.5) + 1e-4)
-"""Advantage of the right one of two completions: rewards 1 and 0 have mean 1/2 and std sqrt(1/2)."""
-
-
-def two_completions(ratio, rewards=(1.0, 0.0), mask=None, old=None, entropy=None):
-    """One prompt, two completions, from their ratios; the sampling policy gave every token probability 1/2."""
-    ratio = torch.tensor([ratio], dtype=torch.float64)
-    old = torch.full_like(ratio, math.log(0.5)) if old is None else torch.tensor([old], dtype=torch.float64)
-    return RolloutBatch(
-        log_probs=(old + ratio.log()).requires_grad_(),
-        old_log_probs=old,
-        mask=torch.ones(ratio.shape, dtype=torch.bool) if mask is None else torch.tensor([mask]),
-        rewards=torch.tensor([rewards], dtype=torch.float64),
-        entropy=None if entropy is None else torch.tensor([entropy], dtype=torch.float64).requires_grad_(),
-    )
 
 
 def gradient_of(objective, batch):
     return torch.autograd.grad(objective(batch).loss, batch.log_probs)[0].flatten().tolist()
-
-
-def fields_of(batch, change=lambda tensor: tensor):
-    names = ("log_probs", "old_log_probs", "mask", "rewards", "ref_log_probs", "entropy")
-    return {name: change(getattr(batch, name)) for name in names}
-
-
-def random_batch(seed=0, prompts=3, group=4, tokens=6, spread=0.3):
-    generator = torch.Generator().manual_seed(seed)
-    shape = (prompts, group, tokens)
-
-    def uniform(*size):
-        return torch.rand(*size, generator=generator, dtype=torch.float64)
-
-    old = -uniform(*shape)
-    log_probs = old + spread * torch.randn(shape, generator=generator, dtype=torch.float64)
-    lengths = torch.randint(1, tokens + 1, shape[:2], generator=generator).unsqueeze(-1)
-    return RolloutBatch(
-        log_probs=log_probs.requires_grad_(),
-        old_log_probs=old,
-        mask=torch.arange(tokens) < lengths,
-        rewards=torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]]).repeat(prompts, 1)[:prompts, :group],
-        ref_log_probs=old - 0.1 * uniform(*shape),
-        entropy=(2 * uniform(*shape)).requires_grad_(),
-    )
-
-
-# By hand -----------------------------------------------------------------------------------------------------------
 
 
 def test_dr_grpo_divides_by_a_constant_and_not_by_the_std():
@@ -346,100 +299,3 @@ def test_dcpo_by_hand():
     objective = build_objective("dcpo")
     assert objective(batch).loss.item() == pytest.approx(-A * (high + 1.3 - 0.5 - 10.0) / 4, rel=1e-12)
     assert gradient_of(objective, batch) == pytest.approx([0.0, -1.3 * A / 4, 0.0, 0.0], rel=1e-12)
-
-
-# For all -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", BASELINES)
-def test_padding_and_what_is_behind_the_mask_do_not_matter(method):
-    batch = random_batch()
-    objective = build_objective(method, beta=0.1, **OPTIONS.get(method, {}))
-    expected = objective(batch)
-
-    def padded(tensor):
-        if tensor.dim() == 2:
-            return tensor
-        fill = False if tensor.dtype == torch.bool else float("nan")
-        kept = tensor.detach() if tensor.dtype == torch.bool else torch.where(batch.mask, tensor.detach(), fill)
-        wider = torch.nn.functional.pad(kept, (0, 5), value=fill)
-        return wider if tensor.dtype == torch.bool else wider.requires_grad_(tensor.requires_grad)
-
-    longer = RolloutBatch(**fields_of(batch, padded))
-    out = objective(longer)
-    torch.testing.assert_close(out.loss, expected.loss)
-    assert out.metrics == pytest.approx(expected.metrics, nan_ok=True)
-    out.loss.backward()
-    expected.loss.backward()
-    torch.testing.assert_close(longer.log_probs.grad[..., :6], batch.log_probs.grad)
-    assert (longer.log_probs.grad[..., 6:] == 0).all()
-
-
-@pytest.mark.parametrize("method", [name for name in BASELINES if name not in SELECT_OVER_THE_BATCH])
-def test_micro_batches_add_up_to_the_whole(method):
-    whole = random_batch(prompts=4)
-    objective = build_objective(method, beta=0.1, **OPTIONS.get(method, {}))
-    expected = objective(whole).loss
-    (gradient,) = torch.autograd.grad(expected, whole.log_probs)
-    totals = UpdateTotals(4, 16, float(whole.mask.sum()))
-    loss, gradients = 0.0, []
-    for part in (slice(0, 1), slice(1, 4)):
-        micro = RolloutBatch(**fields_of(whole, lambda tensor: _leaf(tensor[part])), totals=totals)  # noqa: B023
-        share = objective(micro).loss
-        share.backward()
-        loss += share.detach()
-        gradients.append(micro.log_probs.grad)
-    torch.testing.assert_close(loss, expected.detach())
-    torch.testing.assert_close(torch.cat(gradients), gradient)
-
-
-def _leaf(tensor):
-    return tensor.detach().requires_grad_(tensor.requires_grad)
-
-
-@pytest.mark.parametrize("method", BASELINES)
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"spread": 0.0},
-        {"tokens": 1},
-        {"tokens": 1, "spread": 0.0, "prompts": 1},
-    ],
-    ids=["ratio 1", "one token", "one token, ratio 1, one prompt"],
-)
-def test_finite_gradients_at_the_edges(method, change):
-    batch = random_batch(**change)
-    (gradient,) = torch.autograd.grad(
-        build_objective(method, beta=0.1, **OPTIONS.get(method, {}))(batch).loss, batch.log_probs
-    )
-    assert gradient.isfinite().all()
-    assert gradient.abs().sum() > 0
-
-
-@pytest.mark.parametrize("method", BASELINES)
-@pytest.mark.parametrize("reward", [0.0, math.nan])
-def test_equal_or_missing_rewards_give_no_policy_gradient_at_ratio_one(method, reward):
-    fields = fields_of(random_batch(spread=0.0))
-    batch = RolloutBatch(**fields | {"rewards": torch.full((3, 4), reward)})
-    (gradient,) = torch.autograd.grad(
-        build_objective(method, beta=0.0, **OPTIONS.get(method, {}))(batch).loss, batch.log_probs
-    )
-    assert torch.equal(gradient, torch.zeros_like(gradient))
-
-
-@pytest.mark.parametrize("method", BASELINES)
-def test_the_settings_are_listed_and_others_refused(method):
-    options = method_options(method)
-    assert "beta" in options
-    assert build_objective(method, **options).name == method
-    with pytest.raises(ConfigError, match="has no setting 'bet'; did you mean 'beta'"):
-        build_objective(method, bet=0.1)
-    with pytest.raises(ConfigError, match=r"objective\.beta"):
-        build_objective(method, beta="much")
-
-
-def test_a_whole_number_is_asked_for_where_it_must_be_one():
-    with pytest.raises(ConfigError, match=r"objective\.max_tokens is 2\.5; give a whole number"):
-        build_objective("dr_grpo", max_tokens=2.5)
-    with pytest.raises(ConfigError, match="max_tokens must be at least 1"):
-        build_objective("dr_grpo", max_tokens=0)

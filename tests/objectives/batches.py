@@ -1,0 +1,48 @@
+"""Small batches for the tests of the objectives."""
+
+import math
+
+import torch
+
+from relax_rl.objectives import RolloutBatch
+
+A = 0.5 / (math.sqrt(0.5) + 1e-4)
+"""Advantage of the right one of two completions: rewards 1 and 0 have mean 1/2 and std sqrt(1/2)."""
+
+
+def two_completions(ratio, rewards=(1.0, 0.0), mask=None, old=None, entropy=None):
+    """One prompt, two completions, from their ratios; the sampling policy gave every token probability 1/2."""
+    ratio = torch.tensor([ratio], dtype=torch.float64)
+    old = torch.full_like(ratio, math.log(0.5)) if old is None else torch.tensor([old], dtype=torch.float64)
+    return RolloutBatch(
+        log_probs=(old + ratio.log()).requires_grad_(),
+        old_log_probs=old,
+        mask=torch.ones(ratio.shape, dtype=torch.bool) if mask is None else torch.tensor([mask]),
+        rewards=torch.tensor([rewards], dtype=torch.float64),
+        entropy=None if entropy is None else torch.tensor([entropy], dtype=torch.float64).requires_grad_(),
+    )
+
+
+def fields_of(batch, change=lambda tensor: tensor):
+    names = ("log_probs", "old_log_probs", "mask", "rewards", "ref_log_probs", "entropy")
+    return {name: change(getattr(batch, name)) for name in names}
+
+
+def random_batch(seed=0, prompts=3, group=4, tokens=6, spread=0.3):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (prompts, group, tokens)
+
+    def uniform(*size):
+        return torch.rand(*size, generator=generator, dtype=torch.float64)
+
+    old = -uniform(*shape)
+    log_probs = old + spread * torch.randn(shape, generator=generator, dtype=torch.float64)
+    lengths = torch.randint(1, tokens + 1, shape[:2], generator=generator).unsqueeze(-1)
+    return RolloutBatch(
+        log_probs=log_probs.requires_grad_(),
+        old_log_probs=old,
+        mask=torch.arange(tokens) < lengths,
+        rewards=torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]]).repeat(prompts, 1)[:prompts, :group],
+        ref_log_probs=old - 0.1 * uniform(*shape),
+        entropy=(2 * uniform(*shape)).requires_grad_(),
+    )

@@ -1,0 +1,109 @@
+"""What holds for every method next to ReLaX."""
+
+import math
+
+import pytest
+import torch
+
+from objectives.batches import fields_of, random_batch
+from relax_rl.errors import ConfigError
+from relax_rl.objectives import METHODS, RolloutBatch, UpdateTotals, build_objective, method_options
+
+BASELINES = [name for name in METHODS if name not in ("grpo", "relax", "relax_as_run")]
+SELECT_OVER_THE_BATCH = {"kl_cov", "clip_cov", "forking_tokens"}
+OPTIONS = {"pass_at_k": {"k": 2}, "kl_cov": {"k_ratio": 0.2}, "clip_cov": {"ratio": 0.2, "cov_low": 0.0}}
+"""Settings that make a small batch feel the method."""
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_padding_and_what_is_behind_the_mask_do_not_matter(method):
+    batch = random_batch()
+    objective = build_objective(method, beta=0.1, **OPTIONS.get(method, {}))
+    expected = objective(batch)
+
+    def padded(tensor):
+        if tensor.dim() == 2:
+            return tensor
+        fill = False if tensor.dtype == torch.bool else float("nan")
+        kept = tensor.detach() if tensor.dtype == torch.bool else torch.where(batch.mask, tensor.detach(), fill)
+        wider = torch.nn.functional.pad(kept, (0, 5), value=fill)
+        return wider if tensor.dtype == torch.bool else wider.requires_grad_(tensor.requires_grad)
+
+    longer = RolloutBatch(**fields_of(batch, padded))
+    out = objective(longer)
+    torch.testing.assert_close(out.loss, expected.loss)
+    assert out.metrics == pytest.approx(expected.metrics, nan_ok=True)
+    out.loss.backward()
+    expected.loss.backward()
+    torch.testing.assert_close(longer.log_probs.grad[..., :6], batch.log_probs.grad)
+    assert (longer.log_probs.grad[..., 6:] == 0).all()
+
+
+@pytest.mark.parametrize("method", [name for name in BASELINES if name not in SELECT_OVER_THE_BATCH])
+def test_micro_batches_add_up_to_the_whole(method):
+    whole = random_batch(prompts=4)
+    objective = build_objective(method, beta=0.1, **OPTIONS.get(method, {}))
+    expected = objective(whole).loss
+    (gradient,) = torch.autograd.grad(expected, whole.log_probs)
+    totals = UpdateTotals(4, 16, float(whole.mask.sum()))
+    loss, gradients = 0.0, []
+    for part in (slice(0, 1), slice(1, 4)):
+        micro = RolloutBatch(**fields_of(whole, lambda tensor: _leaf(tensor[part])), totals=totals)  # noqa: B023
+        share = objective(micro).loss
+        share.backward()
+        loss += share.detach()
+        gradients.append(micro.log_probs.grad)
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(torch.cat(gradients), gradient)
+
+
+def _leaf(tensor):
+    return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+@pytest.mark.parametrize("method", BASELINES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spread": 0.0},
+        {"tokens": 1},
+        {"tokens": 1, "spread": 0.0, "prompts": 1},
+    ],
+    ids=["ratio 1", "one token", "one token, ratio 1, one prompt"],
+)
+def test_finite_gradients_at_the_edges(method, change):
+    batch = random_batch(**change)
+    (gradient,) = torch.autograd.grad(
+        build_objective(method, beta=0.1, **OPTIONS.get(method, {}))(batch).loss, batch.log_probs
+    )
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("method", BASELINES)
+@pytest.mark.parametrize("reward", [0.0, math.nan])
+def test_equal_or_missing_rewards_give_no_policy_gradient_at_ratio_one(method, reward):
+    fields = fields_of(random_batch(spread=0.0))
+    batch = RolloutBatch(**fields | {"rewards": torch.full((3, 4), reward)})
+    (gradient,) = torch.autograd.grad(
+        build_objective(method, beta=0.0, **OPTIONS.get(method, {}))(batch).loss, batch.log_probs
+    )
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_the_settings_are_listed_and_others_refused(method):
+    options = method_options(method)
+    assert "beta" in options
+    assert build_objective(method, **options).name == method
+    with pytest.raises(ConfigError, match="has no setting 'bet'; did you mean 'beta'"):
+        build_objective(method, bet=0.1)
+    with pytest.raises(ConfigError, match=r"objective\.beta"):
+        build_objective(method, beta="much")
+
+
+def test_a_whole_number_is_asked_for_where_it_must_be_one():
+    with pytest.raises(ConfigError, match=r"objective\.max_tokens is 2\.5; give a whole number"):
+        build_objective("dr_grpo", max_tokens=2.5)
+    with pytest.raises(ConfigError, match="max_tokens must be at least 1"):
+        build_objective("dr_grpo", max_tokens=0)
