@@ -175,7 +175,7 @@ def test_every_metric_of_every_objective_is_in_the_table():
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(2, 4, 40, 8, generator=generator)
     log_probs, mask = torch.zeros(2, 4, 40), torch.ones(2, 4, 40, dtype=torch.bool)
-    rewards = torch.rand(2, 4, generator=generator)
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
     entropy = torch.rand(2, 4, 40, generator=generator)
     batch = RolloutBatch(log_probs, log_probs, mask, rewards, log_probs, entropy, hidden_states=states)
     dictionary = {"num_observables": 4, "steps": 1, "fit_objective": "relative_residual"}
