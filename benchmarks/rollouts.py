@@ -1,0 +1,263 @@
+"""Rollouts of the tiny policy: which settings of `generate` are fastest, and where the time goes.
+
+python benchmarks/rollouts.py               both numbers of threads, all settings in turn, then the profile
+python benchmarks/rollouts.py --repeats 5   more rounds
+
+256 completions of countdown, as one update of ``relax train countdown`` draws them: 16 prompts, 16 of each, decoded by
+TRL's own generation config (`GRPOTrainer.generation_config`, which switches compilation off). The settings differ in
+the cache, in the attention, and in how many rows are decoded together; all draw from the same seed. The last row is the
+loop that evaluation uses, `relax_rl.evaluation.sampling`, for comparison. One round before the first is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from transformers import cache_utils
+from transformers.generation import utils as generation
+from transformers.models.llama import modeling_llama
+from trl import GRPOTrainer
+
+from relax_rl.config import TrainConfig, load_config
+from relax_rl.evaluation.sampling import encode_prompt, left_pad, sample_completions
+from relax_rl.objectives import build_objective
+from relax_rl.tasks.countdown import CountdownTask
+from relax_rl.training.models import load_model
+from relax_rl.training.prompts import prompt_dataset
+from relax_rl.training.trl_config import grpo_config
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to call ``generate``.
+
+    Attributes:
+        cache: TRL's ``cache_implementation``; None is the default, a cache that grows by concatenation.
+        attention: ``attn_implementation`` of the model.
+        chunk: rows decoded together; None is all of them.
+    """
+
+    cache: str | None
+    attention: str
+    chunk: int | None = None
+
+    def __str__(self) -> str:
+        rows = "" if self.chunk is None else f", {self.chunk} rows at once"
+        return f"generate, {self.cache or 'default'} cache, {self.attention}{rows}"
+
+
+BASE = Setting(None, "sdpa")
+SETTINGS = (
+    BASE,
+    Setting("static", "sdpa"),
+    Setting(None, "eager"),
+    Setting("static", "eager"),
+    Setting("static", "sdpa", chunk=64),
+)
+OWN = "relax_rl.evaluation.sampling"
+
+
+class Rollouts:
+    """The shipped policy, the prompts of one update, and TRL's generation config for each cache."""
+
+    def __init__(self, folder: str) -> None:
+        self.config = load_config("countdown")
+        self.model, self.tokenizer = load_model("tiny")
+        task, trainer = CountdownTask(), self.config.trainer
+        self.group = trainer.num_generations
+        num_rows = trainer.per_device_train_batch_size * trainer.gradient_accumulation_steps
+        problems = task.problems("train", num_rows // self.group)
+        self.prompts = [encode_prompt(self.tokenizer, problem) for problem in problems]
+        dataset = prompt_dataset(problems, self.tokenizer)
+        self.generation_configs = {
+            cache: self._trainer(self.config, cache, dataset, folder).generation_config
+            for cache in {setting.cache for setting in SETTINGS}
+        }
+        self.model.eval()
+
+    def _trainer(self, config: TrainConfig, cache: str | None, dataset: Any, folder: str) -> GRPOTrainer:
+        settings = config.trainer.model_copy(update={"cache_implementation": cache})
+        args = grpo_config(
+            config.model_copy(update={"trainer": settings}), build_objective("grpo"), folder, use_cpu=True
+        )
+
+        def no_reward(completions: list[str], **_: Any) -> list[float]:
+            raise AssertionError("nothing is scored here")
+
+        return GRPOTrainer(
+            model=self.model,
+            args=args,
+            processing_class=self.tokenizer,
+            reward_funcs=[no_reward],
+            train_dataset=dataset,
+        )
+
+    def generate(self, setting: Setting) -> list[Tensor]:
+        """Completions (rows, T) of each chunk."""
+        self.model.set_attn_implementation(setting.attention)
+        torch.manual_seed(0)
+        ids, mask = left_pad([prompt for prompt in self.prompts for _ in range(self.group)], self.model.device)
+        chunk = setting.chunk or len(ids)
+        config = self.generation_configs[setting.cache]
+        with torch.no_grad():
+            parts = [
+                self.model.generate(input_ids=a, attention_mask=b, generation_config=config)
+                for a, b in zip(ids.split(chunk), mask.split(chunk), strict=True)
+            ]
+        return [part[:, ids.shape[1] :] for part in parts]
+
+    def sample(self) -> int:
+        """The same number of completions by our own loop; how many tokens were drawn."""
+        self.model.set_attn_implementation("sdpa")
+        drawn = sample_completions(
+            self.model,
+            self.tokenizer,
+            self.prompts,
+            self.group,
+            max_new_tokens=self.config.trainer.max_completion_length,
+            batch_size=len(self.prompts) * self.group,
+        )
+        return sum(completion.num_tokens for row in drawn for completion in row)
+
+    def count_tokens(self, parts: list[Tensor]) -> int:
+        """Tokens up to and with the first stop token of every row."""
+        total = 0
+        for part in parts:
+            stops = (part == self.tokenizer.eos_token_id).int()
+            total += int((stops.cumsum(1) - stops == 0).sum())
+        return total
+
+
+# --- time ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Case:
+    """Seconds of every round and tokens of the last one."""
+
+    work: Callable[[], int]
+    wall: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+    tokens: int = 0
+
+    def take(self) -> None:
+        """Run once and note wall-clock and processor seconds."""
+        wall, processor = time.perf_counter(), time.process_time()
+        self.tokens = self.work()
+        self.wall.append(time.perf_counter() - wall)
+        self.processor.append(time.process_time() - processor)
+
+
+def compare(rollouts: Rollouts, repeats: int, threads: list[int]) -> None:
+    """Every setting under every number of threads, in turn; medians, and ratios to the first row of the round."""
+    cases: dict[tuple[int, str], Case] = {}
+    for number in threads:
+        for setting in SETTINGS:
+
+            def work(setting: Setting = setting) -> int:
+                return rollouts.count_tokens(rollouts.generate(setting))
+
+            cases[number, str(setting)] = Case(work)
+        cases[number, OWN] = Case(rollouts.sample)
+    for round_number in range(repeats + 1):
+        for (number, _), case in cases.items():
+            torch.set_num_threads(number)
+            if round_number == 0:
+                case.work()
+            else:
+                case.take()
+    num_rows = len(rollouts.prompts) * rollouts.group
+    first = cases[threads[0], str(BASE)]
+    print(f"{num_rows} completions of at most {rollouts.config.trainer.max_completion_length} tokens, {repeats} rounds")
+    print(f"{'threads':7}  {'':46} {'wall s':>7} {'cpu s':>7} {'tokens':>7}   wall, cpu: share of the first row")
+    for (number, name), case in cases.items():
+        shares = [
+            median(a / b for a, b in zip(ours, base, strict=True))
+            for ours, base in ((case.wall, first.wall), (case.processor, first.processor))
+        ]
+        print(
+            f"{number:7}  {name:46} {median(case.wall):7.2f} {median(case.processor):7.2f} {case.tokens:7}   "
+            f"{shares[0]:5.2f} {shares[1]:5.2f}"
+        )
+    print(flush=True)
+
+
+# --- profile -------------------------------------------------------------------------------------------------------
+
+STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
+    "keys and values into the cache": ((cache_utils.DynamicLayer, "update"), (cache_utils.StaticLayer, "update")),
+    "attention": ((torch.nn.functional, "scaled_dot_product_attention"),),
+    "matrix products": ((torch.nn.functional, "linear"),),
+    "rotary positions": ((modeling_llama, "apply_rotary_pos_emb"),),
+    "attention mask": ((modeling_llama, "create_causal_mask"), (generation, "create_masks_for_generate")),
+    "drawing tokens": ((torch, "multinomial"),),
+}
+"""Functions whose time is taken; none calls another of them."""
+
+
+@contextmanager
+def stopwatch() -> Iterator[dict[str, float]]:
+    """Seconds spent in each stage while the block runs."""
+    seconds = dict.fromkeys(STAGES, 0.0)
+
+    def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds[stage] += time.perf_counter() - start
+
+        return wrapper
+
+    with ExitStack() as stack:
+        for stage, places in STAGES.items():
+            for owner, name in places:
+                stack.enter_context(patch.object(owner, name, timed(stage, getattr(owner, name))))
+        yield seconds
+
+
+def profile(rollouts: Rollouts, repeats: int, threads: int) -> None:
+    """Share of each stage, one column a cache; the median over rounds."""
+    torch.set_num_threads(threads)
+    columns = [setting for setting in SETTINGS if setting.attention == "sdpa" and setting.chunk is None]
+    shares: dict[Setting, dict[str, list[float]]] = {setting: {} for setting in columns}
+    for _ in range(repeats):
+        for setting in columns:
+            with stopwatch() as seconds:
+                start = time.perf_counter()
+                rollouts.generate(setting)
+                total = time.perf_counter() - start
+            seconds = seconds | {"everything else": total - sum(seconds.values()), "in all, s": None}
+            for stage, value in seconds.items():
+                share = total if value is None else value / total
+                shares[setting].setdefault(stage, []).append(share)
+    print(f"where the time of generate goes, {threads} threads, share of the wall-clock time")
+    print(f"{'':32}" + "".join(f"{setting.cache or 'default'} cache".rjust(16) for setting in columns))
+    for stage in shares[columns[0]]:
+        print(f"{stage:32}" + "".join(f"{median(shares[setting][stage]):16.2f}" for setting in columns))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="rounds")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads to compare")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rollouts = Rollouts(folder)
+        compare(rollouts, arguments.repeats, arguments.threads)
+        profile(rollouts, arguments.repeats, arguments.threads[0])
+
+
+if __name__ == "__main__":
+    main()
