@@ -1,6 +1,8 @@
 """What holds for every method next to ReLaX."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,3 +109,14 @@ def test_a_whole_number_is_asked_for_where_it_must_be_one():
         build_objective("dr_grpo", max_tokens=2.5)
     with pytest.raises(ConfigError, match="max_tokens must be at least 1"):
         build_objective("dr_grpo", max_tokens=0)
+
+
+def test_every_method_has_a_row_with_a_test_that_is_there():
+    folder = Path(__file__).parent
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", (folder.parents[1] / "docs/methods.md").read_text("utf-8"), re.M)
+    assert [name for name, _ in rows if name in METHODS] == [name for name, _ in rows]
+    assert {name for name, _ in rows} == set(METHODS)
+    tests = (folder / "test_methods.py").read_text("utf-8")
+    for _, golden in rows:
+        name = golden.strip("`")
+        assert golden.startswith("[") or f"def {name}(" in tests
