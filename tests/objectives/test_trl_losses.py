@@ -1,0 +1,43 @@
+"""Where TRL has the method too: the same value and gradient, away from the policy that sampled."""
+
+import pytest
+import torch
+from trl import GRPOTrainer
+
+from relax_rl.objectives import build_objective
+from support.scripted import make_trainer
+
+CASES = {
+    "dr_grpo": ({"max_tokens": 32}, {"loss_type": "dr_grpo", "scale_rewards": "none", "max_completion_length": 32}),
+    "dapo": ({}, {"loss_type": "dapo", "epsilon_high": 0.28}),
+    "gspo": ({}, {"importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4}),
+    # A cap among the ratios that occur, so that it acts.
+    "cispo": ({"ratio_max": 1.1}, {"loss_type": "cispo", "epsilon_high": 1.1}),
+}
+
+
+def gradient_of(trainer, loss):
+    trainer.model.zero_grad()
+    loss.backward()
+    return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.04])
+@pytest.mark.parametrize("method", CASES)
+def test_our_loss_is_trls(method, beta, tmp_path):
+    options, settings = CASES[method]
+    trainer = make_trainer(build_objective(method, beta=beta, **options), tmp_path, **settings)
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
+    inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    with torch.no_grad():
+        forward, _ = trainer._forward(trainer.model, inputs)
+    shape = inputs["completion_ids"].shape
+    noise = 0.3 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    inputs = inputs | {"old_per_token_logps": forward.log_probs[:, -shape[1] :] + noise}
+    ours = trainer.compute_loss(trainer.model, inputs)
+    our_gradient = gradient_of(trainer, ours)
+    theirs = GRPOTrainer.compute_loss(trainer, trainer.model, inputs)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(our_gradient, gradient_of(trainer, theirs), atol=1e-6, rtol=1e-5)
+    assert our_gradient.abs().max() > 1e-5
