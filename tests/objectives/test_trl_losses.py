@@ -7,12 +7,20 @@ from trl import GRPOTrainer
 from relax_rl.objectives import build_objective
 from support.scripted import make_trainer
 
+WHOLE = {"gradient_accumulation_steps": 1}
 CASES = {
     "dr_grpo": ({"max_tokens": 32}, {"loss_type": "dr_grpo", "scale_rewards": "none", "max_completion_length": 32}),
     "dapo": ({}, {"loss_type": "dapo", "epsilon_high": 0.28}),
     "gspo": ({}, {"importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4}),
     # A cap among the ratios that occur, so that it acts.
     "cispo": ({"ratio_max": 1.1}, {"loss_type": "cispo", "epsilon_high": 1.1}),
+    "forking_tokens": (
+        {"denominator": "all"},
+        {"loss_type": "dapo", "epsilon_high": 0.28, "top_entropy_quantile": 0.2},
+    ),
+    # One micro-batch: TRL averages the entropies of micro-batches, ours is the mean over the tokens of the update.
+    "entropy_bonus": ({"coefficient": 0.3}, {"loss_type": "dapo", "entropy_coef": 0.3} | WHOLE),
+    "simple_rl": ({"beta": 1e-4}, {"loss_type": "dapo", "entropy_coef": 1e-3} | WHOLE),
 }
 
 
@@ -26,7 +34,7 @@ def gradient_of(trainer, loss):
 @pytest.mark.parametrize("method", CASES)
 def test_our_loss_is_trls(method, beta, tmp_path):
     options, settings = CASES[method]
-    trainer = make_trainer(build_objective(method, beta=beta, **options), tmp_path, **settings)
+    trainer = make_trainer(build_objective(method, **{"beta": beta} | options), tmp_path, **settings)
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
     inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
