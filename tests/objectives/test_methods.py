@@ -181,8 +181,8 @@ def test_forking_tokens_by_hand():
     mask = [[True, True, True], [True, True, False]]
     entropy = [[0.1, 3.0, 0.2], [0.3, 2.0, 9.0]]  # the 9 is behind the mask
     batch = two_completions([[1.0, 1.1, 1.0], [1.0, 0.9, 1.0]], mask=mask, entropy=entropy)
-    kept, everything = (build_objective("forking_tokens", share=0.4, denominator=name) for name in ("kept", "all"))
-    # ceil(0.4 * 5) = 2 tokens: the second of each completion.
+    kept, everything = (build_objective("forking_tokens", share=0.3, denominator=name) for name in ("kept", "all"))
+    # ceil(0.3 * 5) = 2 tokens: the second of each completion.
     assert kept(batch).loss.item() == pytest.approx((-1.1 * A + 0.9 * A) / 2, rel=1e-12)
     assert everything(batch).loss.item() == pytest.approx((-1.1 * A + 0.9 * A) / 5, rel=1e-12)
     assert gradient_of(kept, batch) == pytest.approx([0.0, -1.1 * A / 2, 0.0, 0.0, 0.9 * A / 2, 0.0], rel=1e-12)
