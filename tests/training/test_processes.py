@@ -26,7 +26,7 @@ def run_ranks(method: str, output: Path, processes: int, accumulation: int) -> t
     script = [str(ROOT / "tests/support/ranks.py"), method, str(output), str(accumulation)]
     launcher = [] if processes == 1 else ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
     done = subprocess.run(
-        [sys.executable, *launcher, *script], env=ENVIRONMENT, capture_output=True, text=True, timeout=240
+        [sys.executable, *launcher, *script], env=ENVIRONMENT, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
     started, rows = json.loads((output / "log.json").read_text())
@@ -36,6 +36,7 @@ def run_ranks(method: str, output: Path, processes: int, accumulation: int) -> t
 
 
 @pytest.mark.distributed
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("method", ["grpo", "relax"])
 def test_two_ranks_take_the_steps_of_one_process(method, tmp_path):
     alone, alone_rows = run_ranks(method, tmp_path / "one", processes=1, accumulation=2)
@@ -54,7 +55,7 @@ def relax(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
     )
     assert done.returncode == 0 or not check, done.stderr[-3000:]
     return done
@@ -73,6 +74,7 @@ SMALL = [
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     relax("train", "countdown", "--run", str(whole), *SMALL)
@@ -80,7 +82,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
         [sys.executable, "-m", "relax_rl.cli.main", "train", "countdown", "--run", str(broken), *SMALL], env=ENVIRONMENT
     )
     state = broken / "checkpoints/checkpoint-2/trainer_state.json"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     # The third update is under way as soon as the checkpoint of the second is complete.
     while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
