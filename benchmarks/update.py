@@ -176,6 +176,8 @@ def compare_time(repeats: int, length: int) -> None:
             for place in range(len(LOSSES)):
                 loss = LOSSES[(place + round_number) % len(LOSSES)]
                 times[loss].take(partial(bench.update, loss))
+            last = ", ".join(f"{loss} {times[loss].wall[-1]:.1f} ({times[loss].processor[-1]:.1f})" for loss in LOSSES)
+            print(f"round {round_number + 1}: {last} s wall (cpu)", flush=True)
         alone = {loss: Times() for loss in ("grpo", "relax")}
         for _ in range(4 * repeats):
             for loss, taken in alone.items():
