@@ -1,0 +1,1 @@
+"""What runs and models tell: laws of entropy, comparisons of methods, spectra of models."""

@@ -1,0 +1,1 @@
+"""Koopman estimators for NumPy arrays, in the manner of scikit-learn, over `relax_rl.koopman`."""
