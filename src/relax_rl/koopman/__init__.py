@@ -13,12 +13,22 @@ from relax_rl.koopman.dispersion import (
     dispersion_from_lifted,
     dynamic_spectral_dispersion,
 )
+from relax_rl.koopman.geometry import (
+    EffectiveRankGrowth,
+    effective_rank,
+    effective_rank_growth,
+    log_det_diversity,
+    log_det_gains,
+    stable_rank,
+    trajectory_curvature,
+)
 from relax_rl.koopman.snapshots import GramStatistics, gram_from_trajectories, gram_statistics, snapshot_pairs
 from relax_rl.koopman.spectrum import KoopmanSpectrum, koopman_eigenvalues
 
 __all__ = [
     "DictionaryFitReport",
     "Dispersion",
+    "EffectiveRankGrowth",
     "Estimator",
     "GramStatistics",
     "KoopmanDictionary",
@@ -26,8 +36,14 @@ __all__ = [
     "dispersion_from_gram",
     "dispersion_from_lifted",
     "dynamic_spectral_dispersion",
+    "effective_rank",
+    "effective_rank_growth",
     "gram_from_trajectories",
     "gram_statistics",
     "koopman_eigenvalues",
+    "log_det_diversity",
+    "log_det_gains",
     "snapshot_pairs",
+    "stable_rank",
+    "trajectory_curvature",
 ]
