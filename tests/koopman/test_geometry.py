@@ -115,7 +115,7 @@ def test_a_small_turn_is_exact_where_the_arc_cosine_is_not() -> None:
 
 
 def test_turns_do_not_cross_a_hole_and_standing_still_is_no_turn() -> None:
-    corner = tensor([[0, 0], [1, 0], [1, 1], [1, 2]])
+    corner = tensor([[5, 7], [6, 7], [6, 8], [6, 9]])
     mask = torch.tensor([True, True, True, True])
     assert trajectory_curvature(corner, mask).item() == pytest.approx(math.pi / 4)
     mask[0] = False
