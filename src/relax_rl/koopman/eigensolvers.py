@@ -18,14 +18,15 @@ _MATRICES_PER_THREAD = 4
 def eig(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues (..., F) and unit right eigenvectors (..., F, F) of square matrices (..., F, F), without gradient.
 
-    Computed on the CPU, where a batch of small non-symmetric matrices is faster than on a GPU, in float64; returned
-    there.
+    Computed on the CPU, where a batch of small non-symmetric matrices is faster than on a GPU, in float64 (complex128);
+    returned there.
     """
-    return _split(torch.linalg.eig, matrices.detach().to("cpu", torch.float64))
+    dtype = torch.complex128 if matrices.is_complex() else torch.float64
+    return _split(torch.linalg.eig, matrices.detach().to("cpu", dtype))
 
 
 def eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Ascending eigenvalues and orthonormal eigenvectors of symmetric matrices (..., F, F), without gradient.
+    """Ascending eigenvalues and orthonormal eigenvectors of Hermitian matrices (..., F, F), without gradient.
 
     On the device of the matrices.
     """

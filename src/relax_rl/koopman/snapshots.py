@@ -3,6 +3,7 @@
 The convention, said once for the package: time runs along rows. A trajectory lifted by the dictionary is V (T, F); X
 holds the first snapshot of every pair and Y the second, both (N, F), and the operator matrix K acts from the right,
 Y ~ X K. (The paper, and PyDMD, put time along columns: their matrix is our transpose, with the same eigenvalues.)
+Snapshots may be complex; then X^T is read as the conjugate transpose X*.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from relax_rl.errors import DataError
 
 __all__ = [
     "GramStatistics",
+    "double_of",
     "exclude_nonfinite",
     "gram_from_trajectories",
     "gram_statistics",
@@ -28,18 +30,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class GramStatistics:
-    """Sums over snapshot pairs, float64: everything a least-squares operator and its residuals need.
+    """Sums over snapshot pairs, float64 (complex128): everything a least-squares operator and its residuals need.
 
     Statistics of disjoint sets of pairs add up (``+``), so they can be gathered in chunks, over shards or over ranks.
     The sums are not divided by the number of pairs.
     """
 
     gram: Tensor
-    """G = X^T X, (..., F, F)."""
+    """G = X* X, (..., F, F)."""
     cross: Tensor
-    """A = X^T Y, (..., F, F)."""
+    """A = X* Y, (..., F, F)."""
     future: Tensor
-    """L = Y^T Y, (..., F, F)."""
+    """L = Y* Y, (..., F, F)."""
     num_pairs: Tensor
     """Number of snapshot pairs N, (...), int64."""
 
@@ -60,6 +62,20 @@ class GramStatistics:
             self.future + other.future,
             self.num_pairs + other.num_pairs,
         )
+
+    def changed_basis(self, basis: Tensor) -> GramStatistics:
+        """Statistics of the observables X C for C (..., F, R): C* G C and so on."""
+        return GramStatistics(
+            basis.mH @ self.gram @ basis,
+            basis.mH @ self.cross @ basis,
+            basis.mH @ self.future @ basis,
+            self.num_pairs,
+        )
+
+
+def double_of(dtype: torch.dtype) -> torch.dtype:
+    """float64, or complex128 for a complex dtype: what everything after the lift is computed in."""
+    return torch.complex128 if dtype.is_complex else torch.float64
 
 
 def snapshot_pairs(mask: Tensor) -> Tensor:
@@ -105,7 +121,7 @@ def gram_statistics(
         needs_future: False leaves L out (NaN in its place) and with it a third of the work; K is made of G and A alone.
 
     Returns:
-        Statistics with batch shape (B,), float64, differentiable with respect to `lifted`.
+        Statistics with batch shape (B,), float64 or complex128, differentiable with respect to `lifted`.
     """
     if lifted.ndim != 3 or pairs.shape != (lifted.shape[0], max(lifted.shape[1] - 1, 0)):
         raise DataError(
@@ -119,10 +135,10 @@ def gram_statistics(
 
 
 class _PairSums(torch.autograd.Function):
-    """Sums over pairs of x^T x, x^T y and y^T y, each block of steps made float64 once and never kept.
+    """Sums over pairs of x* x, x* y and y* y, each block of steps made float64 once and never kept.
 
     Autograd would keep float64 copies of every operand, and multiply once for each of the three sums and each of their
-    two factors; the gradients of X and Y share theirs: dX = X (dG + dG^T) + Y dA^T and dY = X dA + Y (dL + dL^T).
+    two factors; the gradients of X and Y share theirs: dX = X (dG + dG*) + Y dA* and dY = X dA + Y (dL + dL*).
     """
 
     @staticmethod
@@ -130,14 +146,14 @@ class _PairSums(torch.autograd.Function):
         ctx, lifted: Tensor, pairs: Tensor, chunk_size: int | None, needs_future: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         shape = (lifted.shape[0], lifted.shape[2], lifted.shape[2])
-        gram, cross, future = (lifted.new_zeros(shape, dtype=torch.float64) for _ in range(3))
+        gram, cross, future = (lifted.new_zeros(shape, dtype=double_of(lifted.dtype)) for _ in range(3))
         keep = None if bool(pairs.all()) else pairs.unsqueeze(-1)
         for start, stop in _blocks(pairs.shape[1], chunk_size):
             x, y = _pair_block(lifted, keep, start, stop)
-            gram.baddbmm_(x.mT, x)
-            cross.baddbmm_(x.mT, y)
+            gram.baddbmm_(x.mH, x)
+            cross.baddbmm_(x.mH, y)
             if needs_future:
-                future.baddbmm_(y.mT, y)
+                future.baddbmm_(y.mH, y)
         if not needs_future:
             future.fill_(torch.nan)
             ctx.mark_non_differentiable(future)
@@ -150,17 +166,17 @@ class _PairSums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_gram: Tensor | None, grad_cross: Tensor | None, grad_future: Tensor | None):  # type: ignore[override]
         lifted, keep = ctx.saved_tensors
-        gradient = torch.zeros_like(lifted, dtype=torch.float64)
+        gradient = torch.zeros_like(lifted, dtype=double_of(lifted.dtype))
         for start, stop in _blocks(lifted.shape[1] - 1, ctx.chunk_size):
             x, y = _pair_block(lifted, keep, start, stop)
             # Products go to contiguous tensors: into the overlapping views of `gradient` they take twice as long.
             if grad_gram is not None:
-                gradient[:, start:stop] += x @ (grad_gram + grad_gram.mT)
+                gradient[:, start:stop] += x @ (grad_gram + grad_gram.mH)
             if grad_cross is not None:
-                gradient[:, start:stop] += y @ grad_cross.mT
+                gradient[:, start:stop] += y @ grad_cross.mH
                 gradient[:, start + 1 : stop + 1] += x @ grad_cross
             if grad_future is not None:
-                gradient[:, start + 1 : stop + 1] += y @ (grad_future + grad_future.mT)
+                gradient[:, start + 1 : stop + 1] += y @ (grad_future + grad_future.mH)
         return gradient.to(lifted.dtype), None, None, None
 
 
@@ -170,8 +186,11 @@ def _blocks(num_steps: int, size: int | None) -> list[tuple[int, int]]:
 
 
 def _pair_block(lifted: Tensor, keep: Tensor | None, start: int, stop: int) -> tuple[Tensor, Tensor]:
-    """X and Y (B, stop - start, F) float64 of some steps, zero where there is no pair (`keep` None: all are pairs)."""
-    block = lifted[:, start : stop + 1].double()
+    """X and Y (B, stop - start, F) of some steps, in double precision, zero where there is no pair.
+
+    Where `keep` is None all are pairs.
+    """
+    block = lifted[:, start : stop + 1].to(double_of(lifted.dtype))
     x, y = block[:, :-1], block[:, 1:]
     return (
         (x, y) if keep is None else (torch.where(keep[:, start:stop], x, 0.0), torch.where(keep[:, start:stop], y, 0.0))
