@@ -203,5 +203,5 @@ def test_scores_keep_the_order_of_the_completions():
 
 
 def test_unequal_lengths_are_refused():
-    with pytest.raises(DataError, match="2 completions but 1 answers"):
+    with pytest.raises(DataError, match="2 completions were given with 1"):
         CountdownVerifier().score(["", ""], [GOLD])

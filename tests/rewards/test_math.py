@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.rewards import CallableVerifier, MathVerifier, Verifier, WeightedVerifiers
+from relax_rl.rewards import (
+    CallableVerifier,
+    ExplainingVerifier,
+    MathVerifier,
+    Verdict,
+    Verifier,
+    WeightedVerifiers,
+    grade,
+)
 from relax_rl.rewards.extraction import extract_answer
 from relax_rl.rewards.literals import same_literal
 
@@ -86,46 +94,37 @@ def test_the_table_of_cases(verifier: MathVerifier) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize(
-    ("completion", "text", "how"),
-    [
-        ("first \\boxed{1}, then \\boxed{2}", "2", "boxed"),
-        ("\\boxed{\\frac{1}{\\sqrt{2}}} is all", "\\frac{1}{\\sqrt{2}}", "boxed"),
-        ("\\boxed{\\left\\{1, 2\\right\\}}", "\\left\\{1, 2\\right\\}", "boxed"),
-        ("\\boxed {7}", "7", "boxed"),
-        ("$\\boxed 7$.", "7", "boxed"),
-        ("\\fbox{7}", "7", "boxed"),
-        ("```\n\\boxed{7}\n```", "7", "boxed"),
-        ("\\boxed{7}. The answer is 8.", "7", "boxed"),
-        ("\\boxed{7} as asked, in \\boxed{}", "7", "boxed"),
-        ("\\boxed{7} and then \\boxed{8", None, "unclosed box"),
-        ("The answer is 42 apples.", "42", "stated"),
-        ("The answer to this problem is $x = 5$, so", "x = 5", "stated"),
-        ("The answer is 3. No, the answer is 4.", "4", "stated"),
-        ("**Answer:** 17", "17", "stated"),
-        ("Final Answer: $18", "18", "stated"),
-        ("the answers are 3 and 4.", "3 and 4", "stated"),
-        ("The final answer is: \\[ \\frac{1}{2} \\]", "\\frac{1}{2}", "stated"),
-        ("the answer is 3.5.", "3.5", "stated"),
-        ("the answer is 1/2 of it", "1/2", "stated"),
-        ("She has 48+24 = 72 clips.\n#### 72", "72", "stated"),
-        ("#### Step 1\nAdd. #### 9", "9", "stated"),
-        ("so we get 72", None, "no answer"),
-        ("", None, "no answer"),
-        ("#### Conclusion", None, "no answer"),
-        ("\\boxedtext{7}", None, "no answer"),
-    ],
-)
-def test_extraction(completion: str, text: str | None, how: str) -> None:
-    found = extract_answer(completion)
-    assert (found.text if how != "stated" else (found.text or "").lstrip("$"), found.how) == (text, how)
-
-
 def test_a_bare_number_counts_only_if_asked_for() -> None:
     completion = "so 48 and 24 make 72 clips"
     assert MathVerifier().score([completion], ["72"]) == [0.0]
     (grade,) = MathVerifier(allow_bare_number=True).grade([completion], ["72"])
     assert (grade.score, grade.extracted, grade.how) == (1.0, "72", "bare number")
+
+
+def test_joined_boxes_are_a_list_beside_a_gold_list_and_else_the_last_wins(verifier: MathVerifier) -> None:
+    joined = "$x = \\boxed{3}$ or $x = \\boxed{2}$"
+    grades = verifier.grade([joined] * 5, ["2, 3", "\\{2,3\\}", "2", "3", "2,3,4"])
+    assert [grade.score for grade in grades] == [1.0, 1.0, 1.0, 0.0, 0.0]
+    assert [grade.extracted for grade in grades] == ["3, 2", "3, 2", "2", "2", "3, 2"]
+
+
+def test_a_truncated_completion_has_no_stated_answer_at_its_end(verifier: MathVerifier) -> None:
+    completions = ["The answer is 12", "The answer is 12", "\\boxed{12}", "\\boxed{12"]
+    grades = verifier.grade(completions, ["12"] * 4, truncated=[False, True, True, False])
+    assert [(grade.score, grade.how) for grade in grades] == [
+        (1.0, "stated"), (0.0, "truncated"), (1.0, "boxed"), (0.0, "unclosed box")
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="4 completions were given with 1 flags"):
+        verifier.grade(completions, ["12"] * 4, truncated=[False])
+
+
+def test_equal_answers_are_one_class_in_any_order(verifier: MathVerifier) -> None:
+    answers = ["\\frac12", "2", None, "0.5", "\\sqrt{8}", "2\\sqrt2", "1/2", "2.0", "x)(", "9" * 3000, "9" * 3000]
+    assert verifier.classes(answers) == [0, 1, None, 0, 2, 2, 0, 1, 3, 4, 4]
+    assert verifier.classes(answers[::-1]) == [0, 0, 1, 2, 3, 4, 4, 3, None, 2, 3]
+    assert verifier.classes([]) == []
+    assert verifier.extract("so \\boxed{2}, \\boxed{3}") == "2, 3"
+    assert verifier.extract("so 5") is None
 
 
 def test_gold_against_gold_is_right_for_every_row_of_math500(verifier: MathVerifier) -> None:
@@ -220,34 +219,6 @@ def test_hostile_answers_are_bounded_and_never_right(verifier: MathVerifier, ans
     assert (grade.score is None) == (grade.reason is not None)
     assert time.process_time() - started < 2.0  # of this process: the workers have their own limit
     assert verifier.score([boxed("\\sqrt{18}")], ["3\\sqrt{2}"]) == [1.0]
-
-
-@pytest.mark.parametrize(
-    "completion",
-    [
-        "\\boxed{" * 10**6,
-        "\\boxed" + "{" * 10**6 + "}" * 10**6,
-        "\\boxed{}" * 10**5,
-        "\\boxed{" + "9" * 10**6 + "}",
-        "the answer is " * 10**5,
-        "the answer " * 10**5,
-        "answer" + " " * 10**6,
-        "#### " * 2 * 10**5,
-        "1" * 10**6,
-        "1,111" * 2 * 10**5,
-        "\\" * 10**6,
-        "\x00" * 10**6,
-        "the answer is $" + "$ " * 5 * 10**5,
-    ],
-    ids=range(13),
-)
-def test_megabytes_cost_little(completion: str) -> None:
-    verifier = MathVerifier(allow_bare_number=True)
-    started = time.process_time()
-    (grade,) = verifier.grade([completion], ["5"])
-    assert grade.score in (0.0, None)
-    assert time.process_time() - started < 5.0
-    verifier.close()
 
 
 def test_no_verdict_has_a_reason_and_is_no_zero(verifier: MathVerifier) -> None:
@@ -347,11 +318,19 @@ def test_a_callable_that_returns_something_else_is_named(function: str, words: s
 
 
 @pytest.mark.usefixtures("own_module")
+def test_any_verifier_has_verdicts() -> None:
+    assert grade(CallableVerifier("own_rewards:unsure"), ["a", "x"], ["", ""]) == [Verdict(1.0), Verdict(None)]
+    assert isinstance(MathVerifier(), ExplainingVerifier)
+    assert grade(MathVerifier(), ["\\boxed{4}"], ["4"]) == [Verdict(1.0, "4", "boxed")]
+
+
+@pytest.mark.usefixtures("own_module")
 def test_weights_add_up_and_no_verdict_spreads() -> None:
     members = [(CallableVerifier("own_rewards:length"), 0.5), (CallableVerifier("own_rewards:unsure"), 2)]
     weighted = WeightedVerifiers(members)
     assert weighted.score(["ab", "x"], ["", ""]) == [0.5 * 2 + 2 * 1, None]
     assert weighted.parts(["ab", "x"], ["", ""]) == {"length": [2.0, 1.0], "unsure": [1.0, None]}
+    assert weighted.grade(["ab", "x"], ["", ""]) == [Verdict(3.0), Verdict(None, reason="unsure: no reason given")]
     with pytest.raises(ConfigError, match="at least one"):
         WeightedVerifiers([])
     with pytest.raises(ConfigError, match="name 'length'"):

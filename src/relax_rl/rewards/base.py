@@ -1,11 +1,35 @@
-"""What every verifier promises."""
+"""What every verifier promises, and the verdict of one that explains itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-__all__ = ["Verifier"]
+from relax_rl.errors import DataError
+
+__all__ = ["ExplainingVerifier", "Verdict", "Verifier", "check_lengths", "grade"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The score of one completion and how it came about.
+
+    Attributes:
+        score: 1.0 right, 0.0 wrong, None: could not be scored.
+        extracted: the text taken for the answer; None if the completion has none (or the verifier takes none).
+        how: where it was found, as :class:`.extraction.Extraction` has it: ``boxed``, ``tagged``, ``stated`` or ``bare
+            number``; or why there is none: ``no answer``, ``unclosed box``, ``unclosed tag``, ``unclosed thought``,
+            ``truncated`` (all score 0.0).
+        reason: why ``score`` is None: ``gold unreadable``, ``too long``, or a reason of :class:`.pool.Outcome`.
+        detail: the words of an error, or what a format lacks, for people.
+    """
+
+    score: float | None
+    extracted: str | None = None
+    how: str = ""
+    reason: str | None = None
+    detail: str = ""
 
 
 @runtime_checkable
@@ -28,3 +52,35 @@ class Verifier(Protocol):
         Both sequences have the same length, else ``DataError``. Completions are untrusted text and never raise.
         """
         ...
+
+
+@runtime_checkable
+class ExplainingVerifier(Verifier, Protocol):
+    """A verifier whose verdicts say what was extracted, how, and why there is none."""
+
+    def grade(self, completions: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        """As ``score``, with the reasons."""
+        ...
+
+
+def grade(verifier: Verifier, completions: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+    """The verdicts of any verifier; those of one that does not explain itself hold its scores alone.
+
+    Raises:
+        DataError: it returns another number of scores than it was asked for.
+    """
+    if isinstance(verifier, ExplainingVerifier):
+        verdicts = verifier.grade(completions, answers)
+    else:
+        verdicts = [Verdict(score) for score in verifier.score(completions, answers)]
+    if len(verdicts) != len(completions):
+        raise DataError(
+            f"The verifier '{verifier.name}' returned {len(verdicts)} scores for {len(completions)} completions."
+        )
+    return verdicts
+
+
+def check_lengths(completions: Sequence[str], answers: Sequence[str]) -> None:
+    """Raises DataError unless there is one gold answer for each completion."""
+    if len(completions) != len(answers):
+        raise DataError(f"{len(completions)} completions were given with {len(answers)} gold answers; give one each.")

@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.rewards.base import Verifier
+from relax_rl.rewards.base import Verdict, Verifier, check_lengths, grade
 from relax_rl.rewards.worker import resolve
 
 __all__ = ["CallableVerifier", "WeightedVerifiers"]
@@ -36,8 +36,7 @@ class CallableVerifier:
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
         """Scores as floats. Raises DataError if the function does not return one number or None a completion."""
-        if len(completions) != len(answers):
-            raise DataError(f"{len(completions)} completions were given with {len(answers)} gold answers.")
+        check_lengths(completions, answers)
         scores = self._function(list(completions), list(answers))
         if not isinstance(scores, Sequence) or isinstance(scores, str) or len(scores) != len(completions):
             count = f"{len(scores)} values" if isinstance(scores, Sequence) else f"a {type(scores).__name__}"
@@ -77,13 +76,22 @@ class WeightedVerifiers:
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
         """The weighted sums."""
-        parts = self.parts(completions, answers)
-        return [
-            None
-            if None in scores
-            else sum(w * s for (_, w), s in zip(self.members, scores, strict=True) if s is not None)
-            for scores in zip(*parts.values(), strict=True)
-        ]
+        return [verdict.score for verdict in self.grade(completions, answers)]
+
+    def grade(self, completions: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        """As ``score``, with what the first verifier that reads an answer extracted, and who could not score."""
+        each = [grade(verifier, completions, answers) for verifier, _ in self.members]
+        return [self._sum(verdicts) for verdicts in zip(*each, strict=True)]
+
+    def _sum(self, verdicts: Sequence[Verdict]) -> Verdict:
+        read = next((verdict for verdict in verdicts if verdict.how), verdicts[0])
+        total = 0.0
+        for (verifier, weight), verdict in zip(self.members, verdicts, strict=True):
+            if verdict.score is None:
+                reason = f"{verifier.name}: {verdict.reason or 'no reason given'}"
+                return Verdict(None, read.extracted, read.how, reason, verdict.detail)
+            total += weight * verdict.score
+        return Verdict(total, read.extracted, read.how)
 
     def parts(self, completions: Sequence[str], answers: Sequence[str]) -> dict[str, list[float | None]]:
         """Every verifier's own scores by its name, unweighted: what a log should show."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from relax_rl.errors import DataError
+from relax_rl.rewards.base import Verdict, check_lengths
 
 __all__ = ["CountdownAnswer", "CountdownVerifier", "committed_expression", "evaluate"]
 
@@ -66,33 +66,39 @@ class CountdownVerifier:
         Raises:
             DataError: The two sequences differ in length.
         """
-        if len(completions) != len(answers):
-            raise DataError(
-                f"The countdown verifier got {len(completions)} completions but {len(answers)} answers; give one each."
-            )
-        return [self._score_one(*pair) for pair in zip(completions, answers, strict=True)]
+        return [verdict.score for verdict in self.grade(completions, answers)]
+
+    def grade(self, completions: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        """As ``score``, with the committed expression."""
+        check_lengths(completions, answers)
+        return [self._verdict(*pair) for pair in zip(completions, answers, strict=True)]
 
     @staticmethod
-    def _score_one(completion: str, answer: str) -> float | None:
+    def _verdict(completion: str, answer: str) -> Verdict:
+        expression, how = _commitment(completion)
         gold = CountdownAnswer.parse(answer)
         if gold is None:
-            return None
-        expression = committed_expression(completion)
+            return Verdict(None, expression, how, "gold unreadable", "it must be like 11 1 3>14")
         outcome = None if expression is None else evaluate(expression)
         if outcome is None:
-            return 0.0
+            return Verdict(0.0, expression, how)
         value, used = outcome
-        return float(value == gold.target and sorted(used) == sorted(gold.numbers))
+        return Verdict(float(value == gold.target and sorted(used) == sorted(gold.numbers)), expression, how)
 
 
 def committed_expression(completion: str) -> str | None:
     """The text the completion commits to, or ``None`` if it commits to nothing. Linear time."""
+    return _commitment(completion)[0]
+
+
+def _commitment(completion: str) -> tuple[str | None, str]:
     close = completion.rfind(_CLOSE)
     start = completion.rfind(_OPEN, 0, close) if close >= 0 else -1
     if start >= 0:
         start += len(_OPEN)
-        return completion[start : completion.find(_CLOSE, start)]
-    return _last_boxed(completion)
+        return completion[start : completion.find(_CLOSE, start)], "tagged"
+    boxed = _last_boxed(completion)
+    return boxed, "no answer" if boxed is None else "boxed"
 
 
 def _last_boxed(completion: str) -> str | None:

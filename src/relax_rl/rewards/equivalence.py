@@ -1,14 +1,12 @@
 """Whether two answers mean the same. Runs inside a grading process: sympy may hang, or eat all memory, on any of this.
 
-Tuples, intervals, sets, lists and unions are taken apart here and compared part by part, because sympy reads ``(2,1)``
-as an empty interval, equal to any other empty one. Single values go to ``math-verify``.
+Collections are taken apart by :mod:`relax_rl.rewards.members`; their single values go to ``math-verify``.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +14,8 @@ from math_verify import parse, verify
 from math_verify.parser import LatexExtractionConfig
 from sympy import Basic, Expr, MatrixBase
 
-from relax_rl.rewards.literals import same_literal, tidy, without_e_notation
+from relax_rl.rewards.literals import without_e_notation
+from relax_rl.rewards.members import same_answer
 
 __all__ = ["compare"]
 
@@ -31,10 +30,6 @@ _WRITTEN_UNIT = re.compile(
 # Read as Euler's number, whatever its subscript; under another letter the two sides still agree with each other.
 _SUBSCRIPTED_E = re.compile(r"(?<![\\A-Za-z])[Ee]_")
 _VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
-_OPENING, _CLOSING = "([{", ")]}"
-_AND = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\]),?\s*\b(?:and|or)\b")
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?[^\d,]*", re.ASCII)
-_MEMBER = re.compile(r"[A-Za-z]\s*\\in(?![a-z])")
 # The relative difference above which two constants differ, whatever math-verify's rounding to 6 decimals says:
 # without it every number below 5e-7 would equal zero.
 _RELATIVE_TOLERANCE = 1e-6
@@ -47,102 +42,9 @@ class _UnreadableGoldError(Exception):
 def compare(gold: str, answer: str) -> dict[str, Any]:
     """``{"verdict": bool}``, or ``{"verdict": None, "reason": "gold unreadable"}``."""
     try:
-        return {"verdict": _same(_MEMBER.sub("", tidy(gold)), _MEMBER.sub("", tidy(answer)))}
+        return {"verdict": same_answer(gold, answer, _same_value)}
     except _UnreadableGoldError:
         return {"verdict": None, "reason": "gold unreadable"}
-
-
-def _same(gold: str, answer: str) -> bool:
-    quick = same_literal(gold, answer)
-    if quick is not None:
-        return quick
-    golds, answers = _split(gold, r"\cup"), _split(answer, r"\cup")
-    if len(golds) > 1 and len(answers) > 1:
-        return _same_members(golds, answers)
-    left, right = _brackets(gold), _brackets(answer)
-    if left and right and "{}" not in (left[0], right[0]):
-        return left[0] == right[0] and _same_sequence(left[1], right[1])
-    golds, answers = _members(gold, beside=answer), _members(answer, beside=gold)
-    # A point may lose its parentheses, its order not; an interval may lose nothing.
-    if left and left[0] == "()" and len(answers) > 1 and not right:
-        return _same_sequence(left[1], answer)
-    if right and right[0] == "()" and len(golds) > 1 and not left:
-        return _same_sequence(gold, right[1])
-    if len(golds) > 1 or len(answers) > 1:
-        return _same_members(golds, answers)
-    if golds != [gold] or answers != [answer]:
-        return _same(golds[0], answers[0]) if golds and answers else golds == answers
-    return _same_value(gold, answer)
-
-
-def _same_sequence(gold: str, answer: str) -> bool:
-    golds, answers = _split(gold, ","), _split(answer, ",")
-    return len(golds) == len(answers) and all(_same(g, a) for g, a in zip(golds, answers, strict=True))
-
-
-def _same_members(golds: Sequence[str], answers: Sequence[str]) -> bool:
-    """Equality as collections without order. Equality is transitive enough for greedy matching to decide."""
-    if len(golds) != len(answers):
-        return False
-    left = list(answers)
-    for gold in golds:
-        found = next((index for index, answer in enumerate(left) if _same(gold, answer)), None)
-        if found is None:
-            return False
-        left.pop(found)
-    return True
-
-
-def _members(text: str, beside: str) -> list[str]:
-    """The members of a set or bare list; a single answer is its own only member."""
-    brackets = _brackets(text)
-    if brackets and brackets[0] == "{}":
-        return _split(brackets[1], ",")
-    if _THOUSANDS.fullmatch(text) and len(_split(beside, ",")) == 1:
-        return [text.replace(",", "")]  # `1,234 cm`: beside a single value it is one, too
-    return _split(text, ",")
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """The parts between separators outside all brackets; ``a \\pm b`` is two parts."""
-    if separator == ",":
-        text = _AND.sub(",", text)
-    parts, depth, start, index = [], 0, 0, 0
-    while index < len(text):
-        if text[index] in _OPENING:
-            depth += 1
-        elif text[index] in _CLOSING:
-            depth -= 1
-        elif depth == 0 and text.startswith(separator, index):
-            parts.append(text[start:index])
-            start = index = index + len(separator)
-            continue
-        index += 1
-    parts = [part.strip() for part in [*parts, text[start:]] if part.strip()]
-    if separator != ",":
-        return parts
-    return [form for part in parts for form in _both_signs(part)]
-
-
-def _both_signs(text: str) -> list[str]:
-    if text.count("\\pm") != 1 or _brackets(text):
-        return [text]
-    return [text.replace("\\pm", "+").lstrip("+ "), text.replace("\\pm", "-")]
-
-
-def _brackets(text: str) -> tuple[str, str] | None:
-    """(kind, inside) of a tuple, interval or set: ``()`` ``[)`` ``(]`` ``[]`` with commas, or ``{}``."""
-    if len(text) > 4 and text.startswith("\\{") and text.endswith("\\}"):
-        return "{}", text[2:-2]
-    if len(text) < 3 or text[0] not in "([" or text[-1] not in ")]":
-        return None
-    depth = 0
-    for index, character in enumerate(text):
-        depth += (character in _OPENING) - (character in _CLOSING)
-        if depth == 0 and index < len(text) - 1:
-            return None  # the first bracket closes before the end: `(a)(b)`
-    inside = text[1:-1]
-    return (text[0] + text[-1], inside) if len(_split(inside, ",")) > 1 else None
 
 
 def _same_value(gold: str, answer: str) -> bool:

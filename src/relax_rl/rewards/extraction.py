@@ -1,7 +1,9 @@
 """Which part of a completion is its answer.
 
-In order of trust: the last ``\\boxed{...}``, then the last stated answer ("the answer is X", "Answer: X", "#### X"),
-then, only if asked for, the last bare number. Every step is linear in the length of the text.
+Only what follows the thinking counts. There, in order of trust: the last ``\\boxed{...}`` or ``<answer>...</answer>``,
+whichever begins later; then the last stated answer ("the answer is X", "Answer: X", "#### X"); then, only if asked for,
+the last bare number. A text that ends inside its thought, box or tag was cut off and has no answer. Every step is
+linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -15,6 +17,15 @@ __all__ = ["Extraction", "extract_answer"]
 _BOX = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])")
 _BRACE_OR_ESCAPE = re.compile(r"\\.|[{}]", re.DOTALL)
 _UNBRACED = re.compile(r"[ \t]*([^\s{}$]+)")
+_THINK = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
+_ANSWER_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
+# What an echo of the instruction holds: "put it in \boxed{}", "in <answer> ... </answer>".
+_PLACEHOLDER = re.compile(r"[\s.\u2026]*|\s*\\[lc]?dots\s*")
+# Between two boxes that are one answer: `\boxed{2}$ and $\boxed{3}`, `x = \boxed{1}, x = \boxed{9}`.
+_BOX_GLUE = re.compile(r"[\s$&~]|\\[()\[\],;! ]|\\q?quad(?![A-Za-z])|\\(?:text|mbox)\s*\{|\}")
+_JOINT = re.compile(r"(?:[,;]|[,;]?(?:and|or))(?:[A-Za-z]=)?")
+_JOINT_CHARS = 60
+_MAX_JOINED = 32
 _STATED = re.compile(
     r"####[ \t]*(?=[-+$\\(\[{.\d])"
     r"|\banswers?\b(?:[^.\n:=]{0,80}?\b(?:is|are)\b|(?=\W{0,4}[:=]))\W{0,4}?[:=]?[*_ \t]*",
@@ -34,43 +45,91 @@ _STATED_CHARS = 600
 class Extraction:
     """The answer found in a completion.
 
-    ``text`` is None if there is none, and ``how`` then says why: ``no answer``, or ``unclosed box`` if the completion
-    ended inside its last box. Otherwise ``how`` is ``boxed``, ``stated`` or ``bare number``.
+    Attributes:
+        text: the answer; None if there is none.
+        how: ``boxed``, ``tagged``, ``stated`` or ``bare number``; without an answer ``no answer``, ``unclosed box``,
+            ``unclosed tag``, ``unclosed thought`` (the completion ended inside it) or ``truncated``.
+        last: what the last box alone holds, where ``text`` joins several: ``\\boxed{2}, \\boxed{3}`` is ``2, 3``.
     """
 
     text: str | None
     how: str
+    last: str | None = None
 
 
-def extract_answer(completion: str, *, allow_bare_number: bool = False) -> Extraction:
-    """The last answer that a completion commits to. Empty boxes (an echo of the instruction) do not count."""
-    boxed = _last_box(completion)
-    if boxed is not None:
-        return boxed
-    stated = _last_stated(completion)
-    if stated:
-        return Extraction(stated, "stated")
-    if allow_bare_number and (number := _last_number(completion)):
-        return Extraction(number, "bare number")
-    return Extraction(None, "no answer")
+@dataclass(frozen=True)
+class _Commitment:
+    """An answer with the place where its box or tag begins."""
+
+    start: int
+    found: Extraction
 
 
-def _last_box(text: str) -> Extraction | None:
-    for position in reversed([match.end() for match in _BOX.finditer(text)]):
-        content = _group(text, position)
+def extract_answer(completion: str, *, allow_bare_number: bool = False, is_truncated: bool = False) -> Extraction:
+    """The last answer that a completion commits to. Empty boxes and tags (an echo of the instruction) do not count.
+
+    Args:
+        allow_bare_number: take the last number if nothing else is found.
+        is_truncated: the completion hit its length limit, so that a stated answer or a number at its very end may
+            have been cut and is none.
+    """
+    text = _after_thinking(completion)
+    if text is None:
+        return Extraction(None, "unclosed thought")
+    committed = [found for found in (_last_box(text), _last_tag(text)) if found is not None]
+    if committed:
+        return max(committed, key=lambda commitment: commitment.start).found
+    stated, end = _last_stated(text)
+    how = "stated"
+    if not stated and allow_bare_number:
+        (stated, end), how = _last_number(text), "bare number"
+    if not stated:
+        return Extraction(None, "no answer")
+    if is_truncated and not text[end:].strip():
+        return Extraction(None, "truncated")
+    return Extraction(stated, how)
+
+
+def _after_thinking(text: str) -> str | None:
+    """What follows the last thought; None if the text ends inside one. The prompt may have opened the first."""
+    last = _last_match(_THINK, text)
+    if last is None:
+        return text
+    return text[last.end() :] if last.group(1) else None
+
+
+def _last_box(text: str) -> _Commitment | None:
+    joined: deque[str] = deque()
+    start = 0
+    for box in reversed(list(_BOX.finditer(text))):
+        content, end = _group(text, box.end())
+        if joined and (content is None or not _are_joined(text[end : min(start, end + _JOINT_CHARS + 1)])):
+            break
         if content is None:
-            return Extraction(None, "unclosed box")
-        if content.strip():
-            return Extraction(content.strip(), "boxed")
-    return None
+            return _Commitment(box.start(), Extraction(None, "unclosed box"))
+        if not _PLACEHOLDER.fullmatch(content):
+            joined.appendleft(content.strip())
+            start = box.start()
+        elif joined:
+            break
+        if len(joined) == _MAX_JOINED:
+            break
+    if not joined:
+        return None
+    last = joined[-1] if len(joined) > 1 else None
+    return _Commitment(start, Extraction(", ".join(joined), "boxed", last))
 
 
-def _group(text: str, position: int) -> str | None:
-    """The brace group that begins at ``position``, or the bare word there; None if the group never closes."""
+def _are_joined(between: str) -> bool:
+    return len(between) <= _JOINT_CHARS and _JOINT.fullmatch(_BOX_GLUE.sub("", between)) is not None
+
+
+def _group(text: str, position: int) -> tuple[str | None, int]:
+    """The brace group that begins at ``position``, or the bare word there, and its end; None if it never closes."""
     opening = re.compile(r"\s*\{").match(text, position)
     if opening is None:
         word = _UNBRACED.match(text, position)
-        return word.group(1).rstrip(".,;:") if word else ""
+        return (word.group(1).rstrip(".,;:"), word.end()) if word else ("", position)
     depth = 1
     for token in _BRACE_OR_ESCAPE.finditer(text, opening.end()):
         if token.group() == "{":
@@ -78,13 +137,40 @@ def _group(text: str, position: int) -> str | None:
         elif token.group() == "}":
             depth -= 1
             if depth == 0:
-                return text[opening.end() : token.start()]
+                return text[opening.end() : token.start()], token.end()
+    return None, len(text)
+
+
+def _last_tag(text: str) -> _Commitment | None:
+    closing: re.Match[str] | None = None
+    for tag in reversed(list(_ANSWER_TAG.finditer(text))):
+        if tag.group(1):
+            closing = tag
+        elif closing is None:
+            return _Commitment(tag.start(), Extraction(None, "unclosed tag"))
+        else:
+            content = text[tag.end() : closing.start()]
+            closing = None
+            if not _PLACEHOLDER.fullmatch(content):
+                return _Commitment(tag.start(), Extraction(_tagged(content), "tagged"))
     return None
 
 
-def _last_stated(text: str) -> str:
+def _tagged(content: str) -> str:
+    stated, _ = _last_stated(content)
+    if stated:
+        return stated
+    content = content.strip()
+    return content if "\n" in content else _statement(content)
+
+
+def _last_stated(text: str) -> tuple[str, int]:
+    """The last stated answer ("" if there is none) and where it ends."""
     last = _last_match(_STATED, text)
-    return "" if last is None else _statement(text[last.end() : last.end() + _STATED_CHARS])
+    if last is None:
+        return "", 0
+    statement = _statement(text[last.end() : last.end() + _STATED_CHARS])
+    return statement, text.find(statement, last.end()) + len(statement)
 
 
 def _statement(tail: str) -> str:
@@ -100,9 +186,9 @@ def _statement(tail: str) -> str:
     return number.group(1).strip() if number else sentence
 
 
-def _last_number(text: str) -> str:
+def _last_number(text: str) -> tuple[str, int]:
     last = _last_match(_BARE_NUMBER, text)
-    return "" if last is None else last.group().strip()
+    return ("", 0) if last is None else (last.group().strip(), last.end())
 
 
 def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
