@@ -22,10 +22,20 @@ from relax_rl.koopman.geometry import (
     stable_rank,
     trajectory_curvature,
 )
+from relax_rl.koopman.residuals import (
+    GRAM_RESIDUAL_FLOOR,
+    ResidualKind,
+    dual_residuals,
+    gram_residuals,
+    mean_residuals,
+    primal_residuals,
+    residual_kind,
+)
 from relax_rl.koopman.snapshots import GramStatistics, gram_from_trajectories, gram_statistics, snapshot_pairs
 from relax_rl.koopman.spectrum import KoopmanSpectrum, koopman_eigenvalues
 
 __all__ = [
+    "GRAM_RESIDUAL_FLOOR",
     "DictionaryFitReport",
     "Dispersion",
     "EffectiveRankGrowth",
@@ -33,16 +43,22 @@ __all__ = [
     "GramStatistics",
     "KoopmanDictionary",
     "KoopmanSpectrum",
+    "ResidualKind",
     "dispersion_from_gram",
     "dispersion_from_lifted",
+    "dual_residuals",
     "dynamic_spectral_dispersion",
     "effective_rank",
     "effective_rank_growth",
     "gram_from_trajectories",
+    "gram_residuals",
     "gram_statistics",
     "koopman_eigenvalues",
     "log_det_diversity",
     "log_det_gains",
+    "mean_residuals",
+    "primal_residuals",
+    "residual_kind",
     "snapshot_pairs",
     "stable_rank",
     "trajectory_curvature",

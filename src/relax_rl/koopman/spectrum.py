@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.eigensolvers import eig, lapack_on_one_thread
-from relax_rl.koopman.snapshots import GramStatistics
+from relax_rl.koopman.residuals import squared_residuals
 
 __all__ = [
     "MAX_EIGENVALUE_CONDITION",
@@ -33,24 +33,6 @@ def eigenpairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """
     eigenvalues, eigenvectors = eig(matrix)
     return eigenvalues.to(matrix.device), eigenvectors.to(matrix.device)
-
-
-def squared_residuals(statistics: GramStatistics, eigenvalues: Tensor, eigenvectors: Tensor) -> Tensor:
-    """Squared relative residuals of eigenpairs, (..., F) real float64, differentiable in the statistics only.
-
-    ResDMD (Colbrook and Townsend; Eq. 12 of the paper), relative to the size of the eigenfunction:
-    ``res^2 = v* (L - lambda A* - conj(lambda) A + |lambda|^2 G) v / v* G v``. Lambda belongs to A*, not to A. A small
-    negative value is the rounding of a residual that is zero.
-    """
-    values, vectors = eigenvalues.detach(), eigenvectors.detach()
-
-    def form(matrix: Tensor) -> Tensor:
-        return (vectors.conj() * (matrix.to(vectors.dtype) @ vectors)).sum(-2)
-
-    norm = form(statistics.gram).real
-    cross = (values.conj() * form(statistics.cross)).real
-    numerator = form(statistics.future).real - 2.0 * cross + values.abs().square() * norm
-    return numerator / norm.clamp_min(torch.finfo(torch.float64).tiny)
 
 
 class _SafeModuli(torch.autograd.Function):
