@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from relax_rl.errors import ModelError
+from relax_rl.latent.sites import find_decoder, hook_site, resolve_sites
 
-__all__ = ["ForwardCapture", "ForwardRecord", "find_backbone"]
+__all__ = ["ForwardCapture", "ForwardRecord", "StateCapture", "find_backbone"]
 
 
 def find_backbone(model: nn.Module) -> nn.Module:
@@ -102,3 +104,89 @@ class ForwardCapture:
         """Take the hooks off the model."""
         for handle in self._handles:
             handle.remove()
+
+
+class StateCapture:
+    """Hooks at named sites of a model's decoder, which listen only inside :meth:`armed`.
+
+    Nothing is computed and no state of another site is kept: each hook notes the tensor that passes by, detached. A
+    decoder of several devices leaves each site's states on the device of its layer.
+
+    Args:
+        model: a Hugging Face causal or image-text language model, possibly behind PEFT.
+        sites: names from :mod:`relax_rl.latent.sites`; "all" for every one.
+
+    Raises:
+        ConfigError: a site that this model does not have.
+    """
+
+    def __init__(self, model: nn.Module, sites: Sequence[str]) -> None:
+        self.sites = resolve_sites(model, sites)
+        self._decoder = find_decoder(model)
+        self._states: dict[str, list[Tensor]] = {site: [] for site in self.sites}
+        self._num_forwards = 0
+        self._is_armed = False
+        self._handles = [self._decoder.register_forward_pre_hook(self._count)]
+        self._handles += [hook_site(model, site, self._receiver(site)) for site in self.sites]
+
+    def _count(self, module: nn.Module, args: Any) -> None:
+        self._num_forwards += self._is_armed
+
+    def _receiver(self, site: str) -> Any:
+        def receive(states: Tensor) -> None:
+            if self._is_armed:
+                self._states[site].append(states.detach())
+
+        return receive
+
+    @contextmanager
+    def armed(self) -> Iterator[StateCapture]:
+        """Listen during the block; nothing of an earlier block is kept."""
+        self._clear()
+        self._is_armed = True
+        try:
+            yield self
+        finally:
+            self._is_armed = False
+
+    def take(self, num_forwards: int | None = None) -> dict[str, Tensor]:
+        """The states (B, T, H) of each site, the forwards of the last block joined along T; not kept here any longer.
+
+        Args:
+            num_forwards: how often the decoder must have run; None is once or more.
+
+        Raises:
+            ModelError: the decoder ran another number of times, or a site did not fire exactly once in each of them.
+        """
+        states, num_runs = self._states, self._num_forwards
+        self._clear()
+        name = type(self._decoder).__name__
+        if num_runs == 0 or num_forwards not in (None, num_runs):
+            due = "at least once" if num_forwards is None else f"{num_forwards} times"
+            raise ModelError(
+                f"{name} should have run {due} while its hidden states were captured, but ran {num_runs} times; run "
+                "the model itself, neither compiled nor exported, inside the block."
+            )
+        for site, fired in states.items():
+            if len(fired) != num_runs:
+                raise ModelError(
+                    f"The hook at '{site}' of {name} fired {len(fired)} times in {num_runs} forward passes, where once "
+                    f"in each was due; the others fired { ({s: len(f) for s, f in states.items() if s != site}) }. A "
+                    "model that skips, repeats or fuses layers hides its states: choose another site."
+                )
+        return {site: fired[0] if num_runs == 1 else torch.cat(fired, dim=1) for site, fired in states.items()}
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+
+    def __enter__(self) -> StateCapture:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _clear(self) -> None:
+        self._states = {site: [] for site in self.sites}
+        self._num_forwards = 0

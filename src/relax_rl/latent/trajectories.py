@@ -1,0 +1,192 @@
+"""Latent trajectories of a model: the hidden states at the tokens of a text, read or generated, one sequence a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from relax_rl.errors import DataError
+from relax_rl.latent.capture import StateCapture
+from relax_rl.latent.sites import find_decoder
+
+__all__ = ["LatentTrajectory", "capture_generation", "capture_inputs", "capture_sequences"]
+
+
+@dataclass(frozen=True)
+class LatentTrajectory:
+    """The hidden states of one sequence, or of its completion, in the order of its tokens.
+
+    Attributes:
+        row: position of the sequence in what was given.
+        states: (T, H) at each site, in the model's dtype, on the CPU unless another device was asked for.
+        token_ids: the T tokens at which the states stand.
+    """
+
+    row: int
+    states: dict[str, Tensor]
+    token_ids: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+@torch.no_grad()
+def capture_inputs(
+    model: Any, inputs: Mapping[str, Any], sites: Sequence[str], *, device: torch.device | str = "cpu"
+) -> list[LatentTrajectory]:
+    """One teacher-forced forward over a batch as a tokenizer or processor made it; images and all.
+
+    The head is not run, so that no logits are made.
+
+    Args:
+        inputs: ``input_ids`` (B, L) and what else the model's backbone takes; ``attention_mask`` (B, L) says which
+            positions are tokens, padded on either side.
+        device: where the states go.
+
+    Raises:
+        DataError: no ``input_ids``.
+        ConfigError, ModelError: see :class:`~relax_rl.latent.capture.StateCapture`.
+    """
+    token_ids, mask = _ids_and_mask(inputs)
+    with StateCapture(model, sites) as capture, _evaluating(model):
+        with capture.armed():
+            _backbone(model)(**_on_device(inputs, model), use_cache=False)
+        states = capture.take(1)
+    return _rows(states, token_ids, mask, device)
+
+
+@torch.no_grad()
+def capture_generation(
+    model: Any,
+    inputs: Mapping[str, Any],
+    sites: Sequence[str],
+    *,
+    device: torch.device | str = "cpu",
+    **generation: Any,
+) -> list[LatentTrajectory]:
+    """The states of completions while the model's own ``generate`` draws them.
+
+    The token drawn last is never read by the model, so that a completion of T tokens has T - 1 states here, and T when
+    it is read again by :func:`capture_inputs`. Otherwise both are the same states.
+
+    Args:
+        inputs: a batch of prompts as the tokenizer (padding on the left) or processor made it.
+        generation: for ``generate``: ``max_new_tokens``, ``do_sample``, ``num_return_sequences``, ...; neither beam
+            search nor assisted decoding, which read tokens that they drop.
+
+    Returns:
+        One trajectory a completion; a completion ends with its first stop token.
+
+    Raises:
+        ModelError: a site did not fire exactly once for each position that was read.
+    """
+    prompts, _ = _ids_and_mask(inputs)
+    with StateCapture(model, sites) as capture, _evaluating(model):
+        with capture.armed():
+            sequences = model.generate(**_on_device(inputs, model), **generation, return_dict_in_generate=True)
+        completions = sequences.sequences[:, prompts.shape[1] :].cpu()
+        # One forward reads the prompts, and one each token but the last.
+        states = capture.take(completions.shape[1])
+    stops = torch.tensor(_stop_ids(model, generation), dtype=torch.long)
+    is_after_stop = torch.isin(completions, stops).long().cumsum(1) - torch.isin(completions, stops).long() > 0
+    mask = (~is_after_stop)[:, :-1]
+    kept = {site: values[:, prompts.shape[1] :] for site, values in states.items()}
+    return _rows(kept, completions[:, :-1], mask, device)
+
+
+def capture_sequences(
+    model: Any,
+    sequences: Sequence[Sequence[int]],
+    sites: Sequence[str],
+    *,
+    starts: Sequence[int] | None = None,
+    tokens_per_batch: int = 2**13,
+    device: torch.device | str = "cpu",
+) -> Iterator[LatentTrajectory]:
+    """Read token sequences, those of like length together, longest first.
+
+    Args:
+        sequences: token ids, none empty.
+        starts: of each sequence, how many first tokens (the prompt) are read but not kept; 0 where None.
+        tokens_per_batch: most positions of one forward, padding included (a longer sequence is read alone): memory is
+            this times H times the number of sites.
+
+    Yields:
+        Every sequence once, in the order in which they were read; `row` says which it is.
+
+    Raises:
+        DataError: an empty sequence, or one that `starts` leaves nothing of.
+    """
+    starts = [0] * len(sequences) if starts is None else list(starts)
+    if len(starts) != len(sequences):
+        raise DataError(f"starts must hold one number a sequence; got {len(starts)} for {len(sequences)}.")
+    for row, (sequence, start) in enumerate(zip(sequences, starts, strict=True)):
+        if not 0 <= start < len(sequence):
+            raise DataError(
+                f"sequence {row} has {len(sequence)} tokens, of which {start} are not kept, so nothing is left to "
+                "read; give it at least one more token."
+            )
+    order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
+    first = 0
+    while first < len(order):
+        width = len(sequences[order[first]])
+        rows = order[first : first + max(1, tokens_per_batch // width)]
+        first += len(rows)
+        # Padding on the right: under a causal mask it changes nothing before it, positions included.
+        ids = torch.tensor([[*sequences[row], *[0] * (width - len(sequences[row]))] for row in rows])
+        mask = torch.tensor([[1] * len(sequences[row]) + [0] * (width - len(sequences[row])) for row in rows])
+        for read in capture_inputs(model, {"input_ids": ids, "attention_mask": mask}, sites, device=device):
+            row, start = rows[read.row], starts[rows[read.row]]
+            states = {site: values[start:] for site, values in read.states.items()}
+            yield LatentTrajectory(row, states, read.token_ids[start:])
+
+
+def _backbone(model: Any) -> nn.Module:
+    """The model without its head, which takes the same inputs; the decoder itself where there is no such part."""
+    language_model = model.get_base_model() if hasattr(model, "peft_config") else model
+    return getattr(language_model, "base_model", None) or find_decoder(model)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _ids_and_mask(inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    if "input_ids" not in inputs:
+        raise DataError(f"The inputs have no 'input_ids' (they have {', '.join(inputs) or 'nothing'}); tokenize first.")
+    ids = inputs["input_ids"].cpu()
+    mask = inputs.get("attention_mask")
+    return ids, torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.cpu().bool()
+
+
+def _on_device(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    return {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+
+
+def _stop_ids(model: Any, generation: Mapping[str, Any]) -> list[int]:
+    config = generation.get("generation_config") or getattr(model, "generation_config", None)
+    stops = generation.get("eos_token_id", getattr(config, "eos_token_id", None))
+    return [stops] if isinstance(stops, int) else list(stops or ())
+
+
+def _rows(
+    states: dict[str, Tensor], token_ids: Tensor, mask: Tensor, device: torch.device | str
+) -> list[LatentTrajectory]:
+    # One copy to the device for the batch and one for each row, which then does not hold on to its batch.
+    moved = {site: values.to(device) for site, values in states.items()}
+    rows = []
+    for row, keep in enumerate(mask):
+        kept = {site: values[row, keep.to(values.device)] for site, values in moved.items()}
+        rows.append(LatentTrajectory(row, kept, tuple(token_ids[row, keep].tolist())))
+    return rows
