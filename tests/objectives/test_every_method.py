@@ -2,17 +2,17 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from objectives.batches import fields_of, random_batch
-from relax_rl.errors import ConfigError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives import METHODS, RolloutBatch, UpdateTotals, build_objective, method_options
 
 BASELINES = [name for name in METHODS if name not in ("grpo", "relax", "relax_as_run")]
-SELECT_OVER_THE_BATCH = {"kl_cov", "clip_cov", "forking_tokens"}
 OPTIONS = {"pass_at_k": {"k": 2}, "kl_cov": {"k_ratio": 0.2}, "clip_cov": {"ratio": 0.2, "cov_low": 0.0}}
 """Settings that make a small batch feel the method."""
 
@@ -41,22 +41,51 @@ def test_padding_and_what_is_behind_the_mask_do_not_matter(method):
     assert (longer.log_probs.grad[..., 6:] == 0).all()
 
 
-@pytest.mark.parametrize("method", [name for name in BASELINES if name not in SELECT_OVER_THE_BATCH])
+@pytest.mark.parametrize("method", BASELINES)
 def test_micro_batches_add_up_to_the_whole(method):
     whole = random_batch(prompts=4)
     objective = build_objective(method, beta=0.1, **OPTIONS.get(method, {}))
     expected = objective(whole).loss
     (gradient,) = torch.autograd.grad(expected, whole.log_probs)
     totals = UpdateTotals(4, 16, float(whole.mask.sum()))
+    micros = [
+        RolloutBatch(**fields_of(whole, lambda tensor, part=part: _leaf(tensor[part])), totals=totals)
+        for part in (slice(0, 1), slice(1, 4))
+    ]
     loss, gradients = 0.0, []
-    for part in (slice(0, 1), slice(1, 4)):
-        micro = RolloutBatch(**fields_of(whole, lambda tensor: _leaf(tensor[part])), totals=totals)  # noqa: B023
+    for micro in _with_choices(objective, micros):
         share = objective(micro).loss
         share.backward()
         loss += share.detach()
         gradients.append(micro.log_probs.grad)
     torch.testing.assert_close(loss, expected.detach())
     torch.testing.assert_close(torch.cat(gradients), gradient)
+
+
+def _with_choices(objective, micros):
+    """The micro-batches with what the objective makes of the tokens of all of them, as a trainer does it."""
+    if objective.selector is None:
+        return micros
+    choice = objective.choose(torch.cat([objective.survey(micro) for micro in micros]))
+    parts = choice.split([int(micro.mask.sum()) for micro in micros])
+    zeros = [torch.zeros(micro.mask.shape, dtype=choice.dtype) for micro in micros]
+    return [
+        replace(micro, token_choice=zero.masked_scatter(micro.mask, part))
+        for micro, zero, part in zip(micros, zeros, parts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("method", [name for name in BASELINES if "scope" in method_options(name)])
+def test_a_part_of_an_update_is_not_taken_for_the_whole(method):
+    batch = random_batch()
+    part = replace(batch, totals=UpdateTotals(6, 24, 2 * float(batch.mask.sum())))
+    with pytest.raises(DataError, match=r"RolloutBatch\.token_choice"):
+        build_objective(method)(part)
+    alone = build_objective(method, scope="micro_batch")
+    assert alone.selector is None
+    torch.testing.assert_close(2 * alone(part).loss, alone(batch).loss)
+    with pytest.raises(ConfigError, match="scope is 'rank'"):
+        build_objective(method, scope="rank")
 
 
 def _leaf(tensor):
@@ -116,7 +145,7 @@ def test_every_method_has_a_row_with_a_test_that_is_there():
     rows = re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", (folder.parents[1] / "docs/methods.md").read_text("utf-8"), re.M)
     assert [name for name, _ in rows if name in METHODS] == [name for name, _ in rows]
     assert {name for name, _ in rows} == set(METHODS)
-    tests = (folder / "test_methods.py").read_text("utf-8")
+    tests = "".join(path.read_text("utf-8") for path in folder.glob("test_*.py"))
     for _, golden in rows:
         name = golden.strip("`")
         assert golden.startswith("[") or f"def {name}(" in tests

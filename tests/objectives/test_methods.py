@@ -9,7 +9,7 @@ import torch
 from objectives.batches import A, fields_of, random_batch, two_completions
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives import RolloutBatch, UpdateTotals, build_objective
-from relax_rl.objectives.covariance import CovarianceClippedSurrogate, token_covariance
+from relax_rl.objectives.covariance import CovarianceClippedSurrogate, covariance_columns, token_covariance
 from relax_rl.objectives.surrogates import ClippedSurrogate
 
 
@@ -97,7 +97,8 @@ def test_covariance_of_each_token_by_hand():
     logs = [math.log(1.5) - 1, -3.0, math.log(0.5) - 2, -4.0]
     mean = sum(logs) / 4
     expected = [A * (logs[0] - mean), A * (logs[1] - mean), -A * (logs[2] - mean), -A * (logs[3] - mean)]
-    found = token_covariance(batch, torch.tensor([[A, -A]], dtype=torch.float64))
+    columns = covariance_columns(batch, torch.tensor([[A, -A]], dtype=torch.float64))
+    found = token_covariance(columns[batch.mask])
     assert found.flatten().tolist() == pytest.approx(expected, rel=1e-12)
     # In numbers: 1.40, -0.30, 0.09, 1.01: token 0 has most, then token 3.
     assert sorted(range(4), key=lambda i: -expected[i]) == [0, 3, 2, 1]
@@ -138,7 +139,8 @@ def test_the_draw_of_clip_cov_follows_its_seed_and_leaves_the_global_generator_a
 
     def drawn(seed):
         surrogate = CovarianceClippedSurrogate(ClippedSurrogate(1.0, 1.0), 0.02, 0.0, 5.0, seed)
-        selected, candidates = surrogate.selected(batch, advantages), surrogate.candidates(batch, advantages)
+        columns = surrogate.columns(batch, advantages)[batch.mask]
+        selected, candidates = surrogate.choose(columns) > 0, surrogate.candidates(columns)
         assert int(selected.sum()) == int(0.02 * int(batch.mask.sum())) < int(candidates.sum())
         assert not (selected & ~candidates).any()
         return selected
@@ -196,7 +198,7 @@ def test_forking_tokens_by_hand():
 
 def test_the_kept_denominator_of_micro_batches_is_the_token_weighted_mean_of_their_means():
     batch = random_batch(prompts=2)
-    objective = build_objective("forking_tokens")
+    objective = build_objective("forking_tokens", scope="micro_batch")
     totals = UpdateTotals(2, 8, float(batch.mask.sum()))
     parts = [fields_of(batch, lambda tensor, i=i: tensor[i : i + 1]) for i in range(2)]
     shares = sum(objective(RolloutBatch(**part, totals=totals)).loss for part in parts)

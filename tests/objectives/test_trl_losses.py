@@ -15,7 +15,7 @@ CASES = {
     # A cap among the ratios that occur, so that it acts.
     "cispo": ({"ratio_max": 1.1}, {"loss_type": "cispo", "epsilon_high": 1.1}),
     "forking_tokens": (
-        {"denominator": "all"},
+        {"denominator": "all", "scope": "micro_batch"},
         {"loss_type": "dapo", "epsilon_high": 0.28, "top_entropy_quantile": 0.2},
     ),
     # One micro-batch: TRL averages the entropies of micro-batches, ours is the mean over the tokens of the update.

@@ -15,7 +15,11 @@ from support.scripted import make_trainer
 OPTIONS = {
     "grpo": {"beta": 0.05},
     "relax": {"xi": "quantile:0.5", "beta": 0.05, "dictionary": {"num_observables": 8, "steps": 3}},
+    "forking_tokens": {},
+    "kl_cov": {"k_ratio": 0.2, "coefficient": 5.0},
 }
+SETTINGS = {"kl_cov": {"num_iterations": 2}}
+"""KL-Cov acts where the ratio is not 1: in the second update of a rollout batch."""
 
 
 def main() -> None:
@@ -31,6 +35,7 @@ def main() -> None:
         max_grad_norm=0.0,
         save_strategy="steps",
         save_steps=1,
+        **SETTINGS.get(method, {}),
     )
     trainer.train()
     if trainer.accelerator.is_main_process:

@@ -37,7 +37,7 @@ def run_ranks(method: str, output: Path, processes: int, accumulation: int) -> t
 
 @pytest.mark.distributed
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("method", ["grpo", "relax"])
+@pytest.mark.parametrize("method", ["grpo", "relax", "forking_tokens", "kl_cov"])
 def test_two_ranks_take_the_steps_of_one_process(method, tmp_path):
     alone, alone_rows = run_ranks(method, tmp_path / "one", processes=1, accumulation=2)
     together, together_rows = run_ranks(method, tmp_path / "two", processes=2, accumulation=1)

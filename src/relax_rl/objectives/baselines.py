@@ -14,6 +14,7 @@ from relax_rl.objectives.covariance import CovarianceClippedSurrogate, Covarianc
 from relax_rl.objectives.entropy import CorrectEntropy, EntropyBonus
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.regularizers import plain_kl
+from relax_rl.objectives.selection import SelectionScope
 from relax_rl.objectives.surrogates import CappedWeightSurrogate, ClippedSurrogate, SequenceRatioSurrogate
 
 __all__ = ["BASELINES"]
@@ -131,17 +132,18 @@ def kl_cov(
     *,
     k_ratio: float = 2e-3,
     coefficient: float = 1.0,
+    scope: SelectionScope = "update",
     beta: float = 0.0,
     epsilon: float = 1e-4,
 ) -> Objective:
     """KL-Cov (arXiv 2505.22617): a penalty on the change of the tokens of largest covariance; no PPO clip.
 
-    See `CovarianceKLSurrogate`. The selection is over the batch given, so it depends on the micro-batches.
+    See `CovarianceKLSurrogate`. ``scope="micro_batch"`` chooses as the authors' code does.
     """
     return Objective(
         name="kl_cov",
         advantage=GroupRelativeAdvantage(epsilon),
-        surrogate=CovarianceKLSurrogate(k_ratio, coefficient),
+        surrogate=CovarianceKLSurrogate(k_ratio, coefficient, scope),
         aggregation=TokenMean(),
         regularizers=plain_kl(beta, "token_mean"),
     )
@@ -155,18 +157,21 @@ def clip_cov(
     clip_low: float = 1.0,
     clip_high: float = 1.0,
     seed: int = 0,
+    scope: SelectionScope = "update",
     beta: float = 0.0,
     epsilon: float = 1e-4,
 ) -> Objective:
     """Clip-Cov (arXiv 2505.22617): no gradient for a few tokens drawn from those of large covariance.
 
-    See `CovarianceClippedSurrogate`. The selection is over the batch given, so it depends on the micro-batches. The
-    authors' scripts also drop groups that are all right or all wrong, which is not there yet.
+    See `CovarianceClippedSurrogate`. ``scope="micro_batch"`` chooses as the authors' code does. Their scripts also drop
+    groups that are all right or all wrong.
     """
     return Objective(
         name="clip_cov",
         advantage=GroupRelativeAdvantage(epsilon),
-        surrogate=CovarianceClippedSurrogate(ClippedSurrogate(clip_low, clip_high), ratio, cov_low, cov_high, seed),
+        surrogate=CovarianceClippedSurrogate(
+            ClippedSurrogate(clip_low, clip_high), ratio, cov_low, cov_high, seed, scope
+        ),
         aggregation=TokenMean(),
         regularizers=plain_kl(beta, "token_mean"),
     )

@@ -43,6 +43,8 @@ class RolloutBatch:
         hidden_states: (P, G, T, H) final-norm states, one for each completion token, with gradient.
         sampling_weights: (P, G, T) or (P, G, 1) factors that correct for an inference engine whose probabilities
             differ from the trainer's (TRL's ``importance_sampling_ratio``).
+        token_choice: (P, G, T) what a method that compares the tokens of an update made of these
+            (`relax_rl.objectives.selection`); None where none does, or where this batch is the whole update.
         totals: counts over the whole update; None means that this batch is the whole update.
 
     Raises:
@@ -57,6 +59,7 @@ class RolloutBatch:
     entropy: Tensor | None = None
     hidden_states: Tensor | None = None
     sampling_weights: Tensor | None = None
+    token_choice: Tensor | None = None
     totals: UpdateTotals | None = None
 
     def __post_init__(self) -> None:
@@ -66,7 +69,7 @@ class RolloutBatch:
                 "reshape the rows of a prompt's completions into one group."
             )
         shape = self.log_probs.shape
-        for name in ("old_log_probs", "mask", "ref_log_probs", "entropy"):
+        for name in ("old_log_probs", "mask", "ref_log_probs", "entropy", "token_choice"):
             tensor = getattr(self, name)
             if tensor is not None and tensor.shape != shape:
                 raise DataError(f"{name} has shape {tuple(tensor.shape)}, but log_probs has {tuple(shape)}.")

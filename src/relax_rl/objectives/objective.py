@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from relax_rl.errors import DataError
 from relax_rl.objectives.base import (
     Advantage,
     Aggregation,
@@ -18,6 +20,7 @@ from relax_rl.objectives.base import (
 )
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.probe import DictionarySettings, DispersionBound, DispersionProbe, GroupDispersion
+from relax_rl.objectives.selection import TokenSelector
 
 __all__ = ["Objective"]
 
@@ -70,6 +73,28 @@ class Objective:
     def monitored(self, settings: DictionarySettings) -> Objective:
         """This objective, which does not look at hidden states, with a probe whose figures are only logged."""
         return replace(self, probe=DispersionProbe(settings, DispersionBound(quantile=0.9)))
+
+    @property
+    def selector(self) -> TokenSelector | None:
+        """The component that chooses among all tokens of an update; None where none does, or its scope is smaller."""
+        for component in (self.token_weights, self.surrogate):
+            if getattr(component, "scope", None) == "update":
+                return cast(TokenSelector, component)
+        return None
+
+    @torch.no_grad()
+    def survey(self, batch: RolloutBatch) -> Tensor:
+        """(N, C) what the selector is to know of each of this batch's N tokens, in their order."""
+        if self.selector is None:
+            raise DataError(f"The objective {self.name!r} does not choose among the tokens of an update.")
+        return self.selector.columns(batch, self.advantage(batch))[batch.mask]
+
+    @torch.no_grad()
+    def choose(self, columns: Tensor) -> Tensor:
+        """(N,) each token's part (`RolloutBatch.token_choice`), for the columns (N, C) of all tokens of an update."""
+        if self.selector is None:
+            raise DataError(f"The objective {self.name!r} does not choose among the tokens of an update.")
+        return self.selector.choose(columns)
 
     def on(self, device: torch.device) -> Objective:
         """This objective with its dictionary on a device."""

@@ -12,6 +12,7 @@ from relax_rl.objectives.aggregation import SequenceMeanTokenMean, TokenMean
 from relax_rl.objectives.clipping import DynamicClipSurrogate, FlippedRatioSurrogate, GradientPreservingSurrogate
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.regularizers import plain_kl
+from relax_rl.objectives.selection import SelectionScope
 from relax_rl.objectives.surrogates import ClippedSurrogate
 from relax_rl.objectives.token_weights import EntropyShaping, ForkingTokens, KeptDenominator
 
@@ -46,6 +47,7 @@ def forking_tokens(
     *,
     share: float = 0.2,
     denominator: KeptDenominator = "kept",
+    scope: SelectionScope = "update",
     clip_low: float = 0.2,
     clip_high: float = 0.28,
     beta: float = 0.0,
@@ -53,13 +55,12 @@ def forking_tokens(
 ) -> Objective:
     """The 80/20 rule (arXiv 2506.01939): DAPO's loss on the fifth of tokens with the highest entropy.
 
-    See `ForkingTokens`. The selection is over the batch given, so it depends on the micro-batches. A KL acts on all
-    tokens.
+    See `ForkingTokens`. ``scope="micro_batch"`` chooses as the authors' code does. A KL acts on all tokens.
     """
     return Objective(
         name="forking_tokens",
         advantage=GroupRelativeAdvantage(epsilon),
-        token_weights=ForkingTokens(share, denominator),
+        token_weights=ForkingTokens(share, denominator, scope),
         surrogate=ClippedSurrogate(clip_low, clip_high),
         aggregation=TokenMean(),
         regularizers=plain_kl(beta, "token_mean"),

@@ -12,6 +12,14 @@ from torch import Tensor
 from relax_rl.errors import ConfigError
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.entropy import require_entropy
+from relax_rl.objectives.selection import (
+    SelectionScope,
+    choose_tokens,
+    largest,
+    require_scope,
+    require_share,
+    selected_share,
+)
 
 __all__ = ["EntropyShaping", "ForkingTokens", "KeptDenominator"]
 
@@ -54,22 +62,25 @@ class EntropyShaping:
 class ForkingTokens:
     """Only the tokens of highest entropy learn: the "80/20 rule" (arXiv 2506.01939).
 
-    The ceil(share N) tokens of highest entropy **of the batch given** are kept, as in the authors' code, whose batch is
-    a micro-batch: which tokens are kept depends on how an update is cut. The entropy is the current policy's.
+    The ceil(share N) tokens of highest entropy are kept. The entropy is the current policy's.
 
     Attributes:
         share: 0.2 (paper).
         denominator: "kept" divides by the kept tokens (the authors' code): each weighs N / ceil(share N), so that the
             mean over all tokens is that over the kept ones. "all" leaves the weight at 1, as TRL's
             ``top_entropy_quantile`` does: a five times smaller gradient at a share of 0.2.
+        scope: over which tokens the share is taken; the authors' code takes a micro-batch.
     """
 
     share: float = 0.2
     denominator: KeptDenominator = "kept"
+    scope: SelectionScope = "update"
+
+    is_idle_on_policy = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ConfigError(f"share must be above 0 and at most 1, but is {self.share}.")
+        require_share("share", self.share)
+        require_scope(self.scope)
         if self.denominator not in ("kept", "all"):
             raise ConfigError(f"denominator is {self.denominator!r}; choose one of kept, all.")
 
@@ -77,11 +88,16 @@ class ForkingTokens:
     def needs(self) -> frozenset[str]:
         return frozenset({"entropy"})
 
+    def columns(self, batch: RolloutBatch, advantages: Tensor) -> Tensor:
+        """(P, G, T, 1) entropy."""
+        return require_entropy(batch).detach().unsqueeze(-1)
+
+    def choose(self, columns: Tensor) -> Tensor:
+        """(N,) the weight of each token."""
+        num_kept = math.ceil(self.share * len(columns))
+        weight = len(columns) / max(num_kept, 1) if self.denominator == "kept" else 1.0
+        return weight * largest(columns[:, 0], num_kept).to(columns.dtype)
+
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        num_tokens = int(batch.mask.sum())
-        num_kept = math.ceil(self.share * num_tokens)
-        entropy = require_entropy(batch).detach().masked_fill(~batch.mask, -torch.inf).flatten()
-        kept = torch.zeros_like(entropy).index_fill(0, entropy.topk(num_kept).indices, 1.0).view_as(batch.mask)
-        weight = num_tokens / max(num_kept, 1) if self.denominator == "kept" else 1.0
-        metrics = {"tokens/selected": kept.sum() / max(num_tokens, 1)}
-        return advantages.unsqueeze(-1) * (weight * kept).to(advantages.dtype), metrics
+        weights = choose_tokens(self, batch, advantages)
+        return advantages.unsqueeze(-1) * weights.to(advantages.dtype), selected_share(weights, batch)

@@ -21,6 +21,7 @@ from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
 from relax_rl.objectives.base import ObjectiveOutput
 from relax_rl.training.objective_state import restore_objective, save_objective
 from relax_rl.training.rollouts import RolloutRecorder
+from relax_rl.training.token_survey import choose_over_update
 
 __all__ = ["RelaxTrainer"]
 
@@ -100,12 +101,16 @@ class RelaxTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         previous = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if not self.model.training or self._buffered_inputs is previous:
+        if not self.model.training:
             return inputs
-        self._buffered_inputs = self._whole_groups(self._buffered_inputs)
-        if not self.objective.is_calibrated or self._refit_is_due():
-            self._calibrate(self._buffered_inputs)
-        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+        if self._buffered_inputs is not previous:
+            self._buffered_inputs = self._whole_groups(self._buffered_inputs)
+            if not self.objective.is_calibrated or self._refit_is_due():
+                self._calibrate(self._buffered_inputs)
+        place, window = self._step % self.args.steps_per_generation, self.args.gradient_accumulation_steps
+        if place % window == 0:
+            self._choose_tokens(self._buffered_inputs[place : place + window])
+        return self._buffered_inputs[place]
 
     def _whole_groups(self, shuffled: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """TRL's micro-batches with its shuffle of the rows undone, and the totals of each update added."""
@@ -130,6 +135,28 @@ class RelaxTrainer(GRPOTrainer):
             for batch in update:
                 batch["num_update_tokens"] = float(total)
         return batches
+
+    def _choose_tokens(self, update: list[dict[str, Any]]) -> None:
+        """Have the objective choose among all tokens of an update, where it does, before its first micro-batch.
+
+        One more forward of the update without gradient. A single micro-batch on a single process is the whole update,
+        and chooses for itself.
+        """
+        selector = self.objective.selector
+        if selector is None or len(update) * self.accelerator.num_processes == 1:
+            return
+        masks = [self._completion_mask(batch) for batch in update]
+        if selector.is_idle_on_policy and "old_per_token_logps" not in update[0]:
+            choices = [torch.zeros_like(mask, dtype=torch.float32) for mask in masks]
+        else:
+            columns = []
+            for batch in update:
+                with torch.no_grad():
+                    forward, _ = self._forward(self.model_wrapped, batch)
+                columns.append(self.objective.survey(self._rollout_batch(batch, forward)))
+            choices = choose_over_update(self.accelerator, self.objective, columns, masks)
+        for batch, choice in zip(update, choices, strict=True):
+            batch["token_choice"] = choice
 
     # The loss -----------------------------------------------------------------------------------------------------
 
@@ -188,6 +215,7 @@ class RelaxTrainer(GRPOTrainer):
             entropy=grouped(forward.entropy[:, -num_tokens:]),
             hidden_states=grouped(self._states(forward, num_tokens)),
             sampling_weights=grouped(inputs.get("importance_sampling_ratio")),
+            token_choice=grouped(inputs.get("token_choice")),
             totals=UpdateTotals(
                 num_prompts=num_completions / group,
                 num_completions=num_completions,
