@@ -1,0 +1,42 @@
+"""Tables of results as CSV, written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Rows", "read_table", "write_table"]
+
+Rows = list[dict[str, Any]]
+
+
+def write_table(path: Path, rows: Rows) -> None:
+    """One line a row, numbers with six significant digits; the columns are those of the rows, in order of first use."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    os.replace(temporary, path)
+    print(f"{path}: {len(rows)} rows")
+
+
+def read_table(path: Path) -> Rows:
+    """Rows of a CSV, numbers as floats and empty cells as NaN where the rest of the column is numbers."""
+    with path.open(newline="") as file:
+        return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text

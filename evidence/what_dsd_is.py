@@ -1,0 +1,287 @@
+"""Study A: what the dispersion of a completion's dynamics measures, and what it tells of the completion.
+
+python evidence/what_dsd_is.py --out runs/evidence --size small     the embedded policy, minutes
+python evidence/what_dsd_is.py --out runs/evidence --size full      SmolLM2-135M too (after make smollm2), half an hour
+
+Every table goes to OUT/a_*.csv. Which numbers count for what is in docs/evidence/plan.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from completions import Rollout, sample
+from relax_rl.evaluation import pass_at_k
+from relax_rl.koopman import Dispersion, KoopmanDictionary, dispersion_from_lifted
+from relax_rl.koopman.operators import least_squares_operator
+from relax_rl.koopman.snapshots import gram_from_trajectories
+from relax_rl.koopman.spectrum import eigenpairs, squared_residuals
+from tables import Rows, write_table
+
+ESTIMATORS = ("paper", "singular", "robust")
+TRUSTED_RESIDUAL = 0.25
+"""An eigenpair counts as spurious above this relative residual."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of a policy is looked at."""
+
+    policy: str
+    num_problems: int
+    num_samples: int
+    length: int
+    num_observables: int
+    lengths: tuple[int, ...]
+
+
+SIZES = {
+    "small": [Size("tiny", 48, 16, 96, 16, (24, 32, 40, 48, 64))],
+    "full": [
+        Size("tiny", 192, 32, 96, 16, (24, 32, 40, 48, 64, 80)),
+        Size("smollm2", 24, 8, 192, 50, (64, 96, 128, 160, 192)),
+    ],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--seed", type=int, default=21, help="of the sampling (%(default)s)")
+    arguments = parser.parse_args()
+    tables: dict[str, Rows] = {"length": [], "floor": [], "dictionary": [], "layer": [], "model": [], "prediction": []}
+    for size in SIZES[arguments.size]:
+        study(size, arguments.seed, tables)
+    for name, rows in tables.items():
+        write_table(arguments.out / f"a_{name}.csv", rows)
+
+
+def study(size: Size, seed: int, tables: dict[str, Rows]) -> None:
+    """Append one policy's rows to every table."""
+    rollout = sample(size.policy, size.num_problems, size.num_samples, size.length, seed=seed)
+    layers = tuple(range(rollout.model.config.num_hidden_layers + 1))
+    chosen = layers if len(layers) <= 8 else (*layers[:: len(layers) // 6], layers[-1])
+    states, entropies = rollout.states(tuple(dict.fromkeys(chosen)))
+    last = [row[layers[-1]] for row in states]
+    dictionary = fit(last, size.num_observables)
+    lifted = [dictionary(row) for row in last]
+    tables["length"] += [{"policy": rollout.name, **row} for row in by_length(lifted, size.lengths)]
+    tables["floor"] += [{"policy": rollout.name, **row} for row in noise_floor(lifted)]
+    tables["dictionary"] += [{"policy": rollout.name, **row} for row in by_dictionary(last, lifted)]
+    tables["layer"] += [{"policy": rollout.name, **row} for row in by_layer(states, size.num_observables)]
+    tables["model"] += by_model(rollout, last, size, seed)
+    tables["prediction"] += [{"policy": rollout.name, **row} for row in predictions(rollout, lifted, entropies)]
+
+
+def fit(trajectories: list[Tensor], num_observables: int, seed: int = 0) -> KoopmanDictionary:
+    """A dictionary for these states, fitted on every other trajectory at most 256."""
+    return KoopmanDictionary.fit(trajectories[::2][:256], num_observables=num_observables, steps=60, seed=seed)
+
+
+def dispersion(lifted: list[Tensor], estimator: str) -> Dispersion:
+    """DSD of ragged lifted trajectories (T_i, F)."""
+    padded = torch.nn.utils.rnn.pad_sequence(lifted, batch_first=True)
+    mask = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in lifted]).unsqueeze(1)
+    return dispersion_from_lifted(padded, mask, estimator)  # type: ignore[arg-type]
+
+
+def defined(lifted: list[Tensor], estimator: str) -> np.ndarray:
+    """DSD (rows,), NaN where it is not defined."""
+    found = dispersion(lifted, estimator)
+    return torch.where(found.is_defined, found.values, torch.nan).numpy()
+
+
+def by_length(lifted: list[Tensor], lengths: tuple[int, ...]) -> Iterator[dict]:
+    """The same completions, those of at least the greatest length, cut to each length."""
+    long_enough = [row for row in lifted if len(row) >= lengths[-1]]
+    for estimator in ESTIMATORS:
+        for length in lengths:
+            values = defined([row[:length] for row in long_enough], estimator) if long_enough else np.array([np.nan])
+            yield {
+                "estimator": estimator,
+                "length": length,
+                "completions": len(long_enough),
+                "defined": float(np.isfinite(values).mean()),
+                **mean_with_interval(values),
+            }
+
+
+def noise_floor(lifted: list[Tensor]) -> Iterator[dict]:
+    """DSD as it is, and of the same states in a random order, which have no dynamics to speak of."""
+    generator = torch.Generator().manual_seed(0)
+    shuffled = [row[torch.randperm(len(row), generator=generator)] for row in lifted]
+    for estimator in ESTIMATORS:
+        own, null = defined(lifted, estimator), defined(shuffled, estimator)
+        found = dispersion(lifted, estimator)
+        keep = np.isfinite(own)
+        yield {
+            "estimator": estimator,
+            "completions": int(keep.sum()),
+            "dsd": float(np.nanmean(own)),
+            "dsd_shuffled": float(np.nanmean(null)),
+            "share_above_null": float((own[keep] > null[keep]).mean()),
+            "max_modulus_mean": float(found.spectral_radius.numpy()[keep].mean()),
+            "condition_median": float(np.median(found.condition.numpy()[keep])),
+            "spearman_condition": float(stats.spearmanr(own[keep], found.condition.numpy()[keep]).statistic),
+            "spearman_length": float(stats.spearmanr(own[keep], found.num_pairs.numpy()[keep]).statistic),
+            "spurious_share": spurious_share(lifted),
+        }
+
+
+def spurious_share(lifted: list[Tensor]) -> float:
+    """Share of eigenpairs of the pooled operator whose relative residual exceeds ``TRUSTED_RESIDUAL``."""
+    statistics = gram_from_trajectories(lifted, lambda states: states)
+    values, vectors = eigenpairs(least_squares_operator(statistics).matrix)
+    residuals = squared_residuals(statistics, values, vectors).clamp_min(0).sqrt()
+    return float((residuals > TRUSTED_RESIDUAL).double().mean())
+
+
+def by_dictionary(states: list[Tensor], reference: list[Tensor]) -> Iterator[dict]:
+    """Other seeds and numbers of observables: the mean, and whether completions keep their order."""
+    num_observables = reference[0].shape[1]
+    own = {estimator: defined(reference, estimator) for estimator in ESTIMATORS}
+    for count in (num_observables // 2, num_observables):
+        for seed in (1, 2, 3):
+            lifted = lifts(states, count, seed)
+            for estimator in ESTIMATORS:
+                values = defined(lifted, estimator)
+                both = np.isfinite(values) & np.isfinite(own[estimator])
+                yield {
+                    "estimator": estimator,
+                    "num_observables": count,
+                    "seed": seed,
+                    "dsd": float(np.nanmean(values)),
+                    "dsd_reference": float(np.nanmean(own[estimator])),
+                    "spearman_with_reference": float(stats.spearmanr(values[both], own[estimator][both]).statistic),
+                }
+
+
+def lifts(states: list[Tensor], num_observables: int, seed: int) -> list[Tensor]:
+    """Trajectories lifted by a dictionary of their own."""
+    dictionary = fit(states, num_observables, seed)
+    return [dictionary(row) for row in states]
+
+
+def by_layer(states: list[dict[int, Tensor]], num_observables: int) -> Iterator[dict]:
+    """The same completions at every layer, each with a dictionary of its own."""
+    for layer in states[0]:
+        lifted = lifts([row[layer] for row in states], num_observables, 0)
+        for estimator in ESTIMATORS:
+            yield {"estimator": estimator, "layer": layer, **mean_with_interval(defined(lifted, estimator))}
+
+
+def by_model(rollout: Rollout, last: list[Tensor], size: Size, seed: int) -> Rows:
+    """Trained against untrained weights of the same shape, which write completions of their own."""
+    blank = sample(
+        size.policy, max(8, size.num_problems // 4), size.num_samples, size.length, seed=seed, random_weights=True
+    )
+    states, _ = blank.states()
+    untrained = [row[-1] for row in states]
+    rows: Rows = []
+    for name, trajectories in ((rollout.name, last), (blank.name, untrained)):
+        lifted = lifts(trajectories, size.num_observables, 0)
+        for estimator in ESTIMATORS:
+            values = defined(lifted, estimator)
+            rows.append({"policy": name, "estimator": estimator, **mean_with_interval(values)})
+    return rows
+
+
+def predictions(rollout: Rollout, lifted: list[Tensor], entropies: list[Tensor]) -> Iterator[dict]:
+    """Rank correlations of DSD with what one would like it to stand for, raw and given length.
+
+    Within problems: each completion's DSD against its correctness and entropy. Between problems: the mean DSD of a
+    problem's completions against the diversity and the success of those completions.
+    """
+    shape = rollout.correct.shape
+    lengths = np.array([one.num_tokens for row in rollout.completions for one in row], dtype=float)
+    entropy = np.array([float(row.mean()) for row in entropies])
+    correct = rollout.correct.flatten().numpy().astype(float)
+    texts = [[one.text for one in row] for row in rollout.completions]
+    groups = {
+        "distinct_completions": np.array([len(set(row)) / len(row) for row in texts]),
+        "distinct_correct": np.array(
+            [
+                len({t for t, ok in zip(row, good, strict=True) if ok})
+                for row, good in zip(texts, rollout.correct, strict=True)
+            ]
+        ),
+        "mean_at_1": rollout.correct.double().mean(1).numpy(),
+        "pass_at_8": np.array([pass_at_k(shape[1], int(row.sum()), min(8, shape[1])) for row in rollout.correct]),
+        "entropy": entropy.reshape(shape).mean(1),
+    }
+    problem = np.repeat(np.arange(shape[0]), shape[1])
+    for estimator in ESTIMATORS:
+        dsd = defined(lifted, estimator)
+        for name, target in (("correct", correct), ("entropy", entropy)):
+            yield {
+                "estimator": estimator,
+                "unit": "completion",
+                "target": name,
+                **association(dsd, target, lengths, problem),
+            }
+        keep = np.isfinite(dsd).reshape(shape)
+        counts = np.maximum(keep.sum(1), 1)
+        mean_dsd = np.where(keep.any(1), np.where(keep, dsd.reshape(shape), 0).sum(1) / counts, np.nan)
+        mean_length = lengths.reshape(shape).mean(1)
+        for name, target in groups.items():
+            row = association(mean_dsd, target, mean_length, np.arange(shape[0]))
+            yield {"estimator": estimator, "unit": "problem", "target": name, **row}
+
+
+def association(x: np.ndarray, y: np.ndarray, given: np.ndarray, cluster: np.ndarray) -> dict[str, float]:
+    """Spearman correlation, raw and given a third variable, with 95 % intervals by bootstrap over clusters."""
+    keep = np.isfinite(x) & np.isfinite(y)
+    x, y, given, cluster = x[keep], y[keep], given[keep], cluster[keep]
+    members = [np.flatnonzero(cluster == one) for one in np.unique(cluster)]
+    generator = np.random.default_rng(0)
+    result: dict[str, float] = {"units": float(len(x))}
+    measures: dict[str, Callable[[np.ndarray], float]] = {
+        "spearman": lambda rows: spearman(x[rows], y[rows]),
+        "spearman_given_length": lambda rows: partial_spearman(x[rows], y[rows], given[rows]),
+    }
+    picks = [
+        np.concatenate([members[i] for i in generator.integers(len(members), size=len(members))]) for _ in range(400)
+    ]
+    everything = np.arange(len(x))
+    for name, measure in measures.items():
+        drawn = np.array([measure(rows) for rows in picks])
+        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        result |= {name: measure(everything), f"{name}_low": float(low), f"{name}_high": float(high)}
+    return result
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """NaN where one of them is constant."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+
+
+def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:
+    """Correlation of the ranks of x and y after the ranks of ``given`` are regressed out of both."""
+    xy, xg, yg = spearman(x, y), spearman(x, given), spearman(y, given)
+    if not np.isfinite(xg) or not np.isfinite(yg):
+        return xy
+    return float((xy - xg * yg) / max(np.sqrt((1 - xg**2) * (1 - yg**2)), 1e-12))
+
+
+def mean_with_interval(values: np.ndarray) -> dict[str, float]:
+    """Mean over the defined values and its 95 % interval by the t distribution."""
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return {"count": float(len(values)), "mean": float("nan"), "low": float("nan"), "high": float("nan")}
+    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    return {"count": float(len(values)), "mean": float(values.mean()), "low": float(low), "high": float(high)}
+
+
+if __name__ == "__main__":
+    main()
