@@ -25,7 +25,7 @@ from typing import Any
 from relax_rl.config import TrainConfig, load_config
 from relax_rl.errors import ConfigError, RunError
 
-__all__ = ["RunDirectory", "differing_keys", "is_first_process"]
+__all__ = ["RunDirectory", "differing_keys", "is_first_process", "write_whole"]
 
 MAY_CHANGE = frozenset({"run", "trainer.save_total_limit", "trainer.report_to"})
 """Settings that take no part in what a run has computed so far."""
@@ -102,7 +102,7 @@ class RunDirectory:
             if self._overwrite and self.is_run():
                 shutil.rmtree(self.path)
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            _write_whole(self.config_path, config.to_json())
+            write_whole(self.config_path, config.to_json())
         except OSError as error:
             raise RunError(f"cannot write the run directory {self.path}: {error}") from error
         self._link_latest()
@@ -164,7 +164,7 @@ class RunDirectory:
     def truncate_metrics(self, step: int) -> None:
         """Drop the rows after ``step`` and a half-written last one: a resumed run appends where it continues."""
         rows = [row for row in self.read_metrics() if row["step"] <= step]
-        _write_whole(self.metrics_path, _json_lines(rows))
+        write_whole(self.metrics_path, _json_lines(rows))
 
     def rewind(self, step: int) -> None:
         """Bring metrics and completions back to the state after update ``step``."""
@@ -177,7 +177,7 @@ class RunDirectory:
         path = self._completions_path(step)
         before = list(_read_rows(path)) if step in self._steps_written else []
         path.parent.mkdir(exist_ok=True)
-        _write_whole(path, _json_lines([*before, *rows]))
+        write_whole(path, _json_lines([*before, *rows]))
         self._steps_written.add(step)
         return path
 
@@ -193,7 +193,7 @@ class RunDirectory:
         """Keep what was measured under a name, such as ``before`` or ``after``."""
         self.evaluations.mkdir(exist_ok=True)
         path = self.evaluations / f"{name}.json"
-        _write_whole(path, json.dumps(_plain(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_whole(path, json.dumps(_plain(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         return path
 
     def read_evaluations(self) -> dict[str, dict[str, Any]]:
@@ -285,7 +285,8 @@ def _is_complete(checkpoint: Path) -> bool:
     return isinstance(state, dict) and "global_step" in state
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file or, when that fails, leave the one that was there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:

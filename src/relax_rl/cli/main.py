@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from relax_rl import __version__
-from relax_rl.cli import demo, env, eval, report, tasks, train
+from relax_rl.cli import compare, demo, env, eval, report, tasks, train
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError
 
@@ -23,6 +23,7 @@ __all__ = ["VERBS", "main"]
 VERBS: dict[str, ModuleType] = {
     "train": train,
     "eval": eval,
+    "compare": compare,
     "report": report,
     "demo": demo,
     "tasks": tasks,

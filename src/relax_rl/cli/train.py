@@ -17,11 +17,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from relax_rl.config import TrainConfig, batch_arithmetic, load_config, shipped_configs
+from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic, load_config, shipped_configs
 from relax_rl.errors import ConfigError
 from relax_rl.runs import RunDirectory, is_first_process
 
-__all__ = ["EPILOG", "HELP", "add_arguments", "run"]
+__all__ = ["EPILOG", "HELP", "add_arguments", "rehearse", "run"]
 
 HELP = "train a policy with verifiable rewards"
 
@@ -118,8 +118,8 @@ def _resolve(source: str | None, words: list[str], *, resume: bool) -> TrainConf
     return load_config(directory.config_path, [*words, f"--run={directory.path}"])
 
 
-def _dry_run(config: TrainConfig, num_processes: int) -> int:
-    """Build what a run builds before its model is loaded, and say what would run."""
+def rehearse(config: TrainConfig, num_processes: int = 1) -> tuple[BatchPlan, int]:
+    """Build what a run builds before its model is loaded: what it would sample, and the problems of its split."""
     from relax_rl.rewards.callables import CallableVerifier
     from relax_rl.tasks.registry import build_task
 
@@ -134,8 +134,14 @@ def _dry_run(config: TrainConfig, num_processes: int) -> int:
     from relax_rl.training.trl_config import grpo_config
 
     model_location(config.model)
+    grpo_config(config, build_objective_from(config), RunDirectory(config.run_path).checkpoints, use_cpu=True)
+    return plan, num_problems
+
+
+def _dry_run(config: TrainConfig, num_processes: int) -> int:
+    """Say what would run."""
+    plan, num_problems = rehearse(config, num_processes)
     directory = RunDirectory(config.run_path)
-    grpo_config(config, build_objective_from(config), directory.checkpoints, use_cpu=True)
     if not is_first_process():
         return 0
     print(config.to_json())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 from scipy.signal import savgol_filter
 
 from relax_rl.reports.canvas import INK, MUTED, as_axes, color_of, linestyle_of, quieten
-from relax_rl.reports.reader import RunRecord
+from relax_rl.reports.reader import RunRecord, by_method
 
-__all__ = ["PANELS", "Panel", "draw_curves", "plot_curve", "smooth", "smoothing_window"]
+__all__ = ["PANELS", "Panel", "band_of", "draw_curves", "plot_curve", "smooth", "smoothing_window"]
 
 
 @dataclass(frozen=True)
@@ -51,28 +52,54 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 
 def plot_curve(runs: Sequence[RunRecord], panel: Panel, ax: Axes | None = None) -> Axes:
-    """Draw one metric of all runs: a pale line as logged, a full one smoothed. A run without the metric has no line."""
+    """Draw one metric: for each run a pale line as logged and a full one smoothed; a run without it has no line.
+
+    Runs of one method that differ in the seed share a line, the mean of their smoothed curves, in a band from the
+    lowest to the highest of them.
+    """
     ax = as_axes(ax, (4.2, 2.8))
     quieten(ax)
     ax.set_title(panel.title, fontsize=9.5, color=INK, loc="left")
     ax.set_xlabel("step", fontsize=8.5, color=INK)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    for position, run in enumerate(runs):
-        steps, values = curve_of(run, panel)
-        if len(steps) == 0:
-            continue
-        color, style = color_of(position), linestyle_of(position)
-        ax.plot(steps, values, color=color, linewidth=0.8, alpha=0.28)
-        # On a log axis the mean of logarithms is what the eye averages.
-        smoothed = np.exp(smooth(np.log(values))) if panel.is_log else smooth(values)
-        marker = "o" if len(steps) == 1 else ""
-        ax.plot(steps, smoothed, color=color, linestyle=style, linewidth=1.6, marker=marker, label=run.label)
+    for position, (method, members) in enumerate(by_method(runs).items()):
+        look = {"color": color_of(position), "linestyle": linestyle_of(position), "linewidth": 1.6}
+        curves = [(steps, values) for steps, values in (curve_of(run, panel) for run in members) if len(steps)]
+        if len(members) > 1 and curves:
+            steps, low, middle, high = band_of(curves, is_log=panel.is_log)
+            ax.fill_between(steps, low, high, color=look["color"], alpha=0.15, linewidth=0)
+            ax.plot(steps, middle, marker="o" if len(steps) == 1 else "", label=method, **look)
+        elif curves:
+            ((steps, values),) = curves
+            ax.plot(steps, values, color=look["color"], linewidth=0.8, alpha=0.28)
+            marker = "o" if len(steps) == 1 else ""
+            ax.plot(steps, _smoothed(values, panel.is_log), marker=marker, label=members[0].label, **look)
     if panel.is_log and ax.lines:
         _make_log(ax)
     if not ax.lines:
         ax.text(0.5, 0.5, "not logged", transform=ax.transAxes, ha="center", va="center", fontsize=9, color=MUTED)
         ax.set(xticks=[], yticks=[])
     return ax
+
+
+def band_of(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]], *, is_log: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Steps that all curves have, and the lowest, mean and highest of the smoothed curves there.
+
+    Args:
+        curves: steps and values of each run.
+        is_log: average logarithms.
+    """
+    shared = functools.reduce(np.intersect1d, [steps for steps, _ in curves])
+    values = np.array([_smoothed(each, is_log)[np.isin(steps, shared)] for steps, each in curves])
+    middle = np.exp(np.log(values).mean(axis=0)) if is_log else values.mean(axis=0)
+    return shared, values.min(axis=0), middle, values.max(axis=0)
+
+
+def _smoothed(values: np.ndarray, is_log: bool) -> np.ndarray:
+    # On a log axis the mean of logarithms is what the eye averages.
+    return np.exp(smooth(np.log(values))) if is_log else smooth(values)
 
 
 def _make_log(ax: Axes) -> None:
@@ -108,7 +135,8 @@ def draw_curves(runs: Sequence[RunRecord], panels: Sequence[Panel] = PANELS) -> 
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     labels = {line.get_label(): line for ax in axes[: len(panels)] for line in ax.lines if line.get_label()[0] != "_"}
-    ordered = [run.label for run in runs if run.label in labels]
+    named = [members[0].label if len(members) == 1 else method for method, members in by_method(runs).items()]
+    ordered = [name for name in named if name in labels]
     if ordered:
         handles = [labels[label] for label in ordered]
         legend = axes[len(panels)].legend(handles, ordered, loc="center left", frameon=False, fontsize=10)

@@ -4,39 +4,46 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import csv
 import importlib.metadata
-import io
 import os
 import platform
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from relax_rl.errors import RunError
 from relax_rl.reports.canvas import svg_source
+from relax_rl.reports.comparison import compare_methods
 from relax_rl.reports.completions import evaluation_samples, rollout_samples
 from relax_rl.reports.curves import PANELS, curve_of, draw_curves, smoothing_window
+from relax_rl.reports.data import METHOD_COLUMNS, csv_text, method_rows
 from relax_rl.reports.markup import Html, element, join
-from relax_rl.reports.reader import RunRecord, flatten, read_runs
+from relax_rl.reports.reader import RunRecord, by_method, flatten, read_runs
 from relax_rl.reports.spectrum import SPURIOUS_RESIDUAL, draw_spectra
-from relax_rl.reports.tables import ResultRow, metric_names, result_rows, results_table
+from relax_rl.reports.tables import ResultRow, comparison_table, metric_names, result_rows, results_table
 
 __all__ = ["write_report"]
 
 _PACKAGES = ("relax-rl", "torch", "transformers", "trl", "numpy", "matplotlib")
 
 
-def write_report(run_dirs: Sequence[Path], output: Path) -> Path:
+def write_report(
+    run_dirs: Sequence[Path], output: Path, *, methods: Sequence[str] | None = None, baseline: str | None = None
+) -> Path:
     """Write one self-contained page about runs, compared with the first of them.
 
-    The data behind the table and the figures are in the page as CSV files to save.
+    Where a method was trained with several seeds, the page is about methods: curves have bands, the table is that of
+    `compare_methods`, spectra and completions are those of each method's first run. The data behind the table and the
+    figures are in the page as CSV files to save.
 
     Args:
         run_dirs: run directories, in the order of the legends.
         output: the HTML file; its folder is made, an existing file is replaced.
+        methods: what each run's method is called; read off the settings when None.
+        baseline: the method that others are compared with; the first when None.
 
     Returns:
         ``output``.
@@ -45,8 +52,7 @@ def write_report(run_dirs: Sequence[Path], output: Path) -> Path:
         RunError: no such run, a broken one, or a file that cannot be written.
         DataError: an evaluation that cannot be read.
     """
-    runs = read_runs(run_dirs)
-    page = _page(runs, output)
+    page = _page(read_runs(run_dirs, methods), output, baseline)
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -59,8 +65,11 @@ def write_report(run_dirs: Sequence[Path], output: Path) -> Path:
     return output
 
 
-def _page(runs: Sequence[RunRecord], output: Path) -> str:
-    title = f"{_listed([run.label for run in runs])} on {_values(runs, 'task.name')}"
+def _page(runs: Sequence[RunRecord], output: Path, baseline: str | None) -> str:
+    has_seeds = len(by_method(runs)) < len(runs)
+    # What cannot be shown for all runs is shown for the first of each method.
+    shown = [replace(members[0], label=method) for method, members in by_method(runs).items()] if has_seeds else runs
+    title = f"{_listed([run.label for run in shown])} on {_values(runs, 'task.name')}"
     style = resources.files("relax_rl.reports").joinpath("style.css").read_text(encoding="utf-8")
     # Belt and braces: even markup that got past the escaping could load and run nothing.
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -72,15 +81,18 @@ def _page(runs: Sequence[RunRecord], output: Path) -> str:
         element("title", title),
         element("style", Html(style)),
     )
-    sections = [_header(runs, title), _settings(runs), _results(runs), _curves(runs), _spectra(runs)]
-    sections += [_completions(runs), _commands(runs, output), _footer()]
+    results = _compared(runs, baseline) if has_seeds else _results(runs)
+    sections = [_header(runs, title), _settings(shown), results, _curves(runs), _spectra(shown)]
+    sections += [_completions(shown), _commands(runs, output), _footer()]
     return "<!doctype html>\n" + element("html", head, element("body", *sections), lang="en") + "\n"
 
 
 def _header(runs: Sequence[RunRecord], title: str) -> Html:
     steps = _unique(str(int(run.metrics[-1]["step"])) for run in runs if run.metrics)
     length = f"{_listed(steps)} steps" if steps else "no step logged yet"
-    lead = f"{len(runs)} run{'s' * (len(runs) > 1)} of the policy {_values(runs, 'model')}, {length}."
+    seeds = {run.seed for run in runs}
+    of = f", {len(seeds)} seeds" if len(by_method(runs)) < len(runs) else ""
+    lead = f"{len(runs)} run{'s' * (len(runs) > 1)} of the policy {_values(runs, 'model')}{of}, {length}."
     return element("header", element("h1", title), element("p", lead, class_="lead"))
 
 
@@ -133,6 +145,30 @@ def _results(runs: Sequence[RunRecord]) -> Html:
     )
 
 
+def _compared(runs: Sequence[RunRecord], baseline: str | None) -> Html:
+    """Methods over seeds: a table, a sentence for each, and the data."""
+    heading = element("h2", "Results")
+    if not any("after" in run.evaluations for run in runs):
+        return element("section", heading, element("p", "No run has been evaluated.", class_="lead"))
+    comparison = compare_methods(runs, baseline)
+    note = (
+        "Means over seeds and problems after training; brackets are 95 % intervals over both. Differences are to "
+        f"{comparison.baseline}, paired by seed and by problem, their p-values corrected by Holm for the number of "
+        "methods, for each metric by itself; bold: below 0.05."
+    )
+    sentences = [element("li", summary.sentence) for summary in comparison.methods]
+    remarks = [element("p", f"Note: {remark}.", class_="note") for remark in comparison.remarks]
+    return element(
+        "section",
+        heading,
+        element("div", comparison_table(comparison), class_="wide"),
+        element("ul", *sentences),
+        *remarks,
+        element("p", note, class_="note"),
+        _download("methods.csv", METHOD_COLUMNS, method_rows(comparison)),
+    )
+
+
 def _curves(runs: Sequence[RunRecord]) -> Html:
     heading = element("h2", "Training")
     if not any(run.metrics for run in runs):
@@ -144,7 +180,9 @@ def _curves(runs: Sequence[RunRecord]) -> Html:
         "straight line at the ends; of logarithms on the log axis). A method that does not measure a quantity "
         "has no line."
     )
-    alt = f"Five panels against the training step: {titles}, for {', '.join(run.label for run in runs)}."
+    if len(by_method(runs)) < len(runs):
+        caption += " Over seeds: the mean, in a band from the lowest to the highest smoothed curve."
+    alt = f"Five panels against the training step: {titles}, for {', '.join(_names(runs))}."
     rows = [
         (run.label, panel.title, int(step), value)
         for run in runs
@@ -224,11 +262,7 @@ def _wide(tag: str, *children: Html) -> Html:
 
 def _download(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Html:
     """A link that saves the rows as CSV; the data are in the page itself."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    encoded = base64.b64encode(buffer.getvalue().encode("utf-8", "replace")).decode("ascii")
+    encoded = base64.b64encode(csv_text(header, rows).encode("utf-8", "replace")).decode("ascii")
     link = element("a", name, href=f"data:text/csv;charset=utf-8;base64,{encoded}", download=name)
     return element("p", "Data: ", link, class_="note")
 
@@ -239,6 +273,11 @@ def _result_data(rows: Sequence[ResultRow]) -> list[tuple]:
         for row in rows
         for name, e in row.cells.items()
     ]
+
+
+def _names(runs: Sequence[RunRecord]) -> list[str]:
+    """What the legends say."""
+    return [members[0].label if len(members) == 1 else method for method, members in by_method(runs).items()]
 
 
 def _values(runs: Sequence[RunRecord], key: str) -> str:

@@ -15,7 +15,7 @@ from relax_rl.errors import DataError, RunError
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.runs import RunDirectory
 
-__all__ = ["Rollout", "RunRecord", "flatten", "read_runs"]
+__all__ = ["Rollout", "RunRecord", "by_method", "flatten", "read_runs"]
 
 
 _SPELLINGS = {
@@ -55,6 +55,7 @@ class RunRecord:
         metrics: one row a logged step, in order of the steps.
         evaluations: by name; ``before`` and ``after`` training are those that the page shows.
         rollouts: the first and the last that were kept.
+        method: shared by runs that differ in nothing but the seed; the label of a run that is the only one of its kind.
     """
 
     path: Path
@@ -63,6 +64,11 @@ class RunRecord:
     metrics: tuple[Mapping[str, Any], ...]
     evaluations: Mapping[str, EvaluationResult]
     rollouts: tuple[Rollout, ...]
+    method: str
+
+    @property
+    def seed(self) -> int:
+        return int(self.config.get("seed") or 0)
 
     def curve(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps and values (two arrays of one length) at which the metric was logged as a number."""
@@ -71,8 +77,12 @@ class RunRecord:
         return np.array(steps, dtype=np.float64), np.array(values, dtype=np.float64)
 
 
-def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
+def read_runs(paths: Sequence[Path], methods: Sequence[str] | None = None) -> list[RunRecord]:
     """Read runs and label each so that no two labels are alike.
+
+    Args:
+        paths: run directories.
+        methods: what each run's method is called; read off the settings when None.
 
     Raises:
         RunError: no path, a path without a run, the same run twice, or a broken metrics file.
@@ -85,8 +95,21 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
         raise RunError(f"the run {repeated[0].name} is named twice; name each run once.")
     runs = [RunDirectory.open(path) for path in paths]
     configs = [_read_config(run) for run in runs]
-    labels = _labels([Path(path) for path in paths], configs)
-    return [_read(run, label, config) for run, label, config in zip(runs, labels, configs, strict=True)]
+    if methods is None:
+        labels = _labels([Path(path) for path in paths], configs)
+        methods = _methods(configs, labels)
+    else:
+        labels = [f"{method}, seed {config.get('seed')}" for method, config in zip(methods, configs, strict=True)]
+        labels = list(methods) if len(set(methods)) == len(methods) else labels
+    return [_read(*each) for each in zip(runs, labels, methods, configs, strict=True)]
+
+
+def by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """The runs of each method, in order of appearance."""
+    found: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        found.setdefault(run.method, []).append(run)
+    return found
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -97,7 +120,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _read(run: RunDirectory, label: str, config: Mapping[str, Any]) -> RunRecord:
+def _read(run: RunDirectory, label: str, method: str, config: Mapping[str, Any]) -> RunRecord:
     rows = [row for row in run.read_metrics() if isinstance(row, dict) and _is_number(row.get("step"))]
     steps = run.completion_steps()
     kept = [steps[0], steps[-1]] if len(steps) > 1 else steps
@@ -108,6 +131,7 @@ def _read(run: RunDirectory, label: str, config: Mapping[str, Any]) -> RunRecord
         metrics=tuple(sorted(rows, key=lambda row: row["step"])),
         evaluations={path.stem: EvaluationResult.load(path) for path in sorted(run.evaluations.glob("*.json"))},
         rollouts=tuple(Rollout(step, tuple(run.read_completions(step))) for step in kept),
+        method=method,
     )
 
 
@@ -129,6 +153,19 @@ def _labels(paths: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> list
         if len(set(labels)) == len(labels):
             return labels
     return [f"{name} ({number})" for number, name in enumerate(folders, start=1)]
+
+
+def _methods(configs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
+    """One name for runs alike in all but seed and place, if no others have it; otherwise each run's own label."""
+    kinds = [{k: v for k, v in flatten(config).items() if k not in ("seed", "run")} for config in configs]
+    names = [_method(config) for config in configs]
+    methods = []
+    for name, kind, label in zip(names, kinds, labels, strict=True):
+        namesakes = [place for place, other in enumerate(names) if other == name]
+        seeds = {str(configs[place].get("seed")) for place in namesakes}
+        is_one = len(seeds) == len(namesakes) and all(kinds[place] == kind for place in namesakes)
+        methods.append(name if is_one else label)
+    return methods
 
 
 def _method(config: Mapping[str, Any]) -> str:

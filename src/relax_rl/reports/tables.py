@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,20 @@ from relax_rl.evaluation.result import EvaluationResult, ProblemResult
 from relax_rl.reports.markup import Html, element
 from relax_rl.reports.reader import RunRecord
 
-__all__ = ["ResultRow", "metric_names", "paired_difference", "result_rows", "results_table"]
+if TYPE_CHECKING:
+    from relax_rl.analysis.comparison import SeededMean
+    from relax_rl.reports.comparison import Comparison
+
+__all__ = [
+    "ResultRow",
+    "comparison_table",
+    "metric_names",
+    "paired_difference",
+    "per_problem_value",
+    "result_rows",
+    "results_table",
+    "same_settings",
+]
 
 _SETTINGS = ("task", "split", "num_samples", "temperature", "top_p", "max_new_tokens")
 
@@ -78,9 +92,9 @@ def paired_difference(first: EvaluationResult, second: EvaluationResult, metric:
     None where it would not mean anything: other settings, no problem in common, a metric that is not kept problem by
     problem, or DSD under two dictionaries or estimators.
     """
-    if any(getattr(first, name) != getattr(second, name) for name in _SETTINGS):
+    if not same_settings(first, second):
         return None
-    value_of = _per_problem_value(metric)
+    value_of = per_problem_value(metric)
     if value_of is None or (metric == "dsd" and not _same_dsd(first, second)):
         return None
     others = {problem.id: problem for problem in second.per_problem}
@@ -93,6 +107,30 @@ def paired_difference(first: EvaluationResult, second: EvaluationResult, metric:
     # Entropy is a mean over tokens; as many samples a problem on both sides, so mean lengths weigh like token counts.
     weights = [np.array([problem.length or 0.0 for problem in side]) for side in zip(*pairs, strict=True)]
     return bootstrap_difference(*values, *weights)
+
+
+def comparison_table(comparison: Comparison) -> Html:
+    """Methods over seeds: values, then differences to the baseline with their p-values; what is seen is bold."""
+    names = list(dict.fromkeys(name for row in comparison.methods for name in row.values))
+    heads = [element("th", heading) for heading in ("method", "seeds", *map(_heading, names))]
+    for name in comparison.metrics:
+        heads += [element("th", f"{_heading(name)} − {comparison.baseline}"), element("th", "p")]
+    body = []
+    for row in comparison.methods:
+        cells = [element("td", _cell(row.values.get(name), name, False), class_="number") for name in names]
+        for name in comparison.metrics:
+            found = row.differences.get(name)
+            shown = _cell(found and found.mean, name, True, is_bold=bool(found and found.is_seen))
+            p_value = f"{found.corrected_p:.3f}" if found and found.mean.num_seeds > 1 else "–"
+            cells += [element("td", shown, class_="number"), element("td", p_value, class_="number")]
+        seeds = element("td", str(len(row.seeds)), class_="number")
+        body.append(element("tr", element("td", row.method, class_="run"), seeds, *cells, class_="first"))
+    return element("table", element("thead", element("tr", *heads)), element("tbody", *body), class_="results")
+
+
+def same_settings(first: EvaluationResult, second: EvaluationResult) -> bool:
+    """Whether two evaluations may be compared."""
+    return all(getattr(first, name) == getattr(second, name) for name in _SETTINGS)
 
 
 def results_table(rows: Sequence[ResultRow], names: Sequence[str]) -> Html:
@@ -124,7 +162,7 @@ def _same_dsd(first: EvaluationResult, second: EvaluationResult) -> bool:
     return len(digests) == 1 and None not in digests
 
 
-def _per_problem_value(metric: str) -> Callable[[ProblemResult], float] | None:
+def per_problem_value(metric: str) -> Callable[[ProblemResult], float] | None:
     """How to read a metric off one problem; NaN where the problem has none."""
     if metric.startswith("pass@"):
         k = int(metric[5:])
@@ -147,14 +185,18 @@ def _heading(name: str) -> str:
     )
 
 
-def _cell(estimate: Estimate | None, name: str, is_difference: bool) -> Html:
+def _cell(
+    estimate: Estimate | SeededMean | None, name: str, is_difference: bool, *, is_bold: bool | None = None
+) -> Html:
+    """A value and its interval; bold, unless said otherwise, where a difference's interval excludes zero."""
     if estimate is None:
         return element("span", "–", class_="missing")
     value, low, high = (_number(x, name, is_difference) for x in (estimate.value, estimate.low, estimate.high))
-    excludes_zero = is_difference and (estimate.low > 0 or estimate.high < 0)
+    if is_bold is None:
+        is_bold = is_difference and (estimate.low > 0 or estimate.high < 0)
     return element(
         "span",
-        element("b" if excludes_zero else "span", value),
+        element("b" if is_bold else "span", value),
         element("span", f"[{low}, {high}]", class_="interval"),
     )
 
