@@ -24,9 +24,6 @@ logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 _WITH_UNITS = LatexExtractionConfig(boxed_match_priority=0)
 _WITHOUT_UNITS = replace(_WITH_UNITS, normalization_config=replace(_WITH_UNITS.normalization_config, units=False))
-_WRITTEN_UNIT = re.compile(
-    r"(?<=[\w}%)])\s*\\(?:text|mbox|mathrm|textrm)\s*\{[^{}]*\}(?:\s*\^\s*(?:\{[^{}]*\}|\d))?\s*$"
-)
 # Read as Euler's number, whatever its subscript; under another letter the two sides still agree with each other.
 _SUBSCRIPTED_E = re.compile(r"(?<![\\A-Za-z])[Ee]_")
 _VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
@@ -48,7 +45,6 @@ def compare(gold: str, answer: str) -> dict[str, Any]:
 
 
 def _same_value(gold: str, answer: str) -> bool:
-    gold, answer = _WRITTEN_UNIT.sub("", gold), _WRITTEN_UNIT.sub("", answer)
     # math-verify drops what looks like a unit, and `t` and `b + c` do: only beside a plain number is `5 m` five metres.
     numeric = _VARIABLE.search(gold) is None
     expected = _parse(gold, _WITHOUT_UNITS) or _parse(gold, _WITH_UNITS)

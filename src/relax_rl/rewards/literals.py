@@ -53,7 +53,7 @@ _ONLY_TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm)\s*\{[^{}]*[A-Za-z
 _LISTED = re.compile(r",\s+(?=\d{3}(?!\d))", re.ASCII)
 _IN_PARENTHESES = re.compile(r"\(([A-Z]|[-+]?[\d.]+)\)", re.ASCII)
 _BASED = re.compile(r"(-?[0-9A-Za-z]+)_(?:\{(\d{1,2})\}|(\d))", re.ASCII)
-_TIME = re.compile(r"(\d{1,2}):(\d{2})", re.ASCII)
+_TIME = re.compile(r"(\d{1,2}):(\d{2})(?:([ap])\.?m\.?)?", re.ASCII | re.IGNORECASE)
 _ASSIGNED = re.compile(r"[A-Za-z](?:=|\\in(?![a-z]))(.+)", re.DOTALL)
 _E_NOTATION = re.compile(r"(?<![A-Za-z\\\d.])((?:\d+\.?\d*|\.\d+))[eE]([-+]?\d+)(?![A-Za-z\d.])", re.ASCII)
 
@@ -137,7 +137,7 @@ def same_literal(gold: str, answer: str) -> bool | None:
     if based := _BASED.fullmatch(left):
         return _same_in_base(based, right)
     if (time := _TIME.fullmatch(left)) and (other := _TIME.fullmatch(right)):
-        return int(time[1]) == int(other[1]) and time[2] == other[2]
+        return _same_time(time, other)
     if re.fullmatch(r"[A-Z]", left) and re.fullmatch(r"[A-Z]", right):
         return False
     return None
@@ -149,6 +149,16 @@ def _same_rational(gold: Fraction, gold_in_percent: bool, answer: Fraction, answ
         return gold == answer
     percent, number = (gold, answer) if gold_in_percent else (answer, gold)
     return number in (percent, percent / 100)
+
+
+def _same_time(gold: re.Match[str], answer: re.Match[str]) -> bool:
+    """`8:34 p.m.` is 20:34, and 8:34 if the answer leaves the half of the day out; it is not 8:34 a.m."""
+    hours = []
+    for time in (gold, answer):
+        hour, half = int(time[1]), (time[3] or "").lower()
+        hours.append((hour % 12, half or ("p" if hour > 12 else "")))
+    (one, half), (other, other_half) = hours
+    return gold[2] == answer[2] and one == other and (half == other_half or not (half and other_half))
 
 
 def _same_in_base(gold: re.Match[str], answer: str) -> bool | None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from relax_rl.rewards.literals import same_literal, tidy
+from relax_rl.rewards.units import in_same_unit, read_quantity, with_currency_in_words, with_radians
 
 __all__ = ["CompareValues", "is_collection", "same_answer", "same_in_place"]
 
@@ -27,7 +28,7 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?[^\d,]*", re.ASCII)
 
 def same_answer(gold: str, answer: str, compare: CompareValues) -> bool | None:
     """Whether two answers are equal; None: ``compare`` could not tell."""
-    return _same(_MEMBER.sub("", tidy(gold)), _MEMBER.sub("", tidy(answer)), compare)
+    return _same(_plain(gold), _plain(answer), compare)
 
 
 def same_in_place(gold: str, answer: str) -> bool | None:
@@ -39,7 +40,11 @@ def same_in_place(gold: str, answer: str) -> bool | None:
 
 def is_collection(text: str) -> bool:
     """Whether an answer is a set or a bare list of several members; ``1,234`` is one number."""
-    return len(_members(_MEMBER.sub("", tidy(text)), beside="")) > 1
+    return len(_members(_plain(text), beside="")) > 1
+
+
+def _plain(text: str) -> str:
+    return _MEMBER.sub("", tidy(with_currency_in_words(text)))
 
 
 def _same(gold: str, answer: str, compare: CompareValues) -> bool | None:
@@ -62,7 +67,22 @@ def _same(gold: str, answer: str, compare: CompareValues) -> bool | None:
         return _same_members(golds, answers, compare)
     if golds != [gold] or answers != [answer]:
         return _same(golds[0], answers[0], compare) if golds and answers else golds == answers
-    return compare(gold, answer)
+    return _same_quantity(gold, answer, compare)
+
+
+def _same_quantity(gold: str, answer: str, compare: CompareValues) -> bool | None:
+    """Units may be left out; where both sides state one, they must agree: 5 m is not 5 cm, and it is 500 cm."""
+    one, other = with_radians(read_quantity(gold), read_quantity(answer))
+    if one.unit and other.unit:
+        pair = in_same_unit(one, other)
+        pairs = [] if pair is None else [pair]
+    elif one.is_certain and other.is_certain and (one.value, other.value) != (gold, answer):
+        # The answer `3 million` is 3000000, and also 3, where the question counts in millions; a gold one is no 3.
+        pairs = [(one.scaled, value) for value in dict.fromkeys((other.scaled, other.value))]
+    else:
+        return compare(gold, answer)
+    verdicts = [_same(*pair, compare) for pair in pairs]
+    return True if True in verdicts else None if None in verdicts else False
 
 
 def _same_sequence(gold: str, answer: str, compare: CompareValues) -> bool | None:
