@@ -24,6 +24,7 @@ __all__ = [
     "gram_from_trajectories",
     "gram_statistics",
     "pack_trajectories",
+    "paired_snapshots",
     "snapshot_pairs",
 ]
 
@@ -86,6 +87,11 @@ def snapshot_pairs(mask: Tensor) -> Tensor:
     if mask.dtype != torch.bool:
         raise DataError(f"The mask of a trajectory must be bool, not {mask.dtype}; use `mask.bool()`.")
     return mask[..., :-1] & mask[..., 1:]
+
+
+def paired_snapshots(pairs: Tensor) -> Tensor:
+    """Which snapshots are in a pair at all: (..., T-1) bool -> (..., T) bool."""
+    return torch.nn.functional.pad(pairs, (0, 1)) | torch.nn.functional.pad(pairs, (1, 0))
 
 
 def exclude_nonfinite(states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
