@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from relax_rl.errors import DataError
 from relax_rl.koopman import (
     GRAM_RESIDUAL_FLOOR,
+    disjoint_folds,
     dual_residuals,
     gram_residuals,
     gram_statistics,
@@ -65,14 +66,14 @@ def test_a_trajectory_of_noise_needs_folds_to_be_seen_as_noise(T: int) -> None:
     values, _, left = reduced_dmd(x, y, T - 1)
     pairs = torched(x, y, values, left)
     assert dual_residuals(*pairs).median() < 2 / T**0.5  # shared snapshots make it small
-    assert 1.0 < dual_residuals(*pairs, folds=torch.arange(T - 1) % 2).median() < 1.5
+    assert 1.0 < dual_residuals(*pairs, folds=disjoint_folds(torch.arange(T - 1))).median() < 1.5
 
 
 def test_exact_dynamics_in_wide_states_have_a_dual_residual_at_rounding() -> None:
     states = exact_orbit(6, 200, 30)
     x, y = states[:-1], states[1:]
     values, right, left = reduced_dmd(x, y, 6)
-    for folds in (None, torch.arange(29) % 2):
+    for folds in (None, disjoint_folds(torch.arange(29))):
         assert dual_residuals(*torched(x, y, values, left), folds=folds).max() < 3e-8
     assert primal_residuals(*torched(x, y, values, right)).max() < 1e-12
 
@@ -153,3 +154,12 @@ def test_the_kind_named_is_never_zero_on_noise(num_pairs: int, num_observables: 
 def test_shapes_that_do_not_fit_are_named() -> None:
     with pytest.raises(DataError, match=r"\(\.\.\., N, F\)"):
         primal_residuals(torch.zeros(3, 2), torch.zeros(2, 2), torch.zeros(2), torch.zeros(2, 2))
+
+
+def test_folds_share_no_snapshot_and_are_not_periodic() -> None:
+    folds = disjoint_folds(torch.arange(400))
+    for label in (0, 1):
+        gaps = (folds == label).nonzero().squeeze(-1).diff()
+        assert set(gaps.tolist()) == {2, 3}
+        assert not any(torch.equal(gaps[:100], gaps[shift : shift + 100]) for shift in range(1, 50))
+    assert torch.equal(disjoint_folds(torch.tensor([3, 0, 1])), torch.tensor([1, 0, 1]))

@@ -6,7 +6,12 @@ import torch
 from scipy.integrate import solve_ivp
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman import gram_statistics, koopman_eigenvalues
+from relax_rl.koopman import (
+    gram_from_trajectories,
+    gram_statistics,
+    koopman_eigenvalues,
+    spectrum_from_statistics,
+)
 from relax_rl.koopman.operators import least_squares_operator, ridge_operator, whitened_operator
 from relax_rl.koopman.spectrum import MAX_EIGENVALUE_CONDITION, eigenpairs, eigenvalue_moduli, squared_residuals
 
@@ -83,22 +88,110 @@ def test_residual_of_a_complex_pair_needs_lambda_on_the_right_side() -> None:
     assert squared.abs().max() < 1e-9
 
 
-def test_rank_and_vacuity() -> None:
+def test_rank_and_refusals() -> None:
     rng = np.random.default_rng(3)
     snapshots = torch.from_numpy(rng.standard_normal((8, 20)))
-    assert koopman_eigenvalues(snapshots).is_vacuous
     assert koopman_eigenvalues(torch.from_numpy(rng.standard_normal((50, 20))), rank=3).eigenvalues.shape == (3,)
     assert koopman_eigenvalues(snapshots, ridge=0.1).eigenvalues.abs().max() < 10
     with pytest.raises(ConfigError, match="rank"):
         koopman_eigenvalues(snapshots, rank=21)
     with pytest.raises(ConfigError, match="ridge"):
         koopman_eigenvalues(snapshots, ridge=-1.0)
+    with pytest.raises(ConfigError, match="residual"):
+        koopman_eigenvalues(snapshots, residual="both")
     with pytest.raises(DataError, match="NaN"):
         koopman_eigenvalues(snapshots * float("nan"))
     with pytest.raises(DataError, match="all zero"):
         koopman_eigenvalues(torch.zeros(5, 3))
     with pytest.raises(DataError, match="T >= 2"):
         koopman_eigenvalues(snapshots[:1])
+    with pytest.raises(DataError, match=r"\(T, F\)"):
+        koopman_eigenvalues([snapshots[0]])
+    with pytest.raises(DataError, match="index or sum"):
+        spectrum_from_statistics(gram_statistics(snapshots[None], torch.ones(1, 7) > 0))
+
+
+def test_a_ridge_is_relative_to_the_mean_diagonal_of_the_gram_matrix() -> None:
+    rng = np.random.default_rng(3)
+    states = rng.standard_normal((40, 4)).cumsum(0)
+    x, y = states[:-1], states[1:]
+    K = np.linalg.solve(x.T @ x + 0.1 * np.trace(x.T @ x) / 4 * np.eye(4), x.T @ y)
+    spectrum = koopman_eigenvalues(torch.from_numpy(states), ridge=0.1)
+    np.testing.assert_allclose(sorted_values(spectrum.eigenvalues), sorted_values(np.linalg.eigvals(K)), atol=1e-8)
+
+
+def test_which_residual_holds_is_named() -> None:
+    rng = np.random.default_rng(1)
+    wide, square, tall = (torch.from_numpy(rng.standard_normal(shape)) for shape in ((30, 200), (30, 29), (30, 6)))
+    noise = koopman_eigenvalues(wide)
+    assert noise.residual_kind == "dual"
+    assert 1.0 < noise.residuals.median() < 1.5
+    assert noise.spurious_share() == 1.0
+    interpolated = koopman_eigenvalues(wide, residual="primal")
+    assert interpolated.is_vacuous
+    assert interpolated.residuals.max() < 1e-12
+    assert np.isnan(interpolated.spurious_share())
+    with pytest.raises(DataError, match="vacuous"):
+        interpolated.pruned(0.1)
+    assert koopman_eigenvalues(square).is_vacuous
+    assert koopman_eigenvalues(tall).residual_kind == "primal"
+    assert koopman_eigenvalues(tall, residual="dual").is_vacuous
+    assert koopman_eigenvalues(wide, rank=5).residual_kind == "primal"
+    assert koopman_eigenvalues(wide, rank=5, residual="dual").residual_kind == "dual"
+
+
+def test_pruning_finds_the_six_true_modes_among_noise() -> None:
+    # Six modes in 100 snapshots of 200 observables, noise of a twentieth of their size; all 99 directions are kept.
+    rng = np.random.default_rng(5)
+    true = np.exp(1j * np.linspace(0.3, 2.5, 3)) * np.array([1.0, 0.99, 1.0])
+    modes = true ** np.arange(100)[:, None]
+    states = np.concatenate([modes.real, modes.imag], 1) @ rng.standard_normal((6, 200))
+    states = states / states.std() + 0.05 * rng.standard_normal(states.shape)
+    spectrum = koopman_eigenvalues(torch.from_numpy(states))
+    assert len(spectrum.eigenvalues) == 99
+    pruned = spectrum.pruned()
+    expected = np.concatenate([true, true.conj()])
+    for chosen in (pruned, spectrum.most_reliable(6)):
+        assert len(chosen.eigenvalues) == 6
+        assert np.abs(chosen.eigenvalues.numpy()[:, None] - expected).min(0).max() < 0.01
+        assert (chosen.eigenvalues.abs().diff() <= 0).all()
+    assert spectrum.spurious_share() == pytest.approx(93 / 99)
+    assert pruned.eigenvectors.shape == (200, 6)
+
+
+def test_exact_dynamics_in_wide_states_are_at_rounding_by_either_residual() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rotation = torch.linalg.qr(torch.randn((6, 6), generator=generator, dtype=torch.float64)).Q
+    states = orbit(rotation.numpy(), np.ones(6), 30) @ torch.randn((6, 200), generator=generator, dtype=torch.float64)
+    for dtype, bound in ((torch.float64, 3e-14), (torch.float32, 2e-6)):
+        for residual in ("auto", "dual"):
+            spectrum = koopman_eigenvalues(states.to(dtype), rank=6, residual=residual)
+            assert spectrum.residuals.max() < bound
+            np.testing.assert_allclose(spectrum.eigenvalues.abs(), 1.0, atol=bound)
+
+
+def test_several_trajectories_are_pooled_and_no_pair_joins_two() -> None:
+    rng = np.random.default_rng(7)
+    matrix = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.0], [0.0, 0.1, 0.5]])
+    trajectories = [orbit(matrix, rng.standard_normal(3), T) for T in (2, 9, 1, 5)]
+    spectrum = koopman_eigenvalues(trajectories)
+    np.testing.assert_allclose(sorted_values(spectrum.eigenvalues), sorted_values(np.linalg.eigvals(matrix)), atol=1e-8)
+    assert spectrum.num_pairs == 1 + 8 + 4
+    assert spectrum.residuals.max() < 1e-12
+
+
+def test_statistics_give_the_spectrum_of_the_snapshots() -> None:
+    rng = np.random.default_rng(8)
+    snapshots = torch.from_numpy(rng.standard_normal((60, 5)).cumsum(0))
+    expected = koopman_eigenvalues(snapshots, ridge=1e-3)
+    statistics = gram_from_trajectories([snapshots[:20], snapshots[19:]], lambda x: x)
+    spectrum = spectrum_from_statistics(statistics, ridge=1e-3)
+    torch.testing.assert_close(spectrum.eigenvalues, expected.eigenvalues, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(spectrum.residuals, expected.residuals, rtol=1e-6, atol=1e-7)
+    assert spectrum.residual_kind == "primal"
+    assert spectrum.num_pairs == 59
+    interpolating = gram_from_trajectories([snapshots[:4]], lambda x: x)
+    assert spectrum_from_statistics(interpolating).is_vacuous
 
 
 def test_operators_against_numpy() -> None:

@@ -22,9 +22,11 @@ from relax_rl.koopman.geometry import (
     stable_rank,
     trajectory_curvature,
 )
+from relax_rl.koopman.pseudospectrum import complex_grid, pseudospectrum, pseudospectrum_from_statistics
 from relax_rl.koopman.residuals import (
     GRAM_RESIDUAL_FLOOR,
     ResidualKind,
+    disjoint_folds,
     dual_residuals,
     gram_residuals,
     mean_residuals,
@@ -32,10 +34,16 @@ from relax_rl.koopman.residuals import (
     residual_kind,
 )
 from relax_rl.koopman.snapshots import GramStatistics, gram_from_trajectories, gram_statistics, snapshot_pairs
-from relax_rl.koopman.spectrum import KoopmanSpectrum, koopman_eigenvalues
+from relax_rl.koopman.spectrum import (
+    SPURIOUS_RESIDUAL,
+    KoopmanSpectrum,
+    koopman_eigenvalues,
+    spectrum_from_statistics,
+)
 
 __all__ = [
     "GRAM_RESIDUAL_FLOOR",
+    "SPURIOUS_RESIDUAL",
     "DictionaryFitReport",
     "Dispersion",
     "EffectiveRankGrowth",
@@ -44,6 +52,8 @@ __all__ = [
     "KoopmanDictionary",
     "KoopmanSpectrum",
     "ResidualKind",
+    "complex_grid",
+    "disjoint_folds",
     "dispersion_from_gram",
     "dispersion_from_lifted",
     "dual_residuals",
@@ -58,8 +68,11 @@ __all__ = [
     "log_det_gains",
     "mean_residuals",
     "primal_residuals",
+    "pseudospectrum",
+    "pseudospectrum_from_statistics",
     "residual_kind",
     "snapshot_pairs",
+    "spectrum_from_statistics",
     "stable_rank",
     "trajectory_curvature",
 ]

@@ -24,11 +24,12 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import DataError
-from relax_rl.koopman.snapshots import GramStatistics
+from relax_rl.koopman.snapshots import GramStatistics, double_of
 
 __all__ = [
     "GRAM_RESIDUAL_FLOOR",
     "ResidualKind",
+    "disjoint_folds",
     "dual_residuals",
     "gram_residuals",
     "mean_residuals",
@@ -91,21 +92,34 @@ def dual_residuals(
         x, y: (N, F) real or complex.
         eigenvalues: (R,).
         left_eigenvectors: (F, R), columns w; what is outside the span of the rows of X is left out.
-        folds: (N,) int64: pairs of one fold share no snapshot (:func:`~relax_rl.koopman.trajectory_pairs` alternates
-            them). The residual is taken in each fold, and its root mean square over the folds returned. None is one.
+        folds: (N,) int64: pairs of one fold share no snapshot (:func:`disjoint_folds`). The residual is taken in each
+            fold, and its root mean square over the folds returned; pairs of a negative fold are left out. None is one.
     """
     _require_pairs(x, y)
     labels = torch.zeros(len(x), dtype=torch.int64, device=x.device) if folds is None else folds
     squares = []
-    for label in labels.unique():
+    for label in labels[labels >= 0].unique():
         first, second = x[labels == label].mH, y[labels == label].mH
         # Coordinates in an orthonormal basis of the snapshots: Y* a = Y* R^-1 (Q* w), with the pseudo-inverse of R.
-        q, r = torch.linalg.qr(first.to(_double(x)))
-        rcond = max(first.shape) * torch.finfo(x.dtype).eps
+        q, r = torch.linalg.qr(first.to(double_of(x.dtype)))
+        # Directions at the rounding of the input are none of the dynamics'.
+        rcond = max(torch.finfo(x.dtype).eps, max(first.shape) * torch.finfo(torch.float64).eps)
         inverse = torch.linalg.pinv(r, rtol=rcond).to(torch.complex128)
         coefficients = inverse @ (q.mH.to(torch.complex128) @ left_eigenvectors.to(torch.complex128))
         squares.append(primal_residuals(first, second, eigenvalues.conj(), coefficients).square())
     return torch.stack(squares).mean(0).sqrt()
+
+
+def disjoint_folds(steps: Tensor) -> Tensor:
+    """Folds 0 and 1, or -1 for neither, of the snapshot pairs at `steps` (N,) of a trajectory, (N,) int64.
+
+    Pairs of one fold are 2 or 3 steps apart in the order of floor(2.618.. k), which is never periodic: where every
+    other step is seen, modes lambda and -lambda are one.
+    """
+    golden = (1.0 + 5.0**0.5) / 2.0
+    starts = (torch.arange(int(steps.max()) + 1, device=steps.device) * (1.0 + golden)).floor().long()
+    first, second = torch.isin(steps, starts), torch.isin(steps, starts + 1)
+    return torch.where(first, 0, torch.where(second, 1, -1))
 
 
 def mean_residuals(
@@ -164,10 +178,6 @@ def squared_residuals(statistics: GramStatistics, eigenvalues: Tensor, eigenvect
     cross = (values.conj() * form(statistics.cross)).real
     numerator = form(statistics.future).real - 2.0 * cross + values.abs().square() * norm
     return numerator / norm.clamp_min(torch.finfo(torch.float64).tiny)
-
-
-def _double(x: Tensor) -> torch.dtype:
-    return torch.complex128 if x.is_complex() else torch.float64
 
 
 def _require_pairs(x: Tensor, y: Tensor) -> None:
