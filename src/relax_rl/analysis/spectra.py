@@ -1,0 +1,379 @@
+"""From a model and texts to the spectra of its latent dynamics, at each site and for each text.
+
+Only as many trajectories as the dictionaries are fitted on are in memory at once; the rest are read, measured, and let
+go, or kept in a store: their states, or in their place the Gram statistics, F x F instead of T x H.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relax_rl.analysis.spectra_rulers import SiteRuler, SpectrumSettings, TrajectorySpectrum, fit_rulers, measure
+from relax_rl.errors import DataError
+from relax_rl.koopman import GramStatistics, KoopmanDictionary
+from relax_rl.koopman.spectrum import spectrum_from_statistics
+from relax_rl.latent.sites import default_sites, resolve_sites
+from relax_rl.latent.store import LatentStore, StoreRow
+from relax_rl.latent.trajectories import LatentTrajectory, capture_sequences
+
+__all__ = ["EXPLOSIVE_MODULUS", "LatentSpectra", "LatentText", "Path2D", "SiteSpectrum", "latent_spectra"]
+
+EXPLOSIVE_MODULUS = 1.5
+"""A larger eigenvalue doubles a state in two tokens, which no bounded trajectory does: the regression is ill-posed."""
+
+
+@dataclass(frozen=True)
+class LatentText:
+    """What the model reads.
+
+    Attributes:
+        id: of the prompt.
+        token_ids: all of them.
+        start: how many first ones are read but not measured: the prompt, or 0.
+    """
+
+    id: str
+    token_ids: tuple[int, ...]
+    start: int = 0
+
+    @property
+    def key(self) -> str:
+        """The same for the same tokens, whoever asks."""
+        content = json.dumps([self.start, *self.token_ids]).encode()
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Path2D:
+    """A trajectory in the plane of the two leading principal components of its site."""
+
+    id: str
+    site: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class SiteSpectrum:
+    """The spectrum of all trajectories of a site together: one operator fitted on all their pairs.
+
+    Attributes:
+        eigenvalues: (real, imaginary), discrete: one step is one token; largest modulus first.
+        residuals: of each; meaningless where `residual_kind` is "vacuous".
+        condition: of the regression.
+        num_pairs, num_observables: N and F.
+        dictionary_digest: of the dictionary, without which none of the values means anything.
+        dictionary_report: what its fit did, or None if it was given without one.
+        statistics: G, A, L, for whoever wants to ask more of them; not written to JSON.
+    """
+
+    site: str
+    eigenvalues: tuple[tuple[float, float], ...]
+    residuals: tuple[float, ...]
+    residual_kind: str
+    condition: float
+    num_pairs: int
+    num_observables: int
+    dictionary_digest: str
+    dictionary_report: dict[str, Any] | None = None
+    statistics: GramStatistics | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def moduli(self) -> tuple[float, ...]:
+        """How much each mode keeps in one token."""
+        return tuple(math.hypot(*value) for value in self.eigenvalues)
+
+
+@dataclass(frozen=True)
+class LatentSpectra:
+    """What was found, and everything that the numbers mean nothing without.
+
+    Attributes:
+        model: its name.
+        settings: those used, `sites` and `num_observables` resolved.
+        sites: one pooled spectrum a site, in order of depth; a site without enough finite pairs is absent.
+        trajectories: one row a text and site, texts in the order given.
+        paths: the first texts at each site.
+        num_state_bytes, num_statistics_bytes: what all hidden states are, and what their Gram statistics are.
+        rulers: to measure another model with; not written to JSON.
+    """
+
+    model: str
+    settings: SpectrumSettings
+    sites: tuple[SiteSpectrum, ...]
+    trajectories: tuple[TrajectorySpectrum, ...]
+    paths: tuple[Path2D, ...] = ()
+    num_state_bytes: int = 0
+    num_statistics_bytes: int = 0
+    rulers: dict[str, SiteRuler] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getitem__(self, site: str) -> SiteSpectrum:
+        """The pooled spectrum of a site. Raises ``KeyError`` naming those that there are."""
+        for spectrum in self.sites:
+            if spectrum.site == site:
+                return spectrum
+        raise KeyError(f"no spectrum at {site!r}; there are {', '.join(s.site for s in self.sites) or 'none'}")
+
+    def at(self, site: str) -> list[TrajectorySpectrum]:
+        """The trajectories of a site."""
+        return [row for row in self.trajectories if row.site == site]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain tables and lists: JSON, but for NaN."""
+        sites = [asdict(replace(spectrum, statistics=None)) for spectrum in self.sites]
+        for site in sites:
+            del site["statistics"]
+        return {
+            "model": self.model,
+            "settings": asdict(self.settings),
+            "sites": sites,
+            "trajectories": [row.to_dict() for row in self.trajectories],
+            "num_state_bytes": self.num_state_bytes,
+            "num_statistics_bytes": self.num_statistics_bytes,
+        }
+
+
+def latent_spectra(
+    model: Any,
+    texts: Sequence[LatentText] | Sequence[Sequence[int]],
+    settings: SpectrumSettings | None = None,
+    *,
+    name: str = "model",
+    dictionaries: dict[str, KoopmanDictionary] | None = None,
+    store: LatentStore | None = None,
+    keep_statistics_only: bool = False,
+    tokens_per_batch: int = 2**13,
+) -> LatentSpectra:
+    """Read texts and measure the dynamics of the hidden states, text by text and all together.
+
+    Args:
+        model: a Hugging Face causal language model.
+        texts: each with at least one token to measure; plain token ids do.
+        dictionaries: by site; those missing are fitted on the first texts.
+        store: rows that it has are not read again by the model, new ones are added.
+        keep_statistics_only: the store holds Gram statistics and measurements instead of states. Its dictionaries are
+            those of the first call.
+        tokens_per_batch: see :func:`~relax_rl.latent.trajectories.capture_sequences`.
+
+    Raises:
+        DataError: no text, a text with nothing to measure, or too few pairs for the dictionary.
+        ConfigError: a site that the model does not have.
+    """
+    texts = [
+        text if isinstance(text, LatentText) else LatentText(f"text-{index}", tuple(text))
+        for index, text in enumerate(texts)
+    ]
+    if not texts:
+        raise DataError("There is no text to read; give at least one.")
+    settings = settings or SpectrumSettings()
+    sites = resolve_sites(model, settings.sites) if settings.sites else default_sites(model)
+    reader = _Reader(model, texts, sites, tokens_per_batch, store, keep_statistics_only)
+    rulers = reader.stored_rulers() or fit_rulers(reader.first(settings.fit_tokens), settings, dictionaries)
+    reader.keep_rulers(rulers)
+    num_observables = next(iter(rulers.values())).dictionary.num_observables
+    settings = replace(settings, sites=tuple(sites), num_observables=num_observables)
+    collected = _Collection(texts, settings, rulers)
+    for row, measured in reader.measured(rulers, settings):
+        collected.add(row, measured)
+    return collected.result(name)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One text, by site."""
+
+    spectra: dict[str, TrajectorySpectrum]
+    statistics: dict[str, GramStatistics]
+    paths: dict[str, Tensor]
+    num_state_bytes: int
+
+    @classmethod
+    def of(
+        cls, trajectory: LatentTrajectory, identity: str, rulers: dict[str, SiteRuler], settings: SpectrumSettings
+    ) -> _Measured:
+        found = {
+            site: measure(states, rulers[site], identity, settings.estimators)
+            for site, states in trajectory.states.items()
+        }
+        return cls(
+            {site: spectrum for site, (spectrum, _, _) in found.items()},
+            {site: statistics for site, (_, statistics, _) in found.items() if statistics is not None},
+            {site: path for site, (_, _, path) in found.items()},
+            sum(states.nbytes for states in trajectory.states.values()),
+        )
+
+    def to_row(self, text: LatentText, num_tokens: int) -> StoreRow:
+        tensors = {f"{site}/path": path for site, path in self.paths.items()}
+        for site, statistics in self.statistics.items():
+            tensors |= {f"{site}/{part}": getattr(statistics, part) for part in ("gram", "cross", "future")}
+        spectra = {site: spectrum.to_dict() for site, spectrum in self.spectra.items()}
+        return StoreRow(text.key, tensors, num_tokens, {"spectra": spectra, "num_state_bytes": self.num_state_bytes})
+
+    @classmethod
+    def from_row(cls, row: StoreRow, identity: str) -> _Measured:
+        spectra = {
+            site: TrajectorySpectrum.from_dict(data | {"id": identity}) for site, data in row.columns["spectra"].items()
+        }
+        statistics = {
+            site: GramStatistics(
+                *(row.tensors[f"{site}/{part}"] for part in ("gram", "cross", "future")),
+                torch.tensor(row.num_tokens - 1),
+            )
+            for site in spectra
+            if f"{site}/gram" in row.tensors
+        }
+        paths = {site: row.tensors[f"{site}/path"] for site in spectra}
+        return cls(spectra, statistics, paths, row.columns["num_state_bytes"])
+
+
+class _Reader:
+    """Where trajectories come from: the model, what was kept in memory for the fit, or the store."""
+
+    def __init__(
+        self,
+        model: Any,
+        texts: list[LatentText],
+        sites: list[str],
+        tokens_per_batch: int,
+        store: LatentStore | None,
+        keep_statistics_only: bool,
+    ) -> None:
+        self._model, self._texts, self._sites = model, texts, sites
+        self._tokens_per_batch, self._store = tokens_per_batch, store
+        self._is_statistics = store is not None and keep_statistics_only
+        self._is_states = store is not None and not keep_statistics_only
+        self._held: dict[int, LatentTrajectory] = {}
+
+    def stored_rulers(self) -> dict[str, SiteRuler] | None:
+        """Those with which the statistics in the store were made."""
+        if not self._is_statistics or self._store is None or len(self._store) == 0:
+            return None
+        return {site: SiteRuler.load(self._store.path / "rulers", site) for site in self._sites}
+
+    def keep_rulers(self, rulers: dict[str, SiteRuler]) -> None:
+        if self._is_statistics and self._store is not None and len(self._store) == 0:
+            for ruler in rulers.values():
+                ruler.save(self._store.path / "rulers")
+
+    def first(self, num_tokens: int) -> list[LatentTrajectory]:
+        """The first texts that hold so many tokens, at least one, in their order; they stay in memory."""
+        rows, total = [], 0
+        for row, text in enumerate(self._texts):
+            if total >= num_tokens:
+                break
+            rows.append(row)
+            total += len(text.token_ids) - text.start
+        self._held = {trajectory.row: trajectory for trajectory in self._states(rows)}
+        return [self._held[row] for row in rows]
+
+    def measured(self, rulers: dict[str, SiteRuler], settings: SpectrumSettings) -> Iterator[tuple[int, _Measured]]:
+        """Every text once, in no particular order."""
+        if not self._is_statistics or self._store is None:
+            for trajectory in self._states(range(len(self._texts))):
+                text = self._texts[trajectory.row]
+                yield trajectory.row, _Measured.of(trajectory, text.id, rulers, settings)
+            return
+        there = self._store.keys
+        rows_of: dict[str, list[int]] = {}
+        for row, text in enumerate(self._texts):
+            rows_of.setdefault(text.key, []).append(row)
+        owed = [rows[0] for key, rows in rows_of.items() if key not in there]
+        with self._store:
+            for trajectory in self._states(owed):
+                text = self._texts[trajectory.row]
+                found = _Measured.of(trajectory, text.id, rulers, settings)
+                self._store.append(found.to_row(text, len(trajectory)))
+        for stored in self._store:
+            for row in rows_of.get(stored.key, ()):
+                yield row, _Measured.from_row(stored, self._texts[row].id)
+
+    def _states(self, rows: Sequence[int]) -> Iterator[LatentTrajectory]:
+        """The trajectories of these texts, from memory, the store, or the model, which then adds them to the store."""
+        yield from (self._held[row] for row in rows if row in self._held)
+        rows = [row for row in rows if row not in self._held]
+        if not self._is_states or self._store is None:
+            yield from self._captured(rows)
+            return
+        rows_of: dict[str, list[int]] = {}
+        for row in rows:
+            rows_of.setdefault(self._texts[row].key, []).append(row)
+        with self._store:
+            for trajectory in self._captured([rows[0] for key, rows in rows_of.items() if key not in self._store.keys]):
+                text = self._texts[trajectory.row]
+                columns = {"id": text.id, "token_ids": trajectory.token_ids}
+                self._store.append(StoreRow(text.key, trajectory.states, len(trajectory), columns))
+        for stored in self._store:
+            for row in rows_of.get(stored.key, ()):
+                states = {site: stored.tensors[site] for site in self._sites}
+                yield LatentTrajectory(row, states, tuple(stored.columns["token_ids"]))
+
+    def _captured(self, rows: Sequence[int]) -> Iterator[LatentTrajectory]:
+        texts = [self._texts[row] for row in rows]
+        for trajectory in capture_sequences(
+            self._model,
+            [text.token_ids for text in texts],
+            self._sites,
+            starts=[text.start for text in texts],
+            tokens_per_batch=self._tokens_per_batch,
+        ):
+            yield replace(trajectory, row=rows[trajectory.row])
+
+
+class _Collection:
+    """Sums and rows, from which the result is made."""
+
+    def __init__(self, texts: list[LatentText], settings: SpectrumSettings, rulers: dict[str, SiteRuler]) -> None:
+        self._texts, self._settings, self._rulers = texts, settings, rulers
+        self._pooled: dict[str, GramStatistics] = {}
+        self._rows: dict[int, dict[str, TrajectorySpectrum]] = {}
+        self._paths: dict[int, dict[str, Tensor]] = {}
+        self._num_state_bytes = 0
+        self._num_statistics_bytes = 0
+
+    def add(self, row: int, measured: _Measured) -> None:
+        self._rows[row] = measured.spectra
+        self._num_state_bytes += measured.num_state_bytes
+        for site, statistics in measured.statistics.items():
+            self._pooled[site] = self._pooled[site] + statistics if site in self._pooled else statistics
+            self._num_statistics_bytes += 3 * statistics.gram.nbytes
+        if row < self._settings.num_paths:
+            self._paths[row] = measured.paths
+
+    def result(self, name: str) -> LatentSpectra:
+        return LatentSpectra(
+            model=name,
+            settings=self._settings,
+            sites=tuple(self._site(site) for site in self._settings.sites if site in self._pooled),
+            trajectories=tuple(self._rows[row][site] for row in sorted(self._rows) for site in self._settings.sites),
+            paths=tuple(
+                Path2D(self._texts[row].id, site, tuple((float(x), float(y)) for x, y in path))
+                for row in sorted(self._paths)
+                for site, path in self._paths[row].items()
+            ),
+            num_state_bytes=self._num_state_bytes,
+            num_statistics_bytes=self._num_statistics_bytes,
+            rulers=self._rulers,
+        )
+
+    def _site(self, site: str) -> SiteSpectrum:
+        statistics, dictionary = self._pooled[site], self._rulers[site].dictionary
+        spectrum = spectrum_from_statistics(statistics)
+        return SiteSpectrum(
+            site=site,
+            eigenvalues=tuple((value.real, value.imag) for value in spectrum.eigenvalues.tolist()),
+            residuals=tuple(spectrum.residuals.tolist()),
+            residual_kind=spectrum.residual_kind,
+            condition=spectrum.condition,
+            num_pairs=spectrum.num_pairs,
+            num_observables=spectrum.num_observables,
+            dictionary_digest=dictionary.digest,
+            dictionary_report=None if dictionary.report is None else asdict(dictionary.report),
+            statistics=statistics,
+        )
