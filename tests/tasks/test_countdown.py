@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.countdown import CountdownAnswer, CountdownVerifier
+from relax_rl.tasks import countdown
 from relax_rl.tasks.base import Problem, Task, validate_task
-from relax_rl.tasks.countdown import CountdownTask, split_of
+from relax_rl.tasks.countdown import LEVELS, CountdownTask, split_of
 
 TASK = CountdownTask()
 
@@ -43,6 +45,25 @@ def test_the_task_proves_itself(task: CountdownTask, split: str):
     assert report.ok, str(report)
     assert report.checked == 100
     assert report.without_solution == ()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_proves_itself(level: int):
+    assert validate_task(CountdownTask.of_level(level), "test", 40).ok
+
+
+def test_a_higher_level_is_harder_to_hit_by_luck():
+    """A random expression over the numbers of a problem reaches its target ever more rarely."""
+    shares = []
+    for level in LEVELS:
+        rng, hits = random.Random(level), 0
+        for problem in CountdownTask.of_level(level).problems("train", 60):
+            gold = CountdownAnswer.parse(problem.answer)
+            assert gold is not None
+            hits += sum(countdown._random_expression(gold.numbers, rng)[1] == gold.target for _ in range(100))
+        shares.append(hits)
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 3 * shares[-1]
 
 
 def test_problems_keep_to_the_parameters():
@@ -187,6 +208,10 @@ def test_validation_finds_each_injected_fault():
     unknown = validate_task(BrokenTask([replace(sound[0], solution=None)], CountdownVerifier()), "train")
     assert unknown.ok
     assert unknown.without_solution == (ids[0],)
+    misled = [replace(sound[0], mistake=sound[0].solution), *sound[1:]]
+    report = validate_task(BrokenTask(misled, CountdownVerifier()), "train")
+    assert report.too_lenient == (ids[0],)
+    assert report.failures == {ids[0]: "a wrong answer does not score 0"}
     assert "1 have no known solution" in str(unknown)
     with pytest.raises(DataError, match="nothing to validate"):
         validate_task(BrokenTask([], CountdownVerifier()), "train")

@@ -11,6 +11,7 @@ import pytest
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.tasks import MathTask, Task, validate_task
+from relax_rl.tasks.benchmarks import parse_levels
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -58,6 +59,48 @@ def test_columns_prompt_and_system_are_the_users(write) -> None:
     (problem,) = task.problems("all")
     assert (problem.id, problem.prompt, problem.solution) == ("sum-1", "Q: 1+1 A:", "thus \\boxed{2}")
     assert [message["role"] for message in problem.messages] == ["user"]
+
+
+def test_whole_floats_and_lists_of_texts_are_answers(write) -> None:
+    rows = [
+        {"problem": "a", "answer": 142.0},
+        {"problem": "b", "answer": 1.5},
+        {"problem": "c", "answer": ["$1$", "2"]},
+    ]
+    assert [p.answer for p in MathTask(path=write(*rows)).problems("all")] == ["142", "1.5", "$1$, 2"]
+
+
+def test_levels_in_both_spellings(write) -> None:
+    rows = [
+        {"problem": f"p{i}", "answer": i, "level": level} for i, level in enumerate([3, "Level 5", "Level ?", 1, None])
+    ]
+    assert [p.answer for p in MathTask(path=write(*rows), levels=(3, 5)).problems("all")] == ["0", "1"]
+    with pytest.raises(DataError, match="has no problem of the levels 2, 4 in the split 'all'"):
+        MathTask(path=write(*rows), levels=(2, 4)).problems("all")
+
+
+@pytest.mark.parametrize("levels", [0, 6, "5-3", "high", [], [3, "4"]])
+def test_levels_that_do_not_exist(levels) -> None:
+    with pytest.raises(ConfigError, match="levels of MATH are 1 to 5"):
+        parse_levels(levels)
+
+
+def test_levels_as_number_range_and_list() -> None:
+    assert (parse_levels(3), parse_levels("3-5"), parse_levels([1, 2]), parse_levels(None)) == (
+        (3,),
+        (3, 4, 5),
+        (1, 2),
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "mistake"),
+    [("12", "13"), ("9", "0"), ("\\frac{1}{2}", "\\frac{1}{3}"), ("x^2+y", "x^3+y"), ("east", None)],
+)
+def test_every_problem_knows_a_mistake_of_the_same_form(write, answer: str, mistake: str | None) -> None:
+    (problem,) = MathTask(path=write({"problem": "?", "answer": answer})).problems("all")
+    assert problem.mistake == f"\\boxed{{{mistake or '-98765.4321'}}}"
 
 
 def test_an_answer_after_a_mark(write) -> None:
@@ -117,7 +160,8 @@ def test_count_and_order(write) -> None:
             r"column 'answer' in line 1 of .* holds None; it must be text or a number",
         ),
         ([{"problem": "1+1", "answer": True}], "holds True"),
-        ([{"problem": "1+1", "answer": ["2"]}], r"holds \['2'\]"),
+        ([{"problem": "1+1", "answer": [2]}], r"holds \[2\]"),
+        ([{"problem": "1+1", "answer": []}], r"holds \[\]"),
         ([{"problem": " ", "answer": "2"}], "column 'problem' in line 1 of .* is empty"),
         ([], "has no problem in the split 'all'"),
     ],

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from relax_rl.errors import ConfigError
-from relax_rl.tasks import CountdownTask, MathTask, Task, build_task, task_names, validate_task
-
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+from relax_rl.tasks import CountdownTask, MathTask, Task, TrainingMix, build_task, task_names, validate_task
+from relax_rl.tasks.countdown import LEVELS
+from relax_rl.tasks.registry import task_entries
 
 OWN = """
 from relax_rl.tasks import Problem
@@ -38,38 +38,39 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names() -> None:
-    assert set(task_names()) == {"countdown", "math", "gsm8k", "math500"}
+    papers = {"math500", "minerva", "amc22", "amc23", "aime24", "aime25", "olympiadbench", "dapo_math_17k", "relax_mix"}
+    assert set(task_names()) == {"countdown", "math", "gsm8k"} | papers
     assert build_task("countdown", max_target=30) == CountdownTask(max_target=30)
     assert build_task("math", path="a.jsonl") == MathTask(path="a.jsonl")
-    for name in ("gsm8k", "math500"):
-        assert isinstance(build_task(name), Task)
-        assert build_task(name).name == name
+    for name in (*task_names(), "reasoning_gym:chain_sum"):
+        task = build_task(name)
+        assert isinstance(task, Task)
+        assert task.name == name
+    assert [entry.name for entry in task_entries()] == [*task_names(), "reasoning_gym:NAME"]
 
 
-def test_hub_names_are_those_people_use() -> None:
-    gsm8k, math500 = build_task("gsm8k"), build_task("math500")
-    assert isinstance(gsm8k, MathTask)
-    assert isinstance(math500, MathTask)
-    assert (gsm8k.hub, gsm8k.hub_config, gsm8k.answer_after) == ("openai/gsm8k", "main", "####")
-    assert (math500.hub, math500.hub_config, math500.answer_after) == ("HuggingFaceH4/MATH-500", None, None)
+def test_countdown_by_level() -> None:
+    assert build_task("countdown") == build_task("countdown", level=2) == CountdownTask()
+    assert build_task("countdown", level=4) == CountdownTask(**LEVELS[4])
+    assert build_task("countdown", level=4, max_number=30) == CountdownTask(**LEVELS[4] | {"max_number": 30})
+    for level in (0, 6, "2"):
+        with pytest.raises(ConfigError, match="choose a whole number from 1 to 5"):
+            build_task("countdown", level=level)
 
 
-@pytest.mark.parametrize(
-    ("name", "split", "size"), [("gsm8k", "train", 7473), ("gsm8k", "test", 1319), ("math500", "test", 500)]
-)
-def test_the_same_from_a_folder(name: str, split: str, size: int) -> None:
-    if not (DATA / "math500.jsonl").is_file():
-        pytest.skip("there is no ../shared/data")
-    problems = build_task(name, data_dir=DATA).problems(split)
-    assert len(problems) == size
-    assert len({problem.id for problem in problems}) == size
+def test_math_is_the_set_or_the_users_own_problems() -> None:
+    assert isinstance(build_task("math"), TrainingMix)
+    with pytest.raises(ConfigError, match="was given data_dir=there and problems of your own"):
+        build_task("math", path="a.jsonl", data_dir="there")
 
 
 def test_a_slip_gets_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="no task 'coundown', did you mean 'countdown'"):
         build_task("coundown")
-    with pytest.raises(ConfigError, match="no task 'zzz'; the tasks are countdown, math, gsm8k, math500"):
+    with pytest.raises(ConfigError, match="no task 'zzz'; the tasks are countdown, gsm8k, math, math500"):
         build_task("zzz")
+    with pytest.raises(ConfigError, match="exclude names 'amc24', did you mean 'amc2"):
+        build_task("relax_mix", exclude=["amc24"])
     with pytest.raises(ConfigError, match="no option 'max_targets', did you mean 'max_target'"):
         build_task("countdown", max_targets=3)
     with pytest.raises(ConfigError, match="no option 'datadir', did you mean 'data_dir'"):

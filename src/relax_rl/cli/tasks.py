@@ -1,7 +1,8 @@
 """The tasks: what there is, what their problems look like, and whether each proves itself.
 
-relax tasks                                   the names
-relax tasks show countdown                    some problems
+relax tasks                                    the names
+relax tasks show countdown --task.level 3      some problems
+relax tasks show relax_mix --data-dir data --split train
 relax tasks validate math --task.path f.jsonl  every gold answer must score 1, a wrong one 0
 """
 
@@ -9,13 +10,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from relax_rl.cli.arguments import refuse_settings, task_options
 from relax_rl.errors import ConfigError
 
+if TYPE_CHECKING:
+    from relax_rl.tasks.base import Problem, Task
+
 __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "list, show and validate the tasks"
+
+_FAILURES_SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,27 +30,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=("list", "show", "validate"), default="list", help="default: list")
     parser.add_argument("name", nargs="?", metavar="NAME", help="the task; its options are --task.KEY VALUE")
     parser.add_argument("--split", default="test", help="default: %(default)s")
-    parser.add_argument("--num-problems", type=int, metavar="N", help="show: 3, validate: 256, unless given")
+    parser.add_argument("--num-problems", type=int, metavar="N", help="the first N; show: 3, validate: all, by default")
+    parser.add_argument("--seed", type=int, default=0, help="of the problems or of their order (%(default)s)")
     parser.add_argument("--data-dir", metavar="DIR", help="folder that the task reads its files from")
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Print; ``validate`` returns 1 when the task does not prove itself."""
-    from relax_rl.tasks.base import validate_task
     from relax_rl.tasks.registry import build_task, task_names
 
     if arguments.action == "list":
         refuse_settings(settings, "tasks list")
-        print("\n".join(task_names()))
+        _print_list()
         return 0
     if arguments.name is None:
         raise ConfigError(f"name the task: relax tasks {arguments.action} NAME; there are: {', '.join(task_names())}")
     task = build_task(arguments.name, **task_options(arguments.name, settings, arguments.data_dir))
     if arguments.action == "validate":
-        report = validate_task(task, arguments.split, arguments.num_problems or 256)
-        print(report)
-        return 0 if report.ok else 1
-    for problem in task.problems(arguments.split, arguments.num_problems or 3):
-        chat = "" if problem.instruction is None else f"\n  chat    {problem.instruction!r}"
-        print(f"{problem.id}\n  prompt  {problem.prompt!r}{chat}\n  answer  {problem.answer!r}")
+        return _validate(task, arguments.split, arguments.num_problems, arguments.seed)
+    for problem in task.problems(arguments.split, arguments.num_problems or 3, arguments.seed):
+        _print_problem(problem)
     return 0
+
+
+def _print_list() -> None:
+    from relax_rl.tasks.registry import task_entries
+
+    entries = task_entries()
+    width = max(len(entry.name) for entry in entries)
+    for entry in entries:
+        sizes = ", ".join(f"{split} {size}" for split, size in entry.sizes.items())
+        print(f"{entry.name:{width}}  {sizes:24}  {entry.about}" + (f"  [{entry.hub}]" if entry.hub else ""))
+
+
+def _print_problem(problem: Problem) -> None:
+    print(f"{problem.id}\n  prompt  {problem.prompt!r}")
+    if problem.system is not None:
+        print(f"  system  {problem.system!r}")
+    if problem.instruction is not None:
+        print(f"  chat    {problem.instruction!r}")
+    print(f"  answer  {problem.answer!r}")
+
+
+def _validate(task: Task, split: str, count: int | None, seed: int) -> int:
+    from relax_rl.tasks.base import validate_task
+
+    report = validate_task(task, split, count, seed=seed)
+    print(report)
+    answers = {problem.id: problem.answer for problem in task.problems(split, count, seed)}
+    for problem_id, what in list(report.failures.items())[:_FAILURES_SHOWN]:
+        print(f"  {problem_id}: {what}; the gold answer is {answers[problem_id]!r}")
+    if len(report.failures) > _FAILURES_SHOWN:
+        print(f"  and {len(report.failures) - _FAILURES_SHOWN} more")
+    return 0 if report.ok else 1

@@ -2,7 +2,20 @@
 
 from relax_rl.tasks.base import Problem, Task, TaskReport, validate_task
 from relax_rl.tasks.countdown import CountdownTask
+from relax_rl.tasks.gym import ReasoningGymTask
 from relax_rl.tasks.math import MathTask
+from relax_rl.tasks.mix import TrainingMix
 from relax_rl.tasks.registry import build_task, task_names
 
-__all__ = ["CountdownTask", "MathTask", "Problem", "Task", "TaskReport", "build_task", "task_names", "validate_task"]
+__all__ = [
+    "CountdownTask",
+    "MathTask",
+    "Problem",
+    "ReasoningGymTask",
+    "Task",
+    "TaskReport",
+    "TrainingMix",
+    "build_task",
+    "task_names",
+    "validate_task",
+]

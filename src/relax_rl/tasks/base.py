@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -9,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from relax_rl.errors import DataError
 from relax_rl.rewards.base import Verifier
 
-__all__ = ["Problem", "Task", "TaskReport", "validate_task"]
+__all__ = ["Problem", "Task", "TaskReport", "digest", "in_order", "validate_task"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Problem:
         system: System message for a chat model, if the task wants one.
         instruction: What a chat model is asked; ``None`` means the same words as ``prompt`` (see ``question``).
         solution: A whole completion that must score 1.0, if the task knows one.
+        mistake: A whole completion that must score 0.0 although it looks like an answer, if the task knows one.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Problem:
     system: str | None = None
     instruction: str | None = None
     solution: str | None = None
+    mistake: str | None = None
 
     @property
     def question(self) -> str:
@@ -79,13 +82,27 @@ class TaskReport:
     too_lenient: tuple[str, ...]
     """Ids for which a wrong completion did not score 0.0."""
     without_solution: tuple[str, ...]
-    """Ids with no known solution: only the wrong completion was tried."""
+    """Ids with no known solution: only wrong completions were tried."""
     repeated_ids: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
         """Whether no problem failed. Problems without a known solution are no failure, but nothing proves them."""
         return not (self.unsolved or self.too_lenient or self.repeated_ids)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """What is wrong with each id that failed, in words."""
+        found = [
+            (self.unsolved, "the gold solution does not score 1"),
+            (self.too_lenient, "a wrong answer does not score 0"),
+            (self.repeated_ids, "the id occurs more than once"),
+        ]
+        words: dict[str, str] = {}
+        for ids, what in found:
+            for problem_id in ids:
+                words[problem_id] = f"{words[problem_id]}; {what}" if problem_id in words else what
+        return words
 
     def __str__(self) -> str:
         """One line for people."""
@@ -104,7 +121,7 @@ WRONG_COMPLETIONS = ("", "I do not know. <answer>unknown</answer> \\boxed{\\text
 def validate_task(
     task: Task, split: str, count: int | None = None, *, seed: int = 0, wrong: Sequence[str] = WRONG_COMPLETIONS
 ) -> TaskReport:
-    """Let a task prove itself: every gold solution scores 1.0 and every completion in ``wrong`` scores 0.0.
+    """Let a task prove itself on every problem: the gold solution scores 1.0; ``wrong`` and its mistake score 0.0.
 
     A score of ``None`` counts as failure on both sides: a problem whose gold answer cannot be read is broken.
 
@@ -114,22 +131,44 @@ def validate_task(
     problems = task.problems(split, count, seed)
     if not problems:
         raise DataError(f"Task {task.name!r} has no problems in split {split!r}, so there is nothing to validate.")
-    solved = [problem for problem in problems if problem.solution is not None]
-    scores = task.verifier.score([p.solution or "" for p in solved], [p.answer for p in solved])
-    unsolved = tuple(p.id for p, score in zip(solved, scores, strict=True) if score != 1.0)
-    answers = [problem.answer for problem in problems]
-    lenient: set[str] = set()
-    for completion in wrong:
-        verdicts = task.verifier.score([completion] * len(problems), answers)
-        lenient.update(p.id for p, score in zip(problems, verdicts, strict=True) if score != 0.0)
+    right = [(problem, problem.solution) for problem in problems if problem.solution is not None]
+    slips = [(problem, problem.mistake) for problem in problems if problem.mistake is not None]
+    lenient = {
+        problem.id for completion in wrong for problem in _missing(task, [(p, completion) for p in problems], 0.0)
+    }
+    lenient.update(problem.id for problem in _missing(task, slips, 0.0))
     seen: set[str] = set()
     repeated = {p.id for p in problems if p.id in seen or seen.add(p.id)}
     return TaskReport(
         task=task.name,
         split=split,
         checked=len(problems),
-        unsolved=unsolved,
+        unsolved=tuple(problem.id for problem in _missing(task, right, 1.0)),
         too_lenient=tuple(sorted(lenient)),
         without_solution=tuple(p.id for p in problems if p.solution is None),
         repeated_ids=tuple(sorted(repeated)),
     )
+
+
+def _missing(task: Task, pairs: Sequence[tuple[Problem, str]], expected: float) -> list[Problem]:
+    """The problems whose completion does not get the expected score."""
+    scores = task.verifier.score([text for _, text in pairs], [problem.answer for problem, _ in pairs])
+    return [problem for (problem, _), score in zip(pairs, scores, strict=True) if score != expected]
+
+
+def in_order(problems: Sequence[Problem], count: int | None, seed: int, *, source: str, split: str) -> list[Problem]:
+    """The first ``count`` of a stored list: its own order for seed 0, another fixed one for each other seed.
+
+    Raises:
+        DataError: fewer problems than asked for; ``source`` says of what, ``split`` of which part.
+    """
+    if count is not None and count > len(problems):
+        raise DataError(f"{source} has {len(problems)} problems in '{split}'; {count} were asked for.")
+    if seed != 0:
+        problems = sorted(problems, key=lambda problem: digest("math", str(seed), problem.id))
+    return list(problems[:count])
+
+
+def digest(*parts: str) -> int:
+    """64 bits of blake2b over the parts: seeds and shares that depend on nothing else."""
+    return int.from_bytes(hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).digest(), "big")

@@ -19,7 +19,16 @@ from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.countdown import MAX_NUMBERS, CountdownAnswer, CountdownVerifier
 from relax_rl.tasks.base import Problem
 
-__all__ = ["CountdownTask", "split_of"]
+__all__ = ["LEVELS", "CountdownTask", "split_of"]
+
+LEVELS = {
+    1: {"num_numbers": 2, "max_number": 20, "max_target": 60},
+    2: {"num_numbers": 3, "max_number": 20, "max_target": 60},
+    3: {"num_numbers": 4, "max_number": 50, "max_target": 100},
+    4: {"num_numbers": 5, "max_number": 99, "max_target": 300},
+    5: {"num_numbers": 6, "max_number": 99, "max_target": 999},
+}
+"""Parameters by difficulty; 2 is the default of the task and what the embedded policy was built for."""
 
 DEFAULT_SIZES = {"train": 2048, "test": 256}
 TEST_SHARE = 0.2
@@ -75,6 +84,20 @@ class CountdownTask:
             if not low <= value <= high:
                 raise ConfigError(f"Countdown's {parameter} is {value}; choose a whole number from {low} to {high}.")
 
+    @classmethod
+    def of_level(
+        cls,
+        level: int = 2,
+        num_numbers: int | None = None,
+        max_number: int | None = None,
+        max_target: int | None = None,
+    ) -> CountdownTask:
+        """The task of a difficulty from 1 to 5; a parameter that is given replaces that of the level."""
+        if level not in LEVELS:
+            raise ConfigError(f"Countdown has no level {level!r}; choose a whole number from 1 to {max(LEVELS)}.")
+        given = {"num_numbers": num_numbers, "max_number": max_number, "max_target": max_target}
+        return cls(**LEVELS[level] | {name: value for name, value in given.items() if value is not None})
+
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
         """The first ``count`` problems of ``split`` (``"train"`` or ``"test"``) for this seed.
 
@@ -116,6 +139,7 @@ class CountdownTask:
             answer=str(gold),
             instruction=_INSTRUCTION.format(numbers=numbers, target=gold.target),
             solution=f"<answer>{expression}</answer>",
+            mistake=f"<answer>{expression}+1</answer>",
         )
 
 

@@ -3,46 +3,143 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relax_rl.errors import ConfigError
 from relax_rl.rewards.worker import resolve
 from relax_rl.tasks.base import Task
-from relax_rl.tasks.countdown import CountdownTask
-from relax_rl.tasks.math import SYSTEM_PROMPT, MathTask
+from relax_rl.tasks.benchmarks import BENCHMARKS, EVALUATION_SETS, benchmark, parse_levels
+from relax_rl.tasks.countdown import DEFAULT_SIZES, CountdownTask
+from relax_rl.tasks.gym import PREFIX, ReasoningGymTask
+from relax_rl.tasks.math import PLAIN_PROMPT, SYSTEM_PROMPT, MathTask
+from relax_rl.tasks.mix import TrainingMix
 
-__all__ = ["build_task", "task_names"]
+__all__ = ["TaskEntry", "build_task", "task_entries", "task_names"]
 
-
-def _gsm8k(data_dir: str | Path | None = None, system: str | None = SYSTEM_PROMPT) -> MathTask:
-    """Grade-school word problems (Cobbe et al., 2021, arXiv:2110.14168): 7473 train, 1319 test, integer answers."""
-    if data_dir is None:
-        return MathTask(hub="openai/gsm8k", hub_config="main", answer_after="####", system=system, name="gsm8k")
-    files = {split: Path(data_dir) / f"gsm8k_{split}.jsonl" for split in ("train", "test")}
-    return MathTask(path=files, system=system, name="gsm8k")
+_PAPER_LEVELS = (3, 4, 5)
 
 
-def _math500(data_dir: str | Path | None = None, system: str | None = SYSTEM_PROMPT) -> MathTask:
-    """500 test problems of MATH (Hendrycks et al., 2021; split of Lightman et al., 2023). Evaluation only."""
-    if data_dir is None:
-        return MathTask(hub="HuggingFaceH4/MATH-500", system=system, name="math500")
-    return MathTask(path={"test": Path(data_dir) / "math500.jsonl"}, system=system, name="math500")
+@dataclass(frozen=True)
+class TaskEntry:
+    """A line of ``relax tasks list``: the name, problems by split, what it is, and its dataset on the Hub."""
+
+    name: str
+    sizes: Mapping[str, int]
+    about: str
+    hub: str = ""
+
+
+def _benchmark(
+    name: str, data_dir: str | Path | None = None, system: str | None = SYSTEM_PROMPT, prompt: str = PLAIN_PROMPT
+) -> MathTask:
+    return benchmark(name, data_dir, system=system, prompt=prompt)
+
+
+def _mix(name: str, parts: Sequence[str], data_dir: Any, levels: Any, exclude: Sequence[str], **words: Any) -> Task:
+    if unknown := sorted(set(exclude) - BENCHMARKS.keys()):
+        raise ConfigError(
+            f"exclude names {unknown[0]!r}{_nearest(unknown[0], BENCHMARKS)}, which is no set of problems; choose from "
+            f"{', '.join(BENCHMARKS)}."
+        )
+
+    def rows(part: str) -> MathTask:
+        return benchmark(part, data_dir, levels if part == "math" else None, **words)
+
+    # Of `math` itself the levels hold for both splits; the mix is tested on all of math500.
+    held_out = rows("math" if name == "math" else "math500")
+    return TrainingMix(name, tuple(map(rows, parts)), held_out, tuple(benchmark(other, data_dir) for other in exclude))
+
+
+def _dapo(
+    data_dir: str | Path | None = None,
+    exclude: Sequence[str] = EVALUATION_SETS,
+    system: str | None = SYSTEM_PROMPT,
+    prompt: str = PLAIN_PROMPT,
+) -> Task:
+    return _mix("dapo_math_17k", ["dapo_math_17k"], data_dir, None, exclude, system=system, prompt=prompt)
+
+
+def _relax_mix(
+    data_dir: str | Path | None = None,
+    levels: int | str | Sequence[int] = _PAPER_LEVELS,
+    exclude: Sequence[str] = EVALUATION_SETS,
+    system: str | None = SYSTEM_PROMPT,
+    prompt: str = PLAIN_PROMPT,
+) -> Task:
+    chosen = parse_levels(levels)
+    return _mix("relax_mix", ["dapo_math_17k", "math"], data_dir, chosen, exclude, system=system, prompt=prompt)
+
+
+def _math(
+    data_dir: str | Path | None = None,
+    levels: int | str | Sequence[int] | None = None,
+    exclude: Sequence[str] = EVALUATION_SETS,
+    system: str | None = SYSTEM_PROMPT,
+    prompt: str = PLAIN_PROMPT,
+    path: str | Mapping[str, str] | None = None,
+    hub: str | None = None,
+    hub_config: str | None = None,
+    problem_column: str | None = None,
+    answer_column: str = "answer",
+    solution_column: str = "solution",
+    answer_after: str | None = None,
+    test_share: float = 0.1,
+) -> Task:
+    """MATH, or the user's own problems in the same form if they say where those are."""
+    chosen = parse_levels(levels)
+    if path is None and hub is None:
+        return _mix("math", ["math"], data_dir, chosen, exclude, system=system, prompt=prompt)
+    if data_dir is not None:
+        raise ConfigError(f"The task 'math' was given data_dir={data_dir} and problems of your own; leave one out.")
+    return MathTask(
+        path=path,
+        hub=hub,
+        hub_config=hub_config,
+        levels=chosen,
+        problem_column=problem_column,
+        answer_column=answer_column,
+        solution_column=solution_column,
+        answer_after=answer_after,
+        test_share=test_share,
+        system=system,
+        prompt=prompt,
+    )
 
 
 _TASKS: dict[str, Callable[..., Task]] = {
-    "countdown": CountdownTask,
-    "math": MathTask,
-    "gsm8k": _gsm8k,
-    "math500": _math500,
+    "countdown": CountdownTask.of_level,
+    "gsm8k": functools.partial(_benchmark, "gsm8k"),
+    "math": _math,
+    **{name: functools.partial(_benchmark, name) for name in EVALUATION_SETS},
+    "dapo_math_17k": _dapo,
+    "relax_mix": _relax_mix,
 }
+
+_MADE = TaskEntry("countdown", DEFAULT_SIZES, "reach a target with + - * /; levels 1 to 5; made without end")
+_MIX = TaskEntry(
+    "relax_mix",
+    {"train": 22548, "test": 500},
+    "the paper's training mix: dapo_math_17k and MATH levels 3 to 5; tested on math500",
+)
+_GYM = TaskEntry(f"{PREFIX}NAME", DEFAULT_SIZES, "any dataset of reasoning-gym, such as chain_sum; made without end")
 
 
 def task_names() -> tuple[str, ...]:
-    """The names that ``build_task`` knows without an import path."""
+    """The names that ``build_task`` knows without an import path; beside them, ``reasoning_gym:NAME``."""
     return tuple(_TASKS)
+
+
+def task_entries() -> list[TaskEntry]:
+    """What there is to list, in the order of ``task_names``, and last reasoning-gym."""
+    known = {"countdown": _MADE, "relax_mix": _MIX} | {
+        name: TaskEntry(name, entry.sizes, entry.about, str(entry.hub["hub"])) for name, entry in BENCHMARKS.items()
+    }
+    return [*(known[name] for name in _TASKS), _GYM]
 
 
 def build_task(name: str, **options: Any) -> Task:
@@ -52,11 +149,14 @@ def build_task(name: str, **options: Any) -> Task:
         ConfigError: an unknown name or option (with the nearest one), a class that cannot be imported, or an object
             that is no :class:`~relax_rl.tasks.base.Task`.
     """
-    make = _own_class(name) if ":" in name else _TASKS.get(name)
+    if name.startswith(PREFIX):
+        make = functools.partial(ReasoningGymTask, name.removeprefix(PREFIX))
+    else:
+        make = _own_class(name) if ":" in name else _TASKS.get(name)
     if make is None:
         raise ConfigError(
-            f"There is no task '{name}'{_nearest(name, _TASKS)}; the tasks are {', '.join(_TASKS)}, and your own as "
-            "package.module:Class."
+            f"There is no task '{name}'{_nearest(name, _TASKS)}; the tasks are {', '.join(_TASKS)}, those of "
+            f"reasoning-gym as {PREFIX}NAME, and your own as package.module:Class."
         )
     _check_options(name, make, options)
     task = make(**options)
