@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import importlib.metadata
-import os
-import platform
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from relax_rl.errors import RunError
 from relax_rl.reports.canvas import svg_source
 from relax_rl.reports.comparison import compare_methods
 from relax_rl.reports.completions import evaluation_samples, rollout_samples
 from relax_rl.reports.curves import PANELS, curve_of, draw_curves, smoothing_window
-from relax_rl.reports.data import METHOD_COLUMNS, csv_text, method_rows
+from relax_rl.reports.data import METHOD_COLUMNS, method_rows
+from relax_rl.reports.document import document, download, figure, footer, listed, unique, wide, write_document
 from relax_rl.reports.markup import Html, element, join
 from relax_rl.reports.reader import RunRecord, by_method, flatten, read_runs
 from relax_rl.reports.spectrum import SPURIOUS_RESIDUAL, draw_spectra
 from relax_rl.reports.tables import ResultRow, comparison_table, metric_names, result_rows, results_table
 
 __all__ = ["write_report"]
-
-_PACKAGES = ("relax-rl", "torch", "transformers", "trl", "numpy", "matplotlib")
 
 
 def write_report(
@@ -52,44 +44,23 @@ def write_report(
         RunError: no such run, a broken one, or a file that cannot be written.
         DataError: an evaluation that cannot be read.
     """
-    page = _page(read_runs(run_dirs, methods), output, baseline)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, output)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # it may never have been made
-            temporary.unlink()
-        raise RunError(f"cannot write the report {output}: {error}; choose another file with --output.") from error
-    return output
+    return write_document(_page(read_runs(run_dirs, methods), output, baseline), output)
 
 
 def _page(runs: Sequence[RunRecord], output: Path, baseline: str | None) -> str:
     has_seeds = len(by_method(runs)) < len(runs)
     # What cannot be shown for all runs is shown for the first of each method.
     shown = [replace(members[0], label=method) for method, members in by_method(runs).items()] if has_seeds else runs
-    title = f"{_listed([run.label for run in shown])} on {_values(runs, 'task.name')}"
-    style = resources.files("relax_rl.reports").joinpath("style.css").read_text(encoding="utf-8")
-    # Belt and braces: even markup that got past the escaping could load and run nothing.
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", title),
-        element("style", Html(style)),
-    )
+    title = f"{listed([run.label for run in shown])} on {_values(runs, 'task.name')}"
     results = _compared(runs, baseline) if has_seeds else _results(runs)
     sections = [_header(runs, title), _settings(shown), results, _curves(runs), _spectra(shown)]
-    sections += [_completions(shown), _commands(runs, output), _footer()]
-    return "<!doctype html>\n" + element("html", head, element("body", *sections), lang="en") + "\n"
+    sections += [_completions(shown), _commands(runs, output), footer()]
+    return document(title, sections)
 
 
 def _header(runs: Sequence[RunRecord], title: str) -> Html:
-    steps = _unique(str(int(run.metrics[-1]["step"])) for run in runs if run.metrics)
-    length = f"{_listed(steps)} steps" if steps else "no step logged yet"
+    steps = unique(str(int(run.metrics[-1]["step"])) for run in runs if run.metrics)
+    length = f"{listed(steps)} steps" if steps else "no step logged yet"
     seeds = {run.seed for run in runs}
     of = f", {len(seeds)} seeds" if len(by_method(runs)) < len(runs) else ""
     lead = f"{len(runs)} run{'s' * (len(runs) > 1)} of the policy {_values(runs, 'model')}{of}, {length}."
@@ -108,12 +79,12 @@ def _settings(runs: Sequence[RunRecord]) -> Html:
             element("tr", element("td", element("code", key)), *(element("td", _show(s.get(key))) for s in flat))
             for key in different
         ]
-        parts += [element("p", "The runs differ in these settings and in no other."), _wide("table", head, *rows)]
+        parts += [element("p", "The runs differ in these settings and in no other."), wide("table", head, *rows)]
     rows = [
         element("tr", element("td", element("code", key)), element("td", _show(flat[0].get(key)))) for key in shared
     ]
     summary = element("summary", f"{len(shared)} settings that all runs share" if len(runs) > 1 else "All settings")
-    parts.append(element("details", summary, _wide("table", *rows)))
+    parts.append(element("details", summary, wide("table", *rows)))
     return element("section", *parts)
 
 
@@ -123,13 +94,13 @@ def _results(runs: Sequence[RunRecord]) -> Html:
     if not rows:
         return element("section", heading, element("p", "No run has been evaluated.", class_="lead"))
     evaluations = [run.evaluations[stage] for run in runs for stage in ("before", "after") if stage in run.evaluations]
-    settings = _unique(
+    settings = unique(
         f"{e.task}/{e.split}, {e.num_problems} problems × {e.num_samples} samples of at most {e.max_new_tokens} "
         f"tokens, temperature {e.temperature:g}, top-p {e.top_p:g}"
         for e in evaluations
     )
-    measured = _unique(e.dsd_estimator for e in evaluations if e.dsd_estimator)
-    estimators = f" Its estimator: {_listed(measured)}." if measured else ""
+    measured = unique(e.dsd_estimator for e in evaluations if e.dsd_estimator)
+    estimators = f" Its estimator: {listed(measured)}." if measured else ""
     note = (
         f"{'; '.join(settings)}. Brackets are 95 % intervals by bootstrap over problems. Differences are paired by "
         "problem; bold: the interval excludes zero. mean@1 is the mean over problems and all their samples, pass@k the "
@@ -141,7 +112,7 @@ def _results(runs: Sequence[RunRecord]) -> Html:
         heading,
         element("div", results_table(rows, names), class_="wide"),
         element("p", note, class_="note"),
-        _download("results.csv", ["run", "row", "metric", "value", "low", "high", "problems"], _result_data(rows)),
+        download("results.csv", ["run", "row", "metric", "value", "low", "high", "problems"], _result_data(rows)),
     )
 
 
@@ -165,7 +136,7 @@ def _compared(runs: Sequence[RunRecord], baseline: str | None) -> Html:
         element("ul", *sentences),
         *remarks,
         element("p", note, class_="note"),
-        _download("methods.csv", METHOD_COLUMNS, method_rows(comparison)),
+        download("methods.csv", METHOD_COLUMNS, method_rows(comparison)),
     )
 
 
@@ -189,14 +160,14 @@ def _curves(runs: Sequence[RunRecord]) -> Html:
         for panel in PANELS
         for step, value in zip(*curve_of(run, panel), strict=True)
     ]
-    data = _download("curves.csv", ["run", "metric", "step", "value"], rows)
-    return element("section", heading, _figure(svg_source(draw_curves(runs)), alt, caption), data)
+    data = download("curves.csv", ["run", "metric", "step", "value"], rows)
+    return element("section", heading, figure(svg_source(draw_curves(runs)), alt, caption), data)
 
 
 def _spectra(runs: Sequence[RunRecord]) -> Html:
     heading = element("h2", "Koopman spectra of the latent dynamics")
-    figure = draw_spectra(runs)
-    if figure is None:
+    drawn = draw_spectra(runs)
+    if drawn is None:
         return element("section", heading, element("p", "No evaluation measured a spectrum.", class_="lead"))
     caption = (
         "Discrete eigenvalues (one step is one token) of the operator matrix pooled over all completions of the "
@@ -213,8 +184,8 @@ def _spectra(runs: Sequence[RunRecord]) -> Html:
             evaluation.spectrum.eigenvalues, evaluation.spectrum.residuals, strict=True
         )
     ]
-    data = _download("spectra.csv", ["run", "evaluation", "real", "imaginary", "residual", "dictionary"], rows)
-    return element("section", heading, _figure(svg_source(figure), alt, caption), data)
+    data = download("spectra.csv", ["run", "evaluation", "real", "imaginary", "residual", "dictionary"], rows)
+    return element("section", heading, figure(svg_source(drawn), alt, caption), data)
 
 
 def _completions(runs: Sequence[RunRecord]) -> Html:
@@ -242,31 +213,6 @@ def _commands(runs: Sequence[RunRecord], output: Path) -> Html:
     return element("section", element("h2", "To repeat"), element("pre", "\n".join(lines)))
 
 
-def _footer() -> Html:
-    versions = []
-    for package in _PACKAGES:
-        try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            versions.append(f"{package} not installed")
-    return element("footer", f"Page written with Python {platform.python_version()}, {', '.join(versions)}.")
-
-
-def _figure(source: str, alt: str, caption: str) -> Html:
-    return element("figure", element("img", src=source, alt=alt), element("figcaption", caption))
-
-
-def _wide(tag: str, *children: Html) -> Html:
-    return element("div", element(tag, *children), class_="wide")
-
-
-def _download(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Html:
-    """A link that saves the rows as CSV; the data are in the page itself."""
-    encoded = base64.b64encode(csv_text(header, rows).encode("utf-8", "replace")).decode("ascii")
-    link = element("a", name, href=f"data:text/csv;charset=utf-8;base64,{encoded}", download=name)
-    return element("p", "Data: ", link, class_="note")
-
-
 def _result_data(rows: Sequence[ResultRow]) -> list[tuple]:
     return [
         (row.run, row.what, name, e.value, e.low, e.high, e.num_problems)
@@ -282,16 +228,7 @@ def _names(runs: Sequence[RunRecord]) -> list[str]:
 
 def _values(runs: Sequence[RunRecord], key: str) -> str:
     """The values of a setting over the runs, each once."""
-    return _listed(_unique(_show(flatten(run.config).get(key, "unknown")) for run in runs))
-
-
-def _listed(words: Sequence[str]) -> str:
-    """a, b and c."""
-    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
-
-
-def _unique(texts: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(texts))
+    return listed(unique(_show(flatten(run.config).get(key, "unknown")) for run in runs))
 
 
 def _show(value: Any) -> str:
