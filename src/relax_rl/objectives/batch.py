@@ -43,6 +43,8 @@ class RolloutBatch:
         hidden_states: (P, G, T, H) final-norm states, one for each completion token, with gradient.
         sampling_weights: (P, G, T) or (P, G, 1) factors that correct for an inference engine whose probabilities
             differ from the trainer's (TRL's ``importance_sampling_ratio``).
+        prompt_keys: (P,) int64, one number for each prompt, the same whenever it comes again; None where no method
+            remembers prompts.
         token_choice: (P, G, T) what a method that compares the tokens of an update made of these
             (`relax_rl.objectives.selection`); None where none does, or where this batch is the whole update.
         totals: counts over the whole update; None means that this batch is the whole update.
@@ -59,6 +61,7 @@ class RolloutBatch:
     entropy: Tensor | None = None
     hidden_states: Tensor | None = None
     sampling_weights: Tensor | None = None
+    prompt_keys: Tensor | None = None
     token_choice: Tensor | None = None
     totals: UpdateTotals | None = None
 

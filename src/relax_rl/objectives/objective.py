@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from relax_rl.objectives.base import (
 )
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.probe import DictionarySettings, DispersionBound, DispersionProbe, GroupDispersion
+from relax_rl.objectives.report import UpdateReport
 from relax_rl.objectives.selection import TokenSelector
 
 __all__ = ["Objective"]
@@ -52,7 +54,12 @@ class Objective:
     def needs(self) -> frozenset[str]:
         """The optional tensors of `RolloutBatch` that this objective reads."""
         needed: frozenset[str] = frozenset() if self.probe is None else frozenset({"hidden_states"})
-        readers = [self.token_weights, self.surrogate, *(term for term in self.regularizers if term.is_active)]
+        readers = [
+            self.advantage,
+            self.token_weights,
+            self.surrogate,
+            *(term for term in self.regularizers if term.is_active),
+        ]
         return needed.union(*(getattr(reader, "needs", frozenset()) for reader in readers))
 
     @property
@@ -96,6 +103,42 @@ class Objective:
             raise DataError(f"The objective {self.name!r} does not choose among the tokens of an update.")
         return self.selector.choose(columns)
 
+    @property
+    def _components(self) -> dict[str, Any]:
+        """The components by where they stand, those of `regularizers` by their place."""
+        named = {"advantage": self.advantage, "token_weights": self.token_weights, "surrogate": self.surrogate}
+        return named | {f"regularizers.{place}": term for place, term in enumerate(self.regularizers)}
+
+    def _with(self, changed: Mapping[str, Any]) -> Objective:
+        regularizers = (changed.get(f"regularizers.{place}", term) for place, term in enumerate(self.regularizers))
+        parts = {name: component for name, component in changed.items() if "." not in name}
+        return replace(self, **parts, regularizers=tuple(regularizers)) if changed else self
+
+    def after(self, report: UpdateReport) -> Objective:
+        """The objective of the next update; see `relax_rl.objectives.report`."""
+        return self._with({name: part.after(report) for name, part in self._components.items() if _is_adaptive(part)})
+
+    @property
+    def remembers_prompts(self) -> bool:
+        return hasattr(self.advantage, "remember")
+
+    def remember(self, keys: Tensor, rewards: Tensor) -> Objective:
+        """The objective that knows the rewards (P, G) of a rollout batch's prompts, whose keys are (P,) int64."""
+        return self._with({"advantage": cast(Any, self.advantage).remember(keys, rewards)})
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """All that moves from one update to the next, as JSON has it, by component."""
+        return {name: part.state() for name, part in self._components.items() if _is_adaptive(part)}
+
+    def restored(self, state: Mapping[str, Mapping[str, Any]]) -> Objective:
+        """This objective with the state of another of the same method.
+
+        Raises:
+            KeyError: when the state is another method's.
+        """
+        adaptive = {name: part for name, part in self._components.items() if _is_adaptive(part)}
+        return self._with({name: part.restored(state[name]) for name, part in adaptive.items()})
+
     def on(self, device: torch.device) -> Objective:
         """This objective with its dictionary on a device."""
         if self.probe is None or self.probe.dictionary is None:
@@ -132,6 +175,10 @@ class Objective:
         is_used = any(term.is_active and "hidden_states" in term.needs for term in self.regularizers)
         with torch.set_grad_enabled(is_used and torch.is_grad_enabled()):
             return probe.measure(batch)
+
+
+def _is_adaptive(component: Any) -> bool:
+    return hasattr(component, "after")
 
 
 def _dispersion_metrics(dispersion: GroupDispersion, xi: float) -> dict[str, Tensor]:

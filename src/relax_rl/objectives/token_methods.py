@@ -11,6 +11,7 @@ from relax_rl.objectives.advantages import GroupRelativeAdvantage, PassAtKAdvant
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean, TokenMean
 from relax_rl.objectives.clipping import DynamicClipSurrogate, FlippedRatioSurrogate, GradientPreservingSurrogate
 from relax_rl.objectives.objective import Objective
+from relax_rl.objectives.prompt_memory import SmoothedAdvantage
 from relax_rl.objectives.regularizers import plain_kl
 from relax_rl.objectives.selection import SelectionScope
 from relax_rl.objectives.surrogates import ClippedSurrogate
@@ -140,18 +141,18 @@ def dcpo(
     clip_high: float = 0.2,
     high_max: float = 10.0,
     dual_bound: float = 10.0,
+    smooth: bool = True,
     beta: float = 0.0,
     epsilon: float = 1e-4,
 ) -> Objective:
-    """DCPO's dynamic clip (arXiv 2509.02333); see `DynamicClipSurrogate`.
+    """DCPO (arXiv 2509.02333): dynamic clip and smoothed advantages; see `DynamicClipSurrogate`, `SmoothedAdvantage`.
 
-    Its smoothed advantages need a memory of every prompt's earlier rewards, which an objective does not have: they are
-    not there yet. The paper sums the completions' token means; ours is their mean, which differs by a constant. (The
-    released code takes the mean over the tokens of a micro-batch.)
+    ``smooth=False`` leaves the memory of earlier rewards out. The paper sums the completions' token means; ours is
+    their mean, which differs by a constant. (The released code takes the mean over the tokens of a micro-batch.)
     """
     return Objective(
         name="dcpo",
-        advantage=GroupRelativeAdvantage(epsilon),
+        advantage=SmoothedAdvantage(epsilon) if smooth else GroupRelativeAdvantage(epsilon),
         surrogate=DynamicClipSurrogate(clip_low, clip_high, high_max, dual_bound),
         aggregation=SequenceMeanTokenMean(),
         regularizers=plain_kl(beta, "completion_mean"),

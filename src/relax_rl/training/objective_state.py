@@ -1,4 +1,4 @@
-"""What an objective learned from the first rollout batch, kept beside each checkpoint."""
+"""What an objective learned and what moved in it, kept beside each checkpoint."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from relax_rl.errors import RunError
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import Objective
+from relax_rl.training.entropy_forecast import EntropyForecast
 
 __all__ = ["DICTIONARY_FILE", "STATE_FILE", "restore_objective", "save_objective"]
 
@@ -17,29 +19,30 @@ DICTIONARY_FILE = "dictionary.safetensors"
 STATE_FILE = "objective.json"
 
 
-def save_objective(objective: Objective, folder: Path) -> None:
-    """Write the dictionary and xi into a checkpoint folder; nothing for a method that looks at no hidden states."""
+def save_objective(objective: Objective, forecast: EntropyForecast, folder: Path) -> None:
+    """Write what moved into a checkpoint folder, and the dictionary and xi where the method has them."""
+    state: dict[str, Any] = {"objective": objective.name, "components": objective.state(), "forecast": forecast.state()}
     probe = objective.probe
-    if probe is None or probe.dictionary is None:
-        return
-    probe.dictionary.save(folder / DICTIONARY_FILE)
-    state = {"objective": objective.name, "xi": probe.bound.value, "dictionary_digest": probe.dictionary.digest}
+    if probe is not None and probe.dictionary is not None:
+        probe.dictionary.save(folder / DICTIONARY_FILE)
+        state |= {"xi": probe.bound.value, "dictionary_digest": probe.dictionary.digest}
     temporary = folder / f"{STATE_FILE}.part"
     temporary.write_text(json.dumps(state, indent=2) + "\n")
     os.replace(temporary, folder / STATE_FILE)
 
 
-def restore_objective(objective: Objective, folder: Path) -> Objective:
-    """The objective with the dictionary and xi of a checkpoint.
+def restore_objective(objective: Objective, folder: Path) -> tuple[Objective, EntropyForecast]:
+    """The objective and the forecast as they were at a checkpoint.
 
     Raises:
-        RunError: when the checkpoint lacks them, or they do not belong together.
+        RunError: when the checkpoint lacks what the objective needs, or its parts do not belong together.
     """
-    probe = objective.probe
-    if probe is None:
-        return objective
     try:
         state = json.loads((folder / STATE_FILE).read_text())
+        restored = objective.restored(state.get("components", {}))
+        forecast = EntropyForecast.restored(state.get("forecast", {}))
+        if restored.probe is None:
+            return restored, forecast
         dictionary = KoopmanDictionary.load(folder / DICTIONARY_FILE)
         xi, digest = float(state["xi"]), state["dictionary_digest"]
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -51,4 +54,5 @@ def restore_objective(objective: Objective, folder: Path) -> Objective:
         raise RunError(
             f"{folder / DICTIONARY_FILE} is not the dictionary that {STATE_FILE} names; resume from an older one."
         )
-    return replace(objective, probe=replace(probe, dictionary=dictionary, bound=replace(probe.bound, value=xi)))
+    probe = replace(restored.probe, dictionary=dictionary, bound=replace(restored.probe.bound, value=xi))
+    return replace(restored, probe=probe), forecast

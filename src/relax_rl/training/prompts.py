@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ from relax_rl.errors import DataError
 from relax_rl.rewards.base import Verifier
 from relax_rl.tasks.base import Problem
 
-__all__ = ["VerifierReward", "prompt_dataset"]
+__all__ = ["VerifierReward", "prompt_dataset", "prompt_key"]
 
 
 def prompt_dataset(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -34,6 +36,12 @@ def prompt_dataset(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBa
             for problem in problems
         ]
     )
+
+
+def prompt_key(prompt: Any) -> int:
+    """A number below 2^63 that stands for a prompt, the same in every process and every run."""
+    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
 
 
 class VerifierReward:

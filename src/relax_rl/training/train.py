@@ -113,7 +113,7 @@ def train(config: TrainConfig, run: RunDirectory, resume: bool = False) -> RunDi
 
 
 def _checkpoint(run: RunDirectory, objective: Objective) -> Path:
-    also = (DICTIONARY_FILE, STATE_FILE) if objective.probe is not None else ()
+    also = (DICTIONARY_FILE, STATE_FILE) if objective.probe is not None else (STATE_FILE,)
     checkpoint = run.latest_checkpoint(also)
     if checkpoint is None:
         raise RunError(f"The run {run.path} has no complete checkpoint to resume from; start it anew with --overwrite.")

@@ -19,9 +19,12 @@ from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.capture import ForwardCapture, ForwardRecord
 from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
 from relax_rl.objectives.base import ObjectiveOutput
+from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.objective_state import restore_objective, save_objective
+from relax_rl.training.prompts import prompt_key
 from relax_rl.training.rollouts import RolloutRecorder
 from relax_rl.training.token_survey import choose_over_update
+from relax_rl.training.update_sums import UpdateSums
 
 __all__ = ["RelaxTrainer"]
 
@@ -57,6 +60,8 @@ class RelaxTrainer(GRPOTrainer):
         self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))
         self._local_rewards: Tensor | None = None
         self._calibrated_at: int | None = None
+        self._update = UpdateSums()
+        self._forecast = EntropyForecast()
         if self.args.per_device_train_batch_size % self.num_generations:
             raise ConfigError(
                 f"per_device_train_batch_size = {self.args.per_device_train_batch_size} is not a multiple of "
@@ -95,7 +100,9 @@ class RelaxTrainer(GRPOTrainer):
         if self._local_rewards is None:
             raise ModelError("TRL generated completions without scoring them; this version of TRL does not fit.")
         output["rewards"] = self._local_rewards
-        output["row"] = torch.arange(len(inputs), device=self.accelerator.device)
+        device = self.accelerator.device
+        output["row"] = torch.arange(len(inputs), device=device)
+        output["prompt_key"] = torch.tensor([prompt_key(given["prompt"]) for given in inputs], device=device)
         return output
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
@@ -105,6 +112,8 @@ class RelaxTrainer(GRPOTrainer):
             return inputs
         if self._buffered_inputs is not previous:
             self._buffered_inputs = self._whole_groups(self._buffered_inputs)
+            if self.objective.remembers_prompts:
+                self._remember(self._buffered_inputs)
             if not self.objective.is_calibrated or self._refit_is_due():
                 self._calibrate(self._buffered_inputs)
         place, window = self._step % self.args.steps_per_generation, self.args.gradient_accumulation_steps
@@ -135,6 +144,12 @@ class RelaxTrainer(GRPOTrainer):
             for batch in update:
                 batch["num_update_tokens"] = float(total)
         return batches
+
+    def _remember(self, batches: list[dict[str, Any]]) -> None:
+        """Tell the objective the rewards of this rollout batch, of all ranks."""
+        keys = torch.cat([batch["prompt_key"] for batch in batches])[:: self.num_generations]
+        rewards = torch.cat([batch["rewards"] for batch in batches]).unflatten(0, (-1, self.num_generations))
+        self._set_objective(self.objective.remember(self.accelerator.gather(keys), self.accelerator.gather(rewards)))
 
     def _choose_tokens(self, update: list[dict[str, Any]]) -> None:
         """Have the objective choose among all tokens of an update, where it does, before its first micro-batch.
@@ -170,16 +185,32 @@ class RelaxTrainer(GRPOTrainer):
             )
         mode = "train" if self.model.training else "eval"
         forward, logged = self._forward(model, inputs)
-        output = self.objective(self._rollout_batch(inputs, forward))
+        batch = self._rollout_batch(inputs, forward)
+        output = self.objective(batch)
+        metrics = self._rank_means(output)
         # TRL's own figures stay, except where the objective computes the same one.
-        for name, value in (logged | self._rank_means(output)).items():
+        for name, value in (logged | metrics).items():
             self._metrics[mode][name].append(value)
+        if mode == "train":
+            self._update.add(batch, output.per_completion["advantage"], metrics)
+            window = self.args.gradient_accumulation_steps
+            if self._step % window == window - 1:
+                self._end_of_update()
         if self._recorder is not None and mode == "train":
             self._recorder.add(output.per_completion)
             if self._step % self.args.steps_per_generation == self.args.steps_per_generation - 1:
                 self._recorder.finish(self.state.global_step + 1)
         # Shares are of the whole update on all ranks and simply add up, but DDP averages over ranks.
         return output.loss * self.accelerator.num_processes
+
+    def _end_of_update(self) -> None:
+        """The update's gradient is there: what its figures say goes into the log and into the next objective."""
+        report = self._update.report(self.accelerator, self.state.global_step + 1, self.state.max_steps)
+        self._update = UpdateSums()
+        self._forecast = self._forecast.after(report)
+        for name, value in self._forecast.metrics.items():
+            self._metrics["train"][name].append(value)
+        self._set_objective(self.objective.after(report))
 
     def _forward(self, model: Any, inputs: Any) -> tuple[ForwardRecord, dict[str, float]]:
         """TRL's own forward of a micro-batch, and the figures it logs with it; its loss is dropped."""
@@ -215,6 +246,7 @@ class RelaxTrainer(GRPOTrainer):
             entropy=grouped(forward.entropy[:, -num_tokens:]),
             hidden_states=grouped(self._states(forward, num_tokens)),
             sampling_weights=grouped(inputs.get("importance_sampling_ratio")),
+            prompt_keys=inputs["prompt_key"][::group],
             token_choice=grouped(inputs.get("token_choice")),
             totals=UpdateTotals(
                 num_prompts=num_completions / group,
@@ -285,8 +317,9 @@ class RelaxTrainer(GRPOTrainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            save_objective(self.objective, Path(output_dir or str(self.args.output_dir)))
+            save_objective(self.objective, self._forecast, Path(output_dir or str(self.args.output_dir)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._set_objective(restore_objective(self.objective, Path(resume_from_checkpoint)))
+        objective, self._forecast = restore_objective(self.objective, Path(resume_from_checkpoint))
+        self._set_objective(objective)

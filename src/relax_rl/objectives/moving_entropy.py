@@ -1,0 +1,131 @@
+"""Entropy bonuses whose coefficient moves from one update to the next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relax_rl.errors import ConfigError
+from relax_rl.objectives.base import Measurements
+from relax_rl.objectives.batch import RolloutBatch
+from relax_rl.objectives.entropy import EntropyBonus
+from relax_rl.objectives.report import Schedule, UpdateReport
+
+__all__ = ["AdaptiveEntropyBonus", "ScheduledEntropyBonus"]
+
+
+def _bonus(coefficient: float, batch: RolloutBatch, measured: Measurements) -> tuple[Tensor, dict[str, Tensor]]:
+    share, metrics = EntropyBonus(coefficient)(batch, measured)
+    return share, metrics | {"entropy/coefficient": torch.tensor(coefficient)}
+
+
+@dataclass(frozen=True)
+class AdaptiveEntropyBonus:
+    """An entropy bonus that is there while the entropy is below a target (Skywork-OR1, arXiv 2505.22312; TRL).
+
+    After each update the coefficient rises by ``delta`` if the update's entropy was at most ``target`` and falls by it
+    otherwise, within [low, high]. The next update has the bonus only if the entropy was at most the target. These are
+    the rules of TRL's ``use_adaptive_entropy``; the first update, before any entropy is known, has no bonus.
+
+    Attributes:
+        target: in nats a token, 0.2 (TRL).
+        delta: 0.005 (TRL).
+        low, high: 0 and 1 (TRL).
+        coefficient: at the start 0 (TRL); it moves.
+        last_entropy: of the update before, infinite before the first; it moves.
+    """
+
+    target: float = 0.2
+    delta: float = 0.005
+    low: float = 0.0
+    high: float = 1.0
+    coefficient: float = 0.0
+    last_entropy: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.delta <= 0:
+            raise ConfigError(f"delta must be positive, but is {self.delta}; for a fixed bonus take entropy_bonus.")
+        if not 0 <= self.low <= self.coefficient <= self.high:
+            raise ConfigError(
+                f"The coefficient must lie in [low, high] with low >= 0, but is {self.coefficient}, and the bounds "
+                f"are {self.low} and {self.high}."
+            )
+
+    @property
+    def applied(self) -> float:
+        """The coefficient that is in force."""
+        return self.coefficient if self.last_entropy <= self.target else 0.0
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"entropy"})
+
+    @property
+    def is_active(self) -> bool:
+        return self.applied != 0
+
+    def __call__(self, batch: RolloutBatch, measured: Measurements) -> tuple[Tensor, dict[str, Tensor]]:
+        return _bonus(self.applied, batch, measured)
+
+    def after(self, report: UpdateReport) -> AdaptiveEntropyBonus:
+        step = self.delta if report.entropy <= self.target else -self.delta
+        moved = min(max(self.coefficient + step, self.low), self.high)
+        return replace(self, coefficient=moved, last_entropy=report.entropy)
+
+    def state(self) -> dict[str, Any]:
+        last_entropy = self.last_entropy if math.isfinite(self.last_entropy) else None
+        return {"coefficient": self.coefficient, "last_entropy": last_entropy}
+
+    def restored(self, state: Mapping[str, Any]) -> AdaptiveEntropyBonus:
+        last_entropy = math.inf if state["last_entropy"] is None else float(state["last_entropy"])
+        return replace(self, coefficient=float(state["coefficient"]), last_entropy=last_entropy)
+
+
+@dataclass(frozen=True)
+class ScheduledEntropyBonus:
+    """An entropy bonus whose coefficient goes from one number to another over the run.
+
+    Attributes:
+        schedule: of the coefficient, neither end negative.
+        progress: share of the run that is done; it moves.
+    """
+
+    schedule: Schedule
+    progress: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.schedule.start < 0 or self.schedule.end < 0:
+            raise ConfigError(
+                f"The entropy coefficient must not be negative, but goes from {self.schedule.start} to "
+                f"{self.schedule.end}."
+            )
+
+    @property
+    def applied(self) -> float:
+        """The coefficient that is in force."""
+        return self.schedule.at(self.progress)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"entropy"})
+
+    @property
+    def is_active(self) -> bool:
+        return self.applied != 0
+
+    def __call__(self, batch: RolloutBatch, measured: Measurements) -> tuple[Tensor, dict[str, Tensor]]:
+        return _bonus(self.applied, batch, measured)
+
+    def after(self, report: UpdateReport) -> ScheduledEntropyBonus:
+        return replace(self, progress=report.progress)
+
+    def state(self) -> dict[str, Any]:
+        return {"progress": self.progress}
+
+    def restored(self, state: Mapping[str, Any]) -> ScheduledEntropyBonus:
+        return replace(self, progress=float(state["progress"]))

@@ -1,0 +1,49 @@
+"""From the micro-batches of an update to what is to be said of the whole."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relax_rl.objectives import RolloutBatch
+from relax_rl.objectives.report import UpdateReport
+
+__all__ = ["UpdateSums"]
+
+
+class UpdateSums:
+    """Sums over the tokens of an update's micro-batches, and the metrics that the objective gave for each."""
+
+    def __init__(self) -> None:
+        self._sums: Tensor | None = None
+        self._metrics: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, batch: RolloutBatch, advantages: Tensor, metrics: dict[str, float]) -> None:
+        """One more micro-batch: its advantages (P, G), and its metrics, which are averages over the processes."""
+        log_probs = batch.log_probs.detach()[batch.mask].double()
+        advantage = advantages.unsqueeze(-1).expand_as(batch.log_probs)[batch.mask].double()
+        missing = torch.full_like(log_probs, torch.nan)
+        entropy = missing if batch.entropy is None else batch.entropy.detach()[batch.mask].double()
+        columns = (torch.ones_like(log_probs), entropy, log_probs, advantage, log_probs * advantage)
+        sums = torch.stack([column.sum() for column in columns])
+        self._sums = sums if self._sums is None else self._sums + sums
+        for name, value in metrics.items():
+            self._metrics[name].append(value)
+
+    def report(self, accelerator: Any, step: int, num_steps: int) -> UpdateReport:
+        """What there is to say of the update, of all processes; every process must call this."""
+        if self._sums is None:
+            raise ValueError("An update without micro-batches has no report.")
+        total = accelerator.reduce(self._sums, reduction="sum")
+        count, entropy, log_probs, advantages, products = total.tolist()
+        count = max(count, 1.0)
+        return UpdateReport(
+            step=step,
+            num_steps=num_steps,
+            entropy=entropy / count,
+            covariance=products / count - (log_probs / count) * (advantages / count),
+            metrics={name: sum(values) / len(values) for name, values in self._metrics.items()},
+        )
