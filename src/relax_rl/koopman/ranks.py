@@ -24,11 +24,12 @@ def check_rank(rank: Rank, limit: int) -> None:
     Raises:
         ConfigError: such a rank.
     """
-    is_number = isinstance(rank, int) and not isinstance(rank, bool)
+    if isinstance(rank, int) and not isinstance(rank, bool):
+        if not 1 <= rank <= limit:
+            raise ConfigError(f"rank must lie in 1..{limit} (the number of observables), got {rank}.")
+        return
     is_share = isinstance(rank, float) and 0.0 < rank < 1.0
-    if is_number and not 1 <= rank <= limit:
-        raise ConfigError(f"rank must lie in 1..{limit} (the number of observables), got {rank}.")
-    if not (is_number or is_share or rank is None or rank == "optimal"):
+    if not (is_share or rank is None or rank == "optimal"):
         raise ConfigError(
             f"rank must be a whole number, a share of the energy between 0 and 1, 'optimal' or None, got {rank!r}."
         )

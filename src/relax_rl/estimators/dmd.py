@@ -1,0 +1,133 @@
+"""Dynamic mode decomposition, plain and on delays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.estimators.spectral import EigenfunctionEstimator, SpectralEstimator
+from relax_rl.estimators.trajectories import read_rows, read_trajectories
+from relax_rl.koopman.delays import delay_embedding
+from relax_rl.koopman.dmd import Modes, Variant, dmd
+from relax_rl.koopman.ranks import Rank
+from relax_rl.koopman.reduction import Solver
+from relax_rl.koopman.snapshots import pack_trajectories
+
+__all__ = ["DMD", "DelayDMD"]
+
+
+class DMD(EigenfunctionEstimator):
+    """Dynamic mode decomposition (:func:`relax_rl.koopman.dmd.dmd`), in all its variants.
+
+    Args:
+        rank: directions to keep: a number, a share of the energy in (0, 1), "optimal" (Gavish and Donoho), None (all).
+        variant: "least_squares", "ridge", "forward_backward", "total_least_squares" or "measure_preserving".
+        modes: "projected" or "exact".
+        ridge: of the variant "ridge", relative to the mean square of the singular values kept.
+        solver: "auto", "svd", "gram" or "randomised".
+        dt: time between two snapshots, for continuous_eigenvalues_.
+        random_state: seed of the randomised solver.
+
+    Attributes:
+        eigenvectors_: (H, R) complex, coefficients of the eigenfunctions. Others: see `SpectralEstimator`.
+    """
+
+    def __init__(
+        self,
+        rank: Rank = None,
+        *,
+        variant: Variant = "least_squares",
+        modes: Modes = "projected",
+        ridge: float = 0.0,
+        solver: Solver = "auto",
+        dt: float = 1.0,
+        random_state: int = 0,
+    ) -> None:
+        self.rank = rank
+        self.variant = variant
+        self.modes = modes
+        self.ridge = ridge
+        self.solver = solver
+        self.dt = dt
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: object = None, *, lengths: Sequence[int] | None = None) -> Self:
+        """Fit one operator to X, (T, H) with `lengths` of its trajectories (None: one), or a list of (T_k, H)."""
+        snapshots, pairs = pack_trajectories(read_trajectories(self, X, lengths))
+        fitted = dmd(
+            snapshots,
+            pairs,
+            rank=self.rank,
+            variant=self.variant,
+            modes=self.modes,
+            ridge=self.ridge,
+            solver=self.solver,
+            seed=self.random_state,
+        )
+        self._keep(fitted, snapshots.shape[1])
+        self.eigenvectors_ = fitted.eigenvectors.numpy()
+        return self
+
+    def _eigenfunctions(self, states: Tensor) -> np.ndarray:
+        return states.numpy().astype(np.float64) @ self.eigenvectors_
+
+
+class DelayDMD(SpectralEstimator):
+    """DMD of delay-embedded snapshots (Hankel DMD): what one state does not tell, the states before it may.
+
+    Args:
+        delays: number of consecutive states that make one snapshot; 1 is DMD.
+        rank, variant, ridge, solver, dt, random_state: as in :class:`DMD`.
+
+    Attributes:
+        modes_: (R, H) complex, the part of each mode at the newest of the delays.
+        delay_modes_: (R, delays, H) complex, oldest first. Others: see `SpectralEstimator`.
+    """
+
+    def __init__(
+        self,
+        delays: int = 2,
+        rank: Rank = None,
+        *,
+        variant: Variant = "least_squares",
+        ridge: float = 0.0,
+        solver: Solver = "auto",
+        dt: float = 1.0,
+        random_state: int = 0,
+    ) -> None:
+        self.delays = delays
+        self.rank = rank
+        self.variant = variant
+        self.ridge = ridge
+        self.solver = solver
+        self.dt = dt
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: object = None, *, lengths: Sequence[int] | None = None) -> Self:
+        """Fit one operator to X, (T, H) with `lengths` of its trajectories (None: one), or a list of (T_k, H)."""
+        states, pairs = pack_trajectories(read_trajectories(self, X, lengths))
+        snapshots, pairs = delay_embedding(states, pairs, self.delays)
+        if not bool(pairs.any()):
+            raise DataError(f"{self.delays} delays need a trajectory of {self.delays + 1} states or more.")
+        options = {"rank": self.rank, "variant": self.variant, "ridge": self.ridge, "solver": self.solver}
+        self._fitted = dmd(snapshots, pairs, seed=self.random_state, **options)
+        self._keep(self._fitted, snapshots.shape[1])
+        self.delay_modes_ = self.modes_.reshape(len(self.modes_), self.delays, states.shape[1])
+        self.modes_ = self.delay_modes_[:, -1]
+        return self
+
+    def forecast(self, X: Any, steps: int) -> np.ndarray:
+        """States 1..steps after the last of X, (T, H) with T >= delays: (steps, H)."""
+        check_is_fitted(self)
+        history = read_rows(self, X)
+        if len(history) < self.delays or steps < 1:
+            raise ConfigError(
+                f"A forecast needs steps >= 1 and a history of {self.delays} states, got {steps} and {len(history)}."
+            )
+        future = self._fitted.forecast(history[-self.delays :].double().flatten(), steps)
+        return future.numpy()[:, -history.shape[1] :]
