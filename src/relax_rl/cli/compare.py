@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from relax_rl.cli.jobs import Failure, Job, run_jobs
 from relax_rl.cli.plan import Method, PlannedRun, parse_methods, parse_seeds, plan_runs
-from relax_rl.cli.train import rehearse
+from relax_rl.cli.train import ADVANCED, CORE, add_settings, rehearse
 from relax_rl.config import BatchPlan, shipped_configs
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError, RunError
@@ -52,6 +52,7 @@ LOCK_FILE = ".lock"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is compared, how often, and where."""
+    parser.set_defaults(settings=[])
     core = parser.add_argument_group("core")
     names = ", ".join(shipped_configs())
     core.add_argument("config", metavar="CONFIG", help=f"a .toml, .yaml or .json file, or one of: {names}")
@@ -59,10 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     core.add_argument("--seeds", default="3", metavar="N", help="how many, or a list such as 3,7 (%(default)s)")
     core.add_argument("--baseline", metavar="METHOD", help="that the others are compared with (the first)")
     core.add_argument("--run", type=Path, default=Path("runs/compare"), metavar="DIR", help="(%(default)s)")
+    add_settings(core, {key: CORE[key] for key in ("model", "task")})
     core.add_argument("--dry-run", action="store_true", help="check everything, say what would run, write nothing")
     advanced = parser.add_argument_group("advanced")
     advanced.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once (%(default)s)")
     advanced.add_argument("--overwrite", action="store_true", help="delete the runs that are in DIR and named here")
+    add_settings(advanced, ADVANCED)
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
@@ -75,7 +78,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if baseline not in labels:
         raise ConfigError(f"--baseline is '{baseline}', which is not one of --methods{did_you_mean(baseline, labels)}")
     folder: Path = arguments.run
-    runs = plan_runs(arguments.config, settings, methods, parse_seeds(arguments.seeds), folder)
+    runs = plan_runs(arguments.config, [*arguments.settings, *settings], methods, parse_seeds(arguments.seeds), folder)
     _check_folder(folder)
     if not arguments.overwrite:
         for planned in runs:
@@ -221,8 +224,8 @@ def _print_comparison(comparison: Comparison) -> None:
     console = Console(width=118)
     baseline, metrics = comparison.baseline, comparison.metrics
     values = Table(title="after training; 95 % intervals over seeds and problems")
-    for heading in ("method", "seeds", *metrics, "entropy", "DSD", "s a run", "tokens a run"):
-        values.add_column(heading, justify="left" if heading == "method" else "right", overflow="fold")
+    for heading in ("method", "seeds", *metrics, "entropy", "DSD", "s/run", "tokens/run"):
+        values.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=heading != "method")
     for row in comparison.methods:
         cells = [_interval(row.values.get(name), ".3f") for name in metrics]
         cells += [_point(row.values.get(name), form) for name, form in (("entropy", ".3f"), ("dsd", ".4f"))]
@@ -230,7 +233,7 @@ def _print_comparison(comparison: Comparison) -> None:
     console.print(values)
     if len(comparison.methods) > 1:
         table = Table(title=f"minus {baseline}, paired by seed and problem; p corrected by Holm for each metric")
-        table.add_column("method", overflow="fold")
+        table.add_column("method")
         for name in metrics:
             table.add_column(name, justify="right")
             table.add_column("p", justify="right")

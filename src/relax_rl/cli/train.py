@@ -21,7 +21,7 @@ from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic, load_confi
 from relax_rl.errors import ConfigError
 from relax_rl.runs import RunDirectory, is_first_process
 
-__all__ = ["EPILOG", "HELP", "add_arguments", "rehearse", "run"]
+__all__ = ["ADVANCED", "CORE", "EPILOG", "HELP", "add_arguments", "add_settings", "rehearse", "run"]
 
 HELP = "train a policy with verifiable rewards"
 
@@ -72,15 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     core = parser.add_argument_group("core")
     names = ", ".join(shipped_configs())
     core.add_argument("config", nargs="?", metavar="CONFIG", help=f"a .toml, .yaml or .json file, or one of: {names}")
-    _add_settings(core, CORE)
+    add_settings(core, CORE)
     core.add_argument("--dry-run", action="store_true", help="check everything, say what would run, write nothing")
     advanced = parser.add_argument_group("advanced")
     advanced.add_argument("--resume", action="store_true", help="continue the run from its last complete checkpoint")
     advanced.add_argument("--overwrite", action="store_true", help="delete the run that is in the run directory")
-    _add_settings(advanced, ADVANCED)
+    add_settings(advanced, ADVANCED)
 
 
-def _add_settings(group: Any, settings: dict[str, str]) -> None:
+def add_settings(group: Any, settings: dict[str, str]) -> None:
+    """Options for settings outside any table, with their help; they join ``namespace.settings``."""
     for key, text in settings.items():
         spellings = dict.fromkeys([f"--{key.replace('_', '-')}", f"--{key}"])
         group.add_argument(*spellings, dest=key, action=_Setting, default=argparse.SUPPRESS, metavar="VALUE", help=text)

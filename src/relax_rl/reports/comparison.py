@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -108,7 +108,7 @@ def compared_metrics(runs: Sequence[RunRecord]) -> list[str]:
 def _summary(
     method: str, runs: Sequence[RunRecord], metrics: Sequence[str], differences: dict[str, Difference]
 ) -> MethodSummary:
-    values = {name: seeded_mean(_table(runs, name, _problems(runs))) for name in metrics}
+    values = {name: _share(seeded_mean(_table(runs, name, _problems(runs)))) for name in metrics}
     for name in ("entropy", "dsd", "length"):
         estimates = [run.evaluations["after"].metrics.get(name) for run in runs]
         if all(estimate is not None for estimate in estimates):
@@ -121,6 +121,11 @@ def _summary(
         _mean([float(run.curve("step_time")[1].sum()) for run in runs if run.metrics]),
         _mean([float(run.curve("num_tokens")[1].max(initial=0)) for run in runs if run.metrics]),
     )
+
+
+def _share(mean: SeededMean | None) -> SeededMean | None:
+    """With its interval cut to what a share can be."""
+    return mean and replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0))
 
 
 def _mean(values: list[float]) -> float:
@@ -185,12 +190,14 @@ def _with_sentence(summary: MethodSummary, baseline: str, num_comparisons: int) 
     else:
         parts = [_clause(name, difference, baseline) for name, difference in summary.differences.items()]
     sentence = f"{summary.method}: {'; '.join(parts) or 'shares no seed or problem with the baseline'}."
-    return MethodSummary(**{**vars(summary), "sentence": sentence})
+    return replace(summary, sentence=sentence)
 
 
 def _clause(metric: str, difference: Difference, baseline: str) -> str:
     mean = difference.mean
     size = f"{mean.value:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
+    if mean.value == mean.low == mean.high:
+        return f"{metric} is that of {baseline} in every run" if mean.value == 0 else f"{metric} {size} throughout"
     if mean.num_seeds < 2:
         return f"{metric} {size} for these two runs, and one seed says nothing about the methods"
     p_value = "p < 0.001" if difference.corrected_p < 0.001 else f"p = {difference.corrected_p:.3f}"

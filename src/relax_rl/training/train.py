@@ -102,11 +102,15 @@ def train(config: TrainConfig, run: RunDirectory, resume: bool = False) -> RunDi
     run.start(config)
     trainer = _trainer(config, parts, run, args)
     if checkpoint is not None and PartialState().is_main_process:
-        run.rewind(int(checkpoint.name.removeprefix("checkpoint-")))
+        run.rewind(_updates_in(checkpoint))
     evaluation = PolicyEvaluation(config, parts.task, run) if config.evaluation.enabled else None
     if evaluation is not None and checkpoint is None:
         evaluation.before(parts.model, parts.tokenizer, trainer.objective)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if checkpoint is not None and _updates_in(checkpoint) >= config.trainer.max_steps:
+        # Stopped after the last update and before its evaluation; the trainer would add an update.
+        trainer._load_from_checkpoint(str(checkpoint))
+    else:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if evaluation is not None:
         evaluation.after(trainer.accelerator.unwrap_model(trainer.model), parts.tokenizer)
     return run
@@ -118,6 +122,10 @@ def _checkpoint(run: RunDirectory, objective: Objective) -> Path:
     if checkpoint is None:
         raise RunError(f"The run {run.path} has no complete checkpoint to resume from; start it anew with --overwrite.")
     return checkpoint
+
+
+def _updates_in(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def _build(config: TrainConfig) -> _Parts:
