@@ -26,10 +26,15 @@ _WITH_UNITS = LatexExtractionConfig(boxed_match_priority=0)
 _WITHOUT_UNITS = replace(_WITH_UNITS, normalization_config=replace(_WITH_UNITS.normalization_config, units=False))
 # Read as Euler's number, whatever its subscript; under another letter the two sides still agree with each other.
 _SUBSCRIPTED_E = re.compile(r"(?<![\\A-Za-z])[Ee]_")
+# `M_{\odot}`, `m_{\max}`: its grammar has names in an index, but no commands.
+_COMMAND_INDEX = re.compile(r"_\s*\{\s*\\([A-Za-z]+)\s*\}")
+# As exact fractions, since floats would be compared after rounding: 1.414214 is not the root of 2.
+_DECIMAL = re.compile(r"(?<![\d.,^])(\d*)\.(\d+)(?![\d.])", re.ASCII)
+_NUMPY = re.compile(r"(?<![A-Za-z])np\.(?=[a-z])")
+_COMMAND_OR_LETTER = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 _VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
-# The relative difference above which two constants differ, whatever math-verify's rounding to 6 decimals says:
-# without it every number below 5e-7 would equal zero.
-_RELATIVE_TOLERANCE = 1e-6
+# The relative difference above which two constants differ, whatever math-verify says, which takes 1e-16 for zero.
+_RELATIVE_TOLERANCE = 1e-10
 
 
 class _UnreadableGoldError(Exception):
@@ -45,6 +50,7 @@ def compare(gold: str, answer: str) -> dict[str, Any]:
 
 
 def _same_value(gold: str, answer: str) -> bool:
+    gold, answer = _distinguish_cases(gold, answer)
     # math-verify drops what looks like a unit, and `t` and `b + c` do: only beside a plain number is `5 m` five metres.
     numeric = _VARIABLE.search(gold) is None
     expected = _parse(gold, _WITHOUT_UNITS) or _parse(gold, _WITH_UNITS)
@@ -64,7 +70,8 @@ def _same_value(gold: str, answer: str) -> bool:
 
 def _parse(text: str, config: LatexExtractionConfig) -> list[Any]:
     """Sympy objects of an answer; never of a bare one, which math-verify searches for the last number in it."""
-    text = _SUBSCRIPTED_E.sub(r"\\Upsilon_", without_e_notation(text))
+    text = _COMMAND_INDEX.sub(r"_{\1}", _SUBSCRIPTED_E.sub(r"\\Upsilon_", without_e_notation(text)))
+    text = _DECIMAL.sub(_as_fraction, _NUMPY.sub(r"\\", text))
     for wrapped in (f"\\boxed{{{text}}}", f"${text}$"):
         parsed = parse(wrapped, extraction_config=[config], parsing_timeout=None, raise_on_error=True)  # type: ignore[arg-type]
         found = [item for item in parsed if isinstance(item, (Basic, MatrixBase))]
@@ -73,14 +80,30 @@ def _parse(text: str, config: LatexExtractionConfig) -> list[Any]:
     return []
 
 
+def _as_fraction(decimal: re.Match[str]) -> str:
+    whole, decimals = decimal.groups()
+    return f"\\frac{{{int(whole + decimals)}}}{{{10 ** len(decimals)}}}"
+
+
+def _distinguish_cases(*texts: str) -> tuple[str, ...]:
+    """The parser lowers all letters; where one text has both ``M`` and ``m``, the former gets a letter of its own."""
+    used = [{found for found in _COMMAND_OR_LETTER.findall(text) if len(found) == 1} for text in texts]
+    both = sorted({letter for letters in used for letter in letters if letter.isupper() and letter.lower() in letters})
+    if not both:
+        return texts
+    taken = {letter.lower() for letters in used for letter in letters}
+    free = dict(zip(both, (letter for letter in "qzwvujkyxnlhgfcbaprstom" if letter not in taken), strict=False))
+    return tuple(_COMMAND_OR_LETTER.sub(lambda found: free.get(found.group(), found.group()), text) for text in texts)
+
+
 def _as_close(one: Any, other: Any) -> bool:
     if not (isinstance(one, Expr) and isinstance(other, Expr) and one.is_number and other.is_number):
         return True
-    try:
-        left, right = complex(one.doit().evalf(20)), complex(other.doit().evalf(20))
-    except (TypeError, OverflowError):  # not a finite number: math-verify's word stands
+    left, right = one.doit().evalf(20), other.doit().evalf(20)
+    try:  # in sympy's numbers, whose exponents have no bound: 1/2004! is not 1/2005!
+        return bool(abs(left - right) <= _RELATIVE_TOLERANCE * max(abs(left), abs(right)))
+    except TypeError:  # not finite, or not decided: math-verify's word stands
         return True
-    return abs(left - right) <= _RELATIVE_TOLERANCE * max(abs(left), abs(right))
 
 
 # The first parse builds the grammar's tables and the first comparison imports half of sympy, some 0.3 s together: done

@@ -52,7 +52,7 @@ _ONLY_TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm)\s*\{[^{}]*[A-Za-z
 # `100, 200` is a list and `100,200` a number: the space must survive.
 _LISTED = re.compile(r",\s+(?=\d{3}(?!\d))", re.ASCII)
 _IN_PARENTHESES = re.compile(r"\(([A-Z]|[-+]?[\d.]+)\)", re.ASCII)
-_BASED = re.compile(r"(-?[0-9A-Za-z]+)_(?:\{(\d{1,2})\}|(\d))", re.ASCII)
+_BASED = re.compile(r"(-?[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)?)_(?:\{(\d{1,2})\}|(\d))", re.ASCII)
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?:([ap])\.?m\.?)?", re.ASCII | re.IGNORECASE)
 _ASSIGNED = re.compile(r"[A-Za-z](?:=|\\in(?![a-z]))(.+)", re.DOTALL)
 _E_NOTATION = re.compile(r"(?<![A-Za-z\\\d.])((?:\d+\.?\d*|\.\d+))[eE]([-+]?\d+)(?![A-Za-z\d.])", re.ASCII)
@@ -136,8 +136,9 @@ def same_literal(gold: str, answer: str) -> bool | None:
         return left.casefold() == right.casefold()
     if based := _BASED.fullmatch(left):
         return _same_in_base(based, right)
-    if (time := _TIME.fullmatch(left)) and (other := _TIME.fullmatch(right)):
-        return _same_time(time, other)
+    if time := _TIME.fullmatch(left):  # to a parser, a division
+        other = _TIME.fullmatch(right)
+        return other is not None and _same_time(time, other)
     if re.fullmatch(r"[A-Z]", left) and re.fullmatch(r"[A-Z]", right):
         return False
     return None
@@ -172,8 +173,9 @@ def _same_in_base(gold: re.Match[str], answer: str) -> bool | None:
     return None if found is None else found == expected
 
 
-def _in_base(digits: str, base: str) -> int | None:
+def _in_base(digits: str, base: str) -> Fraction | None:
+    whole, _, decimals = digits.partition(".")
     try:
-        return int(digits, int(base)) if int(base) > 1 else None
+        return Fraction(int(whole + decimals, int(base)), int(base) ** len(decimals)) if int(base) > 1 else None
     except ValueError:  # a digit or a base out of range: `a_2` is a name
         return None

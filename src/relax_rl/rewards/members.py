@@ -67,6 +67,8 @@ def _same(gold: str, answer: str, compare: CompareValues) -> bool | None:
         return _same_members(golds, answers, compare)
     if golds != [gold] or answers != [answer]:
         return _same(golds[0], answers[0], compare) if golds and answers else golds == answers
+    if gold.endswith("%") and answer.endswith("%"):
+        gold, answer = gold[:-1], answer[:-1]
     return _same_quantity(gold, answer, compare)
 
 

@@ -113,6 +113,7 @@ _OTHERS = {
     "erg": _times("1e-7", _JOULE), "cal": _times("4.184", _JOULE), "calorie": _times("4.184", _JOULE),
     "degree": Unit((("angle", 1),), Fraction(1, 180), 1), "deg": Unit((("angle", 1),), Fraction(1, 180), 1),
     "rad": _base("angle"), "radian": _base("angle"), "celsius": _base("celsius"), "fahrenheit": _base("fahrenheit"),
+    "unit": _base("unit"),
     "hundred": Unit(scale=Fraction(100)), "thousand": Unit(scale=Fraction(1000)), "dozen": Unit(scale=Fraction(12)),
     "million": Unit(scale=Fraction(10**6)), "billion": Unit(scale=Fraction(10**9)),
     "trillion": Unit(scale=Fraction(10**12)),
@@ -170,6 +171,8 @@ def in_same_unit(one: Quantity, other: Quantity) -> tuple[str, str] | None:
     assert other.unit is not None
     units = {one.unit, other.unit}
     if len(units) == 1 or units in ({_DEGREE, _CELSIUS}, {_DEGREE, _FAHRENHEIT}):
+        return one.value, other.value
+    if sum("unit" in dict(unit.base) for unit in units) == 1:  # "square units" are those of the question
         return one.value, other.value
     if one.unit.base != other.unit.base:
         return None
