@@ -225,7 +225,9 @@ def _print_comparison(comparison: Comparison) -> None:
     baseline, metrics = comparison.baseline, comparison.metrics
     values = Table(title="after training; 95 % intervals over seeds and problems")
     for heading in ("method", "seeds", *metrics, "entropy", "DSD", "s/run", "tokens/run"):
-        values.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=heading != "method")
+        values.add_column(
+            heading, justify="left" if heading == "method" else "right", no_wrap=heading != "method", overflow="fold"
+        )
     for row in comparison.methods:
         cells = [_interval(row.values.get(name), ".3f") for name in metrics]
         cells += [_point(row.values.get(name), form) for name, form in (("entropy", ".3f"), ("dsd", ".4f"))]
