@@ -48,11 +48,11 @@ class DMD(EigenfunctionEstimator):
         dt: float = 1.0,
         random_state: int = 0,
     ) -> None:
-        self.rank = rank
-        self.variant = variant
-        self.modes = modes
+        self.rank: Rank = rank
+        self.variant: Variant = variant
+        self.modes: Modes = modes
         self.ridge = ridge
-        self.solver = solver
+        self.solver: Solver = solver
         self.dt = dt
         self.random_state = random_state
 
@@ -101,10 +101,10 @@ class DelayDMD(SpectralEstimator):
         random_state: int = 0,
     ) -> None:
         self.delays = delays
-        self.rank = rank
-        self.variant = variant
+        self.rank: Rank = rank
+        self.variant: Variant = variant
         self.ridge = ridge
-        self.solver = solver
+        self.solver: Solver = solver
         self.dt = dt
         self.random_state = random_state
 
@@ -114,8 +114,15 @@ class DelayDMD(SpectralEstimator):
         snapshots, pairs = delay_embedding(states, pairs, self.delays)
         if not bool(pairs.any()):
             raise DataError(f"{self.delays} delays need a trajectory of {self.delays + 1} states or more.")
-        options = {"rank": self.rank, "variant": self.variant, "ridge": self.ridge, "solver": self.solver}
-        self._fitted = dmd(snapshots, pairs, seed=self.random_state, **options)
+        self._fitted = dmd(
+            snapshots,
+            pairs,
+            rank=self.rank,
+            variant=self.variant,
+            ridge=self.ridge,
+            solver=self.solver,
+            seed=self.random_state,
+        )
         self._keep(self._fitted, snapshots.shape[1])
         self.delay_modes_ = self.modes_.reshape(len(self.modes_), self.delays, states.shape[1])
         self.modes_ = self.delay_modes_[:, -1]

@@ -46,16 +46,16 @@ class EDMD(EigenfunctionEstimator):
         dt: float = 1.0,
     ) -> None:
         self.observables = observables
-        self.rank = rank
-        self.variant = variant
-        self.modes = modes
+        self.rank: Rank = rank
+        self.variant: Variant = variant
+        self.modes: Modes = modes
         self.ridge = ridge
         self.dt = dt
 
     def fit(self, X: Any, y: object = None, *, lengths: Sequence[int] | None = None) -> Self:
         """Fit one operator to X, (T, H) with `lengths` of its trajectories (None: one), or a list of (T_k, H)."""
         states, pairs = pack_trajectories(read_trajectories(self, X, lengths))
-        source = PolynomialFeatures(2) if self.observables is None else self.observables
+        source: Any = PolynomialFeatures(2) if self.observables is None else self.observables
         self.observables_ = clone(source).fit(states.numpy()) if hasattr(source, "fit_transform") else source
         fitted = edmd(
             states,

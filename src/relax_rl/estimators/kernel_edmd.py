@@ -48,11 +48,11 @@ class KernelEDMD(EigenfunctionEstimator):
         dt: float = 1.0,
     ) -> None:
         self.kernel = kernel
-        self.rank = rank
+        self.rank: Rank = rank
         self.bandwidth = bandwidth
         self.degree = degree
         self.offset = offset
-        self.variant = variant
+        self.variant: Variant = variant
         self.ridge = ridge
         self.dt = dt
 

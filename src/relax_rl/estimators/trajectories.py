@@ -61,6 +61,6 @@ def _joined(X: Any) -> Any:
     return np.concatenate(X)
 
 
-def _tensor(rows: np.ndarray) -> Tensor:
+def _tensor(rows: Any) -> Tensor:
     # A copy: torch warns of arrays that may not be written to, and memory maps are such.
     return torch.from_numpy(np.array(rows, order="C"))
