@@ -14,14 +14,13 @@ import argparse
 import contextlib
 import fcntl
 import json
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.cli.jobs import Failure, Job, run_jobs
+from relax_rl.cli.jobs import Failure, job_of, run_jobs
 from relax_rl.cli.plan import Method, PlannedRun, parse_methods, parse_seeds, plan_runs
 from relax_rl.cli.train import ADVANCED, CORE, add_settings, rehearse
 from relax_rl.config import BatchPlan, shipped_configs
@@ -91,7 +90,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     started = time.perf_counter()
     with _only_one(folder):
         _write_contents(folder, methods, runs, baseline)
-        failures = run_jobs([_job(planned, folder, arguments.overwrite) for planned in owed], arguments.jobs)
+        failures = run_jobs([job_of(planned, folder, anew=arguments.overwrite) for planned in owed], arguments.jobs)
         minutes = (time.perf_counter() - started) / 60
         print(f"{len(owed) - len(failures)} of {len(owed)} runs in {minutes:.1f} minutes", file=sys.stderr)
         _tell(folder, runs, baseline)
@@ -161,40 +160,6 @@ def _write_contents(folder: Path, methods: Sequence[Method], runs: Sequence[Plan
         "seeds": list(dict.fromkeys(planned.seed for planned in runs)),
     }
     write_whole(folder / "comparison.json", json.dumps(contents, indent=2, ensure_ascii=False) + "\n")
-    for planned in runs:
-        path = _config_path(planned, folder)
-        path.parent.mkdir(exist_ok=True)
-        write_whole(path, planned.config.to_json())
-
-
-def _config_path(planned: PlannedRun, folder: Path) -> Path:
-    return folder / "configs" / f"{planned.directory.path.parent.name}-{planned.directory.path.name}.json"
-
-
-def _job(planned: PlannedRun, folder: Path, overwrite: bool) -> Job:
-    """The training that a run still needs: from its checkpoint, or from the start where it has none."""
-    directory, config = planned.directory, _config_path(planned, folder)
-    if directory.is_run() and not overwrite and directory.latest_checkpoint() is not None:
-        words = ("--resume",)
-    else:
-        words = ("--overwrite",)
-        _clear_unstarted(directory.path)
-    return Job(
-        label=planned.label,
-        words=("train", str(config), *words),
-        run=directory,
-        num_steps=planned.config.trainer.max_steps,
-        log=folder / "logs" / f"{config.stem}.log",
-    )
-
-
-def _clear_unstarted(path: Path) -> None:
-    """Remove a run directory that was made but not begun: empty folders, and a config that was being written."""
-    if path.is_dir() and not (path / "config.json").exists():
-        kept = [file for file in path.rglob("*") if not file.is_dir() and not file.name.startswith(".config.json.")]
-        if kept:
-            raise RunError(f"{path} is not empty and not a run; remove it, or choose another folder with --run DIR")
-        shutil.rmtree(path)
 
 
 def _tell(folder: Path, runs: Sequence[PlannedRun], baseline: str) -> None:

@@ -7,16 +7,14 @@ relax demo --steps 200 --run runs/longer
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.config import load_config
+from relax_rl.cli.jobs import job_of, run_jobs
+from relax_rl.cli.plan import parse_methods, plan_runs
 from relax_rl.errors import ConfigError, RelaxError
 from relax_rl.runs import RunDirectory
 
@@ -45,87 +43,19 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if arguments.steps < 1:
         raise ConfigError(f"--steps is {arguments.steps}; give a number of updates of at least 1.")
     started = time.perf_counter()
-    jobs = [_job(method, arguments, settings) for method in METHODS]
-    _train_side_by_side(jobs)
-    runs = [job.run for job in jobs]
+    words = [f"--trainer.max_steps={arguments.steps}", *settings]
+    planned = plan_runs("countdown", words, parse_methods(",".join(METHODS)), [arguments.seed], arguments.run)
+    runs = [RunDirectory.new(one.config.run_path, overwrite=arguments.overwrite) for one in planned]
+    jobs = [job_of(one, arguments.run, anew=True) for one in planned]
+    for job in jobs:
+        print(f"{job.label}: evaluate, {job.num_steps} updates, evaluate; log in {job.log}", file=sys.stderr)
+    for failure in run_jobs(jobs, len(jobs), stop_at_failure=True):
+        job = failure.job
+        raise RelaxError(f"The run of {job.label} failed: {failure.sentence} (all of it in {job.log})")
     _print_table(runs)
     print(f"report: {_write_report([run.path for run in runs], arguments.run / 'report.html')}")
     print(f"took {(time.perf_counter() - started) / 60:.1f} minutes", file=sys.stderr)
     return 0
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One method's training: a `relax train` of its own."""
-
-    label: str
-    words: list[str]
-    run: RunDirectory
-    num_steps: int
-
-    @property
-    def log(self) -> Path:
-        return self.run.path.with_suffix(".log")
-
-    def start(self) -> subprocess.Popen[bytes]:
-        # The policy is so small that a second thread costs more than it brings; the second core goes to the other run.
-        environment = {"OMP_NUM_THREADS": "1", **os.environ}
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as log:
-            command = [sys.executable, "-m", "relax_rl.cli.main", "train", "countdown", *self.words]
-            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-
-    def steps_done(self) -> int:
-        """Read from the run's metrics; 0 until it has some."""
-        rows = self.run.read_metrics() if self.run.metrics_path.is_file() else []
-        return int(rows[-1]["step"]) if rows else 0
-
-
-def _job(method: str, arguments: argparse.Namespace, settings: Sequence[str]) -> _Job:
-    words = [
-        f"--objective.name={method}",
-        f"--seed={arguments.seed}",
-        f"--run={arguments.run / method}",
-        f"--trainer.max_steps={arguments.steps}",
-        *settings,
-    ]
-    config = load_config("countdown", words)
-    run = RunDirectory.new(config.run_path, overwrite=arguments.overwrite)
-    words += ["--overwrite"] if arguments.overwrite else []
-    return _Job(METHODS[method], words, run, config.trainer.max_steps)
-
-
-def _train_side_by_side(jobs: list[_Job]) -> None:
-    """Run the jobs to their end, with a line of progress for each.
-
-    Raises:
-        RelaxError: when a job fails; the other one is stopped, and the sentence says where the log is.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    for job in jobs:
-        print(f"{job.label}: evaluate, {job.num_steps} updates, evaluate; log in {job.log}", file=sys.stderr)
-    processes = [job.start() for job in jobs]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            bars = [progress.add_task(job.label, total=job.num_steps) for job in jobs]
-            while any(process.poll() is None for process in processes):
-                time.sleep(0.5)
-                for job, bar, process in zip(jobs, bars, processes, strict=True):
-                    progress.update(bar, completed=job.steps_done())
-                    if process.poll():
-                        raise RelaxError(f"The {job.label} run failed: {_last_line(job.log)} (all of it in {job.log})")
-    finally:
-        for process in processes:
-            process.terminate()
-            process.wait()
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text("utf-8", errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("relax: error: ") if lines else "it wrote nothing"
 
 
 def _write_report(paths: list[Path], output: Path) -> Path:
@@ -151,7 +81,7 @@ def _print_table(runs: list[RunDirectory]) -> None:
     table.add_row("before", *_cells(start))
     for run in runs:
         after = EvaluationResult.load(run.evaluations / "after.json")
-        table.add_row(f"after {METHODS[run.path.name]}", *_cells(after))
+        table.add_row(f"after {METHODS[run.path.parent.name]}", *_cells(after))
     Console(width=110).print(table)
 
 

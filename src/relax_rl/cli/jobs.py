@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.runs import RunDirectory
+from relax_rl.cli.plan import PlannedRun
+from relax_rl.errors import RunError
+from relax_rl.runs import RunDirectory, write_whole
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Failure", "Job", "run_jobs"]
+__all__ = ["Failure", "Job", "job_of", "run_jobs"]
 
 _POLL_SECONDS = 0.5
 
@@ -43,6 +46,41 @@ class Job:
         """Read from the run's metrics; 0 until it has some."""
         rows = self.run.read_metrics() if self.run.is_run() else []
         return int(rows[-1]["step"]) if rows else 0
+
+
+def job_of(planned: PlannedRun, folder: Path, *, anew: bool = False) -> Job:
+    """The training that a planned run still needs: from its checkpoint, or from the start where it has none.
+
+    Args:
+        folder: receives the run's settings and its log, under ``configs`` and ``logs``.
+        anew: from the start in any case.
+
+    Raises:
+        RunError: the run's folder holds something else.
+    """
+    directory = planned.directory
+    config = folder / "configs" / f"{directory.path.parent.name}-{directory.path.name}.json"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(config, planned.config.to_json())
+    goes_on = not anew and directory.is_run() and directory.latest_checkpoint() is not None
+    if not goes_on:
+        _clear_unstarted(directory.path)
+    return Job(
+        label=planned.label,
+        words=("train", str(config), "--resume" if goes_on else "--overwrite"),
+        run=directory,
+        num_steps=planned.config.trainer.max_steps,
+        log=folder / "logs" / f"{config.stem}.log",
+    )
+
+
+def _clear_unstarted(path: Path) -> None:
+    """Remove a run directory that was made but not begun: empty folders, and a config that was being written."""
+    if path.is_dir() and not (path / "config.json").exists():
+        kept = [file for file in path.rglob("*") if not file.is_dir() and not file.name.startswith(".config.json.")]
+        if kept:
+            raise RunError(f"{path} is not empty and not a run; remove it, or choose another folder with --run DIR")
+        shutil.rmtree(path)
 
 
 @dataclass(frozen=True)
