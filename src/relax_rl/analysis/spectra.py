@@ -19,12 +19,21 @@ from torch import Tensor
 from relax_rl.analysis.spectra_rulers import SiteRuler, SpectrumSettings, TrajectorySpectrum, fit_rulers, measure
 from relax_rl.errors import DataError
 from relax_rl.koopman import GramStatistics, KoopmanDictionary
+from relax_rl.koopman.pseudospectrum import pseudospectrum_from_statistics
 from relax_rl.koopman.spectrum import spectrum_from_statistics
 from relax_rl.latent.sites import default_sites, resolve_sites
 from relax_rl.latent.store import LatentStore, StoreRow
 from relax_rl.latent.trajectories import LatentTrajectory, capture_sequences
 
-__all__ = ["EXPLOSIVE_MODULUS", "LatentSpectra", "LatentText", "Path2D", "SiteSpectrum", "latent_spectra"]
+__all__ = [
+    "EXPLOSIVE_MODULUS",
+    "LatentSpectra",
+    "LatentText",
+    "Path2D",
+    "Pseudospectrum",
+    "SiteSpectrum",
+    "latent_spectra",
+]
 
 EXPLOSIVE_MODULUS = 1.5
 """A larger eigenvalue doubles a state in two tokens, which no bounded trajectory does: the regression is ill-posed."""
@@ -37,12 +46,13 @@ class LatentText:
     Attributes:
         id: of the prompt.
         token_ids: all of them.
-        start: how many first ones are read but not measured: the prompt, or 0.
+        start: how many first ones are read but not measured: the prompt; or 1, since most models use the first token as
+            a sink of attention, where the state is a hundred times as large as any other, whatever the text.
     """
 
     id: str
     token_ids: tuple[int, ...]
-    start: int = 0
+    start: int = 1
 
     @property
     def key(self) -> str:
@@ -61,6 +71,29 @@ class Path2D:
 
 
 @dataclass(frozen=True)
+class Pseudospectrum:
+    """r(z), the smallest residual that any observable of the dictionary has for z, on a grid of the upper half-plane.
+
+    Attributes:
+        real, imaginary: the grid's axes; the lower half is its mirror image.
+        values: one row an imaginary part, one column a real part.
+    """
+
+    real: tuple[float, ...]
+    imaginary: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, statistics: GramStatistics, extent: float = 1.25, num_points: int = 51) -> Pseudospectrum:
+        """On a grid of `num_points` by half as many, within `extent` of the origin."""
+        real = torch.linspace(-extent, extent, num_points, dtype=torch.float64)
+        imaginary = real[num_points // 2 :]
+        points = torch.complex(*torch.broadcast_tensors(real, imaginary.unsqueeze(-1)))
+        values = pseudospectrum_from_statistics(statistics, points)
+        return cls(tuple(real.tolist()), tuple(imaginary.tolist()), tuple(tuple(row) for row in values.tolist()))
+
+
+@dataclass(frozen=True)
 class SiteSpectrum:
     """The spectrum of all trajectories of a site together: one operator fitted on all their pairs.
 
@@ -71,6 +104,7 @@ class SiteSpectrum:
         num_pairs, num_observables: N and F.
         dictionary_digest: of the dictionary, without which none of the values means anything.
         dictionary_report: what its fit did, or None if it was given without one.
+        pseudospectrum: None where residuals are vacuous.
         statistics: G, A, L, for whoever wants to ask more of them; not written to JSON.
     """
 
@@ -83,6 +117,7 @@ class SiteSpectrum:
     num_observables: int
     dictionary_digest: str
     dictionary_report: dict[str, Any] | None = None
+    pseudospectrum: Pseudospectrum | None = None
     statistics: GramStatistics | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -375,5 +410,6 @@ class _Collection:
             num_observables=spectrum.num_observables,
             dictionary_digest=dictionary.digest,
             dictionary_report=None if dictionary.report is None else asdict(dictionary.report),
+            pseudospectrum=None if spectrum.is_vacuous else Pseudospectrum.of(statistics),
             statistics=statistics,
         )

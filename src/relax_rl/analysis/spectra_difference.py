@@ -20,6 +20,8 @@ __all__ = ["SignFlipTest", "SpectraDifference", "prompt_means", "sign_flip_test"
 
 _MOST_EXACT = 12
 _NUM_FLIPS = 10_000
+_WITHOUT_DICTIONARY = ("effective_rank", "curvature")
+_QUANTITIES = ("max_modulus", "residual_median", *_WITHOUT_DICTIONARY)
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,10 @@ class SpectraDifference:
     test: SignFlipTest
     same_dictionary: bool
 
-
-_QUANTITIES = ("max_modulus", "residual_median", "effective_rank", "curvature")
+    @property
+    def is_of_models(self) -> bool:
+        """Whether no dictionary, or one and the same, stands between the models and this."""
+        return self.same_dictionary or self.quantity in _WITHOUT_DICTIONARY
 
 
 def spectra_differences(first: LatentSpectra, second: LatentSpectra) -> list[SpectraDifference]:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from relax_rl import __version__
-from relax_rl.cli import compare, demo, env, eval, report, tasks, train
+from relax_rl.cli import compare, demo, env, eval, report, spectrum, tasks, train
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError
 
@@ -24,6 +24,7 @@ VERBS: dict[str, ModuleType] = {
     "train": train,
     "eval": eval,
     "compare": compare,
+    "spectrum": spectrum,
     "report": report,
     "demo": demo,
     "tasks": tasks,

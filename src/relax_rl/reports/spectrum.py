@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from relax_rl.evaluation.result import PooledSpectrum
 from relax_rl.reports.canvas import INK, MUTED, as_axes, quieten
 from relax_rl.reports.reader import RunRecord
 
-__all__ = ["SPURIOUS_RESIDUAL", "draw_spectra", "plot_spectrum", "stages_with_spectrum"]
+__all__ = ["SPURIOUS_RESIDUAL", "Eigenpairs", "draw_spectra", "plot_spectrum", "stages_with_spectrum"]
 
 SPURIOUS_RESIDUAL = 0.9
 """A relative ResDMD residual from here on is drawn grey: less than a fifth (1 - 0.9^2) of the eigenfunction's next
@@ -21,7 +21,17 @@ value is explained, so the pair hardly is an eigenpair. Token-level states jump:
 _STAGES = ("before", "after")
 
 
-def plot_spectrum(spectrum: PooledSpectrum | None, ax: Axes | None = None, *, extent: float = 1.15) -> Axes:
+class Eigenpairs(Protocol):
+    """A spectrum as it is drawn: that of an evaluation, or of a site."""
+
+    @property
+    def eigenvalues(self) -> tuple[tuple[float, float], ...]: ...
+
+    @property
+    def residuals(self) -> tuple[float, ...]: ...
+
+
+def plot_spectrum(spectrum: Eigenpairs | None, ax: Axes | None = None, *, extent: float = 1.15) -> Axes:
     """Draw the eigenvalues with the unit circle, coloured by residual (dark is small), hollow grey if spurious.
 
     Args:
@@ -40,6 +50,8 @@ def plot_spectrum(spectrum: PooledSpectrum | None, ax: Axes | None = None, *, ex
         return ax
     values, residuals = np.array(spectrum.eigenvalues).reshape(-1, 2), np.array(spectrum.residuals)
     spurious = ~(residuals < SPURIOUS_RESIDUAL)  # NaN is spurious too
+    if getattr(spectrum, "residual_kind", "") == "vacuous":
+        spurious[:] = True  # zero by construction
     ax.scatter(*values[spurious].T, s=20, facecolors="none", edgecolors="#b0b0b0", linewidths=0.9, zorder=2)
     ax.scatter(
         *values[~spurious].T,

@@ -49,7 +49,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
 
 
 def load_model(
-    name: str, dtype: str = "float32", revision: str | None = None
+    name: str, dtype: str = "float32", revision: str | None = None, device_map: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model and its tokenizer.
 
@@ -57,6 +57,7 @@ def load_model(
         name: "tiny" (shipped with the package), "smollm2" (prepared by ``make smollm2``), a folder, or a Hub name.
         dtype: "float32" or "bfloat16".
         revision: of a Hub model.
+        device_map: how to spread the model over devices, such as "auto"; None leaves it on the CPU.
 
     Raises:
         ModelError: when there is no such model, in one sentence that says where it was looked for.
@@ -67,7 +68,9 @@ def load_model(
         raise ConfigError(f"dtype is {dtype!r}; choose float32 or bfloat16.")
     location = model_location(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(location, dtype=dtypes[dtype], revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(
+            location, dtype=dtypes[dtype], revision=revision, device_map=device_map
+        )
     except (OSError, ValueError) as error:
         raise ModelError(f"No causal language model could be loaded from {name}: {_first_line(error)}") from error
     return model, load_tokenizer(name, revision)
