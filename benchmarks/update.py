@@ -12,6 +12,7 @@ Without models/smollm2 a random model of the same shape stands in; speed does no
 from __future__ import annotations
 
 import argparse
+import re
 import resource
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -238,8 +240,17 @@ def print_peak(loss: str, length: int) -> None:
             bench.calibrate()
         for _ in range(2):
             bench.update(loss)
+    print(peak_memory())
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process in MiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Linux's ru_maxrss also remembers the process that forked this one, before it became another program.
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**10  # type: ignore[index]
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def main() -> None:
