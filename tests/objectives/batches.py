@@ -1,5 +1,6 @@
 """Small batches for the tests of the objectives."""
 
+import dataclasses
 import math
 
 import torch
@@ -24,8 +25,8 @@ def two_completions(ratio, rewards=(1.0, 0.0), mask=None, old=None, entropy=None
 
 
 def fields_of(batch, change=lambda tensor: tensor):
-    names = ("log_probs", "old_log_probs", "mask", "rewards", "ref_log_probs", "entropy")
-    return {name: change(getattr(batch, name)) for name in names}
+    given = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    return {name: change(value) for name, value in given.items() if isinstance(value, torch.Tensor)}
 
 
 def random_batch(seed=0, prompts=3, group=4, tokens=6, spread=0.3):
@@ -45,4 +46,10 @@ def random_batch(seed=0, prompts=3, group=4, tokens=6, spread=0.3):
         rewards=torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]]).repeat(prompts, 1)[:prompts, :group],
         ref_log_probs=old - 0.1 * uniform(*shape),
         entropy=(2 * uniform(*shape)).requires_grad_(),
+        old_entropy=2 * uniform(*shape),
+        entropy_flow=uniform(*shape) - 0.3,
+        planning_mask=uniform(*shape) < 0.4,
+        log_partition=uniform(prompts).requires_grad_(),
+        hidden_states=uniform(*shape, 3) - 0.5,
+        prompt_keys=torch.arange(prompts),
     )

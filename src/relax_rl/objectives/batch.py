@@ -29,6 +29,18 @@ class UpdateTotals:
     num_tokens: float
 
 
+_OF_EACH_TOKEN = (
+    "old_log_probs",
+    "mask",
+    "ref_log_probs",
+    "entropy",
+    "old_entropy",
+    "entropy_flow",
+    "planning_mask",
+    "token_choice",
+)
+
+
 @dataclass(frozen=True)
 class RolloutBatch:
     """Whole groups of completions, as one forward of the policy sees them.
@@ -40,6 +52,11 @@ class RolloutBatch:
         rewards: (P, G); NaN marks a completion that no verifier could score. It gets advantage 0.
         ref_log_probs: (P, G, T) under the frozen reference policy, where a KL term needs it.
         entropy: (P, G, T) entropy in nats of the next-token distribution at the sampling temperature.
+        old_entropy: (P, G, T) the same under the policy that sampled the tokens, no gradient.
+        entropy_flow: (P, G, T) how the policy-gradient step on a token moves the entropy of its own distribution, no
+            gradient; see `relax_rl.objectives.entropy_flow`.
+        planning_mask: (P, G, T) bool, True at the tokens of planning phrases.
+        log_partition: (P,) a learned estimate of log Z of each prompt, with gradient.
         hidden_states: (P, G, T, H) final-norm states, one for each completion token, with gradient.
         sampling_weights: (P, G, T) or (P, G, 1) factors that correct for an inference engine whose probabilities
             differ from the trainer's (TRL's ``importance_sampling_ratio``).
@@ -59,6 +76,10 @@ class RolloutBatch:
     rewards: Tensor
     ref_log_probs: Tensor | None = None
     entropy: Tensor | None = None
+    old_entropy: Tensor | None = None
+    entropy_flow: Tensor | None = None
+    planning_mask: Tensor | None = None
+    log_partition: Tensor | None = None
     hidden_states: Tensor | None = None
     sampling_weights: Tensor | None = None
     prompt_keys: Tensor | None = None
@@ -72,7 +93,7 @@ class RolloutBatch:
                 "reshape the rows of a prompt's completions into one group."
             )
         shape = self.log_probs.shape
-        for name in ("old_log_probs", "mask", "ref_log_probs", "entropy", "token_choice"):
+        for name in _OF_EACH_TOKEN:
             tensor = getattr(self, name)
             if tensor is not None and tensor.shape != shape:
                 raise DataError(f"{name} has shape {tuple(tensor.shape)}, but log_probs has {tuple(shape)}.")
@@ -84,6 +105,17 @@ class RolloutBatch:
             )
         if self.mask.dtype != torch.bool:
             object.__setattr__(self, "mask", self.mask.bool())
+
+    def required(self, name: str) -> Tensor:
+        """An optional tensor that a method cannot do without; one of each token is 0 (False) where masked.
+
+        Raises:
+            DataError: when the batch carries none.
+        """
+        tensor = getattr(self, name)
+        if tensor is None:
+            raise DataError(f"The objective needs RolloutBatch.{name}, which is None.")
+        return tensor.masked_fill(~self.mask, 0) if name in _OF_EACH_TOKEN else tensor
 
     @property
     def num_prompts(self) -> int:

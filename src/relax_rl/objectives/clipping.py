@@ -11,9 +11,16 @@ from torch import Tensor
 from relax_rl.errors import ConfigError
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.entropy import require_entropy
-from relax_rl.objectives.surrogates import clip_metrics, of_each_token
+from relax_rl.objectives.surrogates import ClippedSurrogate, clip_metrics, of_each_token
 
-__all__ = ["DynamicClipSurrogate", "FlippedRatioSurrogate", "GradientPreservingSurrogate", "dual_clip"]
+__all__ = [
+    "DynamicClipSurrogate",
+    "EntropyRatioSurrogate",
+    "FlippedRatioSurrogate",
+    "GradientPreservingSurrogate",
+    "dual_clip",
+    "unit_ratio",
+]
 
 
 def dual_clip(loss: Tensor, advantage: Tensor, bound: float) -> Tensor:
@@ -21,7 +28,7 @@ def dual_clip(loss: Tensor, advantage: Tensor, bound: float) -> Tensor:
     return torch.where(advantage < 0, torch.minimum(loss, -bound * advantage), loss)
 
 
-def _unit_ratio(batch: RolloutBatch) -> Tensor:
+def unit_ratio(batch: RolloutBatch) -> Tensor:
     """(P, G, T) r / sg[r]: 1, with the gradient 1 for the token's log-probability. Masked before the exponential."""
     return torch.exp((batch.log_probs - batch.log_probs.detach()).masked_fill(~batch.mask, 0.0))
 
@@ -53,7 +60,7 @@ class GradientPreservingSurrogate:
 
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Per-token loss (P, G, T) for advantages (P, G) or (P, G, T), and the shares of tokens outside the bounds."""
-        ratio, unit, advantage = torch.exp(batch.log_ratio), _unit_ratio(batch), of_each_token(advantages)
+        ratio, unit, advantage = torch.exp(batch.log_ratio), unit_ratio(batch), of_each_token(advantages)
         is_low = (ratio < 1 - self.clip_low) & (advantage < 0)
         is_high = (ratio > 1 + self.clip_high) & (advantage > 0)
         factor = torch.where(is_low, self.beta_low * (1 - self.clip_low) * unit, ratio)
@@ -108,7 +115,7 @@ class FlippedRatioSurrogate:
         inverse = 1 / torch.minimum(ratio, 1 + clip)
         # Bounded before they are chosen from: an infinity in the branch not taken would make the gradient NaN.
         negative = torch.maximum(torch.exp(batch.log_ratio.clamp(max=math.log(self.cap))), 1 - clip)
-        positive = inverse.clamp(max=self.cap) * torch.where(ratio > 1 + clip, 1.0, _unit_ratio(batch))
+        positive = inverse.clamp(max=self.cap) * torch.where(ratio > 1 + clip, 1.0, unit_ratio(batch))
         is_capped = torch.where(advantage > 0, inverse, ratio) > self.cap
         factor = torch.where(advantage > 0, positive, negative)
         factor = torch.where(is_capped, self.cap * batch.log_probs, factor)
@@ -149,3 +156,44 @@ class DynamicClipSurrogate:
         loss = -torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage)
         metrics = clip_metrics((ratio < low) & (advantage < 0), (ratio > high) & (advantage > 0), batch)
         return dual_clip(loss, advantage, self.dual_bound), metrics
+
+
+@dataclass(frozen=True)
+class EntropyRatioSurrogate:
+    """ERC: no gradient for tokens whose distribution has become broader or narrower (arXiv 2512.05591; authors' code).
+
+    On PPO's clipped loss with `dual_clip`: where (H + 1e-8) / (H_old + 1e-8) leaves (1 - entropy_low, 1 + entropy_high)
+    the token keeps its loss and its place in the mean, and loses its gradient. H_old is the entropy under the policy
+    that sampled. Where that is the current policy all ratios are 1, and it acts from a rollout's second update on.
+
+    Attributes:
+        clipped: 0.2 and 0.28, as DAPO (the authors' script).
+        entropy_low, entropy_high: 0.05 each (the authors' script).
+        dual_bound: 10 (the authors' script).
+    """
+
+    clipped: ClippedSurrogate
+    entropy_low: float = 0.05
+    entropy_high: float = 0.05
+    dual_bound: float = 10.0
+
+    def __post_init__(self) -> None:
+        if min(self.entropy_low, self.entropy_high) <= 0:
+            raise ConfigError(
+                f"entropy_low and entropy_high must be positive, but are {self.entropy_low} and {self.entropy_high}."
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"entropy", "old_entropy"})
+
+    def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Per-token loss (P, G, T) for advantages (P, G) or (P, G, T), and the shares of tokens that were clipped."""
+        loss, metrics = self.clipped(batch, advantages)
+        loss = dual_clip(loss, of_each_token(advantages), self.dual_bound)
+        ratio = (batch.required("entropy").detach() + 1e-8) / (batch.required("old_entropy").detach() + 1e-8)
+        stays = (ratio > 1 - self.entropy_low) & (ratio < 1 + self.entropy_high)
+        num_tokens = batch.mask.sum().clamp(min=1)
+        return torch.where(stays, loss, loss.detach()), metrics | {
+            "clip_ratio/entropy": (~stays & batch.mask).sum() / num_tokens
+        }

@@ -32,6 +32,7 @@ from relax_rl.objectives.regularizers import (
 )
 from relax_rl.objectives.surrogates import ClippedSurrogate
 from relax_rl.objectives.token_methods import TOKEN_METHODS
+from relax_rl.objectives.weighting_methods import WEIGHTING_METHODS
 
 __all__ = ["METHODS", "build_objective", "method_options"]
 
@@ -149,6 +150,7 @@ METHODS: dict[str, Callable[..., Objective]] = {
     **BASELINES,
     **TOKEN_METHODS,
     **MOVING_METHODS,
+    **WEIGHTING_METHODS,
 }
 
 

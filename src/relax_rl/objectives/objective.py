@@ -64,8 +64,12 @@ class Objective:
 
     @property
     def reference_coefficient(self) -> float:
-        """The largest coefficient of a KL to the reference policy; 0 means that no reference model is needed."""
-        return max((getattr(term, "beta", 0.0) for term in self.regularizers), default=0.0)
+        """The largest coefficient of a KL to the reference policy; 0 means that no reference model is needed.
+
+        It is 1 where the reference is read by something else than a KL.
+        """
+        largest = max((getattr(term, "beta", 0.0) for term in self.regularizers), default=0.0)
+        return largest or float("ref_log_probs" in self.needs)
 
     @property
     def is_calibrated(self) -> bool:

@@ -21,9 +21,12 @@ from relax_rl.objectives.selection import (
     selected_share,
 )
 
-__all__ = ["EntropyShaping", "ForkingTokens", "KeptDenominator"]
+__all__ = ["QUOTED_GRAMS", "EntropyShaping", "ForkingTokens", "KeptDenominator", "PlanningCredit"]
 
 KeptDenominator = Literal["kept", "all"]
+
+QUOTED_GRAMS = ("we can use the fact that", "let's try a different approach", "but the problem mentions that")
+"""The strategic grams that HICRA's paper quotes."""
 
 
 @dataclass(frozen=True)
@@ -101,3 +104,36 @@ class ForkingTokens:
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         weights = choose_tokens(self, batch, advantages)
         return advantages.unsqueeze(-1) * weights.to(advantages.dtype), selected_share(weights, batch)
+
+
+@dataclass(frozen=True)
+class PlanningCredit:
+    """HICRA: planning tokens get more credit when it is good and less blame when it is not (arXiv 2509.03646, sec. 3).
+
+    A_t = A + alpha |A| at the tokens of planning phrases, A elsewhere. Which those are is a list of "strategic grams",
+    three to five words long, that the authors drew from correct solutions by clustering and looked through by hand.
+    Their list is not in the text of the paper and their repository holds no code, so it is yours to give; the default
+    are the three phrases that the paper quotes. Whoever fills `RolloutBatch.planning_mask` reads ``grams``.
+
+    Attributes:
+        alpha: 0.2 (paper).
+        grams: the phrases; upper and lower case are the same.
+    """
+
+    alpha: float = 0.2
+    grams: tuple[str, ...] = QUOTED_GRAMS
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha < 1:
+            raise ConfigError(f"alpha must be at least 0 and below 1, but is {self.alpha}.")
+        if not self.grams or not all(isinstance(gram, str) and gram.split() for gram in self.grams):
+            raise ConfigError(f"grams must be a list of phrases, but is {list(self.grams)!r}.")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"planning_mask"})
+
+    def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        planning = batch.required("planning_mask")
+        advantage = advantages.unsqueeze(-1)
+        return advantage + self.alpha * advantage.abs() * planning, selected_share(planning, batch)
