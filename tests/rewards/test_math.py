@@ -1,10 +1,11 @@
-"""The mathematical verifier against written-out cases, real gold answers, and text that means harm."""
+"""The mathematical verifier: what it promises, text that means harm, and the verifiers made of callables."""
 
 from __future__ import annotations
 
 import json
 import random
 import time
+import tomllib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -47,53 +48,6 @@ def boxed(text: str) -> str:
     return f"So it is \\boxed{{{text}}}."
 
 
-# (gold, answer, score)
-CASES = [
-    # One number, many spellings.
-    ("6", "6.0", 1), ("6", "06", 1), ("6", "+6", 1), ("6", "6.", 1), ("-3", "\u22123", 1), ("42", "\uff14\uff12", 1),
-    ("1234", "1,234", 1), ("58,500", "58500", 1), ("10,\\!080", "10080", 1), ("\\$32,\\!348", "32348", 1),
-    ("18", "\\$18", 1), ("18", "$18.00$", 1), ("\\frac12", "0.5", 1), ("\\frac{1}{2}", "1/2", 1),
-    ("\\dfrac{3}{4}", "\\tfrac34", 1), ("\\frac{270}7\\text{ degrees}", "\\frac{270}{7}", 1), ("1\\frac12", "1.5", 1),
-    ("-1./3", "-\\frac13", 1), ("7", "\\frac{49}{7}", 1), ("4.5e33", "4.5 \\times 10^{33}", 1),
-    ("1e-7", "0.0000001", 1), ("52_8", "52_{8}", 1), ("52_8", "52", 1), ("52_8", "1010_{3}", 0), ("52_8", "52_9", 0),
-    ("52_8", "42", 0), ("x_2", "x_3", 0), ("40_9", "40_1", 0),
-    ("\\frac{1}{3} E_{1}+\\frac{2}{3} E_{2}", "\\frac{E_1+2E_2}{3}", 1), ("E_{1},E_{2}", "E_{1},E_{3}", 0),
-    ("2^{10}", "1024", 1), ("3\\sqrt{13}", "\\sqrt{117}", 1), ("\\sqrt2", "\\sqrt{2}", 1), ("\\pi", "\u03c0", 1),
-    ("50\\%", "50", 1), ("50\\%", "\\frac12", 1), ("90^\\circ", "90", 1), ("90^\\circ", "90^{\\circ}", 1),
-    ("5.4 \\text{ cents}", "5.4", 1), ("15\\mbox{ cm}^2", "15", 1), ("05\\!:\\!00", "5:00", 1),
-    # Near misses.
-    ("6", "-6", 0), ("6", "60", 0), ("6", "6.1", 0), ("\\frac{1}{2}", "\\frac{2}{1}", 0), ("1/3", "0.333333", 0),
-    ("3\\sqrt{13}", "3", 0), ("3\\sqrt{13}", "3\\sqrt{14}", 0), ("3.3e-12", "4e-12", 0), ("10^{-9}\\sqrt{2}", "0", 0),
-    ("10^{-9}\\sqrt{2}", "10^{-9}\\sqrt{3}", 0), ("4.5e33", "4.5", 0), ("05\\!:\\!00", "5:30", 0), ("2", "two", 0),
-    ("50\\%", "5\\%", 0), ("1234", "1,235", 0), ("\\pi", "3.14", 0),
-    # Order and ends of tuples and intervals count, order in sets and lists does not.
-    ("(1,2)", "(1, 2)", 1), ("(1,2)", "(2,1)", 0), ("(2,1)", "(3,1)", 0), ("[1,2)", "[1,2)", 1), ("[1,2)", "[1,2]", 0),
-    ("[1,2)", "(1,2]", 0), ("(1,2)", "1,2", 1), ("(1,2)", "2,1", 0), ("[1,2]", "1,2", 0), ("(100,200)", "100,200", 0),
-    ("\\left( \\frac{3}{2}, -13 \\right)", "(1.5,-13)", 1), ("(6,31,-1)", "(6,31,1)", 0),
-    ("(-\\infty, 2) \\cup (3, \\infty)", "(3,\\infty)\\cup(-\\infty,2)", 1),
-    ("(-\\infty, 2) \\cup (3, \\infty)", "(3,\\infty)\\cup(-\\infty,2]", 0),
-    ("x \\in [-2,7]", "[-2,7]", 1), ("(3,4]", "3<x\\le4", 1), ("(3,4]", "3<x<4", 0), ("x<3", "3>x", 1),
-    ("1,-2", "-2, 1", 1), ("1,-2", "-2 and 1", 1), ("1,-2", "-2", 0), ("1,-2", "1,-2,3", 0), ("1,1,2", "1,2,2", 0),
-    ("100, 200", "200,100", 1), ("100, 200", "100200", 0), ("$69$,$84$", "84, 69", 1), ("\\{5\\}", "5", 1),
-    ("\\{1\\pm\\sqrt{5},-2\\}", "-2, 1+\\sqrt5, 1-\\sqrt5", 1), ("\\pm 3", "3, -3", 1), ("\\pm 3", "3", 0),
-    ("(1,8,19), (2,7,13)", "(2,7,13),(1,8,19)", 1), ("(1,8,19), (2,7,13)", "(2,7,13),(8,1,19)", 0),
-    # Expressions, equations, matrices, words.
-    ("x^2+2x+1", "(x+1)^2", 1), ("x^2+2x+1", "(x-1)^2", 0), ("x=5", "5", 1), ("5", "x = 5", 1), ("x=5", "x=6", 0),
-    ("y = 2x + 3", "y=3+2x", 1), ("y = 2x + 3", "y=3x+2", 0), ("\\sin^2 t", "1-\\cos^2 t", 1), ("3t", "3", 0),
-    ("a + b + c", "c+b+a", 1), ("a + b + c", "a+b", 0),
-    ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", 1),
-    ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{pmatrix}2\\\\1\\end{pmatrix}", 0),
-    ("\\text{(C)}", "C", 1), ("\\text{(C)}", "(C)", 1), ("\\text{(C)}", "D", 0), ("\\text{Evelyn}", "evelyn", 1),
-    ("\\text{Evelyn}", "Navin", 0), ("\\text{even}", "\\text{odd}", 0), ("73", "\\textbf{(073)}", 1),
-]  # fmt: skip
-
-
-def test_the_table_of_cases(verifier: MathVerifier) -> None:
-    grades = verifier.grade([boxed(answer) for _, answer, _ in CASES], [gold for gold, _, _ in CASES])
-    wrong = [(case, grade) for case, grade in zip(CASES, grades, strict=True) if grade.score != case[2]]
-    assert wrong == []
-
-
 def test_a_bare_number_counts_only_if_asked_for() -> None:
     completion = "so 48 and 24 make 72 clips"
     assert MathVerifier().score([completion], ["72"]) == [0.0]
@@ -127,35 +81,6 @@ def test_equal_answers_are_one_class_in_any_order(verifier: MathVerifier) -> Non
     assert verifier.extract("so 5") is None
 
 
-def test_gold_against_gold_is_right_for_every_row_of_math500(verifier: MathVerifier) -> None:
-    rows = rows_of("math500")
-    golds = [row["answer"] for row in rows]
-    assert verifier.score([boxed(gold) for gold in golds], golds) == [1.0] * 500
-    assert verifier.score([row["solution"] for row in rows], golds) == [1.0] * 500
-
-
-def test_math500_gold_answers_are_read_by_algebra_too(verifier: MathVerifier) -> None:
-    """Equal text needs no algebra, so gold against gold proves little: another row's answer forces a reading."""
-    golds = [row["answer"] for row in rows_of("math500")]
-    others = [golds[-1], *golds[:-1]]
-    grades = verifier.grade([boxed(other) for other in others], golds)
-    right = {(gold, grade.extracted) for gold, grade in zip(golds, grades, strict=True) if grade.score == 1.0}
-    assert [grade for grade in grades if grade.score is None] == []
-    assert {pair for pair in right if pair[0] != pair[1]} == {("x=5", "5")}
-
-
-def test_a_perturbed_answer_is_wrong(verifier: MathVerifier) -> None:
-    """One digit of each gold answer changed: never right, and never without a verdict."""
-    rng = random.Random(0)
-    golds = [row["answer"] for row in rows_of("math500") if any(c in "123456789" for c in row["answer"])]
-    perturbed = []
-    for gold in golds:
-        place = rng.choice([index for index, character in enumerate(gold) if character in "123456789"])
-        perturbed.append(f"{gold[:place]}{int(gold[place]) % 9 + 1}{gold[place + 1 :]}")
-    grades = verifier.grade([boxed(answer) for answer in perturbed], golds)
-    assert [(g, a, x) for g, a, x in zip(golds, perturbed, grades, strict=True) if x.score != 0.0] == []
-
-
 def test_gsm8k_solutions_score_one_and_shifted_ones_zero() -> None:
     rows = rows_of("gsm8k_train", 600)
     golds = [row["answer"] for row in rows]
@@ -165,29 +90,6 @@ def test_gsm8k_solutions_score_one_and_shifted_ones_zero() -> None:
     shifted = verifier.score([solutions[-1], *solutions[:-1]], golds)
     assert shifted == [float(gold == golds[index - 1]) for index, gold in enumerate(golds)]
     assert verifier._pool.worker_pids() == []  # ordinary answers start no process
-
-
-UNREADABLE = {
-    "minerva-5": "np.arcsin(10/13)",
-    "minerva-27": "an M with a solar subscript to a power",
-    "train/prealgebra/281.json": "05:00, beside anything but a time a division by zero",
-    "olympiadbench-1782": "an m with the subscript max",
-    "olympiadbench-2045": "t(0,4], half an interval",
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["minerva_math", "olympiadbench", "math_train", "aime24", "aime25", "amc22", "amc23"])
-def test_gold_answers_that_algebra_cannot_read_are_these(name: str) -> None:
-    rows = rows_of(name)
-    golds = [row["answer"] for row in rows]
-    verifier = MathVerifier()
-    assert verifier.score([boxed(gold) for gold in golds], golds) == [1.0] * len(golds)
-    # 271828 is nobody's answer, so that every gold answer that is no plain number has to be parsed.
-    grades = verifier.grade([boxed("271828")] * len(golds), golds)
-    unread = {row["id"] for row, grade in zip(rows, grades, strict=True) if grade.score is None}
-    assert unread == set(UNREADABLE) & {row["id"] for row in rows}
-    assert {grade.score for grade in grades} <= {0.0, None}
 
 
 HOSTILE = {
@@ -231,12 +133,14 @@ def test_no_verdict_has_a_reason_and_is_no_zero(verifier: MathVerifier) -> None:
 
 
 def test_verdicts_depend_neither_on_pool_size_nor_on_order() -> None:
-    pairs = [(gold, answer) for gold, answer, _ in CASES] + [("2", HOSTILE["tower"]), ("2", HOSTILE["import"])]
+    table = tomllib.loads(Path(__file__).with_name("cases.toml").read_text(encoding="utf-8"))
+    pairs = [(gold, completion) for rows in table.values() for gold, completion, _ in rows]
+    pairs += [("2", boxed(HOSTILE["tower"])), ("2", boxed(HOSTILE["import"]))]
     verdicts = []
     for num_workers, seed in ((1, 0), (3, 1)):
         shuffled = random.Random(seed).sample(pairs, len(pairs))
         verifier = MathVerifier(timeout_s=1.0, num_workers=num_workers)
-        grades = verifier.grade([boxed(answer) for _, answer in shuffled], [gold for gold, _ in shuffled])
+        grades = verifier.grade([completion for _, completion in shuffled], [gold for gold, _ in shuffled])
         verdicts.append({pair: (grade.score, grade.reason) for pair, grade in zip(shuffled, grades, strict=True)})
         verifier.close()
     assert verdicts[0] == verdicts[1]

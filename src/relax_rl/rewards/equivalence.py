@@ -30,6 +30,8 @@ _SUBSCRIPTED_E = re.compile(r"(?<![\\A-Za-z])[Ee]_")
 _COMMAND_INDEX = re.compile(r"_\s*\{\s*\\([A-Za-z]+)\s*\}")
 # As exact fractions, since floats would be compared after rounding: 1.414214 is not the root of 2.
 _DECIMAL = re.compile(r"(?<![\d.,^])(\d*)\.(\d+)(?![\d.])", re.ASCII)
+_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\\circ", re.ASCII)
 _NUMPY = re.compile(r"(?<![A-Za-z])np\.(?=[a-z])")
 _COMMAND_OR_LETTER = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 _VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
@@ -71,6 +73,8 @@ def _same_value(gold: str, answer: str) -> bool:
 def _parse(text: str, config: LatexExtractionConfig) -> list[Any]:
     """Sympy objects of an answer; never of a bare one, which math-verify searches for the last number in it."""
     text = _COMMAND_INDEX.sub(r"_{\1}", _SUBSCRIPTED_E.sub(r"\\Upsilon_", without_e_notation(text)))
+    if _TRIGONOMETRIC.search(text):  # elsewhere the sign is left out, as units are
+        text = _DEGREES.sub(r"\\frac{\1\\pi}{180}", text)
     text = _DECIMAL.sub(_as_fraction, _NUMPY.sub(r"\\", text))
     for wrapped in (f"\\boxed{{{text}}}", f"${text}$"):
         parsed = parse(wrapped, extraction_config=[config], parsing_timeout=None, raise_on_error=True)  # type: ignore[arg-type]

@@ -52,6 +52,7 @@ _ONLY_TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm)\s*\{[^{}]*[A-Za-z
 # `100, 200` is a list and `100,200` a number: the space must survive.
 _LISTED = re.compile(r",\s+(?=\d{3}(?!\d))", re.ASCII)
 _IN_PARENTHESES = re.compile(r"\(([A-Z]|[-+]?[\d.]+)\)", re.ASCII)
+_OPTION = re.compile(r"^\s*(?i:option|choice)\s*(?=\(?[A-Z]\)?\s*$)")
 _BASED = re.compile(r"(-?[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)?)_(?:\{(\d{1,2})\}|(\d))", re.ASCII)
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?:([ap])\.?m\.?)?", re.ASCII | re.IGNORECASE)
 _ASSIGNED = re.compile(r"[A-Za-z](?:=|\\in(?![a-z]))(.+)", re.DOTALL)
@@ -80,7 +81,7 @@ def tidy(text: str) -> str:
 
 def canonical(text: str) -> str:
     """``tidy`` without white space and text wrappers: equal strings are equal answers."""
-    text = _TEXT.sub(r"\1", tidy(text))
+    text = _OPTION.sub("", _TEXT.sub(r"\1", tidy(text)))
     text = re.sub(r"\s+", "", _LISTED.sub(";", text)).rstrip(".")
     inside = _IN_PARENTHESES.fullmatch(text)
     return inside.group(1) if inside else text
@@ -132,13 +133,13 @@ def same_literal(gold: str, answer: str) -> bool | None:
     first, second = rational(left), rational(right)
     if first and second:
         return _same_rational(*first, *second)
-    if _ONLY_TEXT.fullmatch(tidy(gold)):  # a name or a word has no other form
-        return left.casefold() == right.casefold()
-    if based := _BASED.fullmatch(left):
-        return _same_in_base(based, right)
     if time := _TIME.fullmatch(left):  # to a parser, a division
         other = _TIME.fullmatch(right)
         return other is not None and _same_time(time, other)
+    if _ONLY_TEXT.fullmatch(tidy(gold)) and "," not in left:  # a name or a word has no other form
+        return left.casefold() == right.casefold()
+    if based := _BASED.fullmatch(left):
+        return _same_in_base(based, right)
     if re.fullmatch(r"[A-Z]", left) and re.fullmatch(r"[A-Z]", right):
         return False
     return None

@@ -19,7 +19,8 @@ CompareValues = Callable[[str, str], bool | None]
 """Whether two single values, gold first, are equal; None: it cannot tell."""
 
 _OPENING, _CLOSING = "([{", ")]}"
-_AND = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\]),?\s*\b(?:and|or)\b")
+_AND = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\]),?\s*\b(?:and|or)\b|(?<!\\);")
+_TEXT_LIST = re.compile(r"\\text\s*\{([^{}]*,[^{}]*)\}")
 _MEMBER = re.compile(r"[A-Za-z]\s*\\in(?![a-z])")
 # What the training process takes apart itself; it has no limit of time, the grading processes have.
 _MAX_PARTS_IN_PLACE = 32
@@ -44,7 +45,8 @@ def is_collection(text: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    return _MEMBER.sub("", tidy(with_currency_in_words(text)))
+    text = _MEMBER.sub("", tidy(with_currency_in_words(text)))
+    return _TEXT_LIST.sub(r"\1", text)  # `\text{A, B}` is a list of two
 
 
 def _same(gold: str, answer: str, compare: CompareValues) -> bool | None:

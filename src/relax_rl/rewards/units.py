@@ -146,6 +146,7 @@ _TOKEN = re.compile(
 )
 _INSIDE = re.compile(r"\{(.*)\}", re.DOTALL)
 _CURRENCY = re.compile(r"\\?\$\s*([-+]?[\d,]*\.?\d+)", re.ASCII)
+_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _PLAIN_NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(?:/\d+)?|[-+]?\d*\s*\\frac\{\d+\}\{\d+\}", re.ASCII)
 _MAX_UNIT_TOKENS = 24
 
@@ -214,6 +215,8 @@ def _quantity(
     text: str, value: str, tokens: Sequence[tuple[str, str, int]], unit: Unit | None, is_label: bool
 ) -> Quantity:
     kinds = {kind for kind, _, _ in tokens} - {"space"}
+    if "degree" in kinds and _TRIGONOMETRIC.search(value):
+        return Quantity(text, None)  # of the function's argument
     if kinds & {"wrapped", "degree"}:
         return Quantity(value, unit)
     plain = _PLAIN_NUMBER.fullmatch(value) is not None
