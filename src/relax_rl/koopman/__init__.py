@@ -5,6 +5,7 @@ pairs, R rank. Time runs along rows: a lifted trajectory is V (T, F), its pairs 
 G = X^T X, cross matrix A = X^T Y, and L = Y^T Y. Lift in float32, everything after it in float64.
 """
 
+from relax_rl.koopman.assignment import optimal_assignment
 from relax_rl.koopman.dictionaries import DictionaryFitReport, KoopmanDictionary
 from relax_rl.koopman.dispersion import (
     Dispersion,
@@ -22,6 +23,7 @@ from relax_rl.koopman.geometry import (
     stable_rank,
     trajectory_curvature,
 )
+from relax_rl.koopman.koopstd import KoopSTD, ShortTimeSpectrum, koopstd_distance, koopstd_distances, short_time_frames
 from relax_rl.koopman.pseudospectrum import complex_grid, pseudospectrum, pseudospectrum_from_statistics
 from relax_rl.koopman.residuals import (
     GRAM_RESIDUAL_FLOOR,
@@ -40,6 +42,8 @@ from relax_rl.koopman.spectrum import (
     koopman_eigenvalues,
     spectrum_from_statistics,
 )
+from relax_rl.koopman.vector_fields import delay_operator, delay_spectrum, vector_field_distance
+from relax_rl.koopman.wasserstein import spectral_wasserstein, spectral_wasserstein_matrix
 
 __all__ = [
     "GRAM_RESIDUAL_FLOOR",
@@ -49,10 +53,14 @@ __all__ = [
     "EffectiveRankGrowth",
     "Estimator",
     "GramStatistics",
+    "KoopSTD",
     "KoopmanDictionary",
     "KoopmanSpectrum",
     "ResidualKind",
+    "ShortTimeSpectrum",
     "complex_grid",
+    "delay_operator",
+    "delay_spectrum",
     "disjoint_folds",
     "dispersion_from_gram",
     "dispersion_from_lifted",
@@ -64,15 +72,22 @@ __all__ = [
     "gram_residuals",
     "gram_statistics",
     "koopman_eigenvalues",
+    "koopstd_distance",
+    "koopstd_distances",
     "log_det_diversity",
     "log_det_gains",
     "mean_residuals",
+    "optimal_assignment",
     "primal_residuals",
     "pseudospectrum",
     "pseudospectrum_from_statistics",
     "residual_kind",
+    "short_time_frames",
     "snapshot_pairs",
+    "spectral_wasserstein",
+    "spectral_wasserstein_matrix",
     "spectrum_from_statistics",
     "stable_rank",
     "trajectory_curvature",
+    "vector_field_distance",
 ]
