@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from relax_rl.rewards.base import Verdict
 from relax_rl.tasks.base import Problem
 
 LETTERS = "abcdefghij"
@@ -52,13 +53,15 @@ class LetterVerifier:
     unscorable: str = "?"
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        return [
-            None if self.unscorable in completion else float(answer in completion)
-            for completion, answer in zip(completions, answers, strict=True)
-        ]
+        return [verdict.score for verdict in self.grade(completions, answers)]
 
-    def extract(self, completion: str) -> str | None:
-        return completion.strip()[:1] or None
+    def grade(self, completions: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        return [self._verdict(*pair) for pair in zip(completions, answers, strict=True)]
+
+    def _verdict(self, completion: str, answer: str) -> Verdict:
+        score = None if self.unscorable in completion else float(answer in completion)
+        first = completion.strip()[:1] or None
+        return Verdict(score, first, "no answer" if first is None else "first letter")
 
 
 @dataclass(frozen=True)

@@ -1,41 +1,45 @@
-"""How good a policy is, and how sure we are: sampling, mean@k, pass@k, maj@k, intervals.
+"""How good a policy is, and how sure we are: sampling, mean@k, pass@k, maj@k, intervals, comparisons.
 
 The metrics load without torch; `evaluate` and what it needs are imported when first asked for.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
+from relax_rl.evaluation.comparison import PairedDifference, compare_results
+from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.intervals import Estimate, bootstrap_difference, bootstrap_mean
 from relax_rl.evaluation.metrics import maj_at_k, mean_at_k, pass_at_k
 from relax_rl.evaluation.result import EvaluationResult
 
 if TYPE_CHECKING:
-    from relax_rl.evaluation.runner import evaluate
+    from relax_rl.evaluation.runner import Evaluation, evaluate, rescore
     from relax_rl.evaluation.sampling import sample_completions
 
 __all__ = [
     "Estimate",
+    "Evaluation",
+    "EvaluationFolder",
     "EvaluationResult",
+    "PairedDifference",
     "bootstrap_difference",
     "bootstrap_mean",
+    "compare_results",
     "evaluate",
     "maj_at_k",
     "mean_at_k",
     "pass_at_k",
+    "rescore",
     "sample_completions",
 ]
 
+# Torch takes seconds to import; the command line and the report page read results without it.
+_WITH_TORCH = {"Evaluation": "runner", "evaluate": "runner", "rescore": "runner", "sample_completions": "sampling"}
+
 
 def __getattr__(name: str) -> Any:
-    # Torch takes seconds to import; the command line and the report page read results without it.
-    if name == "evaluate":
-        from relax_rl.evaluation.runner import evaluate
-
-        return evaluate
-    if name == "sample_completions":
-        from relax_rl.evaluation.sampling import sample_completions
-
-        return sample_completions
+    if name in _WITH_TORCH:
+        return getattr(importlib.import_module(f"relax_rl.evaluation.{_WITH_TORCH[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

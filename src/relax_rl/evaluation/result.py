@@ -41,6 +41,10 @@ class ProblemResult:
         length: mean completion length in tokens.
         dsd: mean over completions whose DSD is defined; None when none is, or without a dictionary.
         truncated: share of the samples that hit the length limit.
+        majority: score of the most common answer; None where the verifier does not tell answers.
+        no_answer: share of the samples in which no answer was found; None as above.
+        distinct_correct: different right answers among the samples; None as above.
+        distinct_paths: different calculations among the right samples.
     """
 
     id: str
@@ -51,6 +55,10 @@ class ProblemResult:
     length: float | None = None
     dsd: float | None = None
     truncated: float | None = None
+    majority: float | None = None
+    no_answer: float | None = None
+    distinct_correct: int | None = None
+    distinct_paths: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +80,18 @@ class EvaluationResult:
 
     Attributes:
         metrics: name to estimate. ``mean@1`` is the mean over problems and over all their samples, an estimate of the
-            score of one sample; ``pass@k`` for powers of two up to ``num_samples``; ``maj@k`` where answers can be
-            read; ``entropy`` (nats a token), ``dsd``, ``dsd_defined`` (share), ``length`` (tokens), ``truncated``,
+            score of one sample; ``pass@k`` for powers of two up to ``num_samples``; ``maj@k``, ``no_answer`` (share)
+            and ``distinct_correct`` (a problem) where the verifier tells answers; ``distinct_paths`` (a problem);
+            ``entropy`` (nats a token), ``dsd``, ``dsd_defined`` (share), ``length`` (tokens), ``truncated``,
             ``not_scored`` (shares). Intervals are 95 %, by bootstrap over problems.
         spectrum: None without a dictionary.
         dsd_estimator: which DSD was measured: their values are not on one scale. None without a dictionary.
+        pass_at_k: pass@k for every k from 1 to ``num_samples``.
+        model: as it was named; empty for a model that was handed over.
+        backend: what sampled it.
+        prompt_digest: of all prompts as the model read them.
+        problem_seed: which problems a procedural task made.
+        grader: the verifier and its version (`.grading.grader_version`).
     """
 
     task: str
@@ -92,6 +107,12 @@ class EvaluationResult:
     per_problem: tuple[ProblemResult, ...] = ()
     samples: tuple[SampleRecord, ...] = field(default=(), repr=False)
     dsd_estimator: str | None = None
+    pass_at_k: tuple[Estimate, ...] = ()
+    model: str = ""
+    backend: str = ""
+    prompt_digest: str = ""
+    problem_seed: int = 0
+    grader: str = ""
 
     def to_json(self) -> str:
         """The result as JSON text, with only finite numbers and ``null`` (so that any reader takes it)."""
@@ -113,7 +134,8 @@ class EvaluationResult:
             return cls(
                 **{name: data[name] for name in _SETTINGS},
                 metrics={name: Estimate(**_known(Estimate, value)) for name, value in data["metrics"].items()},
-                dsd_estimator=data.get("dsd_estimator"),
+                **{name: data[name] for name in _LATER_SETTINGS if name in data},
+                pass_at_k=tuple(Estimate(**_known(Estimate, value)) for value in data.get("pass_at_k", ())),
                 spectrum=_read_spectrum(data.get("spectrum")),
                 per_problem=tuple(ProblemResult(**_known(ProblemResult, row)) for row in data.get("per_problem", ())),
                 samples=tuple(SampleRecord(**_known(SampleRecord, row)) for row in data.get("samples", ())),
@@ -139,6 +161,8 @@ class EvaluationResult:
 
 
 _SETTINGS = ("task", "split", "num_problems", "num_samples", "temperature", "top_p", "max_new_tokens", "seed")
+# Files of earlier versions lack them.
+_LATER_SETTINGS = ("dsd_estimator", "model", "backend", "prompt_digest", "problem_seed", "grader")
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:

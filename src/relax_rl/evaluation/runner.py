@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from relax_rl.errors import DataError
-from relax_rl.evaluation.intervals import Estimate, bootstrap_mean
-from relax_rl.evaluation.metrics import count_verdicts, majority_scores, pass_at_k
-from relax_rl.evaluation.replay import replay
-from relax_rl.evaluation.result import EvaluationResult, PooledSpectrum, ProblemResult, SampleRecord
-from relax_rl.evaluation.sampling import Completion, encode_prompt, render_prompt, sample_completions
-from relax_rl.koopman import (
-    Estimator,
-    GramStatistics,
-    KoopmanDictionary,
-    dispersion_from_lifted,
-    gram_statistics,
-    snapshot_pairs,
-)
-from relax_rl.koopman.operators import least_squares_operator
-from relax_rl.koopman.snapshots import exclude_nonfinite
-from relax_rl.koopman.spectrum import eigenpairs, squared_residuals
+from relax_rl.evaluation.dynamics import Dynamics, measure_dynamics
+from relax_rl.evaluation.folder import EvaluationFolder
+from relax_rl.evaluation.grading import grade_samples, grader_version
+from relax_rl.evaluation.records import Sample, sample_of
+from relax_rl.evaluation.result import EvaluationResult, PooledSpectrum, SampleRecord
+from relax_rl.evaluation.sampler import Sampler, SamplingSettings
+from relax_rl.evaluation.sampling import TransformersSampler, encode_prompt
+from relax_rl.evaluation.summary import summarize
+from relax_rl.koopman import Estimator, KoopmanDictionary
 from relax_rl.tasks.base import Problem, Task
 
-__all__ = ["evaluate"]
+__all__ = ["Evaluation", "evaluate", "rescore"]
 
 _NUM_SAMPLES_TO_READ = 20
+
+Replay = Callable[[Sequence[Problem], Sequence[Sequence[Sample]]], Dynamics]
+"""Measures the dynamics of samples, one list a problem."""
 
 
 def evaluate(
@@ -49,6 +45,10 @@ def evaluate(
     estimator: Estimator = "paper",
     seed: int = 0,
     problem_seed: int = 0,
+    name: str = "",
+    folder: EvaluationFolder | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationResult:
     """Sample ``num_samples`` completions of each problem and measure the policy.
 
@@ -59,217 +59,244 @@ def evaluate(
         estimator: of the DSD.
         seed: of sampling and of the bootstrap. The same seed draws the same numbers for the same problem.
         problem_seed: which problems a procedural task makes.
+        name: of the model, for the result.
+        folder, overwrite, on_progress: see `Evaluation.run`.
 
     Returns:
         Every metric with a 95 % interval by bootstrap over problems; a metric of which no value exists is left out.
 
     Raises:
         DataError: the task has no problem, or its verifier returns another number of scores than it was asked for.
+        RunError: the folder holds another evaluation.
     """
-    problems = task.problems(split, num_problems, problem_seed)
-    if not problems:
-        raise DataError(f"task {task.name!r} has no problem in split {split!r}; name another split.")
-    prompts = [encode_prompt(tokenizer, problem) for problem in problems]
-    completions = sample_completions(
-        model,
-        tokenizer,
-        prompts,
-        num_samples,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        batch_size=batch_size,
-        seed=seed,
-        keys=[problem.id for problem in problems],
-    )
-    scores = _grade(task, problems, completions)
-    dynamics = _replay_all(model, prompts, completions, temperature, dictionary, estimator)
-    per_problem = _per_problem(problems, completions, scores, dynamics)
-    return EvaluationResult(
-        task=task.name,
+
+    def replay(problems: Sequence[Problem], samples: Sequence[Sequence[Sample]]) -> Dynamics:
+        pairs = [(p, sample) for p, row in zip(problems, samples, strict=True) for sample in row]
+        prompts = {problem.id: encode_prompt(tokenizer, problem) for problem in problems}
+        return measure_dynamics(
+            model,
+            [prompts[problem.id] for problem, _ in pairs],
+            [sample.token_ids for _, sample in pairs],
+            temperature=temperature,
+            dictionary=dictionary,
+            estimator=estimator,
+        )
+
+    evaluation = Evaluation(
+        sampler=TransformersSampler(model, tokenizer, batch_size),
+        task=task,
+        settings=SamplingSettings(num_samples, max_new_tokens, temperature, top_p, seed),
         split=split,
-        num_problems=len(problems),
-        num_samples=num_samples,
-        temperature=temperature,
-        top_p=top_p,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-        metrics=_metrics(task, completions, scores, dynamics, seed),
-        spectrum=None if dictionary is None else _spectrum(dynamics.statistics, dictionary),
-        per_problem=per_problem,
-        samples=_samples(tokenizer, problems, completions, scores, dynamics),
-        dsd_estimator=None if dictionary is None else estimator,
+        num_problems=num_problems,
+        problem_seed=problem_seed,
+        name=name,
+        replay=replay,
+        measured_by=None if dictionary is None else (dictionary.digest, estimator),
     )
+    return evaluation.run(folder, overwrite=overwrite, on_progress=on_progress)
 
 
-@dataclass
-class _Dynamics:
-    """What the replay measured: arrays (problems, samples), NaN where a value is not defined."""
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated, on what, and how.
 
-    entropy: np.ndarray
-    """Summed over the tokens of the completion."""
-    dsd: np.ndarray
-    statistics: GramStatistics | None = None
+    Attributes:
+        sampler: the policy.
+        task, split, num_problems, problem_seed: the problems; all of the split when ``num_problems`` is None.
+        settings: of the sampling; the bootstrap has its seed too.
+        name: of the model, for the result.
+        task_options: of the task, for the folder.
+        replay: measures dynamics; None: they are left out.
+        measured_by: digest of the dictionary, and the DSD's estimator, if the replay measures it.
+    """
+
+    sampler: Sampler
+    task: Task
+    settings: SamplingSettings
+    split: str = "test"
+    num_problems: int | None = None
+    problem_seed: int = 0
+    name: str = ""
+    task_options: dict[str, Any] | None = None
+    replay: Replay | None = None
+    measured_by: tuple[str, str] | None = None
+
+    def run(
+        self,
+        folder: EvaluationFolder | None = None,
+        *,
+        overwrite: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> EvaluationResult:
+        """Sample what is not there yet, grade, measure.
+
+        Args:
+            folder: where samples and result are kept. The same evaluation that is there is gone on with, or read if
+                it is complete.
+            overwrite: delete an evaluation that is there.
+            on_progress: is told samples that are there, and samples in all, after every lot.
+
+        Raises:
+            DataError: the task has no problem, or its verifier returns another number of scores than it was asked for.
+            RunError: the folder holds another evaluation.
+        """
+        problems = self.task.problems(self.split, self.num_problems, self.problem_seed)
+        if not problems:
+            raise DataError(f"task {self.task.name!r} has no problem in split {self.split!r}; name another split.")
+        prompt_digest = _digest([self.sampler.render(problem) for problem in problems])
+        there = [] if folder is None else folder.start(self._identity(problems, prompt_digest), overwrite=overwrite)
+        if folder is not None and folder.result_path.is_file() and folder.samples_path.is_file():
+            return EvaluationResult.load(folder.result_path)
+        samples = self._sample(problems, there, folder, on_progress)
+        samples = grade_samples(self.task.verifier, samples, [problem.answer for problem in problems])
+        samples, spectrum = self._measured(problems, samples)
+        result = self._result(problems, samples, spectrum, prompt_digest)
+        if folder is not None:
+            folder.finish(samples, result)
+        return result
+
+    def _identity(self, problems: Sequence[Problem], prompt_digest: str) -> dict[str, Any]:
+        """What decides the samples; the batch size does not."""
+        return {
+            "model": self.name,
+            "backend": self.sampler.backend,
+            "fingerprint": self.sampler.fingerprint,
+            "task": self.task.name,
+            "task_options": self.task_options or {},
+            "split": self.split,
+            "num_problems": len(problems),
+            "problem_seed": self.problem_seed,
+            "prompt_digest": prompt_digest,
+            "measured_by": self.measured_by,
+            **vars(self.settings),
+        }
+
+    def _sample(
+        self,
+        problems: Sequence[Problem],
+        there: Sequence[Sample],
+        folder: EvaluationFolder | None,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> list[list[Sample]]:
+        position = {problem.id: index for index, problem in enumerate(problems)}
+        found = {(position[sample.problem_id], sample.index): sample for sample in there}
+        total = len(problems) * self.settings.num_samples
+        if len(found) < total:
+            for draws in self.sampler.sample(problems, self.settings, frozenset(found)):
+                new = [sample_of(draw, problems) for draw in draws]
+                if folder is not None:
+                    folder.append(new)
+                found.update({(draw.prompt, draw.index): sample for draw, sample in zip(draws, new, strict=True)})
+                if on_progress is not None:
+                    on_progress(len(found), total)
+        return [[found[index, draw] for draw in range(self.settings.num_samples)] for index in range(len(problems))]
+
+    def _measured(
+        self, problems: Sequence[Problem], samples: list[list[Sample]]
+    ) -> tuple[list[list[Sample]], PooledSpectrum | None]:
+        if self.replay is None:
+            return samples, None
+        dynamics = self.replay(problems, samples)
+        values = iter(zip(dynamics.entropy.tolist(), dynamics.dsd.tolist(), strict=True))
+        measured = []
+        for row in samples:
+            pairs = [(sample, *next(values)) for sample in row]
+            measured.append([replace(s, entropy=_finite(entropy), dsd=_finite(dsd)) for s, entropy, dsd in pairs])
+        return measured, dynamics.spectrum
+
+    def _result(
+        self,
+        problems: Sequence[Problem],
+        samples: Sequence[Sequence[Sample]],
+        spectrum: PooledSpectrum | None,
+        prompt_digest: str,
+    ) -> EvaluationResult:
+        summary = summarize(samples, seed=self.settings.seed, with_dsd=self.measured_by is not None)
+        return EvaluationResult(
+            task=self.task.name,
+            split=self.split,
+            num_problems=len(problems),
+            num_samples=self.settings.num_samples,
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p,
+            max_new_tokens=self.settings.max_new_tokens,
+            seed=self.settings.seed,
+            metrics=summary.metrics,
+            spectrum=spectrum,
+            per_problem=summary.per_problem,
+            samples=_to_read([self.sampler.render(problem) for problem in problems], samples),
+            dsd_estimator=None if self.measured_by is None else self.measured_by[1],
+            pass_at_k=summary.pass_at_k,
+            model=self.name,
+            backend=self.sampler.backend,
+            prompt_digest=prompt_digest,
+            problem_seed=self.problem_seed,
+            grader=grader_version(self.task.verifier),
+        )
 
 
-def _grade(task: Task, problems: Sequence[Problem], completions: list[list[Completion]]) -> list[list[float | None]]:
-    texts = [completion.text for row in completions for completion in row]
-    answers = [problem.answer for problem, row in zip(problems, completions, strict=True) for _ in row]
-    scores = task.verifier.score(texts, answers)
-    if len(scores) != len(texts):
-        raise DataError(f"verifier {task.verifier.name!r} returned {len(scores)} scores for {len(texts)} completions.")
-    verdicts = iter(scores)
-    return [[next(verdicts) for _ in row] for row in completions]
+def rescore(folder: EvaluationFolder, task: Task) -> tuple[EvaluationResult, int]:
+    """Grade the samples of a complete evaluation again, without sampling, and write samples and result anew.
 
+    Args:
+        task: that of the evaluation, with the verifier as it is now.
 
-def _replay_all(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    completions: list[list[Completion]],
-    temperature: float,
-    dictionary: KoopmanDictionary | None,
-    estimator: Estimator,
-) -> _Dynamics:
-    shape = (len(completions), len(completions[0]))
-    dynamics = _Dynamics(entropy=np.full(shape, np.nan), dsd=np.full(shape, np.nan))
-    entropy, dsd = dynamics.entropy.reshape(-1), dynamics.dsd.reshape(-1)  # views
-    rows = [(prompt, sample.token_ids) for prompt, row in zip(prompts, completions, strict=True) for sample in row]
-    for batch in replay(model, [prompt for prompt, _ in rows], [ids for _, ids in rows], temperature=temperature):
-        entropy[batch.rows] = batch.entropy.double().sum(dim=1).cpu().numpy()
-        if dictionary is None:
-            continue
-        with torch.no_grad():
-            # Lifted once for both; a trajectory with a NaN loses its mask, and with it its DSD.
-            states, mask, _ = exclude_nonfinite(batch.hidden_states, batch.mask)
-            lifted = dictionary(states)
-            dispersion = dispersion_from_lifted(lifted, mask, estimator)
-            statistics = _pooled_statistics(lifted, mask)
-        dsd[batch.rows] = torch.where(dispersion.is_defined, dispersion.values.double(), torch.nan).cpu().numpy()
-        dynamics.statistics = statistics if dynamics.statistics is None else dynamics.statistics + statistics
-    return dynamics
+    Returns:
+        The result, and how many verdicts changed. Entropy, DSD and spectrum stay as they were measured.
 
-
-def _pooled_statistics(lifted: torch.Tensor, mask: torch.Tensor) -> GramStatistics:
-    """Gram statistics summed over the trajectories of a batch; no pair crosses two completions."""
-    each = gram_statistics(lifted, snapshot_pairs(mask))
-    return GramStatistics(each.gram.sum(0), each.cross.sum(0), each.future.sum(0), each.num_pairs.sum(0))
-
-
-def _spectrum(statistics: GramStatistics | None, dictionary: KoopmanDictionary) -> PooledSpectrum | None:
-    if statistics is None or int(statistics.num_pairs) <= statistics.num_observables:
-        return None  # as many observables as pairs: the fit would interpolate and its spectrum say nothing
-    eigenvalues, eigenvectors = eigenpairs(least_squares_operator(statistics).matrix)
-    residuals = squared_residuals(statistics, eigenvalues, eigenvectors).clamp_min(0.0).sqrt()
-    order = eigenvalues.abs().argsort(descending=True)
-    return PooledSpectrum(
-        eigenvalues=tuple((value.real, value.imag) for value in eigenvalues[order].tolist()),
-        residuals=tuple(residuals[order].tolist()),
-        num_observables=statistics.num_observables,
-        dictionary_digest=dictionary.digest,
+    Raises:
+        DataError: the evaluation is not complete, or the task does not have its problems.
+    """
+    settings, old = folder.read_settings(), EvaluationResult.load(folder.result_path)
+    by_problem: dict[str, list[Sample]] = {}
+    for sample in folder.read_samples():
+        by_problem.setdefault(sample.problem_id, []).append(sample)
+    problems = task.problems(settings["split"], settings["num_problems"], settings["problem_seed"])
+    if [problem.id for problem in problems] != list(by_problem):
+        raise DataError(f"The task {task.name!r} no longer has the problems that {folder.path} holds samples of.")
+    before = list(by_problem.values())
+    after = grade_samples(task.verifier, before, [problem.answer for problem in problems])
+    summary = summarize(after, seed=old.seed, with_dsd=old.dsd_estimator is not None)
+    scores = {(sample.problem_id, sample.index): sample.score for row in after for sample in row}
+    result = replace(
+        old,
+        metrics=summary.metrics,
+        pass_at_k=summary.pass_at_k,
+        per_problem=summary.per_problem,
+        samples=tuple(
+            replace(sample, score=scores[sample.problem_id, place // len(problems)])
+            for place, sample in enumerate(old.samples)
+        ),
+        grader=grader_version(task.verifier),
     )
+    folder.finish(after, result)
+    changed = sum(scores[s.problem_id, s.index] != s.score for row in before for s in row)
+    return result, changed
 
 
-def _per_problem(
-    problems: Sequence[Problem],
-    completions: list[list[Completion]],
-    scores: list[list[float | None]],
-    dynamics: _Dynamics,
-) -> tuple[ProblemResult, ...]:
-    results = []
-    for index, (problem, row, counts) in enumerate(zip(problems, completions, count_verdicts(scores), strict=True)):
-        lengths = [completion.num_tokens for completion in row]
-        scored = [score for score in scores[index] if score is not None]
-        dsd = dynamics.dsd[index]
-        defined = dsd[~np.isnan(dsd)]
-        results.append(
-            ProblemResult(
-                id=problem.id,
-                num_correct=counts.num_correct,
-                num_scored=counts.num_scored,
-                mean_score=float(np.mean(scored)) if scored else None,
-                entropy=_finite(dynamics.entropy[index].sum() / sum(lengths)),
-                length=float(np.mean(lengths)),
-                dsd=float(defined.mean()) if defined.size else None,
-                truncated=float(np.mean([completion.is_truncated for completion in row])),
-            )
-        )
-    return tuple(results)
-
-
-def _metrics(
-    task: Task,
-    completions: list[list[Completion]],
-    scores: list[list[float | None]],
-    dynamics: _Dynamics,
-    seed: int,
-) -> dict[str, Estimate]:
-    values, weights = _problem_values(task, completions, scores, dynamics)
-    estimates = {name: bootstrap_mean(rows, weights.get(name), seed=seed) for name, rows in values.items()}
-    return {name: estimate for name, estimate in estimates.items() if estimate is not None}
-
-
-def _problem_values(
-    task: Task, completions: list[list[Completion]], scores: list[list[float | None]], dynamics: _Dynamics
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """One value a problem for every metric (NaN: none), and the weights of those that are not plain means."""
-    counts = count_verdicts(scores)
-    num_samples = len(completions[0])
-    numeric = np.array([[np.nan if score is None else score for score in row] for row in scores], dtype=np.float64)
-    lengths = np.array([[completion.num_tokens for completion in row] for row in completions], dtype=np.float64)
-    values = {"mean@1": _row_means(numeric)}
-    k = 2
-    while k <= num_samples:
-        values[f"pass@{k}"] = np.array(
-            [pass_at_k(c.num_scored, c.num_correct, k) if c.num_scored >= k else np.nan for c in counts]
-        )
-        k *= 2
-    extract = getattr(task.verifier, "extract", None)
-    if extract is not None:
-        answers = [[extract(completion.text) for completion in row] for row in completions]
-        judged = majority_scores(answers, scores)
-        values[f"maj@{num_samples}"] = np.array([np.nan if score is None else score for score in judged])
-    values["entropy"] = dynamics.entropy.sum(axis=1) / lengths.sum(axis=1)
-    if dynamics.statistics is not None:
-        values["dsd"] = _row_means(dynamics.dsd)
-        values["dsd_defined"] = (~np.isnan(dynamics.dsd)).mean(axis=1)
-    values["length"] = lengths.mean(axis=1)
-    values["truncated"] = np.array([np.mean([completion.is_truncated for completion in row]) for row in completions])
-    values["not_scored"] = np.isnan(numeric).mean(axis=1)
-    return values, {"entropy": lengths.sum(axis=1)}  # a mean over tokens, not over problems
-
-
-def _row_means(values: np.ndarray) -> np.ndarray:
-    """Mean of each row over what is not NaN; NaN for a row without anything."""
-    counts = (~np.isnan(values)).sum(axis=1)
-    return np.where(counts > 0, np.nansum(values, axis=1) / np.maximum(counts, 1), np.nan)
-
-
-def _samples(
-    tokenizer: Any,
-    problems: Sequence[Problem],
-    completions: list[list[Completion]],
-    scores: list[list[float | None]],
-    dynamics: _Dynamics,
-) -> tuple[SampleRecord, ...]:
+def _to_read(prompts: Sequence[str], samples: Sequence[Sequence[Sample]]) -> tuple[SampleRecord, ...]:
     """The first samples of the first problems, round-robin, so that several problems are seen."""
-    num_shown = min(_NUM_SAMPLES_TO_READ, len(problems) * len(completions[0]))
     records = []
-    for position in range(num_shown):
-        draw, index = divmod(position, len(problems))
-        completion = completions[index][draw]
+    for place in range(min(_NUM_SAMPLES_TO_READ, len(samples) * len(samples[0]))):
+        draw, index = divmod(place, len(samples))
+        sample = samples[index][draw]
         records.append(
             SampleRecord(
-                problem_id=problems[index].id,
-                prompt=render_prompt(tokenizer, problems[index]),
-                completion=completion.text,
-                answer=problems[index].answer,
-                score=scores[index][draw],
-                num_tokens=completion.num_tokens,
-                dsd=_finite(dynamics.dsd[index, draw]),
+                problem_id=sample.problem_id,
+                prompt=prompts[index],
+                completion=sample.completion,
+                answer=sample.answer,
+                score=sample.score,
+                num_tokens=sample.num_tokens,
+                dsd=sample.dsd,
             )
         )
     return tuple(records)
 
 
+def _digest(prompts: Sequence[str]) -> str:
+    return hashlib.blake2b("\x00".join(prompts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
 def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return value if np.isfinite(value) else None

@@ -8,8 +8,7 @@ the cache, prefills each prompt once, and gives every (problem, sample) a random
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,32 +18,21 @@ import torch
 from transformers import DynamicCache
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.evaluation.sampler import Completion, Draw, SamplingSettings
 from relax_rl.tasks.base import Problem
 
-__all__ = ["Completion", "encode_prompt", "evaluation_mode", "render_prompt", "sample_completions", "stop_token_ids"]
+__all__ = [
+    "TransformersSampler",
+    "encode_prompt",
+    "evaluation_mode",
+    "render_prompt",
+    "sample_blocks",
+    "sample_completions",
+    "stop_token_ids",
+]
 
 _COMPACT_BELOW = 0.8
 """Finished rows are dropped once fewer than this share of the rows is unfinished: dropping copies the cache."""
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One sampled completion.
-
-    Attributes:
-        text: decoded without special tokens.
-        token_ids: with the stop token, if one was drawn.
-        is_truncated: the length limit was reached before a stop token.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    is_truncated: bool
-
-    @property
-    def num_tokens(self) -> int:
-        """Length in tokens, the stop token included."""
-        return len(self.token_ids)
 
 
 def render_prompt(tokenizer: Any, problem: Problem) -> str:
@@ -113,24 +101,98 @@ def sample_completions(
         ConfigError: a setting out of range.
         DataError: an empty prompt, or keys that are not one a prompt and distinct.
     """
-    _check_settings(num_samples, max_new_tokens, temperature, top_p, batch_size)
+    settings = SamplingSettings(num_samples, max_new_tokens, temperature, top_p, seed)
     keys = [str(index) for index in range(len(prompts))] if keys is None else list(keys)
+    completions: dict[tuple[int, int], Completion] = {}
+    for draws in sample_blocks(model, tokenizer, prompts, keys, settings, batch_size=batch_size):
+        completions.update({(draw.prompt, draw.index): draw.completion for draw in draws})
+    return [[completions[prompt, index] for index in range(num_samples)] for prompt in range(len(prompts))]
+
+
+def sample_blocks(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    keys: Sequence[str],
+    settings: SamplingSettings,
+    *,
+    batch_size: int = 128,
+    done: Container[tuple[int, int]] = frozenset(),
+) -> Iterator[list[Draw]]:
+    """As `sample_completions`, block by block as they are decoded.
+
+    Args:
+        done: (prompt, sample) that are there already. A block is left out if all of it is there, and decoded whole if
+            any of it is missing: the same blocks, and so the same bits, whether a run was interrupted or not.
+
+    Yields:
+        The draws of a block that were missing.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size = {batch_size} must be at least 1.")
     if len(keys) != len(prompts) or len(set(keys)) != len(keys):
         raise DataError("keys must be distinct, one a prompt: samples of prompts that share a key would be copies.")
     for key, prompt in zip(keys, prompts, strict=True):
         if not prompt:
             raise DataError(f"prompt {key!r} is empty; give it at least one token, such as the begin-of-text token.")
-    decoder = _Decoder(model, stop_token_ids(model, tokenizer), max_new_tokens, temperature, top_p)
-    token_ids: list[list[list[int]]] = [[] for _ in prompts]
-    with evaluation_mode(model):
-        for block in _blocks(prompts, num_samples, batch_size):
-            uniforms = np.stack([_uniforms(seed, keys[index], draw, max_new_tokens) for index, draw in block.rows])
-            rows = decoder.decode([prompts[index] for index in block.prompts], block.repeats, uniforms)
-            for (index, _), row in zip(block.rows, rows, strict=True):
-                token_ids[index].append(row)
-    texts = iter(tokenizer.batch_decode([row for rows in token_ids for row in rows], skip_special_tokens=True))
-    stops = set(decoder.stop_ids)
-    return [[Completion(next(texts), tuple(row), row[-1] not in stops) for row in rows] for rows in token_ids]
+    decoder = _Decoder(model, stop_token_ids(model, tokenizer), settings)
+    for block in _blocks(prompts, settings.num_samples, batch_size):
+        if all(row in done for row in block.rows):
+            continue
+        uniforms = np.stack(
+            [_uniforms(settings.seed, keys[index], draw, settings.max_new_tokens) for index, draw in block.rows]
+        )
+        with evaluation_mode(model):
+            decoded = decoder.decode([prompts[index] for index in block.prompts], block.repeats, uniforms)
+        texts = tokenizer.batch_decode(decoded, skip_special_tokens=True)
+        yield [
+            Draw(*row, Completion(text, tuple(ids), len(ids), ids[-1] not in decoder.stop_ids))
+            for row, ids, text in zip(block.rows, decoded, texts, strict=True)
+            if row not in done
+        ]
+
+
+class TransformersSampler:
+    """A Hugging Face causal language model in this process.
+
+    Args:
+        batch_size: completions decoded together.
+    """
+
+    backend = "transformers"
+
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int = 128) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._batch_size = batch_size
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of up to 64 entries of each parameter: other weights are noticed, another file of the same not."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, parameter in sorted(self._model.named_parameters()):
+            flat = parameter.detach().flatten()
+            entries = flat[torch.linspace(0, len(flat) - 1, min(64, len(flat)), dtype=torch.float64).long()]
+            digest.update(name.encode() + entries.double().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def render(self, problem: Problem) -> str:
+        """The text that the model reads."""
+        return render_prompt(self._tokenizer, problem)
+
+    def sample(
+        self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
+    ) -> Iterator[list[Draw]]:
+        """See :class:`.sampler.Sampler`."""
+        return sample_blocks(
+            self._model,
+            self._tokenizer,
+            [encode_prompt(self._tokenizer, problem) for problem in problems],
+            [problem.id for problem in problems],
+            settings,
+            batch_size=self._batch_size,
+            done=done,
+        )
 
 
 @dataclass(frozen=True)
@@ -170,9 +232,7 @@ def _uniforms(seed: int, key: str, draw: int, count: int) -> np.ndarray:
 class _Decoder:
     model: Any
     stop_ids: list[int]
-    max_new_tokens: int
-    temperature: float
-    top_p: float
+    settings: SamplingSettings
 
     def decode(self, prompts: Sequence[Sequence[int]], repeats: int, uniforms: np.ndarray) -> list[list[int]]:
         """Sampled ids of ``len(prompts) * repeats`` rows; ``uniforms`` is (rows, max_new_tokens)."""
@@ -185,14 +245,14 @@ class _Decoder:
         drawn = torch.from_numpy(uniforms).to(device)
         stops = torch.tensor(self.stop_ids, device=device, dtype=torch.long)
         rows = torch.arange(len(drawn), device=device)
-        sampled = torch.full((len(drawn), self.max_new_tokens), -1, device=device, dtype=torch.long)
+        sampled = torch.full((len(drawn), self.settings.max_new_tokens), -1, device=device, dtype=torch.long)
         is_open = torch.ones(len(drawn), dtype=torch.bool, device=device)
-        for step in range(self.max_new_tokens):
-            tokens = _draw(logits, drawn[rows, step], self.temperature, self.top_p)
+        for step in range(self.settings.max_new_tokens):
+            tokens = _draw(logits, drawn[rows, step], self.settings.temperature, self.settings.top_p)
             sampled[rows[is_open], step] = tokens[is_open]
             is_open &= ~torch.isin(tokens, stops)
             num_open = int(is_open.sum())
-            if num_open == 0 or step + 1 == self.max_new_tokens:
+            if num_open == 0 or step + 1 == self.settings.max_new_tokens:
                 break
             if num_open < _COMPACT_BELOW * len(rows):
                 kept = is_open.nonzero().squeeze(1)
@@ -240,13 +300,3 @@ def _draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_
     cumulative = probabilities.cumsum(dim=-1)
     targets = uniforms.double() * cumulative[:, -1]
     return torch.searchsorted(cumulative, targets[:, None], right=True).squeeze(1)
-
-
-def _check_settings(num_samples: int, max_new_tokens: int, temperature: float, top_p: float, batch_size: int) -> None:
-    for name, value in (("num_samples", num_samples), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
-        if value < 1:
-            raise ConfigError(f"{name} = {value} must be at least 1.")
-    if not 0.0 <= temperature < math.inf:
-        raise ConfigError(f"temperature = {temperature} must be finite and not negative; 0 is greedy decoding.")
-    if not 0.0 < top_p <= 1.0:
-        raise ConfigError(f"top_p = {top_p} must lie in (0, 1]; 1 samples from the whole vocabulary.")

@@ -1,0 +1,97 @@
+"""What one forward over the sampled completions tells: entropy, dispersion, and the spectrum of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from relax_rl.evaluation.replay import replay
+from relax_rl.evaluation.result import PooledSpectrum
+from relax_rl.koopman import (
+    Estimator,
+    GramStatistics,
+    KoopmanDictionary,
+    dispersion_from_lifted,
+    gram_statistics,
+    snapshot_pairs,
+)
+from relax_rl.koopman.operators import least_squares_operator
+from relax_rl.koopman.residuals import squared_residuals
+from relax_rl.koopman.snapshots import exclude_nonfinite
+from relax_rl.koopman.spectrum import eigenpairs
+
+__all__ = ["Dynamics", "measure_dynamics"]
+
+
+@dataclass
+class Dynamics:
+    """What was measured, a value a completion.
+
+    Attributes:
+        entropy: summed over the completion's tokens, in nats.
+        dsd: NaN where it is not defined, or without a dictionary.
+        spectrum: of all completions together; None without a dictionary.
+    """
+
+    entropy: np.ndarray
+    dsd: np.ndarray
+    spectrum: PooledSpectrum | None = None
+
+
+def measure_dynamics(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    *,
+    temperature: float = 1.0,
+    dictionary: KoopmanDictionary | None = None,
+    estimator: Estimator = "paper",
+) -> Dynamics:
+    """Replay each completion after its prompt (token ids, one pair a row) and measure it.
+
+    Args:
+        temperature: of the sampling; see `.replay.replay`.
+        dictionary: observables of DSD and spectrum; both are left out without one.
+        estimator: of the DSD.
+    """
+    found = Dynamics(np.full(len(completions), np.nan), np.full(len(completions), np.nan))
+    pooled: GramStatistics | None = None
+    for batch in replay(model, prompts, completions, temperature=temperature):
+        found.entropy[batch.rows] = batch.entropy.double().sum(dim=1).cpu().numpy()
+        if dictionary is None:
+            continue
+        with torch.no_grad():
+            # Lifted once for both; a trajectory with a NaN loses its mask, and with it its DSD.
+            states, mask, _ = exclude_nonfinite(batch.hidden_states, batch.mask)
+            lifted = dictionary(states)
+            dispersion = dispersion_from_lifted(lifted, mask, estimator)
+            statistics = _pooled_statistics(lifted, mask)
+        found.dsd[batch.rows] = torch.where(dispersion.is_defined, dispersion.values.double(), torch.nan).cpu().numpy()
+        pooled = statistics if pooled is None else pooled + statistics
+    if dictionary is not None:
+        found.spectrum = _spectrum(pooled, dictionary)
+    return found
+
+
+def _pooled_statistics(lifted: torch.Tensor, mask: torch.Tensor) -> GramStatistics:
+    """Gram statistics summed over the trajectories of a batch; no pair crosses two completions."""
+    each = gram_statistics(lifted, snapshot_pairs(mask))
+    return GramStatistics(each.gram.sum(0), each.cross.sum(0), each.future.sum(0), each.num_pairs.sum(0))
+
+
+def _spectrum(statistics: GramStatistics | None, dictionary: KoopmanDictionary) -> PooledSpectrum | None:
+    if statistics is None or int(statistics.num_pairs) <= statistics.num_observables:
+        return None  # as many observables as pairs: the fit would interpolate and its spectrum say nothing
+    eigenvalues, eigenvectors = eigenpairs(least_squares_operator(statistics).matrix)
+    residuals = squared_residuals(statistics, eigenvalues, eigenvectors).clamp_min(0.0).sqrt()
+    order = eigenvalues.abs().argsort(descending=True)
+    return PooledSpectrum(
+        eigenvalues=tuple((value.real, value.imag) for value in eigenvalues[order].tolist()),
+        residuals=tuple(residuals[order].tolist()),
+        num_observables=statistics.num_observables,
+        dictionary_digest=dictionary.digest,
+    )

@@ -1,0 +1,145 @@
+"""The folder of one evaluation: what was asked, every sample, and the result; and how it survives being killed.
+
+    settings.json     what decides the samples; another evaluation is refused
+    partial.jsonl     samples as they come, while it runs
+    samples.jsonl     all of them, graded, in the order of the problems
+    result.json       the numbers (`.result.EvaluationResult`)
+
+``partial.jsonl`` only grows, a lot of samples a write. A last line that a killed process left half-written is cut off
+when the evaluation goes on. The other files are written whole or not at all and hold neither times nor places, so
+that an evaluation that was interrupted ends in the same files as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from relax_rl.errors import DataError, RunError
+from relax_rl.evaluation.records import Sample
+from relax_rl.evaluation.result import EvaluationResult
+
+__all__ = ["EvaluationFolder"]
+
+
+class EvaluationFolder:
+    """Paths, readers and writers of one evaluation."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.settings_path = self.path / "settings.json"
+        self.partial_path = self.path / "partial.jsonl"
+        self.samples_path = self.path / "samples.jsonl"
+        self.result_path = self.path / "result.json"
+
+    def check(self) -> None:
+        """Before the minutes that loading a model takes.
+
+        Raises:
+            RunError: there is a file at the path, something other than an evaluation in it, or it cannot be written.
+        """
+        place = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+            raise RunError(
+                f"The evaluation {self.path} cannot be written: {place} is a file or forbids it; use -o DIR."
+            )
+        if place == self.path and any(place.iterdir()) and not self.settings_path.is_file():
+            raise RunError(f"The folder {self.path} holds something else than an evaluation; name another with -o DIR.")
+
+    def start(self, settings: Mapping[str, Any], *, overwrite: bool = False) -> list[Sample]:
+        """Begin, or go on with the same evaluation.
+
+        Args:
+            settings: everything that decides what is sampled, as JSON.
+            overwrite: delete what is there first.
+
+        Returns:
+            The samples that are there already.
+
+        Raises:
+            RunError: the folder holds an evaluation with other settings (each is named), or see `check`.
+        """
+        self.check()
+        if overwrite:
+            for path in (self.result_path, self.samples_path, self.partial_path, self.settings_path):
+                path.unlink(missing_ok=True)
+        if self.settings_path.is_file():
+            self._refuse_others(settings)
+        else:
+            self.path.mkdir(parents=True, exist_ok=True)
+            _write(self.settings_path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
+        return self._recover()
+
+    def read_settings(self) -> dict[str, Any]:
+        """What `start` was given. Raises DataError if it is not there or not readable."""
+        try:
+            return json.loads(self.settings_path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.path} is no folder of an evaluation: settings.json cannot be read ({error})."
+            ) from error
+
+    def _refuse_others(self, settings: Mapping[str, Any]) -> None:
+        saved, asked = self.read_settings(), json.loads(json.dumps(settings))
+        keys = sorted(key for key in saved.keys() | asked.keys() if saved.get(key) != asked.get(key))
+        if keys:
+            changes = ", ".join(f"{key} is {saved.get(key)!r} there and {asked.get(key)!r} here" for key in keys)
+            raise RunError(
+                f"The folder {self.path} holds another evaluation: {changes}; name another folder with -o DIR, or "
+                "delete that one with --overwrite."
+            )
+
+    def _recover(self) -> list[Sample]:
+        """The complete samples on disk; what a killed process left half-written is cut off."""
+        if self.samples_path.is_file():
+            self.partial_path.unlink(missing_ok=True)
+            return self.read_samples()
+        if not self.partial_path.is_file():
+            return []
+        data = self.partial_path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            with self.partial_path.open("r+b") as file:
+                file.truncate(len(whole))
+        return _samples(whole.decode("utf-8").splitlines(), self.partial_path)
+
+    def append(self, samples: Iterable[Sample]) -> None:
+        """Keep a lot of new samples; they are with the operating system when this returns."""
+        with self.partial_path.open("ab", buffering=0) as file:
+            file.write("".join(f"{sample.to_json()}\n" for sample in samples).encode())
+
+    def read_samples(self) -> list[Sample]:
+        """All samples of a complete evaluation. Raises DataError if they are not there or not readable."""
+        try:
+            lines = self.samples_path.read_text("utf-8").splitlines()
+        except OSError as error:
+            raise DataError(
+                f"The evaluation {self.path} is not complete: {error}; run its command again to go on with it."
+            ) from error
+        return _samples(lines, self.samples_path)
+
+    def finish(self, samples: Sequence[Sequence[Sample]], result: EvaluationResult) -> None:
+        """Write the graded samples and the result, and drop the partial file."""
+        _write(self.samples_path, "".join(f"{sample.to_json()}\n" for row in samples for sample in row))
+        result.save(self.result_path)
+        self.partial_path.unlink(missing_ok=True)
+
+
+def _samples(lines: Iterable[str], path: Path) -> list[Sample]:
+    found: dict[tuple[str, int], Sample] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            sample = Sample.from_json(line)
+        except DataError as error:
+            raise DataError(f"Line {number} of {path}: {error}") from error
+        found.setdefault((sample.problem_id, sample.index), sample)
+    return list(found.values())
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

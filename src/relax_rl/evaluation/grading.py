@@ -1,0 +1,98 @@
+"""Verdicts on samples: what was extracted, which answers are equal, which calculations are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from relax_rl import __version__
+from relax_rl.evaluation.records import Sample
+from relax_rl.rewards.base import Verdict, Verifier, grade
+
+__all__ = ["grade_samples", "grader_version", "solution_path"]
+
+_STEP = re.compile(r"\d+(?:[.,]\d+)*|[-+*/^=<>]|\\(?:frac|cdot|times|div|sqrt)(?![A-Za-z])", re.ASCII)
+_SPELLINGS = {"\\times": "*", "\\cdot": "*", "\\div": "/", "×": "*", "·": "*", "÷": "/", "−": "-"}
+
+
+def grade_samples(
+    verifier: Verifier, samples: Sequence[Sequence[Sample]], answers: Sequence[str]
+) -> list[list[Sample]]:
+    """Every sample with its verdict, the class of its answer and its path.
+
+    Args:
+        samples: one list a problem.
+        answers: the gold answer of each problem.
+
+    Raises:
+        DataError: the verifier returns another number of scores than it was asked for.
+    """
+    flat = [sample for row in samples for sample in row]
+    golds = [answer for row, answer in zip(samples, answers, strict=True) for _ in row]
+    verdicts = iter(_verdicts(verifier, flat, golds))
+    graded = []
+    for row, answer in zip(samples, answers, strict=True):
+        found = [next(verdicts) for _ in row]
+        classes = _answer_classes(verifier, [verdict.extracted for verdict in found])
+        graded.append(
+            [
+                replace(
+                    sample,
+                    answer=answer,
+                    score=verdict.score,
+                    extracted=verdict.extracted,
+                    how=verdict.how,
+                    reason=verdict.reason,
+                    answer_class=label,
+                    path=solution_path(sample.completion),
+                )
+                for sample, verdict, label in zip(row, found, classes, strict=True)
+            ]
+        )
+    return graded
+
+
+def _verdicts(verifier: Verifier, samples: Sequence[Sample], answers: Sequence[str]) -> list[Verdict]:
+    completions = [sample.completion for sample in samples]
+    grading = getattr(verifier, "grade", None)
+    if grading is not None and "truncated" in inspect.signature(grading).parameters:
+        # An answer that the length limit cut is none; only the caller knows that it was reached.
+        return grading(completions, answers, truncated=[sample.truncated for sample in samples])
+    return grade(verifier, completions, answers)
+
+
+def _answer_classes(verifier: Verifier, extracted: Sequence[str | None]) -> list[int | None]:
+    """Labels of one problem's answers: by the verifier's own notion of equal answers, or else by their text."""
+    classes = getattr(verifier, "classes", None)
+    if classes is not None:
+        return classes(extracted)
+    labels: dict[str, int] = {}
+    return [None if text is None else labels.setdefault("".join(text.split()), len(labels)) for text in extracted]
+
+
+def solution_path(completion: str) -> str:
+    """A digest of the numbers and signs of a completion in their order: its calculation without its words.
+
+    Two completions that calculate the same in other words, other white space or other spellings of a sign take the same
+    path. Empty for a completion without numbers.
+    """
+    for spelling, sign in _SPELLINGS.items():
+        completion = completion.replace(spelling, sign)
+    steps = " ".join(_STEP.findall(completion))
+    return hashlib.blake2b(steps.encode(), digest_size=8).hexdigest() if steps else ""
+
+
+def grader_version(verifier: Verifier) -> str:
+    """The verifier's name, our version, a digest of the code beside it, and math-verify's version if it is used."""
+    source = inspect.getsourcefile(type(verifier))
+    files = sorted(Path(source).parent.glob("*.py")) if source else []
+    if not type(verifier).__module__.startswith("relax_rl."):
+        files = files and [Path(source or "")]  # a user's own verifier: its neighbours may have nothing to do with it
+    digest = hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=4).hexdigest()
+    uses = f", math-verify {importlib.metadata.version('math-verify')}" if verifier.name == "math" else ""
+    return f"{verifier.name}, relax-rl {__version__} ({digest}){uses}"

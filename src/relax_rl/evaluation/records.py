@@ -1,0 +1,86 @@
+"""One sample with all that was found out about it, and its line of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from relax_rl.errors import DataError
+from relax_rl.evaluation.sampler import Completion, Draw
+from relax_rl.tasks.base import Problem
+
+__all__ = ["Sample", "sample_of"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A completion, its verdict and its dynamics.
+
+    Attributes:
+        problem_id, index: which problem, and which of its samples.
+        completion: verbatim: untrusted text.
+        token_ids: with the stop token; empty where the backend does not tell them.
+        num_tokens: length in tokens.
+        truncated: the length limit was reached.
+        answer: the gold answer it was graded against.
+        score: the verdict; None: could not be scored, or not graded yet.
+        extracted: the answer it commits to, if it has one and the verifier tells.
+        how: where that was found, or why there is none; empty if the verifier does not tell.
+        reason: why there is no score.
+        answer_class: the same number for equal answers to one problem; None without an answer.
+        path: digest of its calculation (see `.grading.solution_path`).
+        entropy: summed over its tokens, in nats; None where it was not measured.
+        dsd: None where it is not defined or not measured.
+    """
+
+    problem_id: str
+    index: int
+    completion: str
+    token_ids: tuple[int, ...]
+    num_tokens: int
+    truncated: bool
+    answer: str = ""
+    score: float | None = None
+    extracted: str | None = None
+    how: str = ""
+    reason: str | None = None
+    answer_class: int | None = None
+    path: str = ""
+    entropy: float | None = None
+    dsd: float | None = None
+
+    def to_json(self) -> str:
+        """One line, without its end. Any text survives, also half a surrogate pair."""
+        return json.dumps(asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Sample:
+        """Read what `to_json` wrote; unknown keys are ignored.
+
+        Raises:
+            DataError: not JSON, or a key is missing.
+        """
+        try:
+            row: dict[str, Any] = json.loads(line)
+            known: dict[str, Any] = {field.name: row[field.name] for field in fields(cls) if field.name in row}
+            known["token_ids"] = tuple(known["token_ids"])
+            return cls(**known)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"this is no record of a sample ({type(error).__name__}: {error}).") from error
+
+
+def sample_of(draw: Draw, problems: Sequence[Problem]) -> Sample:
+    """The record of a new draw: what was sampled, and nothing yet of what it is worth."""
+    completion: Completion = draw.completion
+    problem = problems[draw.prompt]
+    return Sample(
+        problem.id,
+        draw.index,
+        completion.text,
+        completion.token_ids,
+        completion.num_tokens,
+        completion.is_truncated,
+        problem.answer,
+    )
