@@ -57,6 +57,8 @@ class RolloutBatch:
             gradient; see `relax_rl.objectives.entropy_flow`.
         planning_mask: (P, G, T) bool, True at the tokens of planning phrases.
         log_partition: (P,) a learned estimate of log Z of each prompt, with gradient.
+        score_features: (P, G, H) mean over the tokens of the gradient of their log-probability in the hidden state, up
+            to the temperature; no gradient.
         hidden_states: (P, G, T, H) final-norm states, one for each completion token, with gradient.
         sampling_weights: (P, G, T) or (P, G, 1) factors that correct for an inference engine whose probabilities
             differ from the trainer's (TRL's ``importance_sampling_ratio``).
@@ -80,6 +82,7 @@ class RolloutBatch:
     entropy_flow: Tensor | None = None
     planning_mask: Tensor | None = None
     log_partition: Tensor | None = None
+    score_features: Tensor | None = None
     hidden_states: Tensor | None = None
     sampling_weights: Tensor | None = None
     prompt_keys: Tensor | None = None

@@ -19,12 +19,16 @@ from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.capture import ForwardCapture, ForwardRecord
 from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
 from relax_rl.objectives.base import ObjectiveOutput
+from relax_rl.objectives.token_weights import PlanningCredit
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.objective_state import restore_objective, save_objective
+from relax_rl.training.partition import PartitionHead
+from relax_rl.training.planning import planning_mask
 from relax_rl.training.prompts import prompt_key
 from relax_rl.training.rollouts import RolloutRecorder
 from relax_rl.training.token_survey import choose_over_update
 from relax_rl.training.update_sums import UpdateSums
+from relax_rl.training.vocabulary import VOCABULARY_NEEDS, vocabulary_statistics
 
 __all__ = ["RelaxTrainer"]
 
@@ -62,6 +66,10 @@ class RelaxTrainer(GRPOTrainer):
         self._calibrated_at: int | None = None
         self._update = UpdateSums()
         self._forecast = EntropyForecast()
+        self._partition: PartitionHead | None = None
+        if "log_partition" in objective.needs:
+            width = self.accelerator.unwrap_model(self.model).get_output_embeddings().weight.shape[1]
+            self._partition = PartitionHead(width).to(self.accelerator.device)
         if self.args.per_device_train_batch_size % self.num_generations:
             raise ConfigError(
                 f"per_device_train_batch_size = {self.args.per_device_train_batch_size} is not a multiple of "
@@ -102,6 +110,14 @@ class RelaxTrainer(GRPOTrainer):
         output["rewards"] = self._local_rewards
         device = self.accelerator.device
         output["row"] = torch.arange(len(inputs), device=device)
+        credit = self.objective.token_weights
+        if isinstance(credit, PlanningCredit):
+            ids = [
+                row[keep].tolist()
+                for row, keep in zip(output["completion_ids"], output["completion_mask"].bool(), strict=True)
+            ]
+            width = output["completion_ids"].shape[1]
+            output["planning_mask"] = planning_mask(self._tokenizer, ids, credit.grams, width).to(device)
         output["prompt_key"] = torch.tensor([prompt_key(given["prompt"]) for given in inputs], device=device)
         return output
 
@@ -112,6 +128,8 @@ class RelaxTrainer(GRPOTrainer):
             return inputs
         if self._buffered_inputs is not previous:
             self._buffered_inputs = self._whole_groups(self._buffered_inputs)
+            if "old_entropy" in self.objective.needs and "old_per_token_logps" in self._buffered_inputs[0]:
+                self._measure_old_entropy(self._buffered_inputs)
             if self.objective.remembers_prompts:
                 self._remember(self._buffered_inputs)
             if not self.objective.is_calibrated or self._refit_is_due():
@@ -144,6 +162,14 @@ class RelaxTrainer(GRPOTrainer):
             for batch in update:
                 batch["num_update_tokens"] = float(total)
         return batches
+
+    def _measure_old_entropy(self, batches: list[dict[str, Any]]) -> None:
+        """The entropy under the policy that sampled, before the first update of a rollout batch that serves several."""
+        for batch in batches:
+            with torch.no_grad():
+                forward, _ = self._forward(self.model_wrapped, batch)
+            if forward.entropy is not None:
+                batch["old_entropy"] = forward.entropy[:, -batch["completion_ids"].shape[1] :]
 
     def _remember(self, batches: list[dict[str, Any]]) -> None:
         """Tell the objective the rewards of this rollout batch, of all ranks."""
@@ -234,6 +260,10 @@ class RelaxTrainer(GRPOTrainer):
         window = self.current_gradient_accumulation_steps if self.model.training else 1
         num_completions = num_rows * window * self.accelerator.num_processes
 
+        needs = self.objective.needs
+        entropy = forward.entropy[:, -num_tokens:]
+        found = self._vocabulary(inputs, forward) if needs & VOCABULARY_NEEDS else {}
+
         def grouped(rows: Tensor | None) -> Tensor | None:
             return None if rows is None else rows.unflatten(0, (num_rows // group, group))
 
@@ -243,7 +273,12 @@ class RelaxTrainer(GRPOTrainer):
             mask=mask.unflatten(0, (-1, group)),
             rewards=inputs["rewards"].unflatten(0, (-1, group)),
             ref_log_probs=grouped(inputs.get("ref_per_token_logps")),
-            entropy=grouped(forward.entropy[:, -num_tokens:]),
+            entropy=grouped(entropy),
+            old_entropy=grouped(inputs.get("old_entropy", entropy.detach() if "old_entropy" in needs else None)),
+            entropy_flow=grouped(found.get("entropy_flow")),
+            score_features=grouped(found.get("score_features")),
+            planning_mask=grouped(inputs.get("planning_mask")),
+            log_partition=self._log_partition(inputs, forward, group),
             hidden_states=grouped(self._states(forward, num_tokens)),
             sampling_weights=grouped(inputs.get("importance_sampling_ratio")),
             prompt_keys=inputs["prompt_key"][::group],
@@ -257,10 +292,33 @@ class RelaxTrainer(GRPOTrainer):
 
     def _states(self, forward: ForwardRecord, num_tokens: int) -> Tensor | None:
         """(B, T, H) of the (B, L, H) states: those of the completion's tokens, or those that predict them."""
-        if self.objective.probe is None:
+        probe = self.objective.probe
+        if probe is None and "hidden_states" not in self.objective.needs:
             return None
-        end = forward.hidden_states.shape[1] - (self.objective.probe.state_alignment == "predicting")
+        end = forward.hidden_states.shape[1] - (probe is not None and probe.state_alignment == "predicting")
         return forward.hidden_states[:, end - num_tokens : end]
+
+    def _vocabulary(self, inputs: dict[str, Any], forward: ForwardRecord) -> dict[str, Tensor]:
+        """What takes the whole next-token distributions; see `vocabulary_statistics`."""
+        mask, end = self._completion_mask(inputs), forward.hidden_states.shape[1] - 1
+        if forward.log_probs is None:
+            raise ModelError("TRL's fused head gave no log-probabilities; this version of TRL does not fit.")
+        return vocabulary_statistics(
+            self.accelerator.unwrap_model(self.model),
+            forward.hidden_states[:, end - mask.shape[1] : end].detach(),
+            inputs["completion_ids"],
+            mask,
+            forward.log_probs[:, -mask.shape[1] :].detach(),
+            self.temperature,
+        )
+
+    def _log_partition(self, inputs: dict[str, Any], forward: ForwardRecord, group: int) -> Tensor | None:
+        """(P,) log Z of each prompt, from the first row of its group, where the objective learns it."""
+        if self._partition is None:
+            return None
+        mask = inputs["prompt_mask"][::group].bool()
+        self._partition.train(self.model.training)
+        return self._partition(forward.hidden_states[::group, : mask.shape[1]], mask)
 
     @staticmethod
     def _completion_mask(inputs: dict[str, Any]) -> Tensor:
@@ -312,14 +370,27 @@ class RelaxTrainer(GRPOTrainer):
         if self._card is not None and self.accelerator.is_main_process:
             (Path(str(self.args.output_dir)) / "README.md").write_text(self._card, encoding="utf-8")
 
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """The optimiser of the policy, and of the head for log Z where there is one."""
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if is_new and self._partition is not None:
+            self._partition.join(optimizer, self.accelerator, self.args.max_grad_norm or 0.0)
+        return optimizer
+
     # Checkpoints --------------------------------------------------------------------------------------------------
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            save_objective(self.objective, self._forecast, Path(output_dir or str(self.args.output_dir)))
+            folder = Path(output_dir or str(self.args.output_dir))
+            save_objective(self.objective, self._forecast, folder)
+            if self._partition is not None:
+                self._partition.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         objective, self._forecast = restore_objective(self.objective, Path(resume_from_checkpoint))
         self._set_objective(objective)
+        if self._partition is not None:
+            self._partition.load(Path(resume_from_checkpoint))

@@ -1,0 +1,77 @@
+"""The learned log Z of FlowRL: a small head beside the policy, trained by the same optimiser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from relax_rl.errors import RunError
+
+__all__ = ["PARTITION_FILE", "PartitionHead"]
+
+PARTITION_FILE = "partition.safetensors"
+
+
+class PartitionHead(nn.Module):
+    """From a prompt's mean final-norm state (P, H) to log Z (P,).
+
+    Three linear layers with GELU, layer norm and dropout between, as in verl's recipe for FlowRL (arXiv 2509.15207).
+
+    Args:
+        width: H.
+    """
+
+    def __init__(self, width: int, num_layers: int = 3, dropout: float = 0.1) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(num_layers - 1):
+            layers += [nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """(P,) log Z from the states (P, L, H) of the prompts and their mask (P, L)."""
+        count = mask.sum(-1, keepdim=True).clamp(min=1)
+        mean = torch.where(mask.unsqueeze(-1), states.float(), 0.0).sum(1) / count
+        return self.layers(mean).squeeze(-1)
+
+    def join(self, optimizer: torch.optim.Optimizer, accelerator: Any, max_grad_norm: float) -> None:
+        """Have an optimiser step the head, too.
+
+        The trainer's wrapper knows the policy alone, so averaging over processes, clipping and clearing the gradient
+        are done here, around each step. The norm is clipped apart from the policy's.
+        """
+        parameters = list(self.parameters())
+        optimizer.add_param_group({"params": parameters, "weight_decay": 0.0})
+
+        def before(*_: Any) -> None:
+            for parameter in parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
+            if max_grad_norm > 0:
+                nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+
+        def after(*_: Any) -> None:
+            for parameter in parameters:
+                parameter.grad = None
+
+        optimizer.register_step_pre_hook(before)
+        optimizer.register_step_post_hook(after)
+
+    def save(self, folder: Path) -> None:
+        """Write the head into a checkpoint folder."""
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / PARTITION_FILE)
+
+    def load(self, folder: Path) -> None:
+        """Read the head of a checkpoint. Raises RunError where there is none that fits."""
+        try:
+            self.load_state_dict(load_file(folder / PARTITION_FILE))
+        except (OSError, RuntimeError) as error:
+            raise RunError(
+                f"The checkpoint {folder} holds no usable {PARTITION_FILE} ({error}); resume from an older one, or "
+                "start the run again with --overwrite."
+            ) from error
