@@ -1,13 +1,25 @@
 """The dictionary: what it computes, what fitting improves, what it must not touch, and its file."""
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman import KoopmanDictionary
-from relax_rl.koopman.dictionaries import _batches, _pooled_statistics, _residual_loss
-from relax_rl.koopman.snapshots import gram_from_trajectories
+from relax_rl.koopman import KoopmanDictionary, load_dictionary
+from relax_rl.koopman.dictionaries import _batches
+from relax_rl.koopman.dictionary_fit import (
+    condition_penalty,
+    lift_batch,
+    partition_trajectories,
+    residual_loss,
+    validation_residual,
+)
+from relax_rl.koopman.lifting import sigmoid_lift
 
 
 @pytest.fixture(scope="module")
@@ -53,35 +65,89 @@ def test_scaling_the_weights_down_fools_the_printed_loss_only(trajectories: list
     weight = torch.rand((16, 12), generator=torch.Generator().manual_seed(1)) - 0.5
     double = [trajectory.double() for trajectory in trajectories]
     losses = {
-        (name, scale): float(_residual_loss(_pooled_statistics(double, weight.double() * scale), name, 12))
+        (name, scale): float(
+            residual_loss(lift_batch(double, lambda x, scale=scale: sigmoid_lift(x, weight.double() * scale)), name)
+        )
         for name in ("relative_residual", "paper")
         for scale in (1.0, 0.01)
     }
     assert losses["relative_residual", 0.01] == pytest.approx(losses["relative_residual", 1.0], rel=0.05)
-    assert losses["paper", 0.01] < 0.01 * losses["paper", 1.0]
+    assert losses["paper", 0.01] < 1e-3 * losses["paper", 1.0]
+
+
+def test_observables_that_become_alike_are_penalised_and_their_units_are_not() -> None:
+    # Two observables of correlation c: the correlation matrix has eigenvalues 1 + c and 1 - c.
+    rng = np.random.default_rng(0)
+    x, noise = (torch.from_numpy(rng.standard_normal(4000)) for _ in range(2))
+    for small, units in ((1e-4, (1.0, 1.0)), (1e-4, (1e-3, 1e5)), (0.1, (1.0, 1.0))):
+        states = torch.stack([x, x + small * noise], 1) * torch.tensor(units, dtype=torch.float64) + 3.0
+        c = np.corrcoef(states[:-1].T.numpy())[0, 1]
+        expected = 0.01 * max(0.5 * np.log((1 + c) / (1 - c)) - np.log(1e3), 0.0)
+        assert float(condition_penalty(lift_batch([states], lambda s: s))) == pytest.approx(expected, rel=1e-3)
+    assert expected == 0.0
+
+
+def test_the_gradient_of_the_penalty_is_that_of_the_condition_number() -> None:
+    rng = np.random.default_rng(1)
+    states = torch.from_numpy(rng.standard_normal((50, 3)))
+    mixing = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1e-4, 1.0], [0.3, 0.3, 1e-2]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda m: condition_penalty(lift_batch([states], lambda s: s @ m)), mixing.requires_grad_(), eps=1e-9, atol=1e-3
+    )
+
+
+def test_validation_holds_out_whole_trajectories_and_the_best_step_on_them_is_returned(trajectories) -> None:
+    partition = partition_trajectories(trajectories, 8, 0.25, torch.Generator().manual_seed(0))
+    assert len(partition.validation) == 3
+    for held_out in partition.validation:
+        assert any(torch.equal(held_out, trajectory) for trajectory in trajectories)
+        assert not any(torch.equal(held_out, trajectory) for trajectory in partition.training)
+    fitted = KoopmanDictionary.fit(trajectories, num_observables=8, steps=40, learning_rate=0.1, validation_share=0.25)
+    report = fitted.report
+    assert report is not None
+    assert report.num_validation == 3
+    assert report.best_step in range(0, 41, 4)
+    assert report.validation_after <= report.validation_before
+    held_out = partition_trajectories(trajectories, 8, 0.25, generator_after_start(16, 8))
+    assert validation_residual(held_out, fitted) == pytest.approx(report.validation_after)
+
+
+def generator_after_start(H: int, F: int) -> torch.Generator:
+    generator = torch.Generator().manual_seed(0)
+    torch.rand((H, F), generator=generator)
+    return generator
+
+
+def test_few_trajectories_are_all_fitted_on_and_published_objectives_hold_none_out(trajectories) -> None:
+    for fitted in (
+        KoopmanDictionary.fit(trajectories[:4], num_observables=8, steps=2),
+        KoopmanDictionary.fit(trajectories, num_observables=8, steps=2, objective="paper"),
+    ):
+        assert fitted.report is not None
+        assert fitted.report.num_validation == 0
+        assert fitted.report.validation_after is None
+        assert fitted.report.best_step is None
 
 
 def test_as_run_loss_worked_by_hand_and_in_numpy() -> None:
     # F = 1, X = (1, 2), Y = (2, 5): G = 5, A = 12, so K = 12 / 5.001 = s and Vh = +-1 (its sign drops out).
     snapshots = torch.tensor([[1.0], [2.0], [5.0]], dtype=torch.float64)
     by_hand = ((2 - 12 / 5.001) ** 2 + (5 - 24 / 5.001) ** 2) ** 0.5
-    assert float(_residual_loss(gram_from_trajectories([snapshots], lambda x: x), "as_run", 1)) == pytest.approx(
-        by_hand
-    )
+    assert float(residual_loss(lift_batch([snapshots], lambda x: x), "as_run")) == pytest.approx(by_hand)
 
     rows = [np.random.default_rng(i).uniform(0.2, 0.8, (9, 3)) for i in range(2)]
     x, y = np.concatenate([row[:-1] for row in rows]), np.concatenate([row[1:] for row in rows])
     K = np.linalg.solve(x.T @ x + 1e-3 * np.eye(3), x.T @ y)
     _, s, vh = (factor.numpy() for factor in torch.linalg.svd(torch.from_numpy(K)))  # the loss depends on their signs
-    statistics = gram_from_trajectories([torch.from_numpy(row) for row in rows], lambda x: x)
+    batch = lift_batch([torch.from_numpy(row) for row in rows], lambda x: x)
     expected = np.linalg.norm(y @ vh - x @ vh @ np.diag(s))
-    assert float(_residual_loss(statistics, "as_run", 2)) == pytest.approx(expected, rel=1e-12)
+    assert float(residual_loss(batch, "as_run")) == pytest.approx(expected, rel=1e-12)
 
 
 def test_as_run_gradient_holds_the_singular_factors_fixed() -> None:
     states, weight = torch.randn((2, 12, 4), generator=torch.Generator().manual_seed(0)).double(), torch.ones(4, 3)
     weight = (weight / torch.arange(1, 13).view(4, 3)).double().requires_grad_()
-    loss = _residual_loss(_pooled_statistics(list(states), weight), "as_run", 2)
+    loss = residual_loss(lift_batch(list(states), lambda x: sigmoid_lift(x, weight)), "as_run")
     (gradient,) = torch.autograd.grad(loss, weight)
     x, y = torch.sigmoid(states[:, :-1] @ weight).flatten(0, 1), torch.sigmoid(states[:, 1:] @ weight).flatten(0, 1)
     K = np.linalg.solve((x.T @ x).detach().numpy() + 1e-3 * np.eye(3), (x.T @ y).detach().numpy())
@@ -180,6 +246,26 @@ def test_save_and_load(tmp_path, trajectories: list[torch.Tensor]) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_file_of_the_first_format_still_loads_with_its_digest_and_its_report(tmp_path) -> None:
+    weight = torch.arange(6.0).view(3, 2) / 7
+    digest = hashlib.sha256(b"(3, 2)" + weight.numpy().tobytes()).hexdigest()
+    report = {"objective": "paper", "steps": 3, "num_trajectories": 2, "num_pairs": 9, "num_nonfinite": 0}
+    report |= dict.fromkeys(
+        ["loss_before", "loss_after", "relative_residual_before", "relative_residual_after"], 1.5
+    ) | dict.fromkeys(["condition_before", "condition_after"], 2.0)
+    metadata = {"format": "relax-rl koopman dictionary 1", "digest": digest, "report": json.dumps(report)}
+    save_file({"weight": weight}, tmp_path / "old", metadata=metadata)
+    for loaded in (KoopmanDictionary.load(tmp_path / "old"), load_dictionary(tmp_path / "old")):
+        assert isinstance(loaded, KoopmanDictionary)
+        assert loaded.digest == digest
+        assert loaded.report is not None
+        assert loaded.report.condition_after == 2.0
+        assert loaded.report.num_validation == 0
+    loaded.save(tmp_path / "new")
+    with safe_open(tmp_path / "new", framework="pt") as file:
+        assert file.metadata()["digest"] == digest
+
+
 def test_a_save_that_fails_leaves_the_old_file(tmp_path, dictionary: KoopmanDictionary, monkeypatch) -> None:
     path = tmp_path / "dictionary.safetensors"
     dictionary.save(path)
@@ -187,7 +273,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, dictionary: KoopmanDict
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("relax_rl.koopman.dictionaries.save_file", fail)
+    monkeypatch.setattr("relax_rl.koopman.observables.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         KoopmanDictionary(dictionary.weight * 2).save(path)
     assert KoopmanDictionary.load(path).digest == dictionary.digest
@@ -195,8 +281,6 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, dictionary: KoopmanDict
 
 
 def test_files_that_are_no_dictionary_are_refused(tmp_path) -> None:
-    from safetensors.torch import save_file
-
     with pytest.raises(DataError, match="no dictionary file"):
         KoopmanDictionary.load(tmp_path / "missing")
     (tmp_path / "text").write_text("hello")

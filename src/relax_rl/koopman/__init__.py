@@ -6,7 +6,7 @@ G = X^T X, cross matrix A = X^T Y, and L = Y^T Y. Lift in float32, everything af
 """
 
 from relax_rl.koopman.assignment import optimal_assignment
-from relax_rl.koopman.dictionaries import DictionaryFitReport, KoopmanDictionary
+from relax_rl.koopman.dictionaries import KoopmanDictionary
 from relax_rl.koopman.dispersion import (
     Dispersion,
     Estimator,
@@ -24,6 +24,7 @@ from relax_rl.koopman.geometry import (
     trajectory_curvature,
 )
 from relax_rl.koopman.koopstd import KoopSTD, ShortTimeSpectrum, koopstd_distance, koopstd_distances, short_time_frames
+from relax_rl.koopman.observables import Dictionary, DictionaryFitReport, load_dictionary
 from relax_rl.koopman.pseudospectrum import complex_grid, pseudospectrum, pseudospectrum_from_statistics
 from relax_rl.koopman.residuals import (
     GRAM_RESIDUAL_FLOOR,
@@ -48,6 +49,7 @@ from relax_rl.koopman.wasserstein import spectral_wasserstein, spectral_wasserst
 __all__ = [
     "GRAM_RESIDUAL_FLOOR",
     "SPURIOUS_RESIDUAL",
+    "Dictionary",
     "DictionaryFitReport",
     "Dispersion",
     "EffectiveRankGrowth",
@@ -74,6 +76,7 @@ __all__ = [
     "koopman_eigenvalues",
     "koopstd_distance",
     "koopstd_distances",
+    "load_dictionary",
     "log_det_diversity",
     "log_det_gains",
     "mean_residuals",

@@ -1,60 +1,40 @@
-"""The dictionary of observables, sigmoid(x W), and fitting it by the spectral residual (ResKoopNet, simplified)."""
+"""The dictionary of the paper, sigmoid(x W), and fitting it by the spectral residual (ResKoopNet, simplified)."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.dictionary_fit import (
+    DictionaryObjective,
+    Partition,
+    fit_report,
+    lift_batch,
+    partition_trajectories,
+    residual_loss,
+    validation_residual,
+)
 from relax_rl.koopman.lifting import sigmoid_lift
-from relax_rl.koopman.operators import ridge_operator
-from relax_rl.koopman.snapshots import GramStatistics, gram_statistics, pack_trajectories
-from relax_rl.koopman.spectrum import eigenpairs, squared_residuals
+from relax_rl.koopman.observables import DictionaryFitReport, StoredDictionary, load_dictionary
 
 __all__ = ["DictionaryFitReport", "KoopmanDictionary"]
 
 _FORMAT = "relax-rl koopman dictionary 1"
-_OBJECTIVES = ("relative_residual", "paper", "as_run")
-# Ridge of the operator that is refreshed at every step, relative to the mean diagonal of the Gram matrix: small enough
-# to leave the eigenpairs alone, large enough that a nearly collapsed dictionary still has some.
-_FIT_RIDGE = 1e-8
-_AS_RUN_RIDGE = 1e-3
 _COLLAPSE_FACTOR = 10.0
+_VALIDATION_SHARE = 0.2
+_NUM_VALIDATIONS = 10
 
 
-@dataclass(frozen=True)
-class DictionaryFitReport:
-    """What fitting did, measured on all the trajectories before and after."""
-
-    objective: str
-    steps: int
-    num_trajectories: int
-    num_pairs: int
-    num_nonfinite: int
-    """Trajectories left out because they hold NaN or Inf."""
-    loss_before: float
-    loss_after: float
-    """The objective asked for."""
-    relative_residual_before: float
-    relative_residual_after: float
-    """Mean squared relative residual of the eigenpairs, whichever objective was asked for."""
-    condition_before: float
-    condition_after: float
-    """Condition number of the lifted states X."""
-
-
-class KoopmanDictionary:
+class KoopmanDictionary(StoredDictionary):
     """F observables of a hidden state, g(x) = sigmoid(x W), no bias; fitted once, then frozen.
 
     Args:
@@ -62,86 +42,50 @@ class KoopmanDictionary:
         report: what fitting did, if it was fitted.
     """
 
+    kind: ClassVar[str] = "sigmoid"
+
     def __init__(self, weight: Tensor, report: DictionaryFitReport | None = None) -> None:
         if weight.ndim != 2 or 0 in weight.shape or not torch.isfinite(weight).all():
             raise DataError(f"Dictionary weights must be a finite (H, F) matrix, got shape {tuple(weight.shape)}.")
-        self.weight = weight.detach().clone().to(torch.float32)
-        self.report = report
+        super().__init__({"weight": weight}, report=report)
+
+    @property
+    def weight(self) -> Tensor:
+        """W, (H, F) float32."""
+        return self._tensors["weight"]
 
     @property
     def hidden_size(self) -> int:
-        """H."""
         return self.weight.shape[0]
 
     @property
     def num_observables(self) -> int:
-        """F."""
         return self.weight.shape[1]
 
-    @property
-    def device(self) -> torch.device:
-        return self.weight.device
-
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the shape and the weights; equal on every device."""
+        # As it was before there were other kinds: the files and the evaluations of older runs name it.
         content = self.weight.cpu().contiguous().numpy().tobytes()
         return hashlib.sha256(str(tuple(self.weight.shape)).encode() + content).hexdigest()
 
-    def __call__(self, states: Tensor) -> Tensor:
-        """Lift hidden states (..., H) to (..., F), each in (0, 1), in float32 whatever the dtype or autocast."""
-        if states.shape[-1] != self.hidden_size:
-            raise DataError(
-                f"The dictionary was fitted on hidden states of width {self.hidden_size}, but these have width "
-                f"{states.shape[-1]}; fit it on states of the same model and site."
-            )
+    def _lift(self, states: Tensor) -> Tensor:
         return sigmoid_lift(states, self.weight)
 
-    def __repr__(self) -> str:
-        return f"KoopmanDictionary(H={self.hidden_size}, F={self.num_observables}, digest={self.digest[:12]})"
-
-    def to(self, device: torch.device | str) -> KoopmanDictionary:
-        """The same dictionary on another device."""
-        return KoopmanDictionary(self.weight.to(device), self.report)
-
-    def save(self, path: str | Path) -> None:
-        """Write a safetensors file with the fit report in its metadata; all of it or, if interrupted, nothing."""
-        path = Path(path)
-        metadata = {"format": _FORMAT, "digest": self.digest}
-        if self.report is not None:
-            metadata["report"] = json.dumps(asdict(self.report))
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(descriptor)
-        try:
-            save_file({"weight": self.weight.cpu().contiguous()}, temporary, metadata=metadata)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    def _metadata(self) -> dict[str, str]:
+        return {"format": _FORMAT}
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> KoopmanDictionary:
         """Read what :meth:`save` wrote.
 
         Raises:
-            DataError: no such file, not a dictionary, or weights that do not match their digest.
+            DataError: no such file, not a dictionary of this kind, or weights that do not match their digest.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise DataError(f"There is no dictionary file at {path}.")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                weight = file.get_tensor("weight") if metadata.get("format") == _FORMAT else None
-        except SafetensorError as error:
-            raise DataError(f"{path} is not a readable safetensors file ({error}).") from error
-        if weight is None:
-            raise DataError(f"{path} is not a Koopman dictionary; it was not written by KoopmanDictionary.save.")
-        report = DictionaryFitReport(**json.loads(metadata["report"])) if "report" in metadata else None
-        dictionary = cls(weight, report)
-        if dictionary.digest != metadata.get("digest"):
-            raise DataError(f"The weights in {path} do not match their digest; the file is damaged, fit again.")
-        return dictionary.to(device)
+        dictionary = load_dictionary(path, device)
+        if not isinstance(dictionary, cls):
+            raise DataError(f"{path} holds a dictionary of kind {dictionary.kind!r}; read it with load_dictionary.")
+        return dictionary
 
     @classmethod
     def fit(
@@ -150,10 +94,11 @@ class KoopmanDictionary:
         num_observables: int = 50,
         steps: int | None = 150,
         seed: int = 0,
-        objective: str = "relative_residual",
+        objective: DictionaryObjective = "relative_residual",
         learning_rate: float = 1e-3,
         batch_size: int = 64,
         standardize: bool | None = None,
+        validation_share: float | None = None,
     ) -> KoopmanDictionary:
         """Fit W by Adam on the spectral residual of the operator that it induces.
 
@@ -169,7 +114,9 @@ class KoopmanDictionary:
             seed: of this call's own generator; the global one is neither read nor advanced.
             objective: one of
 
-                - "relative_residual" (default): the mean over eigenpairs of |Y v - lambda X v|^2 / |X v|^2.
+                - "relative_residual" (default): the mean over eigenpairs of |Y v - lambda X v|^2 / |X v|^2, which is
+                  the same for every scale of the observables, plus a penalty where observables become alike
+                  (:func:`~relax_rl.koopman.dictionary_fit.condition_penalty`).
                 - "paper": Eq. 8 as printed, ||(Y - X K) V||_F^2 averaged over trajectories with unit columns in V,
                   which is minimised by observables that are almost constant (a warning says when that happened).
                 - "as_run": what the authors' working code minimised, ||Y Vh - X Vh S||_F, not squared, where
@@ -181,69 +128,59 @@ class KoopmanDictionary:
             learning_rate: of Adam; the paper's is 1e-4.
             batch_size: trajectories a step; the paper's is 64.
             standardize: start from, and step in, coordinates where every hidden channel has unit root mean square; the
-                scale is folded into W, so the dictionary is sigmoid(x W) either way. False is the paper's form. None is
-                the objective's own: False for "as_run", True for the others.
+                scale is folded into W, so the dictionary is sigmoid(x W) either way, and the digest covers it. Without
+                it a few huge channels saturate the sigmoids (docs/koopman.md has by how much); taking off the mean as
+                well changes nothing there, and would need a bias. False is the paper's form. None is the objective's
+                own: False for "as_run", True for the others.
+            validation_share: of the trajectories, held out whole: the step with the smallest residual on them is
+                returned. None is 0.2 for "relative_residual" and 0 (the last step) for the other two, which stay as
+                they were published.
 
         Raises:
             DataError: no usable trajectory, or fewer pairs than observables.
             ConfigError: a setting out of range.
         """
-        if objective not in _OBJECTIVES:
-            raise ConfigError(f"Unknown dictionary objective {objective!r}; use one of {', '.join(_OBJECTIVES)}.")
+        if objective not in get_args(DictionaryObjective):
+            names = ", ".join(get_args(DictionaryObjective))
+            raise ConfigError(f"Unknown dictionary objective {objective!r}; use one of {names}.")
         if num_observables < 1 or (steps is not None and steps < 0) or batch_size < 1 or not learning_rate > 0:
             raise ConfigError(
                 "num_observables and batch_size must be at least 1, steps at least 0 (None is one epoch), and "
                 f"learning_rate positive; got {num_observables}, {batch_size}, {steps}, {learning_rate}."
             )
-        usable, num_nonfinite = _usable_trajectories(trajectories, num_observables)
         generator = torch.Generator().manual_seed(seed)
         is_as_run = objective == "as_run"
-        scale = _channel_scale(usable) if standardize or (standardize is None and not is_as_run) else None
-        bound = ((6.0 if is_as_run else 1.0) / usable[0].shape[-1]) ** 0.5
-        start = (torch.rand((usable[0].shape[-1], num_observables), generator=generator) * 2.0 - 1.0) * bound
-        batches = _batches(len(usable), batch_size, steps, generator)
-        with torch.autocast(usable[0].device.type, enabled=False), torch.enable_grad():
-            weight, before, after = _optimise(usable, start, scale, batches, objective, learning_rate)
-        report = DictionaryFitReport(
-            objective=objective,
-            steps=len(batches),
-            num_trajectories=len(usable),
-            num_pairs=sum(len(trajectory) - 1 for trajectory in usable),
-            num_nonfinite=num_nonfinite,
-            loss_before=before[objective],
-            loss_after=after[objective],
-            relative_residual_before=before["relative_residual"],
-            relative_residual_after=after["relative_residual"],
-            condition_before=before["condition"],
-            condition_after=after["condition"],
-        )
-        is_collapsed = report.condition_after > _COLLAPSE_FACTOR * report.condition_before
-        if is_collapsed and objective != "relative_residual":
-            warnings.warn(
-                f"The residual {objective!r} collapsed the dictionary: the condition number of the lifted states went "
-                f"from {report.condition_before:.1e} to {report.condition_after:.1e}; use "
-                "objective='relative_residual'.",
-                RuntimeWarning,
-                stacklevel=2,
+        if validation_share is None:
+            validation_share = _VALIDATION_SHARE if objective == "relative_residual" else 0.0
+        width = trajectories[0].shape[-1] if trajectories else 0
+        bound = ((6.0 if is_as_run else 1.0) / max(width, 1)) ** 0.5
+        start = (torch.rand((width, num_observables), generator=generator) * 2.0 - 1.0) * bound
+        partition = partition_trajectories(trajectories, num_observables, validation_share, generator)
+        is_scaled = standardize or (standardize is None and not is_as_run)
+        scale = _channel_scale(partition.all) if is_scaled else None
+        batches = _batches(len(partition.training), batch_size, steps, generator)
+        device = partition.training[0].device
+        with torch.autocast(device.type, enabled=False), torch.enable_grad():
+            path = _optimise(partition, start.to(device), scale, batches, objective, learning_rate)
+            report = fit_report(
+                partition,
+                lambda states: sigmoid_lift(states, path.start),
+                lambda states: sigmoid_lift(states, path.best),
+                objective,
+                len(batches),
+                path.best_step,
             )
-        return cls(weight, report)
+        _warn_if_collapsed(report)
+        return cls(path.best, report)
 
 
-def _usable_trajectories(trajectories: Sequence[Tensor], num_observables: int) -> tuple[list[Tensor], int]:
-    """Finite trajectories of at least one pair, float32 and detached, and how many were left out as not finite."""
-    if not trajectories:
-        raise DataError("There is no trajectory to fit a dictionary on; give at least one tensor (T, H).")
-    finite = [trajectory for trajectory in trajectories if bool(torch.isfinite(trajectory).all())]
-    usable = [trajectory.detach().float() for trajectory in finite if len(trajectory) >= 2]
-    num_nonfinite = len(trajectories) - len(finite)
-    num_pairs = sum(len(trajectory) - 1 for trajectory in usable)
-    if num_pairs <= num_observables:
-        raise DataError(
-            f"A dictionary of {num_observables} observables needs more than {num_observables} snapshot pairs, but the "
-            f"{len(trajectories)} trajectories given hold {num_pairs} ({num_nonfinite} were left out for NaN or Inf); "
-            "give more or longer trajectories, or fewer observables."
-        )
-    return usable, num_nonfinite
+@dataclass(frozen=True)
+class _Path:
+    """Weights in the units of the states: where the optimisation began, and the best of what it passed."""
+
+    start: Tensor
+    best: Tensor
+    best_step: int
 
 
 def _channel_scale(trajectories: list[Tensor]) -> Tensor:
@@ -261,59 +198,51 @@ def _batches(count: int, size: int, steps: int | None, generator: torch.Generato
 
 
 def _optimise(
-    trajectories: list[Tensor],
+    partition: Partition,
     start: Tensor,
     scale: Tensor | None,
     batches: list[list[int]],
-    objective: str,
+    objective: DictionaryObjective,
     learning_rate: float,
-) -> tuple[Tensor, dict[str, float], dict[str, float]]:
-    """W (H, F) after one step of Adam a batch, and the losses on all trajectories before and after."""
-    parameter = start.to(trajectories[0].device).requires_grad_()
+) -> _Path:
+    """One step of Adam a batch; of W (H, F) after some of them, the one that does best on what was held out."""
+    parameter = start.requires_grad_()
     optimizer = torch.optim.Adam([parameter], lr=learning_rate)
 
     def weight() -> Tensor:
         return parameter if scale is None else parameter / scale.unsqueeze(-1)
 
-    before = _losses(trajectories, weight().detach())
-    for chosen in batches:
-        batch = [trajectories[index] for index in chosen]
-        loss = _residual_loss(_pooled_statistics(batch, weight()), objective, len(batch))
+    def score(candidate: Tensor) -> float:
+        return validation_residual(partition, lambda states: sigmoid_lift(states, candidate))
+
+    first = best = weight().detach().clone()
+    best_step, best_score = 0, score(best) if partition.validation else float("inf")
+    interval = max(1, len(batches) // _NUM_VALIDATIONS)
+    for step, chosen in enumerate(batches, start=1):
+        current = weight()
+        batch = lift_batch(
+            [partition.training[index] for index in chosen],
+            lambda states, current=current: sigmoid_lift(states, current),
+        )
         optimizer.zero_grad()
-        loss.backward()
+        residual_loss(batch, objective).backward()
         optimizer.step()
-    final = weight().detach()
-    return final, before, _losses(trajectories, final)
+        if partition.validation and (step % interval == 0 or step == len(batches)):
+            candidate = weight().detach().clone()
+            candidate_score = score(candidate)
+            if candidate_score < best_score:
+                best, best_step, best_score = candidate, step, candidate_score
+    if not partition.validation:
+        best, best_step = weight().detach().clone(), len(batches)
+    return _Path(first, best, best_step)
 
 
-def _pooled_statistics(trajectories: list[Tensor], weight: Tensor) -> GramStatistics:
-    states, pairs = pack_trajectories(trajectories)
-    pooled = gram_statistics(sigmoid_lift(states, weight).unsqueeze(0), pairs.unsqueeze(0))
-    return GramStatistics(pooled.gram[0], pooled.cross[0], pooled.future[0], pooled.num_pairs[0])
-
-
-def _residual_loss(statistics: GramStatistics, objective: str, num_trajectories: int) -> Tensor:
-    """The objective as a function of the statistics, with the operator and its factors refreshed and held fixed."""
-    with torch.no_grad():
-        if objective == "as_run":
-            _, values, vectors = torch.linalg.svd(ridge_operator(statistics, _AS_RUN_RIDGE).matrix)
-        else:
-            values, vectors = eigenpairs(ridge_operator(statistics, _FIT_RIDGE, relative=True).matrix)
-    residuals = squared_residuals(statistics, values, vectors)
-    if objective == "relative_residual":
-        return residuals.clamp_min(0.0).mean()
-    # sum_i |Y v_i - lambda_i X v_i|^2 for the columns v_i, which is ||(Y - X K) V||_F^2 for eigenpairs of K.
-    norms = (vectors.conj() * (statistics.gram.to(vectors.dtype) @ vectors)).sum(-2).real
-    total = (residuals * norms).sum()
-    if objective == "as_run":
-        return total.clamp_min(torch.finfo(total.dtype).tiny).sqrt()  # the floor: no slope where the fit is exact
-    return total / num_trajectories
-
-
-@torch.no_grad()
-def _losses(trajectories: list[Tensor], weight: Tensor) -> dict[str, float]:
-    statistics = _pooled_statistics(trajectories, weight)
-    losses = {name: float(_residual_loss(statistics, name, len(trajectories))) for name in _OBJECTIVES}
-    values = torch.linalg.eigvalsh(statistics.gram)
-    floor = torch.finfo(values.dtype).eps * values[-1]
-    return losses | {"condition": float((values[-1] / values[0].clamp_min(floor)).sqrt())}
+def _warn_if_collapsed(report: DictionaryFitReport) -> None:
+    if report.objective != "relative_residual" and report.condition_after > _COLLAPSE_FACTOR * report.condition_before:
+        warnings.warn(
+            f"The residual {report.objective!r} collapsed the dictionary: the condition number of the lifted states "
+            f"went from {report.condition_before:.1e} to {report.condition_after:.1e}; use "
+            "objective='relative_residual'.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
