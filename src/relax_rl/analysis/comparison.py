@@ -123,10 +123,9 @@ def _worst(
     tests = []
     if num_seeds > 1:
         tests.append((squares.seed / count, num_seeds - 1.0))
-        if num_problems > 1 and (total := squares.seed + squares.problem - squares.rest) > 0:
-            parts = (squares.seed, num_seeds - 1), (squares.problem, num_problems - 1)
-            parts = (*parts, (squares.rest, (num_seeds - 1) * (num_problems - 1)))
-            tests.append((total / count, total**2 / sum(square**2 / dof for square, dof in parts)))
+        if num_problems > 1 and squares.problem > squares.rest:
+            total = squares.seed + squares.problem - squares.rest
+            tests.append((total / count, _degrees_of_freedom(total, squares, num_seeds, num_problems)))
     elif num_problems > 1:
         tests.append((squares.problem / count, num_problems - 1.0))
     quantile = (1 + confidence) / 2
@@ -134,6 +133,18 @@ def _worst(
     if num_seeds == 1:
         return float(half_width), math.nan
     return float(half_width), max(_p_value(value, variance, dof) for variance, dof in tests)
+
+
+def _degrees_of_freedom(total: float, squares: _MeanSquares, num_seeds: int, num_problems: int) -> float:
+    """Satterthwaite's, for the sum of the mean squares with their signs."""
+    parts = (
+        (squares.seed, num_seeds - 1),
+        (squares.problem, num_problems - 1),
+        (squares.rest, (num_seeds - 1) * (num_problems - 1)),
+    )
+    # A sum of positive terms never has fewer than the least of them; a difference could come near to none at all.
+    least = min(num_seeds, num_problems) - 1
+    return max(least, total**2 / sum(square**2 / dof for square, dof in parts))
 
 
 def _p_value(value: float, variance: float, dof: float) -> float:

@@ -90,9 +90,12 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     started = time.perf_counter()
     with _only_one(folder):
         _write_contents(folder, methods, runs, baseline)
+        if len(owed) < len(runs):
+            print(f"{len(runs) - len(owed)} of {len(runs)} runs were finished before", file=sys.stderr)
         failures = run_jobs([job_of(planned, folder, anew=arguments.overwrite) for planned in owed], arguments.jobs)
         minutes = (time.perf_counter() - started) / 60
-        print(f"{len(owed) - len(failures)} of {len(owed)} runs in {minutes:.1f} minutes", file=sys.stderr)
+        if owed:
+            print(f"{len(owed) - len(failures)} of {len(owed)} runs in {minutes:.1f} minutes", file=sys.stderr)
         _tell(folder, runs, baseline)
     _raise_failures(failures)
     return 0
@@ -211,7 +214,7 @@ def _print_comparison(comparison: Comparison) -> None:
                 for difference in found
                 for cell in (
                     _interval(difference.mean if difference else None, "+.3f"),
-                    f"{difference.corrected_p:.3f}" if difference else "-",
+                    difference.shown_p if difference else "-",
                 )
             ]
             if row.method != baseline:

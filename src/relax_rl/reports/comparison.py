@@ -40,6 +40,13 @@ class Difference:
     detectable: float
 
     @property
+    def shown_p(self) -> str:
+        """The corrected p-value to three places; a dash with a single seed."""
+        if math.isnan(self.corrected_p):
+            return "–"
+        return "< 0.001" if self.corrected_p < 0.001 else f"{self.corrected_p:.3f}"
+
+    @property
     def is_seen(self) -> bool:
         return self.corrected_p < ALPHA
 
@@ -181,6 +188,8 @@ def _difference(mean: SeededMean, corrected_p: float, num_comparisons: int) -> D
     # Holm's first step, the hardest to pass.
     spread, alpha = (mean.seed_deviation, mean.problem_variance), ALPHA / num_comparisons
     needed = seeds_needed(mean.value, *spread, alpha=alpha)
+    if needed is not None and corrected_p >= ALPHA:
+        needed = max(needed, mean.num_seeds + 1)  # so many were not enough
     return Difference(mean, corrected_p, needed, detectable_difference(mean.num_seeds, *spread, alpha=alpha))
 
 
@@ -200,7 +209,7 @@ def _clause(metric: str, difference: Difference, baseline: str) -> str:
         return f"{metric} is that of {baseline} in every run" if mean.value == 0 else f"{metric} {size} throughout"
     if mean.num_seeds < 2:
         return f"{metric} {size} for these two runs, and one seed says nothing about the methods"
-    p_value = "p < 0.001" if difference.corrected_p < 0.001 else f"p = {difference.corrected_p:.3f}"
+    p_value = f"p {difference.shown_p}" if difference.shown_p[0] == "<" else f"p = {difference.shown_p}"
     if difference.is_seen:
         return f"{'better' if mean.value > 0 else 'worse'} than {baseline} in {metric}, {size}, {p_value}"
     needed = difference.seeds_needed

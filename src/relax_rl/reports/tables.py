@@ -121,8 +121,8 @@ def comparison_table(comparison: Comparison) -> Html:
         for name in comparison.metrics:
             found = row.differences.get(name)
             shown = _cell(found and found.mean, name, True, is_bold=bool(found and found.is_seen))
-            p_value = f"{found.corrected_p:.3f}" if found and found.mean.num_seeds > 1 else "–"
-            cells += [element("td", shown, class_="number"), element("td", p_value, class_="number")]
+            p_value = element("td", found.shown_p if found else "–", class_="number")
+            cells += [element("td", shown, class_="number"), p_value]
         seeds = element("td", str(len(row.seeds)), class_="number")
         body.append(element("tr", element("td", row.method, class_="run"), seeds, *cells, class_="first"))
     return element("table", element("thead", element("tr", *heads)), element("tbody", *body), class_="results")

@@ -1,0 +1,319 @@
+"""``relax compare``: what it would run, what it refuses, what it says of finished runs, and that it survives a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relax_rl.cli.jobs import Job, run_jobs
+from relax_rl.cli.main import main
+from relax_rl.cli.plan import parse_methods, parse_seeds, plan_runs
+from relax_rl.errors import ConfigError, RunError
+from relax_rl.evaluation.intervals import bootstrap_mean
+from relax_rl.evaluation.metrics import pass_at_k
+from relax_rl.evaluation.result import EvaluationResult, ProblemResult
+from relax_rl.runs import RunDirectory
+
+SMALL = [
+    *("--trainer.max_steps=2", "--trainer.save_steps=1", "--trainer.num_generations=4"),
+    *("--trainer.per_device_train_batch_size=8", "--trainer.gradient_accumulation_steps=1"),
+    *("--evaluation.num_problems=8", "--evaluation.num_samples=4"),
+]
+
+
+def compare(*words: str, folder: Path) -> list[str]:
+    return ["compare", "countdown", "--run", str(folder), *SMALL, *words]
+
+
+# Methods, seeds and plans ---------------------------------------------------------------------------------------------
+
+
+def test_methods_take_options_and_colons_within_values() -> None:
+    plain, shaped = parse_methods("grpo, relax:xi=quantile:0.8:dictionary.steps=9:trainer.learning_rate=1e-4")
+    assert (plain.label, plain.settings) == ("grpo", ("--objective.name=grpo",))
+    assert shaped.settings == (
+        *("--objective.name=relax", "--objective.xi=quantile:0.8"),
+        *("--dictionary.steps=9", "--trainer.learning_rate=1e-4"),
+    )
+
+
+def test_a_file_of_methods_is_the_same_as_the_words(tmp_path: Path) -> None:
+    file = tmp_path / "methods.toml"
+    file.write_text('[grpo]\nobjective = "grpo"\n["ReLaX, more"]\nobjective = {name = "relax", alpha = 0.3}\n')
+    named = plan_runs("countdown", SMALL, parse_methods(str(file)), [4], tmp_path)
+    worded = plan_runs("countdown", SMALL, parse_methods("grpo,relax:alpha=0.3"), [4], tmp_path)
+    assert [run.method for run in named] == ["grpo", "ReLaX, more"]
+    assert [run.config.objective for run in named] == [run.config.objective for run in worded]
+    assert named[1].config.run == str(tmp_path / "ReLaX-more" / "seed4")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("grpo,grpo", "'grpo' is named twice"),
+        ("relax:a=1:b=2,relax:a=1-b=2", "share a folder"),
+        ("grpo,", "does not begin with a method"),
+        ("grpo:alpha", "'alpha' in 'grpo:alpha' is not an option"),
+        ("none.toml", "cannot read none.toml"),
+    ],
+)
+def test_methods_that_cannot_be_read_are_told(text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        parse_methods(text)
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", [0, 1, 2]), ("7,", [7]), ("3, 7", [3, 7])])
+def test_seeds_are_a_number_or_a_list(text: str, seeds: list[int]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1,1", "two", "", ",", "1001"])
+def test_seeds_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--seeds is"):
+        parse_seeds(text)
+
+
+def test_runs_of_a_seed_differ_in_the_method_alone(tmp_path: Path) -> None:
+    runs = plan_runs("countdown", SMALL, parse_methods("grpo,relax:alpha=0.3"), [0, 5], tmp_path)
+    assert [(run.method, run.seed) for run in runs] == [
+        ("grpo", 0),
+        ("relax:alpha=0.3", 0),
+        ("grpo", 5),
+        ("relax:alpha=0.3", 5),
+    ]
+    first, second = (run.config.model_dump(exclude={"objective", "run"}) for run in runs[:2])
+    assert first == second
+    assert runs[1].config.objective.options["alpha"] == 0.3
+    assert runs[1].config.objective.options["xi"] == "quantile:0.9"  # the shipped config's own
+    assert len({run.config.run for run in runs}) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--methods", "grpo,relax:trainer.max_steps=9"], "trainer.max_steps = 9, which all methods"),
+        (["--methods", "grpo,relax:evaluation.num_problems=9"], "which all methods of a comparison share"),
+        (["--methods", "grpo,relax", "--objective.alpha", "1"], "would be for every method"),
+        (["--methods", "grpo,relax", "--baseline", "relx"], "did you mean 'relax'"),
+        (["--methods", "grpo", "--evaluation.enabled", "false"], "evaluation.enabled is false"),
+        (["--methods", "grpo", "--jobs", "0"], "--jobs is 0"),
+        (["--methods", "grpo,gpro"], "'gpro' does not exist; did you mean"),
+        (["--methods", "grpo,relax:alpa=1"], "'relax:alpa=1': The objective 'relax' has no setting 'alpa'"),
+    ],
+)
+def test_mistakes_are_one_sentence_before_anything_is_written(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(compare(*words, folder=tmp_path / "c")) == 2
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_counts_runs_and_completions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(compare("--methods", "grpo,dapo", "--seeds", "3", "--dry-run", folder=tmp_path / "c")) == 0
+    shown = capsys.readouterr().out
+    assert "runs      6: 0 finished, 0 begun, 6 to start; 1 at once" in shown
+    assert "in all    96 completions to train on, 384 to evaluate" in shown  # 6 x 2 x 8, and 6 x 2 x 8 x 4
+    assert list(tmp_path.iterdir()) == []
+
+
+# Finished runs --------------------------------------------------------------------------------------------------------
+
+
+def evaluation(rates: np.ndarray, seed: int) -> EvaluationResult:
+    """Four samples of each problem, drawn at its rate."""
+    correct = np.random.default_rng(seed).binomial(4, rates)
+    values = {"mean@1": correct / 4, "pass@4": np.array([pass_at_k(4, int(c), 4) for c in correct])}
+    values |= {"entropy": np.full(len(rates), 0.2), "dsd": np.full(len(rates), 0.04)}
+    metrics = {name: bootstrap_mean(value) for name, value in values.items()}
+    return EvaluationResult(
+        *("countdown", "test", len(rates), 4, 1.0, 1.0, 96, 0),
+        metrics={name: estimate for name, estimate in metrics.items() if estimate is not None},
+        per_problem=tuple(
+            ProblemResult(f"p{i}", int(c), 4, c / 4, 0.2, 40.0, 0.04, 0.0) for i, c in enumerate(correct)
+        ),
+    )
+
+
+def pretend_finished(folder: Path, methods: str, seeds: int, gains: dict[str, float]) -> None:
+    """Run directories as training leaves them, with a true gain over a rate of 0.3 for each method."""
+    for number, planned in enumerate(plan_runs("countdown", SMALL, parse_methods(methods), range(seeds), folder)):
+        run = RunDirectory.new(planned.config.run_path)
+        run.start(planned.config)
+        for step in (1, 2):
+            run.append_metrics(step, {"reward": 0.3, "entropy": 0.2, "step_time": 1.5, "num_tokens": 100.0 * step})
+            run.write_completions(step, [{"problem_id": f"seed{planned.seed}-{step}", "completion": "", "reward": 0}])
+        base = np.linspace(0.1, 0.5, 64)
+        run.write_evaluation("before", asdict(evaluation(base, 99)))
+        run.write_evaluation("after", asdict(evaluation(base + gains[planned.method], number)))
+    (folder / "comparison.json").write_text("{}")
+
+
+def test_finished_runs_are_compared_without_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "c"
+    gains = {"grpo": 0.0, "relax": 0.3, "kl_cov": 0.0}
+    pretend_finished(folder, "grpo,relax,kl_cov", 4, gains)
+    words = compare("--methods", "grpo,relax,kl_cov", "--seeds", "4", folder=folder)
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert "12 of 12 runs were finished before" in told.err
+    assert re.search(r"relax: better than grpo in mean@1, \+0\.[23]", told.out)
+    assert "kl_cov: no difference seen in mean@1" in told.out
+    assert "seeds" in told.out.split("kl_cov: no difference seen")[1]
+    assert "note:" not in told.out
+    with (folder / "methods.csv").open() as file:
+        rows = {(row["method"], row["metric"]): row for row in csv.DictReader(file)}
+    with (folder / "problems.csv").open() as file:
+        problems = [row for row in csv.DictReader(file) if row["evaluation"] == "after"]
+    mean = {name: np.mean([int(row["num_correct"]) / 4 for row in problems if row["method"] == name]) for name in gains}
+    assert len(problems) == 3 * 4 * 64
+    assert float(rows["relax", "mean@1"]["difference"]) == pytest.approx(mean["relax"] - mean["grpo"])
+    assert float(rows["relax", "mean@1"]["corrected_p"]) < 0.05 < float(rows["kl_cov", "mean@1"]["corrected_p"])
+    with (folder / "runs.csv").open() as file:
+        after = [row for row in csv.DictReader(file) if row["evaluation"] == "after"]
+    assert {(row["updates"], row["seconds"], row["tokens"]) for row in after} == {("2", "3.0", "200")}
+    assert "<svg" not in (folder / "report.html").read_text()
+    # The order of the runs' other seeds and the baseline may be asked for anew; nothing is trained again.
+    assert main([*words, "--baseline", "relax"]) == 0
+    assert "grpo: worse than relax in mean@1, -0." in capsys.readouterr().out
+
+
+def test_a_changed_config_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "c"
+    pretend_finished(folder, "grpo,relax", 1, {"grpo": 0, "relax": 0})
+    before = sorted(folder.rglob("*"))
+    words = compare("--methods", "grpo,relax:alpha=0.3", "--seeds", "1", folder=folder)
+    assert main([*words, "--trainer.max_steps", "3"]) == 2
+    assert "trainer.max_steps was 2 and is now 3" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_one_seed_claims_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pretend_finished(tmp_path / "c", "grpo,relax", 1, {"grpo": 0, "relax": 0.3})
+    assert main(compare("--methods", "grpo,relax", "--seeds", "1", folder=tmp_path / "c")) == 0
+    assert "one seed says nothing about the methods" in capsys.readouterr().out
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert main(compare("--methods", "grpo", folder=tmp_path)) == 2
+    assert "holds no comparison" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_runs_that_saw_other_prompts_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "c"
+    pretend_finished(folder, "grpo,relax", 2, {"grpo": 0, "relax": 0})
+    RunDirectory(folder / "relax" / "seed1").write_completions(2, [{"problem_id": "another", "completion": ""}])
+    assert main(compare("--methods", "grpo,relax", "--seeds", "2", folder=folder)) == 0
+    assert "the runs of seed 1 did not see the same prompts in the same order" in capsys.readouterr().out
+
+
+# Jobs -----------------------------------------------------------------------------------------------------------------
+
+
+def job(folder: Path, label: str, *words: str) -> Job:
+    return Job(label, words, RunDirectory(folder / label), 1, folder / f"{label}.log")
+
+
+def test_a_failed_job_is_told_and_the_others_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [job(tmp_path, "bad", "tasks", "show", "nothing"), job(tmp_path, "good", "--version")]
+    (failure,) = run_jobs(jobs, 1)
+    assert failure.job.label == "bad"
+    assert "nothing" in failure.sentence
+    assert (tmp_path / "good.log").read_text().startswith("relax-rl ")
+    told = capsys.readouterr().err
+    assert "[1/2] bad: FAILED" in told
+    assert "[2/2] good: done" in told
+    assert [f.job.label for f in run_jobs(jobs, 2, stop_at_failure=True)] == ["bad"]
+
+
+def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")  # a command that waits for ever: it reads a config that nobody writes
+    (tmp_path / "wait.toml").symlink_to(tmp_path / "fifo")
+    code = (
+        "from pathlib import Path; from relax_rl.cli.jobs import *; from relax_rl.runs import RunDirectory; "
+        f"p = Path({str(tmp_path)!r}); "
+        "run_jobs([Job('waits', ('train', str(p / 'wait.toml')), RunDirectory(p / 'r'), 1, p / 'log')], 1)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    if not children.exists():
+        parent.kill()
+        pytest.skip("the children of a process are read from /proc")
+    (child,) = wait_for(lambda: children.read_text().split())
+    # The fifo has a reader once the child waits.
+    wait_for(lambda: str(tmp_path) in Path(f"/proc/{child}/cmdline").read_text())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    wait_for(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
+
+
+def wait_for(found, seconds: float = 60):
+    """What the function finds, once it does."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if result := found():
+            return result
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_two_methods_and_two_seeds_survive_a_kill(tmp_path: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    folder = tmp_path / "c"
+    words = compare("--methods", "grpo,relax:trainer.learning_rate=1e-3", "--seeds", "2", "--jobs", "2", folder=folder)
+    command = [sys.executable, "-m", "relax_rl.cli.main", *words]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as stopped:
+        wait_for(lambda: list(folder.glob("*/seed0/checkpoints/checkpoint-1/trainer_state.json")), 600)
+        stopped.kill()
+    time.sleep(2)  # the children notice
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("*/*/evaluations/before.json")}
+    assert kept
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in kept.items() if "seed0" in str(path))
+    for method in ("grpo", "relax-trainer.learning_rate=1e-3"):
+        for seed in (0, 1):
+            run = RunDirectory.open(folder / method / f"seed{seed}")
+            assert [row["step"] for row in run.read_metrics()] == [1, 2]
+    assert "note:" not in done.stdout  # the same start, the same prompts in the same order
+    assert "relax:trainer.learning_rate=1e-3: " in done.stdout
+    starts = {path.read_text() for path in folder.glob("*/*/evaluations/before.json")}
+    assert len(starts) == 1
+    contents = json.loads((folder / "comparison.json").read_text())
+    assert contents["seeds"] == [0, 1]
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert "4 of 4 runs were finished before" in again.stderr
+    assert again.stdout == done.stdout
+
+
+def test_a_run_that_is_something_else_is_not_removed(tmp_path: Path) -> None:
+    from relax_rl.cli.jobs import job_of
+
+    (planned,) = plan_runs("countdown", SMALL, parse_methods("grpo"), [0], tmp_path)
+    (planned.config.run_path / "checkpoints").mkdir(parents=True)
+    job_of(planned, tmp_path)  # made and never begun: cleared away
+    assert not planned.config.run_path.exists()
+    planned.config.run_path.mkdir(parents=True)
+    (planned.config.run_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="not empty and not a run"):
+        job_of(planned, tmp_path)
