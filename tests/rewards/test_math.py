@@ -134,11 +134,11 @@ def test_no_verdict_has_a_reason_and_is_no_zero(verifier: MathVerifier) -> None:
 
 def test_verdicts_depend_neither_on_pool_size_nor_on_order() -> None:
     table = tomllib.loads(Path(__file__).with_name("cases.toml").read_text(encoding="utf-8"))
-    pairs = [(gold, completion) for rows in table.values() for gold, completion, _ in rows]
+    pairs = [(gold, completion) for rows in table.values() for gold, completion, _ in rows[::5]]
     pairs += [("2", boxed(HOSTILE["tower"])), ("2", boxed(HOSTILE["import"]))]
     verdicts = []
     for num_workers, seed in ((1, 0), (3, 1)):
-        shuffled = random.Random(seed).sample(pairs, len(pairs))
+        shuffled = random.Random(seed).sample(pairs, len(pairs))  # each run in another order
         verifier = MathVerifier(timeout_s=1.0, num_workers=num_workers)
         grades = verifier.grade([completion for _, completion in shuffled], [gold for gold, _ in shuffled])
         verdicts.append({pair: (grade.score, grade.reason) for pair, grade in zip(shuffled, grades, strict=True)})

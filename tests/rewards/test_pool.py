@@ -74,6 +74,7 @@ def test_nothing_starts_before_it_is_needed(pool: WorkerPool) -> None:
         (("power",), "timeout", "CPU"),
         (("sleep", 60), "stalled", "2 s"),
         (("allocate", 2**30), "memory", ""),
+        (("allocate", 170 * 2**20), "memory", "MiB"),
         (("exit", 3), "crashed", "exit code 3"),
         (("segfault",), "crashed", "SIGSEGV"),
         (("recurse",), "recursion", ""),
@@ -110,6 +111,20 @@ def test_the_time_limit_is_of_an_item_and_not_of_the_queue(target: str) -> None:
     """Ten items of 0.15 s CPU on one worker with a limit of 0.6 s each: 1.5 s of queueing kills none of them."""
     with WorkerPool(target, num_workers=1, timeout_s=0.6) as pool:
         assert [outcome.value for outcome in pool.map([("burn", 0.15)] * 10)] == [True] * 10
+
+
+def test_a_busy_machine_changes_no_verdict(target: str) -> None:
+    """Items with half of their CPU time to spare, beside two spinning processes a core."""
+    spin = [sys.executable, "-c", "while True: pass"]
+    spinning = [subprocess.Popen(spin) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        with WorkerPool(target, num_workers=2, timeout_s=0.6) as pool:
+            assert [outcome.value for outcome in pool.map([("burn", 0.3)] * 4)] == [True] * 4
+            assert pool.map([("spin",)])[0].reason == "timeout"
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
 
 
 def test_what_an_earlier_item_kept_does_not_decide_about_a_later_one(target: str) -> None:

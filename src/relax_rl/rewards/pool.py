@@ -60,7 +60,8 @@ class WorkerPool:
         timeout_s: CPU seconds that one item may use.
         stall_s: wall-clock seconds that one item may take, from the moment a worker begins it. Default: 20 times
             ``timeout_s`` and at least 10 s, so that only a sleeping item or a starved machine meets it.
-        memory_mb: address space of a worker in MiB, its interpreter and imports included (some 100 MiB with sympy).
+        memory_mb: address space of a worker in MiB, its interpreter and imports included (some 100 MiB with sympy). An
+            item that takes it to more than 60 % of that has the reason ``memory`` whatever it returns.
 
     Raises:
         ConfigError: a limit that is not positive, or (when the first item comes) a target that cannot be imported.

@@ -17,6 +17,9 @@ from typing import Any, BinaryIO
 
 __all__ = ["main", "resolve"]
 
+# Of the address space: a process that has held so much is answered for, and replaced.
+_MEMORY_SHARE = 0.6
+
 
 def resolve(target: str) -> Callable[..., Any]:
     """The object named by ``package.module:name``; raises ImportError, AttributeError, ValueError or TypeError."""
@@ -49,7 +52,12 @@ def main(target: str, timeout_s: float, memory_bytes: int) -> None:
     _limit_memory(memory_bytes)
     _send(replies, {"ready": os.getpid()})
     for line in requests:
-        _send(replies, _answer(function, line, timeout_s))
+        message = _answer(function, line, timeout_s)
+        used = _peak_memory()
+        if used > _MEMORY_SHARE * memory_bytes:
+            # The function may have met the limit and caught it, as parsers do, and then its result is worth nothing.
+            message = {"reason": "memory", "detail": f"{used >> 20} MiB"}
+        _send(replies, message)
 
 
 def _answer(function: Callable[..., Any], line: bytes, timeout_s: float) -> dict[str, Any]:
@@ -93,6 +101,18 @@ def _send(replies: BinaryIO, message: dict[str, Any]) -> None:
 def _cpu_alarm(seconds: float) -> None:
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def _peak_memory() -> int:
+    """Bytes that this process has held at most; 0 where the system does not say.
+
+    Not ``ru_maxrss``: on Linux that begins with what the training process held when it started this one.
+    """
+    try:
+        with open("/proc/self/status", "rb") as status:
+            return next((int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmHWM:")), 0)
+    except OSError:
+        return 0
 
 
 def _limit_memory(memory_bytes: int) -> None:
