@@ -24,8 +24,22 @@ from relax_rl.koopman.geometry import (
     trajectory_curvature,
 )
 from relax_rl.koopman.koopstd import KoopSTD, ShortTimeSpectrum, koopstd_distance, koopstd_distances, short_time_frames
+from relax_rl.koopman.landscape import (
+    Landscape,
+    Scaling,
+    agglomerate,
+    classical_scaling,
+    dynamical_landscape,
+    silhouette,
+)
 from relax_rl.koopman.observables import Dictionary, DictionaryFitReport, load_dictionary
 from relax_rl.koopman.pseudospectrum import complex_grid, pseudospectrum, pseudospectrum_from_statistics
+from relax_rl.koopman.representation import (
+    canonical_correlation,
+    linear_cka,
+    procrustes_similarity,
+    representational_similarity,
+)
 from relax_rl.koopman.residuals import (
     GRAM_RESIDUAL_FLOOR,
     ResidualKind,
@@ -58,8 +72,13 @@ __all__ = [
     "KoopSTD",
     "KoopmanDictionary",
     "KoopmanSpectrum",
+    "Landscape",
     "ResidualKind",
+    "Scaling",
     "ShortTimeSpectrum",
+    "agglomerate",
+    "canonical_correlation",
+    "classical_scaling",
     "complex_grid",
     "delay_operator",
     "delay_spectrum",
@@ -68,6 +87,7 @@ __all__ = [
     "dispersion_from_lifted",
     "dual_residuals",
     "dynamic_spectral_dispersion",
+    "dynamical_landscape",
     "effective_rank",
     "effective_rank_growth",
     "gram_from_trajectories",
@@ -76,16 +96,20 @@ __all__ = [
     "koopman_eigenvalues",
     "koopstd_distance",
     "koopstd_distances",
+    "linear_cka",
     "load_dictionary",
     "log_det_diversity",
     "log_det_gains",
     "mean_residuals",
     "optimal_assignment",
     "primal_residuals",
+    "procrustes_similarity",
     "pseudospectrum",
     "pseudospectrum_from_statistics",
+    "representational_similarity",
     "residual_kind",
     "short_time_frames",
+    "silhouette",
     "snapshot_pairs",
     "spectral_wasserstein",
     "spectral_wasserstein_matrix",
