@@ -55,8 +55,11 @@ class EDMD(EigenfunctionEstimator):
     def fit(self, X: Any, y: object = None, *, lengths: Sequence[int] | None = None) -> Self:
         """Fit one operator to X, (T, H) with `lengths` of its trajectories (None: one), or a list of (T_k, H)."""
         states, pairs = pack_trajectories(read_trajectories(self, X, lengths))
-        source: Any = PolynomialFeatures(2) if self.observables is None else self.observables
-        self.observables_ = clone(source).fit(states.numpy()) if hasattr(source, "fit_transform") else source
+        source = PolynomialFeatures(2) if self.observables is None else self.observables
+        is_transformer = hasattr(source, "fit_transform")
+        self.observables_: Any = clone(source) if is_transformer else source
+        if is_transformer:
+            self.observables_.fit(states.numpy())
         fitted = edmd(
             states,
             pairs,

@@ -2,7 +2,7 @@
 
 The same to rounding, whatever the number of pieces. Plain sums do not do that: an observable that is constant (a bias)
 adds the same number at every piece, every addition rounds the same way, and 10^5 pieces were 2e-12 off; so what each
-addition rounds off is carried along (Neumaier 1974; two more matrices for each of the three).
+addition rounds off is carried along (Neumaier 1974), in one more matrix for each of the three.
 """
 
 from __future__ import annotations
@@ -110,12 +110,14 @@ class GramStream:
 
     def _add(self, lifted: Tensor, pairs: Tensor) -> None:
         sums = self._sums_like(lifted.new_zeros((lifted.shape[-1],) * 2, dtype=double_of(lifted.dtype)))
-        for start in range(0, pairs.shape[1], _BLOCK):
+        # End to end, with no pair where one trajectory meets the next: one product for the whole batch.
+        links = torch.nn.functional.pad(pairs, (0, 1)).flatten()[:-1].unsqueeze(0)
+        rows = lifted.flatten(0, 1).unsqueeze(0)
+        for start in range(0, links.shape[1], _BLOCK):
             stop = start + _BLOCK
-            block = gram_statistics(lifted[:, start : stop + 1], pairs[:, start:stop])
-            for total, terms in zip(sums, (block.gram, block.cross, block.future), strict=True):
-                for term in terms:
-                    total.add(term)
+            block = gram_statistics(rows[:, start : stop + 1], links[:, start:stop])
+            for total, term in zip(sums, (block.gram, block.cross, block.future), strict=True):
+                total.add(term[0])
         self._num_pairs += int(pairs.sum())
 
     def _sums_like(self, matrix: Tensor) -> tuple[_CompensatedSum, ...]:

@@ -1,0 +1,126 @@
+"""Optimised DMD: exponents of continuous time, from noise, from uneven times, from several trajectories."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import least_squares
+
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.dmd import dmd
+from relax_rl.koopman.optimised_dmd import optimised_dmd
+
+EXPONENTS = np.array([-0.1 + 2j, -0.1 - 2j, 0.02 + 5j, 0.02 - 5j])
+FIRST, SECOND = np.random.default_rng(0).standard_normal((2, 20)) + 1j * np.random.default_rng(1).standard_normal(
+    (2, 20)
+)
+MODES = np.stack([FIRST, FIRST.conj(), SECOND, SECOND.conj()])
+
+
+def signal(times: np.ndarray, amplitudes=(1, 1, 1, 1)) -> np.ndarray:
+    return ((np.exp(np.outer(times, EXPONENTS)) * amplitudes) @ MODES).real
+
+
+def distance(exponents) -> float:
+    gaps = np.abs(np.asarray(exponents)[:, None] - EXPONENTS)
+    return float(max(gaps.min(0).max(), gaps.min(1).max()))
+
+
+def test_exact_exponents_modes_and_amplitudes() -> None:
+    times = 0.1 * np.arange(60)
+    fit = optimised_dmd([torch.from_numpy(signal(times))], 4, dt=0.1)
+    assert fit.is_converged
+    assert distance(fit.exponents) < 1e-11
+    assert fit.relative_error < 1e-13
+    np.testing.assert_allclose(fit.at(torch.from_numpy(times)).numpy(), signal(times), atol=1e-11)
+    np.testing.assert_allclose(fit.eigenvalues(0.1), np.exp(0.1 * fit.exponents.numpy()))
+    np.testing.assert_allclose(np.linalg.norm(fit.modes, axis=1), 1)
+
+
+def test_noise_biases_exact_dmd_and_hardly_optimised_dmd() -> None:
+    rng = np.random.default_rng(1)
+    times = 0.1 * np.arange(100)
+    ours, exact = [], []
+    for _ in range(8):
+        noisy = torch.from_numpy(signal(times) + 0.5 * rng.standard_normal((100, 20)))
+        ours.append(distance(optimised_dmd([noisy], 4, dt=0.1).exponents))
+        exact.append(distance(dmd(noisy, rank=4, modes="exact").continuous_eigenvalues(0.1)))
+    assert np.mean(ours) < 0.1 * np.mean(exact)
+    assert max(ours) < 0.02
+
+
+def test_is_the_least_squares_optimum() -> None:
+    """Against scipy's solver on the same variable projection, with derivatives by differences."""
+    rng = np.random.default_rng(2)
+    times = 0.1 * np.arange(40)
+    noisy = signal(times) + 0.3 * rng.standard_normal((40, 20))
+    fit = optimised_dmd([torch.from_numpy(noisy)], 4, dt=0.1)
+    basis = np.linalg.svd(noisy, full_matrices=False)[2][:4].T
+    reduced = noisy @ basis
+
+    def residual(parameters: np.ndarray) -> np.ndarray:
+        columns = np.exp(np.outer(times, parameters[:4] + 1j * parameters[4:]))
+        rest = reduced - columns @ np.linalg.lstsq(columns, reduced, rcond=None)[0]
+        return np.r_[rest.real.ravel(), rest.imag.ravel()]
+
+    start = np.r_[EXPONENTS.real, EXPONENTS.imag]
+    best = least_squares(residual, start, xtol=1e-14, ftol=1e-14, gtol=1e-14).x
+    gaps = np.abs(fit.exponents.numpy()[:, None] - (best[:4] + 1j * best[4:]))
+    assert gaps.min(0).max() < 1e-6
+    assert fit.relative_error == pytest.approx(np.linalg.norm(residual(best)) / np.linalg.norm(reduced), rel=1e-9)
+
+
+def test_several_trajectories_at_uneven_times() -> None:
+    rng = np.random.default_rng(3)
+    clocks = [np.sort(rng.random(80)) * 10, np.sort(rng.random(60)) * 8 + 3]
+    amplitudes = [(1, 1, 2, 2), (0.5j, -0.5j, 1, 1)]
+    parts = [torch.from_numpy(signal(clock, a)) for clock, a in zip(clocks, amplitudes, strict=True)]
+    fit = optimised_dmd(parts, 4, times=[torch.from_numpy(clock) for clock in clocks])
+    assert distance(fit.exponents) < 1e-10
+    ratio = fit.amplitudes[1] / fit.amplitudes[0]
+    expected = [{2: 0.5j, -2: -0.5j, 5: 0.5, -5: 0.5}[round(float(a.imag))] for a in fit.exponents]
+    np.testing.assert_allclose(ratio, expected, atol=1e-9)
+    np.testing.assert_allclose(
+        fit.at(torch.from_numpy(clocks[1]), 1).numpy(), signal(clocks[1], amplitudes[1]), atol=1e-9
+    )
+
+
+def test_a_bad_start_and_growth_neither_overflow_nor_raise_the_error() -> None:
+    times = np.arange(400.0)
+    growing = np.exp(0.9 * times - 360)[:, None] * np.ones((1, 3)) + np.cos(0.3 * times)[:, None] * [1, 2, 3]
+    start = torch.tensor([2.0 + 0j, 0.1 + 0.25j, 0.1 - 0.25j])
+    fit = optimised_dmd([torch.from_numpy(growing)], 2, initial=start[:2])
+    assert np.isfinite(fit.relative_error)
+    with pytest.raises(DataError, match="fewer than 3"):
+        optimised_dmd([torch.from_numpy(growing)], 3, initial=start)
+    one = optimised_dmd(
+        [torch.from_numpy(signal(0.1 * np.arange(60)))], 4, dt=0.1, initial=torch.zeros(4), max_iterations=1
+    )
+    assert one.relative_error <= 1.0
+    assert not one.is_converged
+
+
+def test_complex_snapshots_and_zero_eigenvalues() -> None:
+    times = np.arange(12.0)
+    states = np.exp(np.outer(times, [0.3j, -0.2 + 1j])) @ np.random.default_rng(4).standard_normal((2, 5))
+    fit = optimised_dmd([torch.from_numpy(states)], 2)
+    np.testing.assert_allclose(fit.exponents, [0.3j, -0.2 + 1j], atol=1e-11)
+    states[0] += [1, 2, 3, 4, 5]  # a third direction that is gone after one step
+    fit = optimised_dmd([torch.from_numpy(states)], 3)
+    np.testing.assert_allclose(fit.exponents[:2], [0.3j, -0.2 + 1j], atol=1e-6)
+    assert fit.exponents[2].real < -5
+
+
+def test_mistakes_are_named() -> None:
+    states = torch.from_numpy(signal(0.1 * np.arange(10)))
+    with pytest.raises(ConfigError, match="rank"):
+        optimised_dmd([states], 0)
+    with pytest.raises(ConfigError, match="dt"):
+        optimised_dmd([states], 2, dt=-1.0)
+    with pytest.raises(ConfigError, match="initial"):
+        optimised_dmd([states], 2, initial=torch.zeros(3))
+    with pytest.raises(DataError, match="same length"):
+        optimised_dmd([states], 2, times=[torch.arange(9.0)])
+    with pytest.raises(DataError, match="increase"):
+        optimised_dmd([states], 2, times=[torch.zeros(10)])
+    with pytest.raises(DataError, match="NaN"):
+        optimised_dmd([states * torch.nan], 2)
