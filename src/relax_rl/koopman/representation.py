@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 PatternDistance = Literal["euclidean", "correlation"]
-"""Between the states of two tokens: the length of their difference, or 1 less their correlation over the channels, which
-alone is not invariant to rotations."""
+"""Between the states of two tokens: the length of their difference; or 1 less their correlation over the channels,
+which is not invariant to rotations."""
 
 
 def linear_cka(x: Tensor, y: Tensor, *, debiased: bool = False) -> Tensor:
