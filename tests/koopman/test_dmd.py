@@ -175,11 +175,12 @@ def test_a_batch_is_each_trajectory_alone_whatever_stands_behind_the_mask(varian
     rng = np.random.default_rng(8)
     lengths = (20, 5, 12)
     states = torch.from_numpy(rng.standard_normal((3, 20, 6)))
+    states[2, :, 4:] = 0.0
     mask = torch.arange(20) < torch.tensor(lengths)[:, None]
     batch = torch.where(mask[..., None], states, torch.nan)
     ridge = RIDGE_OF.get(variant, 0.0)
     fitted = dmd(batch, snapshot_pairs(mask), variant=variant, ridge=ridge, modes="exact")
-    assert fitted.rank.tolist() == [6, 4, 6]
+    assert fitted.rank.tolist() == [6, 4, 4]
     assert fitted.is_interpolating.tolist() == [False, True, False]
     for row, length in enumerate(lengths):
         alone = dmd(states[row, :length], variant=variant, ridge=ridge, modes="exact")
@@ -204,6 +205,14 @@ def test_ragged_trajectories_share_one_operator_and_no_pair_crosses() -> None:
     assert fitted.num_pairs == 3 + 2 + 8
     crossed = dmd(torch.cat(parts))  # as one trajectory: the jumps between them are no dynamics
     assert crossed.residuals.max() > 1e-2
+
+
+def test_wide_trajectories_through_their_inner_products() -> None:
+    parts = list(torch.from_numpy(np.random.default_rng(12).standard_normal((3, 6, 40))))
+    packed = pack_trajectories(parts)
+    through_gram, direct = dmd(*packed, rank=9, solver="gram"), dmd(*packed, rank=9, solver="svd")
+    assert_same_set(through_gram.eigenvalues, direct.eigenvalues, atol=1e-10)
+    assert through_gram.num_pairs == 15
 
 
 def test_lifting_sees_nothing_outside_the_pairs() -> None:
@@ -242,13 +251,21 @@ def test_statistics_alone_give_the_same() -> None:
             )
 
 
-def test_defective_and_zero_dynamics_have_finite_modes() -> None:
-    nilpotent = torch.from_numpy(np.random.default_rng(11).standard_normal((30, 3)))
+@pytest.mark.parametrize("points", [np.random.default_rng(11).standard_normal((30, 3)), np.eye(3)])
+def test_defective_dynamics_have_finite_modes(points: np.ndarray) -> None:
     jordan = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
-    states, pairs = pack_trajectories(list(torch.stack([nilpotent, nilpotent @ jordan], 1)))
-    fitted = dmd(states, pairs, modes="exact")
+    first = torch.from_numpy(points)
+    fitted = dmd(*pack_trajectories(list(torch.stack([first, first @ jordan], 1))), modes="exact")
     assert fitted.eigenvalues.abs().max() < 1e-4  # the cube root of rounding
     assert torch.isfinite(fitted.modes.abs()).all()
+
+
+def test_a_zero_eigenvalue_keeps_its_projected_mode() -> None:
+    first = torch.from_numpy(np.random.default_rng(13).standard_normal((30, 2)))
+    second = first * torch.tensor([0.5, 0.0])
+    fitted = dmd(*pack_trajectories(list(torch.stack([first, second], 1))), modes="exact")
+    assert_same_set(fitted.eigenvalues, [0.5, 0.0], atol=1e-14)
+    torch.testing.assert_close(fitted.modes[1].abs(), fitted.modes.abs().max() * torch.tensor([0.0, 1.0]).double())
 
 
 def test_mistakes_are_named() -> None:

@@ -78,11 +78,15 @@ def test_a_batch_is_each_trajectory_alone() -> None:
     mask = torch.ones((2, 15), dtype=torch.bool)
     mask[1, 9:] = False
     states[1, 9:] = torch.nan
-    fitted = kernel_edmd(states, snapshot_pairs(mask), kernel=RBFKernel(2.0), rank=5).modes
+    whole = kernel_edmd(states, snapshot_pairs(mask), kernel=RBFKernel(2.0), rank=5)
     for row, length in enumerate((15, 9)):
-        alone = kernel_edmd(states[row, :length], kernel=RBFKernel(2.0), rank=5).modes
-        assert_same_set(fitted.eigenvalues[row], alone.eigenvalues, atol=1e-10)
-        torch.testing.assert_close(fitted.residuals[row].sort().values, alone.residuals.sort().values)
+        alone = kernel_edmd(states[row, :length], kernel=RBFKernel(2.0), rank=5)
+        assert_same_set(whole.modes.eigenvalues[row], alone.modes.eigenvalues, atol=1e-10)
+        torch.testing.assert_close(
+            whole.modes.residuals[row].sort().values, alone.modes.residuals.sort().values, atol=1e-9, rtol=0
+        )
+        forecast = whole.forecast(states[:, 2], 3)[row]
+        torch.testing.assert_close(forecast, alone.forecast(states[row, 2], 3), atol=1e-9, rtol=1e-9)
 
 
 def test_mistakes_are_named() -> None:

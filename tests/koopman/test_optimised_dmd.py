@@ -7,7 +7,7 @@ from scipy.optimize import least_squares
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.dmd import dmd
-from relax_rl.koopman.optimised_dmd import optimised_dmd
+from relax_rl.koopman.optimised_dmd import _normal_equations, _project, optimised_dmd
 
 EXPONENTS = np.array([-0.1 + 2j, -0.1 - 2j, 0.02 + 5j, 0.02 - 5j])
 FIRST, SECOND = np.random.default_rng(0).standard_normal((2, 20)) + 1j * np.random.default_rng(1).standard_normal(
@@ -69,6 +69,39 @@ def test_is_the_least_squares_optimum() -> None:
     assert fit.relative_error == pytest.approx(np.linalg.norm(residual(best)) / np.linalg.norm(reduced), rel=1e-9)
 
 
+def test_normal_equations_against_differences() -> None:
+    rng = np.random.default_rng(5)
+    clock = torch.from_numpy(np.sort(rng.random(30)) * 4)
+    data = torch.from_numpy(rng.standard_normal((30, 3)) + 1j * rng.standard_normal((30, 3)))
+    start = torch.tensor([-0.3 + 1.0j, -0.1 - 2.0j, -0.6 + 0.2j], dtype=torch.complex128)
+
+    def residual(shift: np.ndarray) -> np.ndarray:
+        moved = start + torch.complex(*torch.from_numpy(shift).chunk(2))
+        rest = _project(moved, clock, data).residual.numpy().ravel()
+        return np.r_[rest.real, rest.imag]
+
+    steps = 1e-6 * np.eye(6)
+    jacobian = np.stack([(residual(step) - residual(-step)) / 2e-6 for step in steps], 1)
+    hessian, gradient = _normal_equations([_project(start, clock, data)])
+    np.testing.assert_allclose(hessian, jacobian.T @ jacobian, atol=1e-6)
+    np.testing.assert_allclose(gradient, jacobian.T @ residual(np.zeros(6)), atol=1e-7)
+
+
+def test_no_step_raises_the_error() -> None:
+    rng = np.random.default_rng(6)
+    times = 0.1 * np.arange(50)
+    data = signal(times) + rng.standard_normal((50, 20))
+    basis = np.linalg.svd(data, full_matrices=False)[2][:2].T
+    for _ in range(30):
+        start = rng.uniform(-2, 0, 2) + 1j * rng.uniform(-6, 6, 2)
+        fit = optimised_dmd(
+            [torch.from_numpy(data)], 2, dt=0.1, initial=torch.from_numpy(start), max_iterations=1, tolerance=0.0
+        )
+        columns = np.exp(np.outer(times, start))
+        rest = data @ basis - columns @ np.linalg.lstsq(columns, data @ basis, rcond=None)[0]
+        assert fit.relative_error <= np.linalg.norm(rest) / np.linalg.norm(data @ basis) + 1e-12
+
+
 def test_several_trajectories_at_uneven_times() -> None:
     rng = np.random.default_rng(3)
     clocks = [np.sort(rng.random(80)) * 10, np.sort(rng.random(60)) * 8 + 3]
@@ -104,6 +137,11 @@ def test_complex_snapshots_and_zero_eigenvalues() -> None:
     states = np.exp(np.outer(times, [0.3j, -0.2 + 1j])) @ np.random.default_rng(4).standard_normal((2, 5))
     fit = optimised_dmd([torch.from_numpy(states)], 2)
     np.testing.assert_allclose(fit.exponents, [0.3j, -0.2 + 1j], atol=1e-11)
+    last = states.copy()
+    last[-1] += [1, 2, 3, 4, 5]  # a direction that no first snapshot has: DMD has two eigenvalues, not three
+    fit = optimised_dmd([torch.from_numpy(last)], 3)
+    assert np.isfinite(fit.exponents).all()
+    assert fit.relative_error < 0.5
     states[0] += [1, 2, 3, 4, 5]  # a third direction that is gone after one step
     fit = optimised_dmd([torch.from_numpy(states)], 3)
     np.testing.assert_allclose(fit.exponents[:2], [0.3j, -0.2 + 1j], atol=1e-6)
