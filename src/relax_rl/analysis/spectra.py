@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from relax_rl.analysis.spectra_rulers import SiteRuler, SpectrumSettings, TrajectorySpectrum, fit_rulers, measure
 from relax_rl.errors import DataError
-from relax_rl.koopman import GramStatistics, KoopmanDictionary
+from relax_rl.koopman import Dictionary, GramStatistics
 from relax_rl.koopman.pseudospectrum import pseudospectrum_from_statistics
 from relax_rl.koopman.spectrum import spectrum_from_statistics
 from relax_rl.latent.sites import default_sites, resolve_sites
@@ -181,7 +181,7 @@ def latent_spectra(
     settings: SpectrumSettings | None = None,
     *,
     name: str = "model",
-    dictionaries: dict[str, KoopmanDictionary] | None = None,
+    dictionaries: Mapping[str, Dictionary] | None = None,
     store: LatentStore | None = None,
     keep_statistics_only: bool = False,
     tokens_per_batch: int = 2**13,
@@ -193,8 +193,9 @@ def latent_spectra(
         texts: each with at least one token to measure; plain token ids do.
         dictionaries: by site; those missing are fitted on the first texts.
         store: rows that it has are not read again by the model, new ones are added.
-        keep_statistics_only: the store holds Gram statistics and measurements instead of states. Its dictionaries are
-            those of the first call.
+        keep_statistics_only: the store holds Gram statistics and measurements instead of states, and the rulers of the
+            first call in its folder ``rulers``, with which all that follows is measured. Copied to the empty stores of
+            other processes, they make what those gather fit to be merged.
         tokens_per_batch: see :func:`~relax_rl.latent.trajectories.capture_sequences`.
 
     Raises:
@@ -210,7 +211,8 @@ def latent_spectra(
     settings = settings or SpectrumSettings()
     sites = resolve_sites(model, settings.sites) if settings.sites else default_sites(model)
     reader = _Reader(model, texts, sites, tokens_per_batch, store, keep_statistics_only)
-    rulers = reader.stored_rulers() or fit_rulers(reader.first(settings.fit_tokens), settings, dictionaries)
+    rulers = reader.stored_rulers(dictionaries or {})
+    rulers = rulers or fit_rulers(reader.first(settings.fit_tokens), settings, dictionaries)
     reader.keep_rulers(rulers)
     num_observables = next(iter(rulers.values())).dictionary.num_observables
     settings = replace(settings, sites=tuple(sites), num_observables=num_observables)
@@ -286,14 +288,25 @@ class _Reader:
         self._is_states = store is not None and not keep_statistics_only
         self._held: dict[int, LatentTrajectory] = {}
 
-    def stored_rulers(self) -> dict[str, SiteRuler] | None:
-        """Those with which the statistics in the store were made."""
-        if not self._is_statistics or self._store is None or len(self._store) == 0:
+    def stored_rulers(self, dictionaries: Mapping[str, Dictionary]) -> dict[str, SiteRuler] | None:
+        """Those with which the statistics in the store were made; None where there are none yet.
+
+        Raises:
+            DataError: a dictionary given is another one than that in the store.
+        """
+        if not self._is_statistics or self._store is None or not (self._store.path / "rulers").is_dir():
             return None
-        return {site: SiteRuler.load(self._store.path / "rulers", site) for site in self._sites}
+        rulers = {site: SiteRuler.load(self._store.path / "rulers", site) for site in self._sites}
+        for site, dictionary in dictionaries.items():
+            if site in rulers and rulers[site].dictionary.digest != dictionary.digest:
+                raise DataError(
+                    f"The statistics in {self._store.path} were made with another dictionary for '{site}' than the one "
+                    "given; leave it out, or name another store."
+                )
+        return rulers
 
     def keep_rulers(self, rulers: dict[str, SiteRuler]) -> None:
-        if self._is_statistics and self._store is not None and len(self._store) == 0:
+        if self._is_statistics and self._store is not None and not (self._store.path / "rulers").is_dir():
             for ruler in rulers.values():
                 ruler.save(self._store.path / "rulers")
 
@@ -400,6 +413,7 @@ class _Collection:
     def _site(self, site: str) -> SiteSpectrum:
         statistics, dictionary = self._pooled[site], self._rulers[site].dictionary
         spectrum = spectrum_from_statistics(statistics)
+        report = getattr(dictionary, "report", None)
         return SiteSpectrum(
             site=site,
             eigenvalues=tuple((value.real, value.imag) for value in spectrum.eigenvalues.tolist()),
@@ -409,7 +423,7 @@ class _Collection:
             num_pairs=spectrum.num_pairs,
             num_observables=spectrum.num_observables,
             dictionary_digest=dictionary.digest,
-            dictionary_report=None if dictionary.report is None else asdict(dictionary.report),
+            dictionary_report=None if report is None else asdict(report),
             pseudospectrum=None if spectrum.is_vacuous else Pseudospectrum.of(statistics),
             statistics=statistics,
         )

@@ -6,7 +6,7 @@ some trajectories, then frozen, and everything else at that site is measured wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman import (
+    Dictionary,
     Estimator,
     GramStatistics,
     KoopmanDictionary,
@@ -24,6 +25,7 @@ from relax_rl.koopman import (
     effective_rank,
     gram_statistics,
     koopman_eigenvalues,
+    load_dictionary,
     stable_rank,
     trajectory_curvature,
 )
@@ -78,7 +80,7 @@ class SiteRuler:
     """
 
     site: str
-    dictionary: KoopmanDictionary
+    dictionary: Dictionary
     center: Tensor
     plane: Tensor
 
@@ -91,7 +93,7 @@ class SiteRuler:
     @classmethod
     def load(cls, folder: Path, site: str) -> SiteRuler:
         """Read what :meth:`save` wrote. Raises ``DataError`` where there is none."""
-        dictionary = KoopmanDictionary.load(folder / f"dictionary-{site}.safetensors")
+        dictionary = load_dictionary(folder / f"dictionary-{site}.safetensors")
         planes = load_file(folder / f"plane-{site}.safetensors")
         return cls(site, dictionary, planes["center"], planes["plane"])
 
@@ -146,7 +148,7 @@ class TrajectorySpectrum:
 def fit_rulers(
     trajectories: Sequence[LatentTrajectory],
     settings: SpectrumSettings,
-    dictionaries: dict[str, KoopmanDictionary] | None = None,
+    dictionaries: Mapping[str, Dictionary] | None = None,
 ) -> dict[str, SiteRuler]:
     """A ruler for every site of the trajectories.
 

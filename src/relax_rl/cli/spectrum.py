@@ -219,12 +219,12 @@ def _width(model: Any) -> int:
 
 
 def _dictionaries(given: Sequence[str]) -> dict[str, Any]:
-    from relax_rl.koopman import KoopmanDictionary
+    from relax_rl.koopman import load_dictionary
 
     found = {}
     for word in given:
         site, equals, path = word.partition("=")
-        found[site if equals else "final_norm_out"] = KoopmanDictionary.load(path if equals else site)
+        found[site if equals else "final_norm_out"] = load_dictionary(path if equals else site)
     return found
 
 

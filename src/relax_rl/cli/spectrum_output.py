@@ -63,7 +63,7 @@ def _print_sites(console: Console, spectra: LatentSpectra) -> None:
     )
     names = ("site", *(f"DSD {name}" for name in estimators), "defined", "max |λ|", "residual", "condition", "N / F")
     for name in (*names, "dictionary"):
-        table.add_column(name, no_wrap=name == "site")
+        table.add_column(name, no_wrap=True)
     for summary in site_summaries(spectra):
         table.add_row(*summary_cells(summary, estimators))
     console.print(table)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,10 +222,10 @@ class LatentStore:
 
 
 def merge_stores(sources: Iterable[str | Path], target: str | Path, *, shard_bytes: int = 2**28) -> LatentStore:
-    """All rows of several stores in one, which is made if it is not there.
+    """All rows of several stores in one, which is made if it is not there, and what else lies in their folders.
 
     Raises:
-        DataError: stores about different things, or one key in two of them.
+        DataError: stores about different things, one key in two of them, or a file beside the shards that differs.
     """
     stores = [LatentStore(source) for source in sources]
     if not stores:
@@ -234,9 +235,22 @@ def merge_stores(sources: Iterable[str | Path], target: str | Path, *, shard_byt
         for store in stores:
             if store.about != merged.about:
                 raise DataError(f"{store.path} and {stores[0].path} are about different things and cannot be merged.")
+            _copy_rest(store.path, merged.path)
             for row in store:
                 merged.append(row)
     return merged
+
+
+def _copy_rest(source: Path, target: Path) -> None:
+    """Files that whoever filled the store put beside its shards: what rows cannot be read without."""
+    for file in sorted(file for file in source.rglob("*") if file.is_file()):
+        place = target / file.relative_to(source)
+        if place.parent == target / "shards" or place == target / "store.json":
+            continue
+        if place.is_file() and place.read_bytes() != file.read_bytes():
+            raise DataError(f"{file} and {place} differ, so the rows of their stores do not belong together.")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
 
 
 def _read_index(shard: Path) -> pa.Table:

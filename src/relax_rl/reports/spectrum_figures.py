@@ -13,11 +13,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from relax_rl.analysis.spectra import LatentSpectra, SiteSpectrum
 from relax_rl.analysis.spectra_difference import prompt_means
-from relax_rl.reports.canvas import INK, MUTED, as_axes, color_of, linestyle_of, quieten
+from relax_rl.reports.canvas import INK, MUTED, color_of, linestyle_of, quieten
 from relax_rl.reports.spectrum import plot_spectrum
 from relax_rl.reports.spectrum_tables import half_life, site_summaries
 
 __all__ = [
+    "PATH_WINDOW",
     "draw_depth",
     "draw_half_lives",
     "draw_lengths",
@@ -31,6 +32,8 @@ __all__ = [
 _MOST_POINTS = 400
 """Of a path: more are thinned out, which no eye sees and every file pays for."""
 _LONGEST_SHOWN = 1e4
+PATH_WINDOW = 16
+"""Tokens of the moving mean that a path is drawn by."""
 
 
 def site_color(position: int, count: int) -> tuple[float, float, float, float]:
@@ -65,6 +68,7 @@ def draw_planes(models: Sequence[LatentSpectra]) -> Figure:
         name = site.site if len(models) == 1 else f"{spectra.model}, {site.site}"
         kind = "" if site.residual_kind == "primal" else f" ({site.residual_kind})"
         ax.set_title(name + kind, fontsize=9.5, color=INK, parse_math=False)
+        ax.label_outer()
     drawn = [collection for ax in axes for collection in ax.collections if collection.get_gid()]
     if drawn:
         bar = figure.colorbar(drawn[0], ax=axes, shrink=0.6, aspect=30, pad=0.015)
@@ -157,25 +161,29 @@ def draw_lengths(models: Sequence[LatentSpectra]) -> Figure:
                 ax.plot(lengths, means, style, color=color, marker="o", markersize=3, linewidth=1.2, label=label)
         _make_log_if_wide(ax)
         _label(ax, "tokens from the start of the text", "DSD", estimator)
-        if ax.lines:
-            ax.legend(frameon=False, fontsize=8)
-        else:
-            ax.text(0.5, 0.5, "no text is long enough", transform=ax.transAxes, ha="center", color=MUTED, fontsize=9)
+        if not ax.lines:
+            ax.set(xticks=[], yticks=[])
+            ax.text(
+                0.5, 0.5, "too few texts are long enough", transform=ax.transAxes, ha="center", color=MUTED, fontsize=9
+            )
+    drawn = next((ax for ax in axes if ax.lines), None)
+    if drawn is not None:  # one legend: the colours are the same throughout
+        drawn.legend(frameon=False, fontsize=8)
     return figure
 
 
 def length_curve(spectra: LatentSpectra, site: str, estimator: str) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths and mean DSD of those texts that reach the longest length that half of all texts reach.
+    """Lengths and mean DSD of those texts that reach the longest length that a quarter of all texts reach.
 
-    The same texts at every length, so that a slope is not one of composition.
+    The same texts at every length, so that a slope is not one of composition. Empty where that makes no two lengths.
     """
     curves = [dict(row.by_length.get(estimator, ())) for row in spectra.at(site)]
     reached = sorted({length for curve in curves for length in curve})
-    longest = [length for length in reached if 2 * sum(length in curve for curve in curves) >= len(curves)]
-    if not longest:
+    longest = [length for length in reached if 4 * sum(length in curve for curve in curves) >= len(curves)]
+    chosen = [curve for curve in curves if longest and longest[-1] in curve]
+    lengths = [length for length in reached if chosen and all(length in curve for curve in chosen)]
+    if len(lengths) < 2:
         return np.empty(0), np.empty(0)
-    chosen = [curve for curve in curves if longest[-1] in curve]
-    lengths = [length for length in reached if all(length in curve for curve in chosen)]
     return np.array(lengths), np.array([np.mean([curve[length] for curve in chosen]) for length in lengths])
 
 
@@ -258,23 +266,32 @@ def draw_half_lives(models: Sequence[LatentSpectra]) -> Figure:
 
 
 def draw_paths(spectra: LatentSpectra) -> Figure:
-    """The first texts in the plane of the two leading principal components of each site; a dot where each begins."""
+    """The first texts in the plane of the two leading principal components of each site.
+
+    A pale dot a token, a line the moving mean over `PATH_WINDOW` tokens, a large dot where each begins.
+    """
     sites = [site.site for site in spectra.sites]
     figure, axes = _grid(len(sites), 3.3, 3.1)
     for site, ax in zip(sites, axes, strict=False):
-        paths = [path for path in spectra.paths if path.site == site]
-        _plot_paths(ax, [np.array(path.points).reshape(-1, 2) for path in paths])
+        points = [np.array(path.points).reshape(-1, 2) for path in spectra.paths if path.site == site]
+        _plot_paths(ax, [path for path in points if len(path) and np.isfinite(path).all()])
         _label(ax, "component 1", "component 2", site)
     return figure
 
 
 def _plot_paths(ax: Axes, paths: Sequence[np.ndarray]) -> None:
-    ax = as_axes(ax, (3.3, 3.1))
     quieten(ax)
     for position, path in enumerate(paths):
         thin = path[:: max(1, len(path) // _MOST_POINTS)]
-        ax.plot(*thin.T, color=color_of(position), linewidth=0.5, alpha=0.55)
-        ax.scatter(*thin.T, color=color_of(position), s=3, linewidths=0, alpha=0.7)
-        ax.scatter(*path[:1].T, color=color_of(position), s=26, edgecolors="white", linewidths=0.7, zorder=3)
+        ax.scatter(*thin.T, color=color_of(position), s=4, linewidths=0, alpha=0.3)
+        window = min(PATH_WINDOW, len(path))
+        mean = np.stack([np.convolve(part, np.full(window, 1 / window), mode="valid") for part in path.T], axis=1)
+        ax.plot(*mean[:: max(1, len(mean) // _MOST_POINTS)].T, color=color_of(position), linewidth=1.3, zorder=3)
+        ax.scatter(*mean[:1].T, color=color_of(position), s=30, edgecolors="white", linewidths=0.8, zorder=4)
+    if paths:
+        # A few tokens of huge states, as most models have them, would leave the others a point.
+        low, high = np.quantile(np.concatenate(paths), [0.005, 0.995], axis=0)
+        margin = 0.08 * (high - low) + 1e-12
+        ax.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.yaxis.set_major_locator(MaxNLocator(4))

@@ -70,14 +70,14 @@ def _numbers(page: SpectrumPage) -> Html:
     for spectra in page.models:
         for position, summary in enumerate(site_summaries(spectra)):
             label = element("td", spectra.model if position == 0 else "", class_="run")
-            cells = [element("td", text, class_="number") for text in summary_cells(summary, estimators)]
+            cells = [element("td", _unbroken(text)) for text in summary_cells(summary, estimators)]
             rows.append(element("tr", label, *cells, class_="first" if position == 0 else ""))
     note = (
         "DSD, the spread of the moduli, is the mean over prompts, in brackets its 95 % interval by bootstrap over "
         "prompts; the share of texts for which it is defined follows. max |λ|, residual and condition are medians over "
-        "texts: below about 1 the largest modulus is sound, a residual says how far an eigenpair is from being one (0: "
-        "exactly, 1: not at all), with its kind. N / F: snapshot pairs and observables of all texts together. Numbers "
-        "under different dictionaries cannot be compared, which is why each has its own digest: so do two sites."
+        "texts: a largest modulus well above 1 means an ill-posed regression; a residual says how far an eigenpair is "
+        "from being one (0: exactly, 1: not at all), with its kind. N / F: snapshot pairs and observables of all texts "
+        "together. Numbers under different dictionaries cannot be compared; each site has its own, named by its digest."
     )
     told = [element("li", remark) for spectra in page.models for remark in remarks(spectra)]
     return element(
@@ -107,8 +107,13 @@ def summary_cells(summary: SiteSummary, estimators: Sequence[str]) -> list[str]:
     ]
 
 
+def _unbroken(text: str) -> str:
+    """In one line: spaces that do not break."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def _estimate(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+    return "–" if estimate is None else f"{estimate.value:.3g} [{estimate.low:.2g}, {estimate.high:.2g}]"
 
 
 def _differences(page: SpectrumPage) -> Html:
@@ -157,7 +162,8 @@ def _drawn(page: SpectrumPage) -> list[Html]:
             "Eigenvalues of the operator that takes a token's state to the next one's, one operator for all texts of a "
             "site, with the unit circle. Distance from the origin is what a mode keeps in one token, angle how fast it "
             f"oscillates. Dark: an eigenpair to believe; hollow grey: a residual of {SPURIOUS_RESIDUAL:g} or more, or "
-            "vacuous. Read: a point near the circle and dark is something that the model remembers over many tokens.",
+            "vacuous. The point at 1 is the mean of all states. Read: other points near the circle, and dark, are what "
+            "the model keeps over many tokens.",
         ),
         _section(
             "How slowly do they fade?",
@@ -171,7 +177,7 @@ def _drawn(page: SpectrumPage) -> list[Html]:
             "Half-life of each mode against its residual. Dashed: the residual that a least-squares mode of this "
             "half-life has on any stationary process, of pure chance too. Read: how far right the points go is how "
             "long states remember; only points below the dashed line evolve more exactly than a random process with "
-            "such a memory would.",
+            "such a memory would. What tells one text from another throughout counts as memory, too.",
         ),
         _section(
             "Where in the depth?",
@@ -183,8 +189,9 @@ def _drawn(page: SpectrumPage) -> list[Html]:
             "Does length make it?",
             figures.draw_lengths(models),
             "DSD of the first tokens of the same texts (those long enough to reach the right end)." + both + " Read: "
-            "where a line falls or rises, texts of different lengths cannot be compared by that estimator; 'paper' "
-            "falls because noise takes up less of the spectrum as the text grows, 'robust' should stay level.",
+            "where a line falls or rises, texts of different lengths cannot be compared by that estimator. 'paper' "
+            "moves by its nature, as the noise in a spectrum shrinks with the number of tokens; 'robust' looks at "
+            "windows of one length and should stay level.",
         ),
         _section(
             "How sharp is the spectrum?",
@@ -197,8 +204,9 @@ def _drawn(page: SpectrumPage) -> list[Html]:
             "What do the trajectories look like?",
             figures.draw_paths(models[0]),
             "The hidden states of the first texts, token by token, in the plane of the two leading principal "
-            "components of each site; a colour a text, the large dot its beginning. Read: threads that jump everywhere "
-            "are states ruled by the present token, threads that drift are states with a memory.",
+            "components of each site; a colour a text, a pale dot a token, the line their moving mean over "
+            f"{figures.PATH_WINDOW} tokens from the large dot on; one token in a hundred lies outside. Read: clouds "
+            "with short lines are states ruled by the present token, long lines are drifts that outlast it.",
         ),
     ]
     return [part for part in parts if part]
@@ -220,7 +228,7 @@ def _texts(page: SpectrumPage) -> Html:
         names = ("prompt", "tokens", *(f"DSD {n}" for n in estimators), "max |λ|", "residual", "condition")
         head = element("tr", *(element("th", name) for name in (*names, "effective rank", "curvature")))
         rows = [
-            element("tr", *(element("td", cell) for cell in text_cells(row, estimators)))
+            element("tr", *(element("td", _unbroken(cell)) for cell in text_cells(row, estimators)))
             for row in spectra.at(site)[:_MOST_TEXTS]
         ]
         parts.append(
