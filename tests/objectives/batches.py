@@ -50,6 +50,7 @@ def random_batch(seed=0, prompts=3, group=4, tokens=6, spread=0.3):
         entropy_flow=uniform(*shape) - 0.3,
         planning_mask=uniform(*shape) < 0.4,
         log_partition=uniform(prompts).requires_grad_(),
+        score_features=uniform(prompts, group, 3) - 0.5,
         hidden_states=uniform(*shape, 3) - 0.5,
         prompt_keys=torch.arange(prompts),
     )

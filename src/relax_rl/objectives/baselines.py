@@ -14,6 +14,7 @@ from relax_rl.objectives.covariance import CovarianceClippedSurrogate, Covarianc
 from relax_rl.objectives.entropy import CorrectEntropy, EntropyBonus
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.regularizers import plain_kl
+from relax_rl.objectives.reward_shaping import OverlongPenalty, ShapedAdvantage
 from relax_rl.objectives.selection import SelectionScope
 from relax_rl.objectives.surrogates import CappedWeightSurrogate, ClippedSurrogate, SequenceRatioSurrogate
 
@@ -47,20 +48,24 @@ def dapo(
     *,
     clip_low: float = 0.2,
     clip_high: float = 0.28,
+    overlong_buffer: int = 0,
+    max_tokens: int = 0,
+    overlong_factor: float = 1.0,
     beta: float = 0.0,
     epsilon: float = 1e-4,
 ) -> Objective:
-    """DAPO's loss (arXiv 2503.14476): clip-higher, and the mean over all tokens of the update.
+    """DAPO (arXiv 2503.14476): clip-higher, and the mean over all tokens of the update.
 
-    Two more parts of DAPO are not part of a loss. Its overlong filter is the setting
-    ``trainer.mask_truncated_completions``. Its dynamic sampling (draw prompts until enough groups are neither all
-    right nor all wrong) is not there yet: such groups have advantage 0 and only dilute the mean. Nor is its soft
-    overlong punishment, which belongs to the reward. The released scripts also bound the loss of negative advantages
-    (dual clip, c = 10); we do not.
+    Its soft overlong punishment (`OverlongPenalty`) is on with an ``overlong_buffer``, and then needs the longest
+    completion allowed as ``max_tokens``. Two parts of DAPO are settings of the run, for any method: its overlong filter
+    is ``trainer.mask_truncated_completions``, its dynamic sampling ``sampling.max_batches``. The released scripts also
+    bound the loss of negative advantages (dual clip, c = 10); we do not.
     """
+    advantage = GroupRelativeAdvantage(epsilon)
+    penalty = OverlongPenalty(max_tokens, overlong_buffer, overlong_factor) if overlong_buffer else None
     return Objective(
         name="dapo",
-        advantage=GroupRelativeAdvantage(epsilon),
+        advantage=advantage if penalty is None else ShapedAdvantage(penalty, advantage),
         surrogate=ClippedSurrogate(clip_low, clip_high),
         aggregation=TokenMean(),
         regularizers=plain_kl(beta, "token_mean"),

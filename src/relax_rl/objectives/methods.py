@@ -13,6 +13,7 @@ from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean, TokenMean
 from relax_rl.objectives.baselines import BASELINES
 from relax_rl.objectives.kl import KLEstimator
+from relax_rl.objectives.latent_methods import LATENT_METHODS
 from relax_rl.objectives.moving_methods import MOVING_METHODS
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.probe import (
@@ -151,6 +152,7 @@ METHODS: dict[str, Callable[..., Objective]] = {
     **TOKEN_METHODS,
     **MOVING_METHODS,
     **WEIGHTING_METHODS,
+    **LATENT_METHODS,
 }
 
 
