@@ -57,6 +57,7 @@ from relax_rl.koopman.spectrum import (
     koopman_eigenvalues,
     spectrum_from_statistics,
 )
+from relax_rl.koopman.text_dynamics import RegimeOperators, TextModes, calibrate_threshold, text_modes, uncaptured_share
 from relax_rl.koopman.vector_fields import delay_operator, delay_spectrum, vector_field_distance
 from relax_rl.koopman.wasserstein import spectral_wasserstein, spectral_wasserstein_matrix
 
@@ -73,10 +74,13 @@ __all__ = [
     "KoopmanDictionary",
     "KoopmanSpectrum",
     "Landscape",
+    "RegimeOperators",
     "ResidualKind",
     "Scaling",
     "ShortTimeSpectrum",
+    "TextModes",
     "agglomerate",
+    "calibrate_threshold",
     "canonical_correlation",
     "classical_scaling",
     "complex_grid",
@@ -115,6 +119,8 @@ __all__ = [
     "spectral_wasserstein_matrix",
     "spectrum_from_statistics",
     "stable_rank",
+    "text_modes",
     "trajectory_curvature",
+    "uncaptured_share",
     "vector_field_distance",
 ]

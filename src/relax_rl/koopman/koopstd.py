@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.directions import leading_directions
 from relax_rl.koopman.dmd import DynamicModes, dmd
-from relax_rl.koopman.eigensolvers import eigh
 from relax_rl.koopman.wasserstein import spectral_wasserstein, spectral_wasserstein_matrix
 
 __all__ = ["KoopSTD", "ShortTimeSpectrum", "Taper", "koopstd_distance", "koopstd_distances", "short_time_frames"]
@@ -113,7 +113,7 @@ class KoopSTD:
         if states.ndim != 3:
             raise DataError(f"A trajectory must be (T, H), got {tuple(states.shape[1:])}.")
         frames = short_time_frames(states, window=self.window, hop=self.hop, taper=self.taper)
-        coordinates = frames @ _leading_directions(frames[:, :-1], self.rank)
+        coordinates = frames @ leading_directions(frames[:, :-1], self.rank)
         modes = dmd(
             coordinates,
             rank=coordinates.shape[-1],
@@ -189,11 +189,3 @@ def short_time_frames(x: Tensor, *, window: int, hop: int, taper: Taper = "recta
     if taper == "hann":
         segments = segments * torch.hann_window(window, dtype=segments.dtype, device=x.device)
     return torch.fft.rfft(segments).real.flatten(-2)
-
-
-def _leading_directions(frames: Tensor, rank: int) -> Tensor:
-    """Right singular vectors (..., F, R) of frames (..., N, F), through the Gram matrix of the short side."""
-    is_wide = frames.shape[-2] < frames.shape[-1]
-    _, vectors = eigh(frames @ frames.mT if is_wide else frames.mT @ frames)
-    leading = vectors[..., -rank:]
-    return torch.linalg.qr(frames.mT @ leading).Q if is_wide else leading
