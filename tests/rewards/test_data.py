@@ -23,9 +23,19 @@ UNREADABLE = {
     "olympiadbench-2045": "t(0,4], half an interval",
 }
 # (row, kind of mistake) whose "mistake" is right, or cannot be told.
-NOT_WRONG: dict[tuple[str, str], str] = {}
-# Rows whose reference solution does not score 1, of those that have one with a box.
-UNSOLVED: dict[str, str] = {}
+NOT_WRONG = {
+    ("train/counting_and_probability/360.json", "another number"): "2/3, and how it is rounded",
+    ("train/counting_and_probability/557.json", "another number"): "0.56 = 56%: the number is there twice",
+    ("train/counting_and_probability/557.json", "wrong sign"): "0.56 = 56%: the number is there twice",
+    ("train/number_theory/625.json", "another number"): "1 in base 6 is 1 in base 7",
+    ("train/number_theory/1053.json", "another number"): "1 in base 7 is 1 in base 8",
+    ("olympiadbench-1965", "another number"): "in the words behind the formula, which a parser cannot tell apart",
+}
+# Rows whose reference solution does not score 1, of those that box or mark their answer.
+UNSOLVED = {
+    "train/number_theory/7115.json": "an empty box",
+    "train/number_theory/7117.json": "an empty box",
+}
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +93,8 @@ def test_gold_answers_are_read_by_algebra_too(verifier: MathVerifier, name: str)
 def test_reference_solutions_are_right(verifier: MathVerifier, name: str) -> None:
     """As whole completions: the answer has to be found first."""
     rows = [row for row in rows_of(name) if "boxed" in row.get("solution", "") or "####" in row.get("solution", "")]
-    if name in {"aime25", "amc22", "amc23", "dapo_math_17k"}:
-        assert rows == []  # they come without solutions
+    if name in {"aime25", "amc22", "amc23", "dapo_math_17k", "olympiadbench"}:
+        assert rows == []  # they have no solutions, or none that marks its answer
         return
     assert len(rows) > 20
     scores = verifier.score([row["solution"] for row in rows], [row["answer"] for row in rows])

@@ -12,7 +12,7 @@ from typing import Any
 
 from math_verify import parse, verify
 from math_verify.parser import LatexExtractionConfig
-from sympy import Basic, Expr, MatrixBase
+from sympy import Add, Basic, Derivative, Eq, Expr, MatrixBase, Symbol, simplify
 
 from relax_rl.rewards.literals import without_e_notation
 from relax_rl.rewards.members import same_answer
@@ -65,6 +65,7 @@ def _same_value(gold: str, answer: str) -> bool:
     return any(
         verify(one, other, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True)
         and _as_close(one, other)
+        and _not_by_default(one, other)
         for one in expected
         for other in found
     )
@@ -108,6 +109,19 @@ def _as_close(one: Any, other: Any) -> bool:
         return bool(abs(left - right) <= _RELATIVE_TOLERANCE * max(abs(left), abs(right)))
     except TypeError:  # not finite, or not decided: math-verify's word stands
         return True
+
+
+def _not_by_default(one: Any, other: Any) -> bool:
+    """Whether two equations differ by a factor only.
+
+    math-verify compares equations by what solves them, and takes two that it cannot solve, or a derivative of what it
+    thinks a constant, for equal. A factor that is a sum, such as ``x - 1``, would add solutions.
+    """
+    if not (isinstance(one, Eq) and isinstance(other, Eq)) or one == other:
+        return True
+    quotient = (one.lhs - one.rhs) / (other.lhs - other.rhs)
+    factor = simplify(quotient.replace(Derivative, lambda *parts: Symbol(str(parts))))
+    return factor.is_zero is not True and not any(term.free_symbols for term in factor.atoms(Add))
 
 
 # The first parse builds the grammar's tables and the first comparison imports half of sympy, some 0.3 s together: done
