@@ -161,9 +161,10 @@ class RegimeOperators:
         return cls(mean, basis, *operators)
 
     def errors(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Relative errors (S - 1,) of predicting each sentence of a text (S, H) from the one before, by either operator.
+        """Relative errors (S - 1,) in predicting each sentence of a text (S, H) from the one before.
 
-        ``||e_{t+1} - prediction|| / ||e_{t+1}||`` over all H dimensions; the faithful operator's first.
+        ``||e_{t+1} - prediction|| / ||e_{t+1}||`` over all H dimensions, of the faithful and of the hallucinated
+        operator.
 
         Raises:
             DataError: fewer than two sentences, another width, NaN or Inf.
