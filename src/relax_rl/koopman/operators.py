@@ -179,9 +179,7 @@ def measure_preserving_operator(statistics: GramStatistics, *, rcond: float | No
     roots = values.sqrt()
     inverse_roots = torch.where(roots > 0, 1.0 / torch.where(roots > 0, roots, 1.0), 0.0)
     whitened = inverse_roots.unsqueeze(-1) * (vectors.mH @ cross @ vectors) * inverse_roots.unsqueeze(-2)
-    # The identity on the directions left out keeps them apart from the others in the polar decomposition.
-    left_out = torch.diag_embed((roots == 0).to(whitened.dtype))
-    left, _, right = torch.linalg.svd(whitened + left_out)
+    left, _, right = torch.linalg.svd(whitened)
     polar = (left @ right) * roots.unsqueeze(-2) * inverse_roots.unsqueeze(-1)
     return OperatorFit(vectors @ polar @ vectors.mH, condition, rank)
 
