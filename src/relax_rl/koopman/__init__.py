@@ -14,6 +14,12 @@ from relax_rl.koopman.dispersion import (
     dispersion_from_lifted,
     dynamic_spectral_dispersion,
 )
+from relax_rl.koopman.fixed_dictionaries import (
+    IdentityDictionary,
+    PolynomialDictionary,
+    RadialBasisDictionary,
+    RandomFourierDictionary,
+)
 from relax_rl.koopman.geometry import (
     EffectiveRankGrowth,
     effective_rank,
@@ -32,6 +38,7 @@ from relax_rl.koopman.landscape import (
     dynamical_landscape,
     silhouette,
 )
+from relax_rl.koopman.network_dictionary import NetworkDictionary
 from relax_rl.koopman.observables import Dictionary, DictionaryFitReport, load_dictionary
 from relax_rl.koopman.pseudospectrum import complex_grid, pseudospectrum, pseudospectrum_from_statistics
 from relax_rl.koopman.representation import (
@@ -70,10 +77,15 @@ __all__ = [
     "EffectiveRankGrowth",
     "Estimator",
     "GramStatistics",
+    "IdentityDictionary",
     "KoopSTD",
     "KoopmanDictionary",
     "KoopmanSpectrum",
     "Landscape",
+    "NetworkDictionary",
+    "PolynomialDictionary",
+    "RadialBasisDictionary",
+    "RandomFourierDictionary",
     "RegimeOperators",
     "ResidualKind",
     "Scaling",

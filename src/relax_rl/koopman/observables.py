@@ -97,7 +97,8 @@ class StoredDictionary(ABC):
         report: what fitting did, if it was fitted.
     """
 
-    kind: ClassVar[str]
+    kind: ClassVar[str] = ""
+    """Its name in a file; empty for what is no dictionary yet."""
 
     def __init__(
         self,
@@ -190,7 +191,7 @@ def load_dictionary(path: str | Path, device: torch.device | str = "cpu") -> Sto
         DataError: no such file, not a dictionary, of an unknown kind, or tensors that do not match their digest.
     """
     metadata, tensors = read_dictionary_file(path)
-    kinds = {kind.kind: kind for kind in _kinds(StoredDictionary)}
+    kinds = {kind.kind: kind for kind in _kinds(StoredDictionary) if kind.kind}
     kind = kinds.get(metadata["kind"])
     if kind is None:
         raise DataError(
