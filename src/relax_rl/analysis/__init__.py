@@ -1,1 +1,40 @@
 """What runs and models tell: laws of entropy, comparisons of methods, spectra of models."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relax_rl.analysis.comparison import holm, seeded_mean, seeds_needed
+    from relax_rl.analysis.entropy_change import bandit_entropy_change, carriers, change_agreement, covariances
+    from relax_rl.analysis.entropy_law import fit_entropy_law, forecast_from_start
+    from relax_rl.analysis.scaling import fit_scaling_curve
+
+__all__ = [
+    "bandit_entropy_change",
+    "carriers",
+    "change_agreement",
+    "covariances",
+    "fit_entropy_law",
+    "fit_scaling_curve",
+    "forecast_from_start",
+    "holm",
+    "seeded_mean",
+    "seeds_needed",
+]
+
+_PLACES = {
+    "comparison": ("holm", "seeded_mean", "seeds_needed"),
+    "entropy_change": ("bandit_entropy_change", "carriers", "change_agreement", "covariances"),
+    "entropy_law": ("fit_entropy_law", "forecast_from_start"),
+    "scaling": ("fit_scaling_curve",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # SciPy takes a second to import; the command line reads its words without it.
+    for module, names in _PLACES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import special, stats
@@ -200,7 +201,8 @@ def detectable_difference(
 ) -> float:
     """The smallest true difference that so many seeds show with this power; arguments as for `seeds_needed`."""
     error = math.sqrt(seed_deviation**2 / num_seeds + problem_variance)
-    return float(error * brentq(lambda shift: _power(shift, num_seeds - 1, alpha) - power, 0.0, 1e4))
+    shift: Any = brentq(lambda shift: _power(shift, num_seeds - 1, alpha) - power, 0.0, 1e4)
+    return error * float(shift)
 
 
 def _is_seen(
