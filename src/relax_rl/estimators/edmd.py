@@ -15,6 +15,7 @@ from relax_rl.errors import DataError
 from relax_rl.estimators.spectral import EigenfunctionEstimator
 from relax_rl.estimators.trajectories import read_trajectories
 from relax_rl.koopman.dmd import Modes, Variant, edmd
+from relax_rl.koopman.observables import Dictionary
 from relax_rl.koopman.ranks import Rank
 from relax_rl.koopman.snapshots import pack_trajectories
 
@@ -87,7 +88,7 @@ class EDMD(EigenfunctionEstimator):
 
 def _as_function(observables: Any) -> Callable[[Tensor], Tensor]:
     """Of tensors, whatever the observables are of."""
-    if isinstance(observables, torch.nn.Module) or type(observables).__module__.startswith("relax_rl.koopman"):
+    if isinstance(observables, torch.nn.Module | Dictionary):
 
         def of_tensors(states: Tensor) -> Tensor:
             with torch.no_grad():

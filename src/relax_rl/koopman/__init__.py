@@ -6,6 +6,7 @@ G = X^T X, cross matrix A = X^T Y, and L = Y^T Y. Lift in float32, everything af
 """
 
 from relax_rl.koopman.assignment import optimal_assignment
+from relax_rl.koopman.delays import delay_embedding
 from relax_rl.koopman.dictionaries import KoopmanDictionary
 from relax_rl.koopman.dispersion import (
     Dispersion,
@@ -14,6 +15,7 @@ from relax_rl.koopman.dispersion import (
     dispersion_from_lifted,
     dynamic_spectral_dispersion,
 )
+from relax_rl.koopman.dmd import DynamicModes, dmd, dmd_from_statistics, edmd
 from relax_rl.koopman.fixed_dictionaries import (
     IdentityDictionary,
     PolynomialDictionary,
@@ -29,6 +31,7 @@ from relax_rl.koopman.geometry import (
     stable_rank,
     trajectory_curvature,
 )
+from relax_rl.koopman.kernels import KernelModes, LinearKernel, PolynomialKernel, RBFKernel, kernel_edmd
 from relax_rl.koopman.koopstd import KoopSTD, ShortTimeSpectrum, koopstd_distance, koopstd_distances, short_time_frames
 from relax_rl.koopman.landscape import (
     Landscape,
@@ -40,6 +43,7 @@ from relax_rl.koopman.landscape import (
 )
 from relax_rl.koopman.network_dictionary import NetworkDictionary
 from relax_rl.koopman.observables import Dictionary, DictionaryFitReport, load_dictionary
+from relax_rl.koopman.optimised_dmd import ExponentialFit, optimised_dmd
 from relax_rl.koopman.pseudospectrum import complex_grid, pseudospectrum, pseudospectrum_from_statistics
 from relax_rl.koopman.representation import (
     canonical_correlation,
@@ -64,6 +68,7 @@ from relax_rl.koopman.spectrum import (
     koopman_eigenvalues,
     spectrum_from_statistics,
 )
+from relax_rl.koopman.streaming import GramStream
 from relax_rl.koopman.text_dynamics import RegimeOperators, TextModes, calibrate_threshold, text_modes, uncaptured_share
 from relax_rl.koopman.vector_fields import delay_operator, delay_spectrum, vector_field_distance
 from relax_rl.koopman.wasserstein import spectral_wasserstein, spectral_wasserstein_matrix
@@ -74,16 +79,23 @@ __all__ = [
     "Dictionary",
     "DictionaryFitReport",
     "Dispersion",
+    "DynamicModes",
     "EffectiveRankGrowth",
     "Estimator",
+    "ExponentialFit",
     "GramStatistics",
+    "GramStream",
     "IdentityDictionary",
+    "KernelModes",
     "KoopSTD",
     "KoopmanDictionary",
     "KoopmanSpectrum",
     "Landscape",
+    "LinearKernel",
     "NetworkDictionary",
     "PolynomialDictionary",
+    "PolynomialKernel",
+    "RBFKernel",
     "RadialBasisDictionary",
     "RandomFourierDictionary",
     "RegimeOperators",
@@ -96,19 +108,24 @@ __all__ = [
     "canonical_correlation",
     "classical_scaling",
     "complex_grid",
+    "delay_embedding",
     "delay_operator",
     "delay_spectrum",
     "disjoint_folds",
     "dispersion_from_gram",
     "dispersion_from_lifted",
+    "dmd",
+    "dmd_from_statistics",
     "dual_residuals",
     "dynamic_spectral_dispersion",
     "dynamical_landscape",
+    "edmd",
     "effective_rank",
     "effective_rank_growth",
     "gram_from_trajectories",
     "gram_residuals",
     "gram_statistics",
+    "kernel_edmd",
     "koopman_eigenvalues",
     "koopstd_distance",
     "koopstd_distances",
@@ -118,6 +135,7 @@ __all__ = [
     "log_det_gains",
     "mean_residuals",
     "optimal_assignment",
+    "optimised_dmd",
     "primal_residuals",
     "procrustes_similarity",
     "pseudospectrum",
