@@ -124,7 +124,7 @@ class EvaluationFolder:
     def finish(self, samples: Sequence[Sequence[Sample]], result: EvaluationResult) -> None:
         """Write the graded samples and the result, and drop the partial file."""
         _write(self.samples_path, "".join(f"{sample.to_json()}\n" for row in samples for sample in row))
-        result.save(self.result_path)
+        _write(self.result_path, result.to_json())
         self.partial_path.unlink(missing_ok=True)
 
 

@@ -115,8 +115,11 @@ class EvaluationResult:
     grader: str = ""
 
     def to_json(self) -> str:
-        """The result as JSON text, with only finite numbers and ``null`` (so that any reader takes it)."""
-        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        """The result as JSON text: finite numbers, ``null`` and ASCII alone, so that any reader takes it.
+
+        A completion may end in half a surrogate pair, which no encoding would write as it is.
+        """
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
         """The same as `to_json`, as plain tables and lists."""

@@ -21,7 +21,7 @@ from relax_rl.evaluation.summary import summarize
 from relax_rl.koopman import Estimator, KoopmanDictionary
 from relax_rl.tasks.base import Problem, Task
 
-__all__ = ["Evaluation", "evaluate", "rescore"]
+__all__ = ["Evaluation", "evaluate", "replay_with", "rescore"]
 
 _NUM_SAMPLES_TO_READ = 20
 
@@ -69,19 +69,6 @@ def evaluate(
         DataError: the task has no problem, or its verifier returns another number of scores than it was asked for.
         RunError: the folder holds another evaluation.
     """
-
-    def replay(problems: Sequence[Problem], samples: Sequence[Sequence[Sample]]) -> Dynamics:
-        pairs = [(p, sample) for p, row in zip(problems, samples, strict=True) for sample in row]
-        prompts = {problem.id: encode_prompt(tokenizer, problem) for problem in problems}
-        return measure_dynamics(
-            model,
-            [prompts[problem.id] for problem, _ in pairs],
-            [sample.token_ids for _, sample in pairs],
-            temperature=temperature,
-            dictionary=dictionary,
-            estimator=estimator,
-        )
-
     evaluation = Evaluation(
         sampler=TransformersSampler(model, tokenizer, batch_size),
         task=task,
@@ -90,10 +77,33 @@ def evaluate(
         num_problems=num_problems,
         problem_seed=problem_seed,
         name=name,
-        replay=replay,
-        measured_by=None if dictionary is None else (dictionary.digest, estimator),
+        **replay_with(model, tokenizer, temperature, dictionary, estimator),
     )
     return evaluation.run(folder, overwrite=overwrite, on_progress=on_progress)
+
+
+def replay_with(
+    model: Any,
+    tokenizer: Any,
+    temperature: float,
+    dictionary: KoopmanDictionary | None,
+    estimator: Estimator = "paper",
+) -> dict[str, Any]:
+    """``replay`` and ``measured_by`` of an `Evaluation` of a model in this process."""
+
+    def replay(problems: Sequence[Problem], samples: Sequence[Sequence[Sample]]) -> Dynamics:
+        prompts = [encode_prompt(tokenizer, problem) for problem in problems]
+        pairs = [(prompt, sample.token_ids) for prompt, row in zip(prompts, samples, strict=True) for sample in row]
+        return measure_dynamics(
+            model,
+            [prompt for prompt, _ in pairs],
+            [ids for _, ids in pairs],
+            temperature=temperature,
+            dictionary=dictionary,
+            estimator=estimator,
+        )
+
+    return {"replay": replay, "measured_by": None if dictionary is None else (dictionary.digest, estimator)}
 
 
 @dataclass(frozen=True)

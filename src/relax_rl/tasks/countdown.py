@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import Verifier
@@ -75,6 +76,7 @@ class CountdownTask:
     max_number: int = 20
     max_target: int = 60
     name: str = field(default="countdown", init=False)
+    is_endless: ClassVar[bool] = True
     verifier: Verifier = field(default_factory=CountdownVerifier, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:

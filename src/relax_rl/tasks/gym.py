@@ -51,6 +51,8 @@ class ReasoningGymTask:
         config: of the dataset, such as ``max_terms=4``.
     """
 
+    is_endless = True
+
     def __init__(self, dataset: str, *, partial_credit: bool = False, **config: Any) -> None:
         self.name = f"{PREFIX}{dataset}"
         self._dataset = dataset

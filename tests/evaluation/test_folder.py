@@ -1,0 +1,239 @@
+"""Killing an evaluation at any moment and going on: nothing lost, nothing twice, the same files in the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relax_rl.errors import DataError, RunError
+from relax_rl.evaluation import EvaluationFolder, EvaluationResult, evaluate, rescore
+from relax_rl.evaluation.records import Sample
+from relax_rl.evaluation.runner import Evaluation
+from relax_rl.evaluation.sampler import Completion, Draw, SamplingSettings
+from relax_rl.tasks.base import Problem
+
+FILES = ("samples.jsonl", "result.json", "settings.json")
+SETTINGS = SamplingSettings(num_samples=3, max_new_tokens=9)
+
+
+@dataclass
+class LetterSampler:
+    """A policy without a model, in lots of two; dies in the middle of the lot that it is told to."""
+
+    dies_in_lot: int | None = None
+    asked: list[tuple[int, int]] = field(default_factory=list)
+    backend: str = "letters"
+    fingerprint: str = "v1"
+
+    def render(self, problem: Problem) -> str:
+        return problem.prompt
+
+    def sample(
+        self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
+    ) -> Iterator[list[Draw]]:
+        rows = [(place, index) for index in range(settings.num_samples) for place in range(len(problems))]
+        wanted = [row for row in rows if row not in done]
+        for lot, start in enumerate(range(0, len(wanted), 2)):
+            if lot == self.dies_in_lot:
+                raise KeyboardInterrupt
+            self.asked += wanted[start : start + 2]
+            yield [Draw(*row, self._completion(*row)) for row in wanted[start : start + 2]]
+
+    @staticmethod
+    def _completion(place: int, index: int) -> Completion:
+        return Completion("abcdefghij"[(place * 3 + index) % 10] + "\ud800\x00\u2028é", (place, index), 2, False)
+
+
+def run(task: Any, folder: EvaluationFolder | None, sampler: LetterSampler | None = None, **changes: Any):
+    evaluation = Evaluation(sampler or LetterSampler(), task, SETTINGS, num_problems=5, name="letters")
+    return replace(evaluation, **changes).run(folder)
+
+
+@pytest.fixture
+def whole(task, tmp_path: Path) -> EvaluationFolder:
+    folder = EvaluationFolder(tmp_path / "whole")
+    run(task, folder)
+    return folder
+
+
+def contents(folder: EvaluationFolder) -> list[bytes]:
+    return [(folder.path / name).read_bytes() for name in FILES]
+
+
+@pytest.mark.parametrize("lot", range(8))
+def test_interrupted_in_any_lot(task, whole, tmp_path: Path, lot: int) -> None:
+    folder = EvaluationFolder(tmp_path / "broken")
+    with pytest.raises(KeyboardInterrupt):
+        run(task, folder, LetterSampler(dies_in_lot=lot))
+    again = LetterSampler()
+    run(task, folder, again)
+    assert len(again.asked) == 15 - 2 * lot
+    assert contents(folder) == contents(whole)
+    assert not folder.partial_path.exists()
+
+
+@pytest.mark.parametrize("lot", [1, 6])
+def test_killed_by_the_system_in_any_lot(task, whole, tmp_path: Path, lot: int) -> None:
+    folder = EvaluationFolder(tmp_path / "broken")
+    child = os.fork()
+    if child == 0:
+        try:
+            run(task, folder, LetterSampler(dies_in_lot=lot))
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    again = LetterSampler()
+    run(task, folder, again)
+    assert len(again.asked) == 15 - 2 * lot
+    assert contents(folder) == contents(whole)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, 200, 333, 500, -1])
+def test_a_file_cut_at_any_byte(task, whole, tmp_path: Path, cut: int) -> None:
+    """What is left of a write that the machine did not live to finish."""
+    folder = EvaluationFolder(tmp_path / "broken")
+    with pytest.raises(KeyboardInterrupt):
+        run(task, folder, LetterSampler(dies_in_lot=5))
+    folder.partial_path.write_bytes(folder.partial_path.read_bytes()[:cut])
+    run(task, folder)
+    assert contents(folder) == contents(whole)
+
+
+def test_killed_between_the_two_last_writes(task, whole, tmp_path: Path) -> None:
+    folder = EvaluationFolder(tmp_path / "broken")
+    run(task, folder)
+    folder.partial_path.write_text(folder.samples_path.read_text())
+    folder.result_path.unlink()
+    again = LetterSampler()
+    run(task, folder, again)
+    assert again.asked == []
+    assert contents(folder) == contents(whole)
+    assert not folder.partial_path.exists()
+
+
+def test_a_complete_evaluation_is_read_not_sampled(task, whole) -> None:
+    sampler = LetterSampler(dies_in_lot=0)
+    assert run(task, whole, sampler) == EvaluationResult.load(whole.result_path)
+    assert sampler.asked == []
+
+
+def test_every_sample_is_on_disk_as_it_was(task, whole) -> None:
+    samples = whole.read_samples()
+    assert [(sample.problem_id, sample.index) for sample in samples] == [
+        (f"test/{place}", index) for place in range(5) for index in range(3)
+    ]
+    for place, sample in enumerate(samples):
+        assert sample.completion == LetterSampler._completion(*divmod(place, 3)).text
+        assert sample.score == float(sample.answer in sample.completion)
+        assert (sample.extracted, sample.how) == (sample.completion[0], "first letter")
+        assert Sample.from_json(sample.to_json()) == sample
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"settings": replace(SETTINGS, temperature=0.5)}, "temperature is 1.0 there and 0.5 here"),
+        ({"sampler": LetterSampler(fingerprint="v2")}, "fingerprint is 'v1' there and 'v2' here"),
+        ({"num_problems": 4}, "num_problems is 5 there and 4 here"),
+        ({"split": "train"}, "split is 'test' there and 'train' here"),
+    ],
+)
+def test_another_evaluation_is_refused(task, whole, changes: dict, words: str) -> None:
+    before = contents(whole)
+    with pytest.raises(RunError, match=rf"holds another evaluation: .*{words}.*-o DIR.*--overwrite"):
+        run(task, whole, **changes)
+    assert contents(whole) == before
+    evaluation = Evaluation(LetterSampler(), task, SETTINGS, num_problems=5, name="letters")
+    assert replace(evaluation, **changes).run(whole, overwrite=True).num_samples == 3
+
+
+def test_a_place_that_cannot_hold_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="is a file or forbids it"):
+        EvaluationFolder(tmp_path / "file" / "x").check()
+    with pytest.raises(RunError, match="holds something else than an evaluation"):
+        EvaluationFolder(tmp_path).check()
+    EvaluationFolder(tmp_path / "new" / "folder").check()
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_line_is_named(task, whole) -> None:
+    lines = whole.samples_path.read_text().splitlines()
+    whole.samples_path.write_text("\n".join([lines[0], '{"problem_id": 3}', *lines[2:]]) + "\n")
+    with pytest.raises(DataError, match=r"Line 2 of .*samples.jsonl: this is no record of a sample"):
+        whole.read_samples()
+    with pytest.raises(DataError, match="is not complete"):
+        EvaluationFolder(whole.path / "nowhere").read_samples()
+
+
+def test_grading_again_changes_verdicts_and_nothing_else(model, tokenizer, task, tmp_path: Path) -> None:
+    """The same grader gives the same bytes; a stricter one gives what a new evaluation with it gives."""
+    settings: dict[str, Any] = {"num_problems": 6, "num_samples": 4, "max_new_tokens": 16}
+    folder = EvaluationFolder(tmp_path / "old")
+    evaluate(model, tokenizer, task, folder=folder, **settings)
+    before = contents(folder)
+    assert rescore(folder, task)[1] == 0
+    assert contents(folder) == before
+    strict = replace(task, verifier=replace(task.verifier, unscorable="b"))
+    expected = evaluate(model, tokenizer, strict, **settings)
+    result, changed = rescore(folder, strict)
+    assert result == expected
+    assert changed == sum("b" in sample.completion for sample in folder.read_samples()) > 0
+    assert EvaluationResult.load(folder.result_path) == expected
+    with pytest.raises(DataError, match="no longer has the problems"):
+        rescore(folder, Renamed())
+
+
+class Renamed:
+    name = "renamed"
+    verifier = None
+
+    def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
+        return [Problem(f"other/{index}", "?", "!") for index in range(count or 1)]
+
+
+KILLED = """
+import sys
+from relax_rl.cli.main import main
+words = "eval tiny --task countdown -k 4 --num-problems 12 --max-completion-length 48 --batch-size 8".split()
+sys.exit(main([*words, "-o", sys.argv[1]]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_by_the_system_and_started_again(tmp_path: Path) -> None:
+    """SIGKILL in the middle of sampling, twice, through the command line; then the same files as in one go."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def start(folder: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", KILLED, folder]
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def num_kept() -> int:
+        partial = tmp_path / "broken" / "partial.jsonl"
+        return partial.read_bytes().count(b"\n") if partial.is_file() else 0
+
+    for _ in range(2):
+        before = num_kept()
+        process = start("broken")
+        while num_kept() <= before and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert 0 < num_kept() < 48
+    for name in ("broken", "whole"):
+        process = start(name)
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors.decode()
+    broken, whole = (EvaluationFolder(tmp_path / name) for name in ("broken", "whole"))
+    assert contents(broken) == contents(whole)
+    assert len({(sample.problem_id, sample.index) for sample in broken.read_samples()}) == 48
