@@ -22,6 +22,7 @@ __all__ = [
     "DictionaryConfig",
     "EvaluationConfig",
     "ObjectiveConfig",
+    "SamplingConfig",
     "TaskConfig",
     "TrainConfig",
     "TrainerConfig",
@@ -156,6 +157,14 @@ _SET_ELSEWHERE = {
 }
 
 
+class SamplingConfig(_Section):
+    """How rollout batches are put together, for any method."""
+
+    max_batches: int = Field(default=1, ge=1)
+    """Dynamic sampling: replace groups whose rewards are all equal, sampling at most so many batches' worth; 1: never
+    (DAPO: 10)."""
+
+
 class EvaluationConfig(_Section):
     """What is sampled, before and after training, to say how good the policy is."""
 
@@ -190,6 +199,7 @@ class TrainConfig(_Section):
     monitor: bool = True
     """Measure the dispersion also under a method that does not use it; the loss stays the same."""
     trainer: TrainerConfig = TrainerConfig()
+    sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(default=0, ge=0)
     run: str | None = None

@@ -19,9 +19,20 @@ DICTIONARY_FILE = "dictionary.safetensors"
 STATE_FILE = "objective.json"
 
 
-def save_objective(objective: Objective, forecast: EntropyForecast, folder: Path) -> None:
-    """Write what moved into a checkpoint folder, and the dictionary and xi where the method has them."""
-    state: dict[str, Any] = {"objective": objective.name, "components": objective.state(), "forecast": forecast.state()}
+def save_objective(objective: Objective, forecast: EntropyForecast, folder: Path, draws: int = 0) -> None:
+    """Write what moved into a checkpoint folder, and the dictionary and xi where the method has them.
+
+    Args:
+        objective, forecast: as they are after the update.
+        folder: of the checkpoint.
+        draws: prompts that dynamic sampling has drawn so far.
+    """
+    state: dict[str, Any] = {
+        "objective": objective.name,
+        "components": objective.state(),
+        "forecast": forecast.state(),
+        "draws": draws,
+    }
     probe = objective.probe
     if probe is not None and probe.dictionary is not None:
         probe.dictionary.save(folder / DICTIONARY_FILE)
@@ -31,8 +42,8 @@ def save_objective(objective: Objective, forecast: EntropyForecast, folder: Path
     os.replace(temporary, folder / STATE_FILE)
 
 
-def restore_objective(objective: Objective, folder: Path) -> tuple[Objective, EntropyForecast]:
-    """The objective and the forecast as they were at a checkpoint.
+def restore_objective(objective: Objective, folder: Path) -> tuple[Objective, EntropyForecast, int]:
+    """The objective, the forecast and the prompts drawn as they were at a checkpoint.
 
     Raises:
         RunError: when the checkpoint lacks what the objective needs, or its parts do not belong together.
@@ -40,9 +51,9 @@ def restore_objective(objective: Objective, folder: Path) -> tuple[Objective, En
     try:
         state = json.loads((folder / STATE_FILE).read_text())
         restored = objective.restored(state.get("components", {}))
-        forecast = EntropyForecast.restored(state.get("forecast", {}))
+        forecast, draws = EntropyForecast.restored(state.get("forecast", {})), int(state.get("draws", 0))
         if restored.probe is None:
-            return restored, forecast
+            return restored, forecast, draws
         dictionary = KoopmanDictionary.load(folder / DICTIONARY_FILE)
         xi, digest = float(state["xi"]), state["dictionary_digest"]
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -55,4 +66,4 @@ def restore_objective(objective: Objective, folder: Path) -> tuple[Objective, En
             f"{folder / DICTIONARY_FILE} is not the dictionary that {STATE_FILE} names; resume from an older one."
         )
     probe = replace(restored.probe, dictionary=dictionary, bound=replace(restored.probe.bound, value=xi))
-    return replace(restored, probe=probe), forecast
+    return replace(restored, probe=probe), forecast, draws

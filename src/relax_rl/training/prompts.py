@@ -11,10 +11,10 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from relax_rl.errors import DataError
-from relax_rl.rewards.base import Verifier
+from relax_rl.rewards.reward_function import VerifierReward, completion_text
 from relax_rl.tasks.base import Problem
 
-__all__ = ["VerifierReward", "prompt_dataset", "prompt_key"]
+__all__ = ["VerifierReward", "completion_text", "prompt_dataset", "prompt_key"]
 
 
 def prompt_dataset(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -42,21 +42,3 @@ def prompt_key(prompt: Any) -> int:
     """A number below 2^63 that stands for a prompt, the same in every process and every run."""
     text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
-
-
-class VerifierReward:
-    """A verifier as a TRL reward function; `None` (not scored) stays `None`, which TRL leaves out of the baseline."""
-
-    def __init__(self, verifier: Verifier) -> None:
-        self._verifier = verifier
-        self.__name__ = verifier.name
-
-    def __call__(self, completions: Sequence[Any], answer: Sequence[str], **_: Any) -> list[float | None]:
-        return self._verifier.score([completion_text(completion) for completion in completions], list(answer))
-
-
-def completion_text(completion: Any) -> str:
-    """A completion's text, whether TRL passes it as text or as a conversation."""
-    if isinstance(completion, str):
-        return completion
-    return "".join(str(message.get("content") or "") for message in completion)

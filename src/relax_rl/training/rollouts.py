@@ -55,6 +55,15 @@ class RolloutRecorder:
             )
         ]
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What is recorded of the rollout batch, in row order; another list of rows may be set in its place."""
+        return self._rows
+
+    @rows.setter
+    def rows(self, rows: list[dict[str, Any]]) -> None:
+        self._rows = rows
+
     def add(self, per_completion: dict[str, Tensor]) -> None:
         """What the objective found out about the next micro-batch's completions: (P, G) tensors."""
         self._per_completion.append({name: values.flatten().tolist() for name, values in per_completion.items()})

@@ -147,6 +147,7 @@ def _trainer(config: TrainConfig, parts: _Parts, run: RunDirectory, args: Any) -
         objective=parts.objective,
         recorder=RolloutRecorder(run),
         card=model_card(config),
+        max_batches=config.sampling.max_batches,
         model=parts.model,
         args=args,
         processing_class=parts.tokenizer,

@@ -25,6 +25,7 @@ from relax_rl.training.objective_state import restore_objective, save_objective
 from relax_rl.training.partition import PartitionHead
 from relax_rl.training.planning import planning_mask
 from relax_rl.training.prompts import prompt_key
+from relax_rl.training.refill import DynamicSampling, Rollout
 from relax_rl.training.rollouts import RolloutRecorder
 from relax_rl.training.token_survey import choose_over_update
 from relax_rl.training.update_sums import UpdateSums
@@ -40,6 +41,7 @@ class RelaxTrainer(GRPOTrainer):
         objective: the method; calibrated on the first rollout batch where it looks at hidden states.
         recorder: receives the rows of every rollout batch; None to keep none.
         card: the model card, kept with the checkpoints; None to keep none.
+        max_batches: budget of dynamic sampling, in rollout batches; 1 leaves groups that teach nothing where they are.
         kwargs: those of `trl.GRPOTrainer`.
 
     Raises:
@@ -55,9 +57,16 @@ class RelaxTrainer(GRPOTrainer):
     _buffered_inputs: Any
 
     def __init__(
-        self, *, objective: Objective, recorder: RolloutRecorder | None = None, card: str | None = None, **kwargs: Any
+        self,
+        *,
+        objective: Objective,
+        recorder: RolloutRecorder | None = None,
+        card: str | None = None,
+        max_batches: int = 1,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._sampling = DynamicSampling(max_batches, self.args.seed) if max_batches > 1 else None
         self._card = card
         self.objective = objective
         self._recorder = recorder
@@ -104,12 +113,32 @@ class RelaxTrainer(GRPOTrainer):
         return rewards_per_func
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        rollout = self._sample(inputs)
+        sampling = self._sampling
+        if sampling is not None and self.model.training:
+            rollout, figures = sampling.refilled(
+                rollout,
+                self._sample,
+                self.accelerator,
+                self.train_dataset,
+                self.num_generations,
+                self._tokenizer.pad_token_id,
+            )
+            for name, value in figures.items():
+                self._metrics["train"][name].append(value)
+            if self._recorder is not None:
+                self._recorder.rows = rollout.rows
+        output = rollout.tensors
+        output["row"] = torch.arange(len(output["rewards"]), device=self.accelerator.device)
+        return output
+
+    def _sample(self, inputs: list[dict[str, Any]]) -> Rollout:
+        """TRL's completions of some prompts, scored, and what the objective is to know of each row."""
         output = super()._generate_and_score_completions(inputs)
         if self._local_rewards is None:
             raise ModelError("TRL generated completions without scoring them; this version of TRL does not fit.")
         output["rewards"] = self._local_rewards
         device = self.accelerator.device
-        output["row"] = torch.arange(len(inputs), device=device)
         credit = self.objective.token_weights
         if isinstance(credit, PlanningCredit):
             ids = [
@@ -119,7 +148,8 @@ class RelaxTrainer(GRPOTrainer):
             width = output["completion_ids"].shape[1]
             output["planning_mask"] = planning_mask(self._tokenizer, ids, credit.grams, width).to(device)
         output["prompt_key"] = torch.tensor([prompt_key(given["prompt"]) for given in inputs], device=device)
-        return output
+        rows = [{} for _ in inputs] if self._recorder is None else self._recorder.rows
+        return Rollout(output, rows)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         previous = self._buffered_inputs
@@ -384,13 +414,16 @@ class RelaxTrainer(GRPOTrainer):
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             folder = Path(output_dir or str(self.args.output_dir))
-            save_objective(self.objective, self._forecast, folder)
+            draws = 0 if self._sampling is None else self._sampling.draws
+            save_objective(self.objective, self._forecast, folder, draws)
             if self._partition is not None:
                 self._partition.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        objective, self._forecast = restore_objective(self.objective, Path(resume_from_checkpoint))
+        objective, self._forecast, draws = restore_objective(self.objective, Path(resume_from_checkpoint))
+        if self._sampling is not None:
+            self._sampling.draws = draws
         self._set_objective(objective)
         if self._partition is not None:
             self._partition.load(Path(resume_from_checkpoint))

@@ -1,0 +1,152 @@
+"""Dynamic sampling: groups that teach nothing are replaced, within a budget that is counted."""
+
+import functools
+import json
+import math
+
+import pytest
+import torch
+
+from relax_rl.config import load_config
+from relax_rl.errors import ConfigError
+from relax_rl.objectives import build_objective
+from relax_rl.runs import RunDirectory
+from relax_rl.training.prompts import prompt_key
+from relax_rl.training.refill import DynamicSampling, Rollout, _replace, is_informative
+from relax_rl.training.rollouts import RolloutRecorder
+from support.scripted import GROUP, ScriptedTrainer, make_trainer
+
+
+def flat_for(is_flat):
+    """A reward that is 0 throughout for some prompts, and for the others 1 for every other completion."""
+
+    def reward(prompts, completions, **_):
+        return [0.0 if is_flat(prompt) else float(index % 2) for index, prompt in enumerate(prompts)]
+
+    return reward
+
+
+def every_other(prompt):
+    return prompt_key(prompt) % 2 == 0
+
+
+def trainer_with(monkeypatch, folder, is_flat, max_batches, **more):
+    monkeypatch.setattr("support.scripted.parity_reward", flat_for(is_flat))
+    recorder = more.pop("recorder", None)
+    kind = functools.partial(ScriptedTrainer, max_batches=max_batches, recorder=recorder)
+    return make_trainer(build_objective("dapo"), folder, trainer_class=kind, **more)
+
+
+def rows_of(trainer, name):
+    return [row[name] for row in trainer.state.log_history if name in row]
+
+
+def test_flat_groups_are_those_without_a_difference_among_the_scored():
+    rewards = torch.tensor([[1.0, 0.0], [1.0, 1.0], [math.nan, 1.0], [math.nan, math.nan]])
+    assert is_informative(rewards).tolist() == [True, False, False, False]
+
+
+def test_every_group_teaches_where_the_budget_allows(monkeypatch, tmp_path):
+    run = RunDirectory.new(tmp_path / "run")
+    run.start(load_config("countdown", []))
+    trainer = trainer_with(monkeypatch, tmp_path, every_other, 8, recorder=RolloutRecorder(run))
+    seen = []
+    original = trainer._whole_groups
+    trainer._whole_groups = lambda parts: seen.append(original(parts)) or seen[-1]
+    trainer.train()
+    assert rows_of(trainer, "sampling/informative") == [1.0, 1.0]
+    for batches in seen:
+        rewards = torch.cat([batch["rewards"] for batch in batches]).unflatten(0, (-1, GROUP))
+        assert is_informative(rewards).all()
+        for batch in batches:
+            prompts = batch["prompt_ids"].unflatten(0, (-1, GROUP))
+            assert (prompts == prompts[:, :1]).all()
+            assert batch["prompt_mask"][:, -1].all()  # padded on the left
+            assert batch["completion_mask"][:, 0].all()  # and on the right
+            assert torch.equal(
+                batch["completion_mask"], (batch["completion_ids"] != trainer._tokenizer.pad_token_id).long()
+            )
+    sampled = rows_of(trainer, "sampling/completions")
+    assert all(count > 4 * GROUP for count in sampled)
+    for step in (1, 2):
+        recorded = [
+            json.loads(line) for line in (run.path / f"completions/step_{step:06d}.jsonl").read_text().splitlines()
+        ]
+        assert [row["reward"] for row in recorded] == [0.0, 1.0] * 8
+        assert not any(every_other(row["prompt"]) for row in recorded)
+        advantages = [row["advantage"] for row in recorded]
+        assert all((row["reward"] > 0) == (advantage > 0) for row, advantage in zip(recorded, advantages, strict=True))
+
+
+def test_the_budget_is_kept_and_counted(monkeypatch, tmp_path):
+    sampled = []
+    original = ScriptedTrainer._generate_single_turn
+
+    def counting(self, prompt_ids, *args, **kwargs):
+        sampled.append(len(prompt_ids))
+        return original(self, prompt_ids, *args, **kwargs)
+
+    monkeypatch.setattr(ScriptedTrainer, "_generate_single_turn", counting)
+    trainer = trainer_with(monkeypatch, tmp_path, lambda prompt: True, 3, max_steps=1)
+    trainer.train()
+    assert sum(sampled) == 3 * 4 * GROUP
+    assert rows_of(trainer, "sampling/completions") == [sum(sampled)]
+    assert rows_of(trainer, "sampling/informative") == [0.0]
+    sampled.clear()
+    trainer_with(monkeypatch, tmp_path, lambda prompt: False, 3, max_steps=1).train()
+    assert sum(sampled) == 4 * GROUP
+
+
+def test_a_resumed_run_draws_the_prompts_that_come_next(monkeypatch, tmp_path):
+    def trained(folder, resume=None):
+        trainer = trainer_with(monkeypatch, folder, every_other, 4, max_steps=4, save_strategy="steps", save_steps=2)
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    whole = trained(tmp_path / "whole")
+    resumed = trained(tmp_path / "resumed", resume=str(tmp_path / "whole" / "checkpoint-2"))
+    assert resumed._sampling.draws == whole._sampling.draws > 0
+    for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+class Processes:
+    def __init__(self, index, number):
+        self.process_index, self.num_processes = index, number
+
+
+def test_processes_draw_apart_and_no_less_than_all():
+    dataset = range(1000)
+    alone = DynamicSampling(2, seed=3)
+    together = [DynamicSampling(2, seed=3) for _ in range(2)]
+    expected = alone.prompts(4, Processes(0, 1), dataset) + alone.prompts(2, Processes(0, 1), dataset)
+    found = []
+    for count in (2, 1):
+        found += [sampling.prompts(count, Processes(rank, 2), dataset) for rank, sampling in enumerate(together)]
+    assert [prompt for part in found for prompt in part] == expected
+    assert {sampling.draws for sampling in (alone, *together)} == {6}
+    assert DynamicSampling(2, seed=4).prompts(4, Processes(0, 1), dataset) != expected[:4]
+
+
+def test_rows_of_other_widths_are_padded_on_their_side():
+    old = {
+        "prompt_ids": torch.tensor([[1, 2], [1, 2]]),
+        "completion_ids": torch.tensor([[5], [6]]),
+        "rewards": torch.zeros(2),
+    }
+    new = {"prompt_ids": torch.tensor([[7]]), "completion_ids": torch.tensor([[8, 9]]), "rewards": torch.ones(1)}
+    rollout = Rollout(old, [{"row": 0}, {"row": 1}])
+    _replace(rollout, Rollout(new, [{"row": "new"}]), [1], [0], 1, pad_token_id=99)
+    assert rollout.tensors["prompt_ids"].tolist() == [[1, 2], [99, 7]]
+    assert rollout.tensors["completion_ids"].tolist() == [[5, 99], [8, 9]]
+    assert rollout.tensors["rewards"].tolist() == [0.0, 1.0]
+    assert rollout.rows == [{"row": 0}, {"row": "new"}]
+    with pytest.raises(ConfigError, match="images"):
+        _replace(Rollout({"image": [1, 2]}, [{}, {}]), Rollout({"image": [3]}, [{}]), [1], [0], 1, 0)
+
+
+def test_the_budget_is_a_setting_of_the_run():
+    assert load_config("countdown", []).sampling.max_batches == 1
+    assert load_config("countdown", ["--sampling.max_batches", "10"]).sampling.max_batches == 10
+    with pytest.raises(ConfigError, match=r"sampling\.max_batches"):
+        load_config("countdown", ["--sampling.max_batches", "0"])
