@@ -1,23 +1,36 @@
 """Verifiers: programs that score what a policy wrote, in bounded time and without torch."""
 
+from relax_rl.rewards.answers import ChoiceVerifier, ExactVerifier, NumericVerifier
 from relax_rl.rewards.base import ExplainingVerifier, Verdict, Verifier, grade
 from relax_rl.rewards.callables import CallableVerifier, WeightedVerifiers
 from relax_rl.rewards.countdown import CountdownVerifier
 from relax_rl.rewards.extraction import Extraction, extract_answer
+from relax_rl.rewards.format import FormatVerifier
 from relax_rl.rewards.math import MathVerifier
+from relax_rl.rewards.overlong import SoftOverlongPenalty
 from relax_rl.rewards.pool import Outcome, WorkerPool
+from relax_rl.rewards.registry import build_verifier, verifier_names
+from relax_rl.rewards.reward_function import VerifierReward
 
 __all__ = [
     "CallableVerifier",
+    "ChoiceVerifier",
     "CountdownVerifier",
+    "ExactVerifier",
     "ExplainingVerifier",
     "Extraction",
+    "FormatVerifier",
     "MathVerifier",
+    "NumericVerifier",
     "Outcome",
+    "SoftOverlongPenalty",
     "Verdict",
     "Verifier",
+    "VerifierReward",
     "WeightedVerifiers",
     "WorkerPool",
+    "build_verifier",
     "extract_answer",
     "grade",
+    "verifier_names",
 ]

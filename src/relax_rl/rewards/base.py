@@ -23,6 +23,7 @@ class Verdict:
             ``truncated`` (all score 0.0).
         reason: why ``score`` is None: ``gold unreadable``, ``too long``, or a reason of :class:`.pool.Outcome`.
         detail: the words of an error, or what a format lacks, for people.
+        parts: of a weighted set, each member's name and own score.
     """
 
     score: float | None
@@ -30,6 +31,7 @@ class Verdict:
     how: str = ""
     reason: str | None = None
     detail: str = ""
+    parts: tuple[tuple[str, float | None], ...] = ()
 
 
 @runtime_checkable
@@ -63,16 +65,25 @@ class ExplainingVerifier(Verifier, Protocol):
         ...
 
 
-def grade(verifier: Verifier, completions: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+def grade(
+    verifier: Verifier,
+    completions: Sequence[str],
+    answers: Sequence[str],
+    num_tokens: Sequence[int] | None = None,
+) -> list[Verdict]:
     """The verdicts of any verifier; those of one that does not explain itself hold its scores alone.
+
+    Args:
+        num_tokens: lengths of the completions, for a verifier with ``needs_num_tokens``; another is not given them.
 
     Raises:
         DataError: it returns another number of scores than it was asked for.
     """
+    lengths = (num_tokens,) if getattr(verifier, "needs_num_tokens", False) else ()
     if isinstance(verifier, ExplainingVerifier):
-        verdicts = verifier.grade(completions, answers)
+        verdicts = verifier.grade(completions, answers, *lengths)
     else:
-        verdicts = [Verdict(score) for score in verifier.score(completions, answers)]
+        verdicts = [Verdict(score) for score in verifier.score(completions, answers, *lengths)]
     if len(verdicts) != len(completions):
         raise DataError(
             f"The verifier '{verifier.name}' returned {len(verdicts)} scores for {len(completions)} completions."

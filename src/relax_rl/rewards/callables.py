@@ -74,25 +74,43 @@ class WeightedVerifiers:
         )
         self.name = name
 
-    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        """The weighted sums."""
-        return [verdict.score for verdict in self.grade(completions, answers)]
+    @property
+    def needs_num_tokens(self) -> bool:
+        """Whether a member counts tokens, so that ``num_tokens`` has to be given."""
+        return any(getattr(verifier, "needs_num_tokens", False) for verifier, _ in self.members)
 
-    def grade(self, completions: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None
+    ) -> list[float | None]:
+        """The weighted sums."""
+        return [verdict.score for verdict in self.grade(completions, answers, num_tokens)]
+
+    def grade(
+        self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None
+    ) -> list[Verdict]:
         """As ``score``, with what the first verifier that reads an answer extracted, and who could not score."""
-        each = [grade(verifier, completions, answers) for verifier, _ in self.members]
+        each = [grade(verifier, completions, answers, num_tokens) for verifier, _ in self.members]
         return [self._sum(verdicts) for verdicts in zip(*each, strict=True)]
 
-    def _sum(self, verdicts: Sequence[Verdict]) -> Verdict:
-        read = next((verdict for verdict in verdicts if verdict.how), verdicts[0])
-        total = 0.0
-        for (verifier, weight), verdict in zip(self.members, verdicts, strict=True):
-            if verdict.score is None:
-                reason = f"{verifier.name}: {verdict.reason or 'no reason given'}"
-                return Verdict(None, read.extracted, read.how, reason, verdict.detail)
-            total += weight * verdict.score
-        return Verdict(total, read.extracted, read.how)
-
-    def parts(self, completions: Sequence[str], answers: Sequence[str]) -> dict[str, list[float | None]]:
+    def parts(
+        self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None
+    ) -> dict[str, list[float | None]]:
         """Every verifier's own scores by its name, unweighted: what a log should show."""
-        return {verifier.name: verifier.score(completions, answers) for verifier, _ in self.members}
+        verdicts = self.grade(completions, answers, num_tokens)
+        names = [verifier.name for verifier, _ in self.members]
+        return {name: [verdict.parts[index][1] for verdict in verdicts] for index, name in enumerate(names)}
+
+    def _sum(self, verdicts: Sequence[Verdict]) -> Verdict:
+        parts = tuple(
+            (verifier.name, verdict.score) for (verifier, _), verdict in zip(self.members, verdicts, strict=True)
+        )
+        read = next((verdict for verdict in verdicts if verdict.how), verdicts[0])
+        silent = next(
+            ((name, verdict) for (name, _), verdict in zip(parts, verdicts, strict=True) if verdict.score is None), None
+        )
+        if silent is not None:
+            name, verdict = silent
+            reason = f"{name}: {verdict.reason or 'no reason given'}"
+            return Verdict(None, read.extracted, read.how, reason, verdict.detail, parts)
+        total = sum(weight * (score or 0.0) for (_, weight), (_, score) in zip(self.members, parts, strict=True))
+        return Verdict(total, read.extracted, read.how, parts=parts)

@@ -119,7 +119,8 @@ def _not_by_default(one: Any, other: Any) -> bool:
     """
     if not (isinstance(one, Eq) and isinstance(other, Eq)) or one == other:
         return True
-    quotient = (one.lhs - one.rhs) / (other.lhs - other.rhs)
+    (left, right), (other_left, other_right) = one.args, other.args
+    quotient: Any = (left - right) / (other_left - other_right)  # type: ignore[operator]
     factor = simplify(quotient.replace(Derivative, lambda *parts: Symbol(str(parts))))
     return factor.is_zero is not True and not any(term.free_symbols for term in factor.atoms(Add))
 

@@ -271,7 +271,7 @@ def _named(word: str, following: str) -> tuple[Unit, bool] | None:
     """The unit of a word, and whether the next word belongs to it: ``degrees Celsius``, ``^\\circ F``."""
     word = word if word in _NAMES else word.rstrip(".")
     unit = _NAMES.get(word) or (_NAMES.get(word.lower()) if len(word) > 2 else None)
-    if unit != _DEGREE:
+    if unit is None or unit != _DEGREE:
         return None if unit is None else (unit, False)
     scale = {"c": _CELSIUS, "celsius": _CELSIUS, "f": _FAHRENHEIT, "fahrenheit": _FAHRENHEIT}.get(following.lower())
     return (unit, False) if scale is None else (scale, True)

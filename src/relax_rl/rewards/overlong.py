@@ -1,0 +1,67 @@
+"""DAPO's soft punishment of completions that come near the length limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.rewards.base import Verdict, check_lengths
+
+__all__ = ["SoftOverlongPenalty"]
+
+
+class SoftOverlongPenalty:
+    """Between 0 and ``-factor``, by the length L of a completion in tokens (DAPO, arXiv:2503.14476, section 3.4)::
+
+        0                                    L <= max_length - cache
+        factor * (max_length - cache - L) / cache        up to max_length
+        -factor                              beyond
+
+    A part of a reward, to be added to that of a verifier by :class:`.WeightedVerifiers`.
+
+    Args:
+        max_length: tokens of the longest completion (the paper: 20480).
+        cache: tokens before it over which the penalty grows (the paper: 4096).
+        factor: of the penalty.
+
+    Raises:
+        ConfigError: unless 0 < cache <= max_length and the factor is not negative.
+    """
+
+    name = "soft_overlong"
+    needs_num_tokens = True
+
+    def __init__(self, *, max_length: int, cache: int, factor: float = 1.0) -> None:
+        if not 0 < cache <= max_length:
+            raise ConfigError(
+                f"The verifier 'soft_overlong' has cache = {cache} and max_length = {max_length}; the cache is the "
+                "last part of the length, at least one token and at most all of it."
+            )
+        if not 0 <= factor < float("inf"):
+            raise ConfigError(f"The verifier 'soft_overlong' has factor = {factor}; it must be a number of at least 0.")
+        self.max_length = max_length
+        self.cache = cache
+        self.factor = float(factor)
+
+    def penalty(self, num_tokens: int) -> float:
+        """Of a completion of so many tokens."""
+        excess = num_tokens - (self.max_length - self.cache)
+        return -self.factor * min(max(excess / self.cache, 0.0), 1.0) + 0.0  # never -0.0
+
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None
+    ) -> list[float | None]:
+        """The penalties. Raises DataError without ``num_tokens``, one for each completion."""
+        check_lengths(completions, answers)
+        if num_tokens is None or len(num_tokens) != len(completions):
+            raise DataError(
+                "The verifier 'soft_overlong' needs the number of tokens of each completion, which a text does not "
+                "tell; a trainer passes it, an evaluation does not."
+            )
+        return [self.penalty(count) for count in num_tokens]
+
+    def grade(
+        self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None
+    ) -> list[Verdict]:
+        """As ``score``."""
+        return [Verdict(score) for score in self.score(completions, answers, num_tokens)]

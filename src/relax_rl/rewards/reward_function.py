@@ -1,0 +1,54 @@
+"""A verifier in the shape in which TRL calls reward functions. Nothing of TRL is needed for that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from relax_rl.rewards.base import Verdict, Verifier, grade
+
+__all__ = ["VerifierReward", "completion_text"]
+
+
+class VerifierReward:
+    """A verifier as a TRL reward function; `None` (not scored) stays `None`, which TRL leaves out of the baseline.
+
+    It reads the dataset's column ``answer``: ``GRPOTrainer(reward_funcs=[VerifierReward(MathVerifier())], ...)``. Of a
+    weighted set the members' own scores are logged too, as ``verifiers/NAME``.
+    """
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self.__name__ = verifier.name
+
+    def __call__(
+        self,
+        completions: Sequence[Any],
+        answer: Sequence[str],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **_: Any,
+    ) -> list[float | None]:
+        texts = [completion_text(completion) for completion in completions]
+        num_tokens = None if completion_ids is None else [len(ids) for ids in completion_ids]
+        verdicts = grade(self._verifier, texts, list(answer), num_tokens)
+        if log_metric is not None:
+            for name, mean in _means_of_parts(verdicts).items():
+                log_metric(f"verifiers/{name}", mean)
+        return [verdict.score for verdict in verdicts]
+
+
+def _means_of_parts(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Mean score of each member of a weighted set over what it could score; NaN where that is nothing."""
+    scores: dict[str, list[float]] = {}
+    for name, score in (part for verdict in verdicts for part in verdict.parts):
+        scores.setdefault(name, []).extend([] if score is None else [score])
+    return {name: sum(values) / len(values) if values else math.nan for name, values in scores.items()}
+
+
+def completion_text(completion: Any) -> str:
+    """A completion's text, whether TRL passes it as text or as a conversation."""
+    if isinstance(completion, str):
+        return completion
+    return "".join(str(message.get("content") or "") for message in completion)
