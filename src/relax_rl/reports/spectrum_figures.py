@@ -108,7 +108,7 @@ def draw_depth(models: Sequence[LatentSpectra]) -> Figure:
         ax.set_xticks(range(len(names)), [name.removesuffix("_out") for name in names], rotation=20, ha="right")
         _make_log_if_wide(ax)
         _label(ax, "", "DSD", estimator)
-        if len(models) > 1:
+        if len(models) > 1 and ax.containers:
             legend = ax.legend(frameon=False, fontsize=8)
             for text in legend.get_texts():
                 text.set_parse_math(False)

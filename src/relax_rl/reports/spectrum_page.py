@@ -152,8 +152,10 @@ def _differences(page: SpectrumPage) -> Html:
 
 def _drawn(page: SpectrumPage) -> list[Html]:
     """The figures, each under the question that it answers."""
-    models = page.models
-    last = models[0].sites[-1].site if models[0].sites else "the last site"
+    models = [spectra for spectra in page.models if spectra.sites]
+    if not models:
+        return []
+    last = models[0].sites[-1].site
     both = " The second model is dashed." if len(models) > 1 else ""
     parts = [
         _section(

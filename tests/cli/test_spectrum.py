@@ -1,0 +1,235 @@
+"""``relax spectrum`` with the embedded policy: what it prints and leaves, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relax_rl.cli.main import main
+
+SMALL = ["-n", "3", "--sites", "layer_1_out,final_norm_out", "--observables", "6", "--fit-steps", "1", "-o", "out"]
+SHORT = [*SMALL, "--generate", "24"]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is left out: its figures take longer than everything else."""
+    monkeypatch.setattr("relax_rl.cli.spectrum_output.write_spectrum_page", lambda page, output: output.write_text(""))
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(Path("out", name).open(encoding="utf-8")))
+
+
+@pytest.fixture
+def prompts() -> str:
+    lines = [
+        {"question": f"{i} 2 3 -> {5 + i}:", "solution": f"<think>2+3+{i}</think> <answer>2+3+{i}</answer>"}
+        for i in range(8)
+    ]
+    Path("prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return "prompts.jsonl"
+
+
+def test_the_default_is_countdown_and_everything_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["spectrum", "tiny", *SHORT]) == 0
+    shown = capsys.readouterr().out
+    assert shown.endswith("out/spectrum.html\n")
+    found = json.loads(Path("out/spectrum.json").read_text())
+    (spectra,) = found["models"]
+    digest = spectra["sites"][-1]["dictionary_digest"]
+    for part in (
+        "DSD paper",
+        "DSD robust",
+        "max |λ|",
+        "residual",
+        "condition",
+        "defined",
+        digest[:8],
+        "countdown-test-0-0",
+    ):
+        assert part in shown
+    assert [site["site"] for site in spectra["sites"]] == ["layer_1_out", "final_norm_out"]
+    trajectories = rows_of("trajectories.csv")
+    assert len(trajectories) == 3 * 2 == len(spectra["trajectories"])
+    for row, expected in zip(trajectories, spectra["trajectories"], strict=True):
+        assert (row["prompt"], row["site"], int(row["tokens"])) == (
+            expected["id"],
+            expected["site"],
+            expected["num_tokens"],
+        )
+        assert float(row["dsd_paper"]) == expected["dsd"]["paper"]
+        assert row["dsd_robust"] == ""  # 24 tokens are fewer than a window
+        assert row["dictionary"] in {site["dictionary_digest"] for site in spectra["sites"]}
+    assert len(rows_of("eigenvalues.csv")) == 2 * 6
+    assert {file.name for file in Path("out/dictionaries").iterdir()} == {
+        "layer_1_out.safetensors",
+        "final_norm_out.safetensors",
+    }
+    page = Path("out/spectrum.html").read_text()
+    assert page.count("<img") == 7
+    assert "<script" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_command_on_the_page_does_the_same_again() -> None:
+    assert main(["spectrum", "tiny", *SHORT, "--task.num_numbers", "4"]) == 0
+    command = json.loads(Path("out/spectrum.json").read_text())["command"]
+    first = Path("out/trajectories.csv").read_text()
+    assert command[0] == "relax"
+    assert main([*command[1:], "--overwrite"]) == 0
+    assert Path("out/trajectories.csv").read_text() == first
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_text_is_read_and_the_solution_measured(prompts: str) -> None:
+    assert main(["spectrum", "tiny", "--prompts", prompts, "--text", *SMALL]) == 0
+    from relax_rl.training.models import load_tokenizer
+
+    row = rows_of("trajectories.csv")[0]
+    assert row["prompt"] == "row-1"
+    solution = json.loads(Path(prompts).read_text().splitlines()[0])["solution"]
+    assert int(row["tokens"]) == len(load_tokenizer("tiny")(solution, add_special_tokens=False)["input_ids"])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_lines_of_text_lose_their_first_token() -> None:
+    Path("lines.txt").write_text("1 2 3 = 6 and so on\n\n4 5 6 = 15 and so forth\n", encoding="utf-8")
+    assert main(["spectrum", "tiny", "--prompts", "lines.txt", "--text", *SMALL]) == 0
+    rows = [row for row in rows_of("trajectories.csv") if row["site"] == "final_norm_out"]
+    assert [row["prompt"] for row in rows] == ["line-1", "line-3"]
+    assert [int(row["tokens"]) for row in rows] == [18, 22]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_model_compared_with_itself_does_not_differ(prompts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["spectrum", "tiny", "--prompts", prompts, "--text", *SMALL, "-n", "8", "--compare", "tiny"]
+    assert main([*words, "--store", "kept"]) == 0
+    assert "sign-flip test" in capsys.readouterr().out
+    rows = rows_of("differences.csv")
+    assert {row["p"] for row in rows} == {"1.0"}
+    assert {row["same_dictionary"] for row in rows} == {"True"}
+    assert {row["prompts"] for row in rows} == {"8"}
+    assert {"dsd/paper", "effective_rank"} <= {row["quantity"] for row in rows}
+    assert Path("kept-compared/store.json").is_file()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_store_is_used_again(prompts: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    words = ["spectrum", "tiny", "--prompts", prompts, "--text", *SMALL, "--store", "kept", "--statistics-only"]
+    assert main(words) == 0
+    saving = capsys.readouterr().err
+    assert "three 6 x 6 matrices a text and site" in saving
+    assert "times as much" in saving
+    first = Path("out/trajectories.csv").read_text()
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("the model ran")
+
+    monkeypatch.setattr("relax_rl.latent.trajectories.capture_inputs", refuse)
+    assert main([*words, "--overwrite"]) == 0
+    assert Path("out/trajectories.csv").read_text() == first
+    assert main([*words, "--overwrite", "--estimators", "singular"]) == 2
+    assert "estimators is ['paper', 'robust'] there and ['singular'] here" in capsys.readouterr().err
+    assert Path("out/trajectories.csv").read_text() == first
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_saved_dictionary(prompts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["spectrum", "tiny", "--prompts", prompts, "--text", *SMALL]
+    assert main(words) == 0
+    Path("out").rename("first")
+    digests = [
+        site["dictionary_digest"] for site in json.loads(Path("first/spectrum.json").read_text())["models"][0]["sites"]
+    ]
+    given = ["--dictionary", "first/dictionaries/final_norm_out.safetensors"]
+    given += ["--dictionary", "layer_1_out=first/dictionaries/layer_1_out.safetensors"]
+    assert main([*words, *given, "--seed", "5"]) == 0
+    again = json.loads(Path("out/spectrum.json").read_text())["models"][0]
+    assert [site["dictionary_digest"] for site in again["sites"]] == digests
+    assert main([*words, "--dictionary", "nowhere.safetensors", "--overwrite"]) == 2
+    assert "no dictionary file at nowhere.safetensors" in capsys.readouterr().err
+
+
+BAD: list[tuple[list[str], str]] = [
+    (["--prompts", "absent.txt"], "absent.txt"),
+    (["--prompts", "absent.jsonl"], "absent.jsonl"),
+    (["--prompts", "empty.txt"], "no prompt in 'empty.txt'"),
+    (["--prompts", "empty.jsonl"], "no prompt in 'empty.jsonl'"),
+    (["--prompts", "broken.jsonl"], "ine 2 of 'broken.jsonl'"),
+    (["--prompts", "nameless.jsonl"], "no prompt in line 1 of 'nameless.jsonl'"),
+    (["--prompts", "twice.jsonl"], "the id '7'"),
+    (["--prompts", "binary.txt"], "binary.txt"),
+    (["--prompts", "good.txt", "--task", "countdown"], "give one of them"),
+    (["--prompts", "good.txt", "--task.max_number", "9"], "takes no setting such as --task.max_number"),
+    (["--task", "countdwn"], "countdown"),
+    (["--text", "--generate", "5"], "give one of them"),
+    (["--statistics-only"], "name one with --store DIR"),
+    (["--estimators", "paper,best"], "'best'"),
+    (["--fit-steps", "-1"], "--fit-steps is -1"),
+    (["--temperature", "-0.5"], "--temperature is -0.5"),
+    (["-n", "0"], "must be at least 1"),
+    (["--sites", "layer_9_out"], "layer_0_out to layer_3_out"),
+    (["--observables", "200", "--generate", "10"], "more than 200 snapshot pairs"),
+    (["--store", "good.txt"], "no latent store"),
+    (["-o", "good.txt"], "good.txt is not empty and holds no spectra"),
+    (["-o", "other"], "other is not empty and holds no spectra"),
+    (["-o", "old"], "replace them with --overwrite"),
+]
+
+
+@pytest.mark.parametrize(("words", "part"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    words: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("good.txt").write_text("1 2 3 -> 6:\n4 5 6 -> 15:\n")
+    Path("empty.txt").write_text("\n \n")
+    Path("empty.jsonl").write_text("")
+    Path("broken.jsonl").write_text('{"prompt": "a"}\n{"prompt": \n')
+    Path("nameless.jsonl").write_text('{"words": "a"}\n')
+    Path("twice.jsonl").write_text('{"id": 7, "prompt": "a"}\n{"id": 7, "prompt": "b"}\n')
+    Path("binary.txt").write_bytes(b"\xff\xfe\x00\x01")
+    for folder, file in (("old", "spectrum.json"), ("other", "mine.txt")):
+        Path(folder).mkdir()
+        Path(folder, file).write_text("{}")
+    before = sorted(Path().rglob("*"))
+    assert main(["spectrum", "tiny", "-n", "2", "--fit-steps", "0", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    told = [line for line in captured.err.splitlines() if line.startswith("relax: error: ")]
+    assert len(told) == 1
+    assert part in told[0]
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["spectrum", "tiny", *SHORT]) == 0
+    first = Path("out/spectrum.json").read_text()
+
+    def fail(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("relax_rl.cli.spectrum_output.write_spectrum_page", fail)
+        assert main(["spectrum", "tiny", *SHORT, "--seed", "1", "--overwrite"]) == 130
+    assert Path("out/spectrum.json").read_text() == first
+    assert [file.name for file in Path().iterdir()] == ["out"]
+    assert main(["spectrum", "tiny", *SHORT, "--seed", "1", "--overwrite"]) == 0
+    assert Path("out/spectrum.json").read_text() != first
+
+
+def test_hostile_prompts_stay_text() -> None:
+    Path("prompts.txt").write_text("<script>alert(1)</script> 1 2 3 [bold]x[/bold] [/] $\\oops$\n" * 2)
+    assert main(["spectrum", "tiny", "--prompts", "prompts.txt", "--text", *SMALL]) == 0
+    assert "<script>alert" not in Path("out/spectrum.html").read_text()
