@@ -234,7 +234,10 @@ def test_weights_add_up_and_no_verdict_spreads() -> None:
     weighted = WeightedVerifiers(members)
     assert weighted.score(["ab", "x"], ["", ""]) == [0.5 * 2 + 2 * 1, None]
     assert weighted.parts(["ab", "x"], ["", ""]) == {"length": [2.0, 1.0], "unsure": [1.0, None]}
-    assert weighted.grade(["ab", "x"], ["", ""]) == [Verdict(3.0), Verdict(None, reason="unsure: no reason given")]
+    assert weighted.grade(["ab", "x"], ["", ""]) == [
+        Verdict(3.0, parts=(("length", 2.0), ("unsure", 1.0))),
+        Verdict(None, reason="unsure: no reason given", parts=(("length", 1.0), ("unsure", None))),
+    ]
     with pytest.raises(ConfigError, match="at least one"):
         WeightedVerifiers([])
     with pytest.raises(ConfigError, match="name 'length'"):
