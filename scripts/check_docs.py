@@ -276,6 +276,8 @@ def _rehearsal(name: str, module: Any) -> Any:
             _rehearse_training(arguments.config, [*arguments.settings, *settings])
         elif name == "demo":
             _rehearse_training("countdown", list(settings))
+        elif name == "compare":
+            _rehearse_comparison(arguments, settings)
         else:
             _rehearse_task(getattr(arguments, "task", getattr(arguments, "name", None)), settings)
         return 0
@@ -283,19 +285,26 @@ def _rehearsal(name: str, module: Any) -> Any:
     return SimpleNamespace(**(vars(module) | {"run": run}))
 
 
-def _rehearse_training(source: str | None, words: list[str]) -> None:
+def _rehearse_training(source: Any, words: list[str]) -> None:
     """Everything of a run that needs neither its data nor its model; raises what the run would."""
     from relax_rl.config import load_config
-    from relax_rl.rewards.callables import CallableVerifier
+    from relax_rl.rewards.registry import configured_verifier
     from relax_rl.tasks.registry import build_task
     from relax_rl.training.train import build_objective_from
     from relax_rl.training.trl_config import grpo_config
 
     config = load_config(source, words)
-    build_task(config.task.name, **config.task.options)
-    if config.verifier is not None:
-        CallableVerifier(config.verifier)
+    task = build_task(config.task.name, **config.task.options)
+    configured_verifier(config.verifier, task.verifier)
     grpo_config(config, build_objective_from(config), Path("checkpoints"), use_cpu=True)
+
+
+def _rehearse_comparison(arguments: argparse.Namespace, settings: Sequence[str]) -> None:
+    from relax_rl.cli.plan import parse_methods, parse_seeds, plan_runs
+
+    methods, seeds = parse_methods(arguments.methods), parse_seeds(arguments.seeds)[:1]
+    for planned in plan_runs(arguments.config, [*arguments.settings, *settings], methods, seeds, Path("runs")):
+        _rehearse_training(planned.config, [])
 
 
 def _rehearse_task(name: str | None, settings: Sequence[str]) -> None:

@@ -200,6 +200,10 @@ class RunDirectory:
         """All evaluations by name."""
         return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(self.evaluations.glob("*.json"))}
 
+    def is_evaluated(self, name: str) -> bool:
+        """Whether there is a run, measured under this name."""
+        return self.is_run() and (self.evaluations / f"{name}.json").is_file()
+
     def latest_checkpoint(self, also: Sequence[str] = ()) -> Path | None:
         """The last complete checkpoint. ``trainer_state.json`` is what the trainer writes last.
 

@@ -23,6 +23,7 @@ from relax_rl.errors import ConfigError, RunError
 from relax_rl.evaluation.intervals import bootstrap_mean
 from relax_rl.evaluation.metrics import pass_at_k
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
+from relax_rl.reports.contents import Contents
 from relax_rl.runs import RunDirectory
 
 SMALL = [
@@ -159,7 +160,8 @@ def pretend_finished(folder: Path, methods: str, seeds: int, gains: dict[str, fl
         base = np.linspace(0.1, 0.5, 64)
         run.write_evaluation("before", asdict(evaluation(base, 99)))
         run.write_evaluation("after", asdict(evaluation(base + gains[planned.method], number)))
-    (folder / "comparison.json").write_text("{}")
+    labels = {method.label: method.folder for method in parse_methods(methods)}
+    Contents("grpo", labels, list(range(seeds))).write(folder)
 
 
 def test_finished_runs_are_compared_without_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,6 +201,20 @@ def test_a_changed_config_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*words, "--trainer.max_steps", "3"]) == 2
     assert "trainer.max_steps was 2 and is now 3" in capsys.readouterr().err
     assert sorted(folder.rglob("*")) == before
+
+
+def test_report_of_the_folder_is_the_page_of_the_comparison(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    pretend_finished(folder, "grpo,relax", 2, {"grpo": 0, "relax": 0.3})
+    assert main(["report", str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    assert "4 runs of the policy tiny, 2 seeds" in page
+    assert main(["report", str(folder), "-o", str(tmp_path / "other.html")]) == 0
+    sentence = page.split("<li>")[2].split("</li>")[0]
+    assert sentence.startswith("relax: ")
+    assert sentence in (tmp_path / "other.html").read_text()
+    (folder / "comparison.json").write_text("{}")
+    assert main(["report", str(folder)]) == 2
 
 
 def test_one_seed_claims_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -190,7 +190,11 @@ def change_agreement(
     is_constant = np.ptp(before) == 0 or np.ptp(change) == 0
     return ChangeAgreement(
         step_size=-float(before @ change) / float(before @ before),
-        correlation=float("nan") if is_constant else float(stats.spearmanr(-before, change).statistic),
+        correlation=float("nan") if is_constant else _rank_correlation(-before, change),
         same_sign=float(np.mean(np.sign(-before) == np.sign(change))),
         num_updates=len(before),
     )
+
+
+def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])

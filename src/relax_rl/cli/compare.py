@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relax_rl.cli.jobs import Failure, job_of, run_jobs
-from relax_rl.cli.plan import Method, PlannedRun, parse_methods, parse_seeds, plan_runs
+from relax_rl.cli.plan import PlannedRun, parse_methods, parse_seeds, plan_runs
 from relax_rl.cli.train import ADVANCED, CORE, add_settings, rehearse
 from relax_rl.config import BatchPlan, shipped_configs
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError, RunError
-from relax_rl.runs import write_whole
+from relax_rl.reports.contents import Contents
 
 if TYPE_CHECKING:
     from relax_rl.analysis.comparison import SeededMean
@@ -89,20 +88,21 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         return 0
     started = time.perf_counter()
     with _only_one(folder):
-        _write_contents(folder, methods, runs, baseline)
+        seeds = list(dict.fromkeys(planned.seed for planned in runs))
+        Contents(baseline, {method.label: method.folder for method in methods}, seeds).write(folder)
         if len(owed) < len(runs):
             print(f"{len(runs) - len(owed)} of {len(runs)} runs were finished before", file=sys.stderr)
         failures = run_jobs([job_of(planned, folder, anew=arguments.overwrite) for planned in owed], arguments.jobs)
         minutes = (time.perf_counter() - started) / 60
         if owed:
             print(f"{len(owed) - len(failures)} of {len(owed)} runs in {minutes:.1f} minutes", file=sys.stderr)
-        _tell(folder, runs, baseline)
+        _tell(folder, baseline)
     _raise_failures(failures)
     return 0
 
 
 def _check_folder(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "comparison.json").is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not Contents.is_in(folder):
         raise RunError(f"{folder} is not empty and holds no comparison; choose another folder with --run DIR")
 
 
@@ -155,28 +155,16 @@ def _only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def _write_contents(folder: Path, methods: Sequence[Method], runs: Sequence[PlannedRun], baseline: str) -> None:
-    """What is in the folder, so that 'relax report DIR' finds its way."""
-    contents = {
-        "baseline": baseline,
-        "methods": {method.label: method.folder for method in methods},
-        "seeds": list(dict.fromkeys(planned.seed for planned in runs)),
-    }
-    write_whole(folder / "comparison.json", json.dumps(contents, indent=2, ensure_ascii=False) + "\n")
-
-
-def _tell(folder: Path, runs: Sequence[PlannedRun], baseline: str) -> None:
+def _tell(folder: Path, baseline: str) -> None:
     """Tables and verdicts on the screen, the data as CSV, the page."""
     from relax_rl.reports.comparison import compare_methods
     from relax_rl.reports.data import write_comparison_data
     from relax_rl.reports.page import write_report
     from relax_rl.reports.reader import read_runs
 
-    finished = [planned for planned in runs if planned.is_finished()]
-    if not any(planned.method == baseline for planned in finished):
+    paths, methods = Contents.read(folder).evaluated_runs(folder)
+    if baseline not in methods:
         return
-    methods = [planned.method for planned in finished]
-    paths = [planned.directory.path for planned in finished]
     records = read_runs(paths, methods)
     comparison = compare_methods(records, baseline)
     _print_comparison(comparison)

@@ -71,7 +71,7 @@ class PlannedRun:
 
     def is_finished(self) -> bool:
         """Whether the evaluation at the end, which a run writes last, is there."""
-        return self.directory.is_run() and (self.directory.evaluations / "after.json").is_file()
+        return self.directory.is_evaluated("after")
 
     def check_kept(self) -> None:
         """Refuse to go on with what is in the folder unless it is this very run. Raises ``RunError``."""

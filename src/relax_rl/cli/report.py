@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relax_rl.cli.arguments import refuse_settings
+from relax_rl.reports.contents import Contents
 from relax_rl.runs import RunDirectory
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -16,18 +17,26 @@ HELP = "write one page about one run or several"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Runs, and where the page goes."""
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories, in the order of the figures' legends")
+    help_ = "run directories, in the order of the figures' legends, or one folder of 'relax compare'"
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=help_)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: report.html in the first run")
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Write the page and print its path."""
     refuse_settings(settings, "report")
-    paths = [RunDirectory.open(path).path for path in arguments.runs]
+    first = Path(arguments.runs[0])
+    if len(arguments.runs) == 1 and Contents.is_in(first):
+        contents = Contents.read(first)
+        paths, methods = contents.evaluated_runs(first)
+        folder, baseline = first, contents.baseline
+    else:
+        paths, methods, baseline = [RunDirectory.open(path).path for path in arguments.runs], None, None
+        folder = paths[0]
 
     from relax_rl.reports.page import write_report
 
-    output = arguments.output or paths[0] / "report.html"
-    write_report(paths, output)
+    output = arguments.output or folder / "report.html"
+    write_report(paths, output, methods=methods, baseline=baseline)
     print(output)
     return 0
