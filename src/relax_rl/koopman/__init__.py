@@ -6,9 +6,11 @@ G = X^T X, cross matrix A = X^T Y, and L = Y^T Y. Lift in float32, everything af
 """
 
 from relax_rl.koopman.assignment import optimal_assignment
+from relax_rl.koopman.controls import SurrogateNull, dispersion_by_length, surrogate_null
 from relax_rl.koopman.delays import delay_embedding
 from relax_rl.koopman.dictionaries import KoopmanDictionary
 from relax_rl.koopman.dispersion import (
+    LARGE_MODULUS,
     Dispersion,
     Estimator,
     dispersion_from_gram,
@@ -75,6 +77,7 @@ from relax_rl.koopman.wasserstein import spectral_wasserstein, spectral_wasserst
 
 __all__ = [
     "GRAM_RESIDUAL_FLOOR",
+    "LARGE_MODULUS",
     "SPURIOUS_RESIDUAL",
     "Dictionary",
     "DictionaryFitReport",
@@ -102,6 +105,7 @@ __all__ = [
     "ResidualKind",
     "Scaling",
     "ShortTimeSpectrum",
+    "SurrogateNull",
     "TextModes",
     "agglomerate",
     "calibrate_threshold",
@@ -112,6 +116,7 @@ __all__ = [
     "delay_operator",
     "delay_spectrum",
     "disjoint_folds",
+    "dispersion_by_length",
     "dispersion_from_gram",
     "dispersion_from_lifted",
     "dmd",
@@ -149,6 +154,7 @@ __all__ = [
     "spectral_wasserstein_matrix",
     "spectrum_from_statistics",
     "stable_rank",
+    "surrogate_null",
     "text_modes",
     "trajectory_curvature",
     "uncaptured_share",

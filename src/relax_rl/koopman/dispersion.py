@@ -23,20 +23,23 @@ Why ``robust`` is built as it is (numbers in docs/robust-dispersion.md):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.dictionaries import KoopmanDictionary
 from relax_rl.koopman.eigensolvers import lapack_on_one_thread
+from relax_rl.koopman.observables import Dictionary
 from relax_rl.koopman.operators import least_squares_operator, ridge_operator, whitened_operator
+from relax_rl.koopman.residuals import squared_residuals
 from relax_rl.koopman.snapshots import GramStatistics, exclude_nonfinite, gram_statistics, snapshot_pairs
-from relax_rl.koopman.spectrum import eigenvalue_moduli
+from relax_rl.koopman.spectrum import SPURIOUS_RESIDUAL, eigenpairs, eigenvalue_moduli
 
 __all__ = [
+    "LARGE_MODULUS",
     "ROBUST_WINDOW",
     "Dispersion",
     "Estimator",
@@ -50,10 +53,14 @@ Estimator = Literal["paper", "singular", "robust"]
 ROBUST_WINDOW = 32
 """Snapshot pairs in a window of "robust": short enough that completions of 33 tokens have a dispersion."""
 
+LARGE_MODULUS = 1.5
+"""An eigenvalue of a larger modulus is the regression's, not the trajectory's, which would grow without bound by it."""
+
 _AS_RUN_RIDGE = 1e-3
 _AS_RUN_SMOOTHING = 1e-3
 # Four pairs a direction make the eigenvalues of pure noise fill a disc of radius 1/2, which is then subtracted.
 _PAIRS_PER_DIRECTION = 4
+_ENDS_AT_A_TIME = 256
 # Directions that carry less than this share of the leading direction's variance are not dynamics: rounding, mostly.
 _NEGLIGIBLE_VARIANCE = 1e-6
 
@@ -70,19 +77,33 @@ class Dispersion:
     num_pairs: Tensor
     """(B,) int64."""
     spectral_radius: Tensor
-    """(B,) largest modulus (largest singular value for "singular"); 0 where undefined."""
+    """(B,) largest modulus of the operator's eigenvalues, of "singular" too; 0 where undefined."""
     condition: Tensor
     """(B,) condition number of the regression; 0 where undefined."""
     num_clamped: Tensor
-    """(B,) int64: modes whose gradient was bounded because they are nearly defective."""
+    """(B,) int64: modes whose gradient was bounded because they are nearly defective; none for "singular"."""
     num_nonfinite: Tensor
     """() int64: trajectories left out because they hold NaN or Inf."""
+    median_residual: Tensor
+    """(B,) median ResDMD residual of the eigenpairs, NaN where undefined. Of "robust", whose whitened operator treats
+    the two snapshots of a pair alike, it is sqrt(1 - |lambda|^2), averaged over windows."""
+    spurious_share: Tensor
+    """(B,) share of the eigenpairs with a residual above :data:`~relax_rl.koopman.spectrum.SPURIOUS_RESIDUAL`, NaN
+    where undefined."""
+    dictionary_digest: str | None = None
+    """Of the dictionary that lifted the states; None if they came lifted. Values of two dictionaries cannot be
+    compared."""
+
+    @property
+    def defined_share(self) -> float:
+        """Share of the trajectories that have a dispersion; NaN of none."""
+        return float(self.is_defined.double().mean())
 
 
 def dynamic_spectral_dispersion(
     hidden_states: Tensor,
     mask: Tensor,
-    dictionary: KoopmanDictionary,
+    dictionary: Dictionary,
     estimator: Estimator = "paper",
     *,
     ridge: float | None = None,
@@ -94,14 +115,15 @@ def dynamic_spectral_dispersion(
     Args:
         hidden_states: (B, T, H), any floating dtype; lifted in float32, everything after it in float64.
         mask: (B, T) bool, true at the tokens of the trajectory; padding may hold anything, NaN included.
-        dictionary: of the same width H.
+        dictionary: of the same width H; its digest is in the result.
         estimator: "paper", "singular" or "robust".
         ridge: absolute ridge of "paper" (default: none) or "singular" (default 1e-3); "robust" takes none.
         chunk_size: pairs taken at a time when Gram statistics are summed; bounds memory, changes nothing else.
         window: snapshot pairs in a window of "robust", which needs at least as many; values of different windows cannot
             be compared.
 
-    The gradient of "paper" and "singular" is that of their value; "robust" holds the subspace of each window fixed.
+    The gradient of "paper" and "singular" is that of their value; "robust" holds the subspace of each window fixed. A
+    warning is given where an eigenvalue has a modulus above :data:`LARGE_MODULUS`.
 
     Raises:
         DataError: shapes or dtypes that do not fit.
@@ -109,7 +131,8 @@ def dynamic_spectral_dispersion(
     """
     _require_shapes(hidden_states, mask, "hidden states", "H")
     states, kept, is_nonfinite = exclude_nonfinite(hidden_states, mask)
-    return _from_finite(dictionary(states), kept, is_nonfinite, estimator, ridge, chunk_size, window)
+    measured = _from_finite(dictionary(states), kept, is_nonfinite, estimator, ridge, chunk_size, window)
+    return replace(measured, dictionary_digest=dictionary.digest)
 
 
 def dispersion_from_lifted(
@@ -163,6 +186,7 @@ def _from_finite(
         if estimator == "robust":
             return _robust(lifted, pairs, is_nonfinite.sum(), window)
         statistics = gram_statistics(lifted, pairs, chunk_size=chunk_size, needs_future=False)
+        statistics = replace(statistics, future=_future(statistics.gram.detach(), lifted.detach(), pairs))
         is_defined = statistics.num_pairs > statistics.num_observables
         return _from_gram(statistics, is_defined, estimator, ridge, is_nonfinite.sum())
 
@@ -183,15 +207,19 @@ def _from_gram(
         size = moduli.shape[-1]
         variance = _variance(moduli) * (size / max(size - 1, 1))
         num_clamped = torch.zeros_like(chosen)
-        radius = singular_values.detach().amax(-1)
+        eigenvalues, eigenvectors = eigenpairs(fit.matrix)
     else:
         fit = ridge_operator(rows, ridge) if ridge else least_squares_operator(rows)
         spectrum = eigenvalue_moduli(fit.matrix)
         variance, num_clamped = _variance(spectrum.values), spectrum.num_clamped
-        radius = spectrum.values.detach().amax(-1)
+        eigenvalues, eigenvectors = spectrum.eigenvalues, spectrum.eigenvectors
+    with torch.no_grad():
+        residuals = squared_residuals(rows, eigenvalues, eigenvectors).clamp_min(0.0).sqrt()
+    radius = eigenvalues.abs().amax(-1)
+    _warn_if_large(radius)
 
-    def scatter(values: Tensor) -> Tensor:
-        return values.new_zeros(is_defined.shape).index_put((chosen,), values)
+    def scatter(values: Tensor, undefined: float = 0.0) -> Tensor:
+        return values.new_full(is_defined.shape, undefined).index_put((chosen,), values)
 
     return Dispersion(
         values=scatter(variance),
@@ -201,7 +229,22 @@ def _from_gram(
         condition=scatter(fit.condition),
         num_clamped=scatter(num_clamped),
         num_nonfinite=num_nonfinite,
+        median_residual=scatter(_median(residuals), torch.nan),
+        spurious_share=scatter((residuals > SPURIOUS_RESIDUAL).double().mean(-1), torch.nan),
     )
+
+
+def _future(gram: Tensor, lifted: Tensor, pairs: Tensor) -> Tensor:
+    """L = Y^T Y (B, F, F) from G: but for the ends of each run of pairs, second snapshots are first ones too."""
+    ends = torch.nn.functional.pad(pairs.double(), (1, 0)) - torch.nn.functional.pad(pairs.double(), (0, 1))
+    rows, steps = ends.nonzero(as_tuple=True)
+    future = gram.clone()
+    # A few at a time: a mask may have as many holes as tokens, and each is a matrix here.
+    for row, step in zip(rows.split(_ENDS_AT_A_TIME), steps.split(_ENDS_AT_A_TIME), strict=True):
+        snapshots = lifted[row, step].double()
+        products = (ends[row, step].unsqueeze(-1) * snapshots).unsqueeze(-1) * snapshots.unsqueeze(-2)
+        future.index_add_(0, row, products)
+    return future
 
 
 def _robust(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor, window: int) -> Dispersion:
@@ -221,18 +264,47 @@ def _robust(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor, window: int) -
     is_kept = torch.arange(rank, device=moduli.device) < fit.rank.unsqueeze(-1)
     counts = torch.bincount(rows, minlength=len(num_pairs)).clamp_min(1)
 
+    modes = spectrum.values.detach()
+    residuals = torch.where(
+        is_kept, (1.0 - modes.sort(-1, descending=True).values.square()).clamp_min(0.0).sqrt(), torch.nan
+    )
+    spurious = torch.where(is_kept, (residuals > SPURIOUS_RESIDUAL).double(), torch.nan).nanmean(-1)
+
     def largest(values: Tensor) -> Tensor:
         return values.new_zeros(num_pairs.shape).scatter_reduce(0, rows, values, "amax")
 
+    def mean(values: Tensor) -> Tensor:
+        return torch.zeros_like(counts, dtype=torch.float64).index_add(0, rows, values) / counts
+
     return Dispersion(
-        values=torch.zeros_like(counts, dtype=torch.float64).index_add(0, rows, _variance(moduli, is_kept)) / counts,
+        values=mean(_variance(moduli, is_kept)),
         is_defined=is_defined,
         num_pairs=num_pairs,
-        spectral_radius=largest(spectrum.values.detach().amax(-1)),
+        spectral_radius=largest(modes.amax(-1)),
         condition=largest(torch.where(fit.rank > 0, fit.condition, 0.0)),
         num_clamped=torch.zeros_like(num_pairs).index_add(0, rows, spectrum.num_clamped),
         num_nonfinite=num_nonfinite,
+        median_residual=torch.where(is_defined, mean(_median(residuals)), torch.nan),
+        spurious_share=torch.where(is_defined, mean(spurious), torch.nan),
     )
+
+
+def _median(values: Tensor) -> Tensor:
+    """Median over the last dimension of what is not NaN; of an even number, the mean of the two in the middle."""
+    if values.shape[0] == 0:
+        return values.sum(-1)
+    return values.nanquantile(0.5, dim=-1)
+
+
+def _warn_if_large(radius: Tensor) -> None:
+    if bool((radius > LARGE_MODULUS).any()):
+        warnings.warn(
+            f"An operator matrix has an eigenvalue of modulus above {LARGE_MODULUS}, which is the regression's and not "
+            "the trajectory's: its dispersion says how ill-posed the fit is (see spectral_radius and condition). "
+            "Use estimator='robust', longer trajectories, or fewer observables.",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def _variance(moduli: Tensor, is_kept: Tensor | None = None) -> Tensor:

@@ -57,7 +57,7 @@ class _SafeModuli(torch.autograd.Function):
     """|eigenvalues| with the gradient gK = V^-H diag(g lambda / |lambda|) V^H, each mode's share bounded."""
 
     @staticmethod
-    def forward(ctx, matrix: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
         eigenvalues, right = eig(matrix)
         with lapack_on_one_thread():
             left, num_clamped = _bounded_left_eigenvectors(right)
@@ -65,13 +65,13 @@ class _SafeModuli(torch.autograd.Function):
         # |lambda| has a kink at zero; zero is its subgradient of least norm.
         phases = torch.where(moduli > 0, eigenvalues / moduli.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
         ctx.save_for_backward(left, phases, right)
-        moduli, num_clamped = moduli.to(matrix.device, matrix.dtype), num_clamped.to(matrix.device)
-        ctx.mark_non_differentiable(num_clamped)
-        return moduli, num_clamped
+        extras = tuple(extra.to(matrix.device) for extra in (num_clamped, eigenvalues, right))
+        ctx.mark_non_differentiable(*extras)
+        return moduli.to(matrix.device, matrix.dtype), *extras
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_moduli: Tensor, _grad_count: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx, grad_moduli: Tensor, *_: Tensor) -> Tensor:  # type: ignore[override]
         left, phases, right = ctx.saved_tensors
         weights = grad_moduli.to("cpu", torch.float64) * phases
         gradient = (left.mH * weights.unsqueeze(-2)) @ right.mH
@@ -103,6 +103,10 @@ class EigenvalueModuli:
     """(..., F), differentiable."""
     num_clamped: Tensor
     """(...) int64: modes so nearly defective that their gradient is bounded rather than exact."""
+    eigenvalues: Tensor
+    """(..., F) complex128, without gradient."""
+    eigenvectors: Tensor
+    """(..., F, F) complex128, unit columns, without gradient."""
 
 
 def eigenvalue_moduli(matrix: Tensor) -> EigenvalueModuli:
@@ -115,8 +119,7 @@ def eigenvalue_moduli(matrix: Tensor) -> EigenvalueModuli:
     """
     if not torch.isfinite(matrix.detach()).all():
         raise DataError("Eigenvalues were asked of a matrix with NaN or Inf; exclude that trajectory first.")
-    values, num_clamped = _SafeModuli.apply(matrix)  # type: ignore[misc]
-    return EigenvalueModuli(values, num_clamped)
+    return EigenvalueModuli(*_SafeModuli.apply(matrix))  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
