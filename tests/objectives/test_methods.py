@@ -247,6 +247,21 @@ def test_pass_at_k_refuses_what_it_cannot_mean():
         build_objective("pass_at_k", k=0)
 
 
+def test_grpo_passk_rewards_the_lead_of_the_best():
+    advantage = build_objective("grpo_passk", epsilon=0.0).advantage
+    found = advantage(rewards_of([1.0, 0.0, 0.5, 0.5]))[0].tolist()
+    # Lead 1/2; unbiased variance (1/4 + 1/4) / 3.
+    assert found == pytest.approx([0.5 / math.sqrt(1 / 6), 0.0, 0.0, 0.0])
+    unscored = build_objective("grpo_passk").advantage(rewards_of([math.nan, 1.0, 0.0]))[0].tolist()
+    assert unscored == pytest.approx([0.0, 1 / (math.sqrt(0.5) + 1e-6), 0.0])
+    for rewards in ([1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [math.nan, 1.0, math.nan], 3 * [math.nan]):
+        assert advantage_is_zero(rewards)
+
+
+def advantage_is_zero(rewards):
+    return not build_objective("grpo_passk").advantage(rewards_of(rewards)).any()
+
+
 def test_ce_gppo_by_hand():
     batch = two_completions([[1.5, 0.5, 1.0], [1.5, 0.5, 12.0]])
     objective = build_objective("ce_gppo")

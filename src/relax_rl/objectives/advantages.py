@@ -11,7 +11,7 @@ from torch import Tensor
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives.batch import RolloutBatch
 
-__all__ = ["GroupRelativeAdvantage", "PassAtKAdvantage"]
+__all__ = ["BestCompletionAdvantage", "GroupRelativeAdvantage", "PassAtKAdvantage"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,31 @@ class PassAtKAdvantage:
         failure = math.comb(num_wrong, k) / math.comb(n, k)
         scale = math.sqrt(failure * (1 - failure)) + self.epsilon
         return failure / scale, (failure - math.comb(num_wrong - 1, k - 1) / math.comb(n - 1, k - 1)) / scale
+
+
+@dataclass(frozen=True)
+class BestCompletionAdvantage:
+    """Only the best completion of a group learns: A = (r_max - r_second) / (std + epsilon) (arXiv 2503.19595; verl).
+
+    The advantage of the others is 0, and so is that of the best where it shares its place. The std is the unbiased one
+    of the scored completions.
+
+    Attributes:
+        epsilon: 1e-6 (verl's ``grpo_passk``).
+    """
+
+    epsilon: float = 1e-6
+
+    def __call__(self, batch: RolloutBatch) -> Tensor:
+        """(P, G) advantages, no gradient."""
+        rewards = batch.rewards if batch.rewards.is_floating_point() else batch.rewards.float()
+        is_scored = ~rewards.isnan()
+        count = is_scored.sum(-1, keepdim=True)
+        centred = (rewards - rewards.nanmean(-1, keepdim=True)).nan_to_num(nan=0.0)
+        std = (centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
+        best, place = rewards.masked_fill(~is_scored, -torch.inf).topk(min(2, rewards.shape[-1]), dim=-1)
+        lead = torch.where(count > 1, best[:, :1] - best[:, -1:], 0.0)
+        return torch.zeros_like(rewards).scatter(-1, place[:, :1], lead / (std + self.epsilon)).detach()
 
 
 def _counts(marks: Tensor) -> list[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from relax_rl.objectives.advantages import GroupRelativeAdvantage, PassAtKAdvantage
+from relax_rl.objectives.advantages import BestCompletionAdvantage, GroupRelativeAdvantage, PassAtKAdvantage
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean, TokenMean
 from relax_rl.objectives.clipping import DynamicClipSurrogate, FlippedRatioSurrogate, GradientPreservingSurrogate
 from relax_rl.objectives.objective import Objective
@@ -90,6 +90,26 @@ def pass_at_k(
     )
 
 
+def grpo_passk(
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    beta: float = 0.0,
+    epsilon: float = 1e-6,
+) -> Objective:
+    """verl's ``grpo_passk`` (arXiv 2503.19595): only a group's best completion learns; see `BestCompletionAdvantage`.
+
+    With rewards of 0 and 1 a group learns only where exactly one completion is right. Mean over tokens, verl's default.
+    """
+    return Objective(
+        name="grpo_passk",
+        advantage=BestCompletionAdvantage(epsilon),
+        surrogate=ClippedSurrogate(clip_low, clip_high),
+        aggregation=TokenMean(),
+        regularizers=plain_kl(beta, "token_mean"),
+    )
+
+
 def ce_gppo(
     *,
     clip_low: float = 0.2,
@@ -102,7 +122,7 @@ def ce_gppo(
 ) -> Objective:
     """CE-GPPO (arXiv 2509.20712): tokens outside the clip keep a bounded gradient; see `GradientPreservingSurrogate`.
 
-    The authors also draw prompts dynamically, which is not there yet.
+    The authors also draw prompts dynamically (``sampling.max_batches``).
     """
     return Objective(
         name="ce_gppo",
@@ -159,5 +179,5 @@ def dcpo(
     )
 
 
-_ALL = (entropy_advantage, forking_tokens, pass_at_k, ce_gppo, aspo, dcpo)
+_ALL = (entropy_advantage, forking_tokens, pass_at_k, grpo_passk, ce_gppo, aspo, dcpo)
 TOKEN_METHODS: dict[str, Callable[..., Objective]] = {method.__name__: method for method in _ALL}
