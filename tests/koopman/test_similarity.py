@@ -1,6 +1,8 @@
 """KoopSTD and dynamical similarity analysis: exact on linear systems, true metrics, and as the papers mean them."""
 
+import importlib.util
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import expm
 from scipy.stats import ortho_group
+from sklearn.metrics import silhouette_score
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.koopstd import KoopSTD, koopstd_distance, koopstd_distances, short_time_frames
 from relax_rl.koopman.vector_fields import delay_operator, delay_spectrum, vector_field_distance
+from relax_rl.koopman.wasserstein import spectral_wasserstein_matrix
 
 
 def linear_signal(eigenvalues: list[complex], T: int, H: int, seed: int = 0, noise: float = 0.0) -> torch.Tensor:
@@ -220,3 +224,47 @@ def test_operators_that_cannot_be_compared_are_refused_in_a_sentence() -> None:
         vector_field_distance(torch.eye(2), torch.eye(2), score="cosine")
     with pytest.raises(ConfigError, match="even number"):
         vector_field_distance(torch.eye(2), torch.eye(2), num_starts=3)
+
+
+# --- Lorenz systems --------------------------------------------------------------------------------------------------
+
+
+def benchmark():
+    """benchmarks/similarity.py, whose clips the tables of the documentation are measured on."""
+    path = Path(__file__).parents[2] / "benchmarks" / "similarity.py"
+    spec = importlib.util.spec_from_file_location("similarity_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def separation(distances: torch.Tensor, labels: torch.Tensor) -> float:
+    return float(silhouette_score(distances.numpy(), labels.numpy(), metric="precomputed"))
+
+
+def delay_distances(clips: torch.Tensor, order: float) -> torch.Tensor:
+    return spectral_wasserstein_matrix([delay_spectrum(clip, delays=70, rank=6) for clip in clips], order=order)
+
+
+def test_lorenz_systems_are_told_apart_by_their_spectra() -> None:
+    clips, labels = benchmark().lorenz_clips((152, 220, 75), 6, end=90.0, burn_in=40.0)
+    assert separation(koopstd_distances(clips, window=100, hop=5, rank=6, num_modes=None), labels) > 0.8
+    assert separation(delay_distances(clips, 1.0), labels) > 0.95
+    operators = torch.stack([delay_operator(clip, delays=70, rank=4) for clip in clips[::2]])
+    distances = vector_field_distance(operators[:, None], operators[None], num_starts=16)
+    assert separation(distances.fill_diagonal_(0.0), labels[::2]) > 0.8
+
+
+@pytest.mark.slow
+def test_the_hundred_clips_of_the_paper_separate_as_the_documentation_says() -> None:
+    module = benchmark()
+    clips, labels = module.lorenz_clips()
+    assert separation(koopstd_distances(clips, window=100, hop=5, rank=6, num_modes=None), labels) >= 0.80
+    delays = delay_distances(clips, 2.0)
+    assert separation(delays, labels) > 0.95
+    assert separation(delays.square(), labels) >= 0.99  # as DSA scores it
+    classical = {"linear CKA": 0.392, "mean canonical correlation": 0.470, "Procrustes": 0.501}
+    for name, expected in classical.items():
+        assert separation(module.MEASURES[name](clips).fill_diagonal_(0.0), labels) == pytest.approx(expected, abs=0.02)
