@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from fractions import Fraction
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relax_rl.config import TrainConfig
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards import (
     ChoiceVerifier,
@@ -24,6 +26,7 @@ from relax_rl.rewards import (
     build_verifier,
     verifier_names,
 )
+from relax_rl.rewards.registry import configured_verifier
 
 
 def boxed(text: str) -> str:
@@ -219,3 +222,33 @@ def test_a_plain_verifier_is_a_reward_function() -> None:
         0,
         None,
     ]
+
+
+def test_a_run_names_its_verifier_with_options_and_weights() -> None:
+    own = ChoiceVerifier()
+
+    def built(verifier: object) -> Verifier:
+        return configured_verifier(TrainConfig(verifier=verifier).verifier, own)
+
+    assert built(None) is own
+    assert built("task") is own
+    assert isinstance(built("math"), MathVerifier)
+    numeric = built({"name": "numeric", "relative_tolerance": 0.5})
+    assert numeric.score([boxed("5")], ["4"]) == [1.0]
+    several = built([{"name": "task"}, {"name": "soft_overlong", "max_length": 4, "cache": 2, "weight": 0.5}])
+    assert isinstance(several, WeightedVerifiers)
+    assert [(verifier.name, weight) for verifier, weight in several.members] == [
+        ("choice", 1.0),
+        ("soft_overlong", 0.5),
+    ]
+    for wrong, words in (
+        ("maths", "did you mean 'math'"),
+        ({"name": "task", "choices": "AB"}, "no option 'choices'"),
+        ([{"name": "math", "weight": "heavy"}], "'heavy'"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            built(wrong)
+    with pytest.raises(ConfigError, match="verifier"):
+        TrainConfig(verifier=3)
+    as_written = TrainConfig(verifier=[{"name": "exact", "weight": 2.0}, {"name": "task"}])
+    assert TrainConfig(**json.loads(as_written.to_json())) == as_written

@@ -131,8 +131,7 @@ def _subject(name: str) -> _Subject:
             f"the run {run.path} has no complete checkpoint to measure; continue it with 'relax train --resume'"
         )
     if config.verifier is not None:
-        words = f"the run was trained with the verifier {config.verifier}; this measures it by the task's own"
-        print(words, file=sys.stderr)
+        print("the run was trained with another verifier; this measures it by the task's own", file=sys.stderr)
     dictionary = run.evaluations / "dictionary.safetensors"
     return _Subject(
         str(checkpoint),

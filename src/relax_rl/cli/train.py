@@ -35,7 +35,7 @@ CORE = {
 ADVANCED = {
     "model_revision": "of a Hugging Face model",
     "dtype": "float32 or bfloat16",
-    "verifier": "package.module:function in place of the task's own",
+    "verifier": "a name or package.module:function in place of the task's own",
     "monitor": "true (the default) measures the dispersion also under a method that does not use it",
     "train_split": "of the task",
     "train_problems": "use the first so many problems of the split",
@@ -121,12 +121,11 @@ def _resolve(source: str | None, words: list[str], *, resume: bool) -> TrainConf
 
 def rehearse(config: TrainConfig, num_processes: int = 1) -> tuple[BatchPlan, int]:
     """Build what a run builds before its model is loaded: what it would sample, and the problems of its split."""
-    from relax_rl.rewards.callables import CallableVerifier
+    from relax_rl.rewards.registry import configured_verifier
     from relax_rl.tasks.registry import build_task
 
-    if config.verifier is not None:
-        CallableVerifier(config.verifier)
     task = build_task(config.task.name, **config.task.options)
+    configured_verifier(config.verifier, task.verifier)
     num_problems = len(task.problems(config.train_split, config.train_problems, config.seed))
     plan = batch_arithmetic(config, num_processes, num_problems)
 

@@ -14,6 +14,7 @@ from relax_rl.config.settings import (
     TaskConfig,
     TrainConfig,
     TrainerConfig,
+    VerifierConfig,
 )
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "TaskConfig",
     "TrainConfig",
     "TrainerConfig",
+    "VerifierConfig",
     "batch_arithmetic",
     "load_config",
     "shipped_configs",

@@ -26,6 +26,7 @@ __all__ = [
     "TaskConfig",
     "TrainConfig",
     "TrainerConfig",
+    "VerifierConfig",
 ]
 
 
@@ -77,6 +78,10 @@ class ObjectiveConfig(_Named):
     """Which method, and its coefficients (``--objective.alpha 0.1``)."""
 
     name: str = "relax"
+
+
+class VerifierConfig(_Named):
+    """What grades completions: a verifier's name (``task``: the task's own) with its options, and ``weight``."""
 
 
 class DictionaryConfig(_Section):
@@ -189,8 +194,9 @@ class TrainConfig(_Section):
     model_revision: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     task: TaskConfig = TaskConfig()
-    verifier: str | None = None
-    """``package.module:function``; null: the task's own."""
+    verifier: str | VerifierConfig | list[VerifierConfig] | None = None
+    """A name or ``package.module:function``; a table with options; several tables, each with a weight; null: the
+    task's own."""
     train_split: str = "train"
     train_problems: int | None = Field(default=None, ge=1)
     """The first so many problems of the split; null: all of it."""

@@ -1,4 +1,4 @@
-"""A task's problems in the shape that TRL trains on, and its verifier in the shape that TRL calls."""
+"""A task's problems in the shape that TRL trains on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from relax_rl.errors import DataError
-from relax_rl.rewards.reward_function import VerifierReward, completion_text
 from relax_rl.tasks.base import Problem
 
-__all__ = ["VerifierReward", "completion_text", "prompt_dataset", "prompt_key"]
+__all__ = ["prompt_dataset", "prompt_key"]
 
 
 def prompt_dataset(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase) -> Dataset:

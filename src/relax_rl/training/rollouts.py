@@ -9,8 +9,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from relax_rl.rewards.reward_function import completion_text
 from relax_rl.runs import RunDirectory
-from relax_rl.training.prompts import completion_text
 
 __all__ = ["RolloutRecorder"]
 

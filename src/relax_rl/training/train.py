@@ -19,7 +19,8 @@ from relax_rl.errors import ConfigError, RunError
 from relax_rl.objectives import Objective, build_objective, method_options
 from relax_rl.objectives.probe import DictionarySettings
 from relax_rl.rewards.base import Verifier
-from relax_rl.rewards.callables import CallableVerifier
+from relax_rl.rewards.registry import configured_verifier
+from relax_rl.rewards.reward_function import VerifierReward
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import Problem, Task
 from relax_rl.tasks.registry import build_task
@@ -28,7 +29,7 @@ from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.model_card import model_card
 from relax_rl.training.models import load_model
 from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE
-from relax_rl.training.prompts import VerifierReward, prompt_dataset
+from relax_rl.training.prompts import prompt_dataset
 from relax_rl.training.rollouts import RolloutRecorder
 from relax_rl.training.trl_config import check_trl_version, grpo_config
 from relax_rl.training.trl_trainer import RelaxTrainer
@@ -134,7 +135,7 @@ def _build(config: TrainConfig) -> _Parts:
     problems = task.problems(config.train_split, config.train_problems, config.seed)
     # TRL drops what does not fill a rollout batch, and would end at once, having trained on nothing.
     batch_arithmetic(config, PartialState().num_processes, len(problems))
-    verifier = task.verifier if config.verifier is None else CallableVerifier(config.verifier)
+    verifier = configured_verifier(config.verifier, task.verifier)
     if config.evaluation.enabled:
         task.problems(config.evaluation.split, config.evaluation.num_problems)
     model, tokenizer = load_model(config.model, config.dtype, config.model_revision)
