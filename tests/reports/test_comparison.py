@@ -95,6 +95,8 @@ def test_page_of_a_comparison_has_sentences_data_and_one_plane_a_method(grid: li
     assert 'download="methods.csv"' in text
     assert "GRPO and ReLaX on countdown" in text
     assert "6 runs of the policy tiny, 3 seeds" in text
-    assert "GRPO, seed 2" not in text.split("To repeat")[0]
+    shown = text.split("Koopman spectra of")[1].split("To repeat")[0]
+    assert "GRPO" in shown
+    assert "GRPO, seed" not in shown
     turned = write_report(grid, tmp_path / "s.html", methods=["A", "B"] * 3, baseline="B").read_text()
     assert "A: worse than B in mean@1" in turned

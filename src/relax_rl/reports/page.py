@@ -14,6 +14,7 @@ from relax_rl.reports.completions import evaluation_samples, rollout_samples
 from relax_rl.reports.curves import PANELS, curve_of, draw_curves, smoothing_window
 from relax_rl.reports.data import METHOD_COLUMNS, method_rows
 from relax_rl.reports.document import document, download, figure, footer, listed, unique, wide, write_document
+from relax_rl.reports.laws import entropy_laws
 from relax_rl.reports.markup import Html, element, join
 from relax_rl.reports.reader import RunRecord, by_method, flatten, read_runs
 from relax_rl.reports.spectrum import SPURIOUS_RESIDUAL, draw_spectra
@@ -53,7 +54,7 @@ def _page(runs: Sequence[RunRecord], output: Path, baseline: str | None) -> str:
     shown = [replace(members[0], label=method) for method, members in by_method(runs).items()] if has_seeds else runs
     title = f"{listed([run.label for run in shown])} on {_values(runs, 'task.name')}"
     results = _compared(runs, baseline) if has_seeds else _results(runs)
-    sections = [_header(runs, title), _settings(shown), results, _curves(runs), _spectra(shown)]
+    sections = [_header(runs, title), _settings(shown), results, _curves(runs), entropy_laws(runs), _spectra(shown)]
     sections += [_completions(shown), _commands(runs, output), footer()]
     return document(title, sections)
 

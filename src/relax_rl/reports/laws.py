@@ -1,0 +1,82 @@
+"""The Entropy Mechanism along each run: the law R = -a exp(H) + b, and the covariance against the entropy's changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from relax_rl.analysis.entropy_change import change_agreement
+from relax_rl.analysis.entropy_law import MIN_POINTS, fit_entropy_law, forecast_from_start
+from relax_rl.errors import DataError
+from relax_rl.reports.markup import Html, element
+from relax_rl.reports.reader import RunRecord
+
+__all__ = ["entropy_laws"]
+
+_HEADINGS = ("run", "a", "b", "ceiling b − a", "R²", "error from the first 15 %", "predicted and measured change")
+_NOTE = (
+    "R = −a exp(H) + b fitted to the logged training reward and token entropy of each run (arXiv 2505.22617, which has "
+    "validation reward). It is meant for runs without an intervention on the entropy. Brackets are 95 % intervals that "
+    "know of the steps' autocorrelation. The error is the root mean square on the other 85 % of the steps, whose "
+    "entropy is given; in parentheses that of a reward that stays as it was. Last: Spearman's correlation of the "
+    "entropy's change with minus the covariance of log-probability and advantage of the update before."
+)
+
+
+def entropy_laws(runs: Sequence[RunRecord]) -> Html:
+    """A section with a row a run; empty where no run has logged entropy and reward of ten steps."""
+    series = [(run, *_series(run, "entropy", "reward")) for run in runs]
+    if not any(len(entropy) >= MIN_POINTS for _, entropy, _ in series):
+        return Html("")
+    rows = [element("tr", element("td", run.label, class_="run"), *_cells(run, *pair)) for run, *pair in series]
+    head = element("tr", *(element("th", heading) for heading in _HEADINGS))
+    table = element("table", element("thead", head), element("tbody", *rows), class_="results")
+    return element(
+        "section",
+        element("h2", "Entropy and reward"),
+        element("div", table, class_="wide"),
+        element("p", _NOTE, class_="note"),
+    )
+
+
+def _cells(run: RunRecord, entropy: np.ndarray, reward: np.ndarray) -> list[Html]:
+    try:
+        law = fit_entropy_law(entropy, reward)
+    except DataError as error:
+        return [element("td", str(error), colspan=5, class_="missing"), _agreement(run)]
+    estimates = {"a": law.a, "b": law.b, "ceiling": law.ceiling}
+    cells = [
+        element(
+            "td", f"{value:.3f} ", element("span", _interval(law.intervals[name]), class_="interval"), class_="number"
+        )
+        for name, value in estimates.items()
+    ]
+    return [*cells, element("td", f"{law.explained:.2f}", class_="number"), _forecast(entropy, reward), _agreement(run)]
+
+
+def _forecast(entropy: np.ndarray, reward: np.ndarray) -> Html:
+    try:
+        found = forecast_from_start(entropy, reward)
+    except DataError:
+        return element("td", "–", class_="missing")
+    return element("td", f"{found.root_mean_square:.3f} ({found.naive:.3f})", class_="number")
+
+
+def _agreement(run: RunRecord) -> Html:
+    try:
+        found = change_agreement(*_series(run, "entropy/covariance", "entropy"))
+    except DataError:
+        return element("td", "–", class_="missing")
+    return element("td", f"{found.correlation:.2f} over {found.num_updates} updates", class_="number")
+
+
+def _series(run: RunRecord, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
+    """Two metrics at the steps that have both."""
+    (steps, values), (other_steps, others) = run.curve(first), run.curve(second)
+    _, place, other_place = np.intersect1d(steps, other_steps, return_indices=True)
+    return values[place], others[other_place]
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"[{ends[0]:.3f}, {ends[1]:.3f}]"
