@@ -173,3 +173,16 @@ def test_the_embedded_policy_is_evaluated_as_generate_would() -> None:
 def test_metrics_load_without_torch() -> None:
     code = "import sys; from relax_rl.evaluation import pass_at_k, EvaluationResult; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_entropy_met_while_decoding_is_that_of_the_replay(
+    model, tokenizer, task, dictionary, temperature: float
+) -> None:
+    settings = SETTINGS | {"temperature": temperature, "num_samples": 3}
+    met = evaluate(model, tokenizer, task, **settings)
+    replayed = evaluate(model, tokenizer, task, dictionary=dictionary, **settings)
+    assert [row.entropy for row in met.per_problem] == pytest.approx([row.entropy for row in replayed.per_problem])
+    nucleus = evaluate(model, tokenizer, task, top_p=0.5, **settings | {"max_new_tokens": 1})
+    whole = evaluate(model, tokenizer, task, **settings | {"max_new_tokens": 1})
+    assert nucleus.metrics["entropy"].value == pytest.approx(whole.metrics["entropy"].value)  # of the whole vocabulary

@@ -33,8 +33,8 @@ class Dynamics:
 
     Attributes:
         entropy: summed over the completion's tokens, in nats.
-        dsd: NaN where it is not defined, or without a dictionary.
-        spectrum: of all completions together; None without a dictionary.
+        dsd: NaN where it is not defined.
+        spectrum: of all completions together; None if there are too few tokens for its observables.
     """
 
     entropy: np.ndarray
@@ -48,22 +48,20 @@ def measure_dynamics(
     completions: Sequence[Sequence[int]],
     *,
     temperature: float = 1.0,
-    dictionary: KoopmanDictionary | None = None,
+    dictionary: KoopmanDictionary,
     estimator: Estimator = "paper",
 ) -> Dynamics:
     """Replay each completion after its prompt (token ids, one pair a row) and measure it.
 
     Args:
         temperature: of the sampling; see `.replay.replay`.
-        dictionary: observables of DSD and spectrum; both are left out without one.
+        dictionary: observables of DSD and spectrum.
         estimator: of the DSD.
     """
     found = Dynamics(np.full(len(completions), np.nan), np.full(len(completions), np.nan))
     pooled: GramStatistics | None = None
     for batch in replay(model, prompts, completions, temperature=temperature):
         found.entropy[batch.rows] = batch.entropy.double().sum(dim=1).cpu().numpy()
-        if dictionary is None:
-            continue
         with torch.no_grad():
             # Lifted once for both; a trajectory with a NaN loses its mask, and with it its DSD.
             states, mask, _ = exclude_nonfinite(batch.hidden_states, batch.mask)
@@ -72,8 +70,7 @@ def measure_dynamics(
             statistics = _pooled_statistics(lifted, mask)
         found.dsd[batch.rows] = torch.where(dispersion.is_defined, dispersion.values.double(), torch.nan).cpu().numpy()
         pooled = statistics if pooled is None else pooled + statistics
-    if dictionary is not None:
-        found.spectrum = _spectrum(pooled, dictionary)
+    found.spectrum = _spectrum(pooled, dictionary)
     return found
 
 

@@ -83,4 +83,5 @@ def sample_of(draw: Draw, problems: Sequence[Problem]) -> Sample:
         completion.num_tokens,
         completion.is_truncated,
         problem.answer,
+        entropy=completion.entropy,
     )

@@ -89,7 +89,9 @@ def replay_with(
     dictionary: KoopmanDictionary | None,
     estimator: Estimator = "paper",
 ) -> dict[str, Any]:
-    """``replay`` and ``measured_by`` of an `Evaluation` of a model in this process."""
+    """``replay`` and ``measured_by`` of an `Evaluation` of a model in this process; nothing without a dictionary."""
+    if dictionary is None:
+        return {}
 
     def replay(problems: Sequence[Problem], samples: Sequence[Sequence[Sample]]) -> Dynamics:
         prompts = [encode_prompt(tokenizer, problem) for problem in problems]
@@ -103,7 +105,7 @@ def replay_with(
             estimator=estimator,
         )
 
-    return {"replay": replay, "measured_by": None if dictionary is None else (dictionary.digest, estimator)}
+    return {"replay": replay, "measured_by": (dictionary.digest, estimator)}
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Evaluation:
         settings: of the sampling; the bootstrap has its seed too.
         name: of the model, for the result.
         task_options: of the task, for the folder.
-        replay: measures dynamics; None: they are left out.
+        replay: measures dynamics by another forward over all samples; None: it is left out.
         measured_by: digest of the dictionary, and the DSD's estimator, if the replay measures it.
     """
 

@@ -23,12 +23,15 @@ class Completion:
         token_ids: with the stop token, if one was drawn; empty where the backend does not tell them.
         num_tokens: length in tokens, the stop token included.
         is_truncated: the length limit was reached before a stop token.
+        entropy: in nats, summed over the tokens, of the full-vocabulary distribution that each was drawn from, before
+            top-p (of temperature 1 for greedy decoding); None where the backend does not tell it.
     """
 
     text: str
     token_ids: tuple[int, ...]
     num_tokens: int
     is_truncated: bool
+    entropy: float | None = None
 
 
 @dataclass(frozen=True)

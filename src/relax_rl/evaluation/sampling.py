@@ -143,11 +143,11 @@ def sample_blocks(
             [_uniforms(settings.seed, keys[index], draw, settings.max_new_tokens) for index, draw in block.rows]
         )
         with evaluation_mode(model):
-            decoded = decoder.decode([prompts[index] for index in block.prompts], block.repeats, uniforms)
+            decoded, entropies = decoder.decode([prompts[index] for index in block.prompts], block.repeats, uniforms)
         texts = tokenizer.batch_decode(decoded, skip_special_tokens=True)
         yield [
-            Draw(*row, Completion(text, tuple(ids), len(ids), ids[-1] not in decoder.stop_ids))
-            for row, ids, text in zip(block.rows, decoded, texts, strict=True)
+            Draw(*row, Completion(text, tuple(ids), len(ids), ids[-1] not in decoder.stop_ids, entropy))
+            for row, ids, text, entropy in zip(block.rows, decoded, texts, entropies, strict=True)
             if row not in done
         ]
 
@@ -234,8 +234,10 @@ class _Decoder:
     stop_ids: list[int]
     settings: SamplingSettings
 
-    def decode(self, prompts: Sequence[Sequence[int]], repeats: int, uniforms: np.ndarray) -> list[list[int]]:
-        """Sampled ids of ``len(prompts) * repeats`` rows; ``uniforms`` is (rows, max_new_tokens)."""
+    def decode(
+        self, prompts: Sequence[Sequence[int]], repeats: int, uniforms: np.ndarray
+    ) -> tuple[list[list[int]], list[float]]:
+        """Ids and summed entropy of ``len(prompts) * repeats`` rows; ``uniforms`` is (rows, max_new_tokens)."""
         device = self.model.device
         ids, attention = left_pad(prompts, device)
         cache = DynamicCache(config=self.model.config.get_text_config())
@@ -246,10 +248,12 @@ class _Decoder:
         stops = torch.tensor(self.stop_ids, device=device, dtype=torch.long)
         rows = torch.arange(len(drawn), device=device)
         sampled = torch.full((len(drawn), self.settings.max_new_tokens), -1, device=device, dtype=torch.long)
+        entropy = torch.zeros(len(drawn), device=device, dtype=torch.float64)
         is_open = torch.ones(len(drawn), dtype=torch.bool, device=device)
         for step in range(self.settings.max_new_tokens):
-            tokens = _draw(logits, drawn[rows, step], self.settings.temperature, self.settings.top_p)
+            tokens, step_entropy = _draw(logits, drawn[rows, step], self.settings.temperature, self.settings.top_p)
             sampled[rows[is_open], step] = tokens[is_open]
+            entropy[rows[is_open]] += step_entropy[is_open]
             is_open &= ~torch.isin(tokens, stops)
             num_open = int(is_open.sum())
             if num_open == 0 or step + 1 == self.settings.max_new_tokens:
@@ -260,7 +264,7 @@ class _Decoder:
                 rows, tokens, attention, is_open = rows[kept], tokens[kept], attention[kept], is_open[kept]
             attention = torch.cat([attention, attention.new_ones(len(rows), 1)], dim=1)
             logits = self._forward(tokens[:, None], attention, cache)
-        return [row[row >= 0].tolist() for row in sampled.cpu()]
+        return [row[row >= 0].tolist() for row in sampled.cpu()], entropy.tolist()
 
     def _forward(self, ids: torch.Tensor, attention: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
         positions = position_ids(attention)[:, -ids.shape[1] :]
@@ -288,15 +292,21 @@ def position_ids(attention: torch.Tensor) -> torch.Tensor:
     return (attention.cumsum(dim=1) - 1).clamp(min=0)
 
 
-def _draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    """One token a row by inverting the cumulative distribution at ``uniforms``; (rows, V), (rows,) -> (rows,)."""
+def _draw(
+    logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token a row by inverting the cumulative distribution at ``uniforms``, and the entropy before top-p in nats.
+
+    (rows, V), (rows,) -> (rows,), (rows,). A greedy choice has none: at temperature 0 it is that of temperature 1.
+    """
+    probabilities = torch.softmax(logits.double() / (temperature or 1.0), dim=-1)
+    entropy = torch.special.entr(probabilities).sum(dim=-1)
     if temperature == 0.0:
-        return logits.argmax(dim=-1)
-    probabilities = torch.softmax(logits.double() / temperature, dim=-1)
+        return logits.argmax(dim=-1), entropy
     if top_p < 1.0:
         ordered, order = probabilities.sort(dim=-1, descending=True)
         before = ordered.cumsum(dim=-1) - ordered
         probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(before >= top_p, 0.0))
     cumulative = probabilities.cumsum(dim=-1)
     targets = uniforms.double() * cumulative[:, -1]
-    return torch.searchsorted(cumulative, targets[:, None], right=True).squeeze(1)
+    return torch.searchsorted(cumulative, targets[:, None], right=True).squeeze(1), entropy
