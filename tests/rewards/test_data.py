@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from relax_rl.rewards import MathVerifier
-from relax_rl.rewards.perturbations import wrong_answers
+from relax_rl.rewards.perturbations import other_spellings, wrong_answers
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 QUICK = ("math500", "aime24", "aime25", "amc22", "amc23")
@@ -65,6 +65,14 @@ files = pytest.mark.parametrize(
 def test_gold_against_gold_is_right(verifier: MathVerifier, name: str) -> None:
     golds = [row["answer"] for row in rows_of(name)]
     assert verifier.score([boxed(gold) for gold in golds], golds) == [1.0] * len(golds)
+
+
+@files
+def test_another_spelling_of_the_gold_answer_is_right(verifier: MathVerifier, name: str) -> None:
+    cases = [(row, *other) for row in rows_of(name) for other in other_spellings(row["answer"]).items()]
+    assert len(cases) > 0.5 * len(rows_of(name))
+    scores = verifier.score([boxed(text) for _, _, text in cases], [row["answer"] for row, _, _ in cases])
+    assert [(row["id"], kind, text) for (row, kind, text), s in zip(cases, scores, strict=True) if s != 1.0] == []
 
 
 @files

@@ -1,14 +1,15 @@
-"""Wrong answers made from right ones, to see a verifier refuse them.
+"""Wrong answers and other spellings made from right ones, to see a verifier refuse these and accept those.
 
-A verifier that accepts everything passes any test of gold against gold. Each kind of mistake here is one that a policy
-makes, and small: the text stays close to the gold answer's.
+A verifier that accepts everything passes any test of gold against gold, and so does one that compares texts. Each kind
+of mistake here is one that a policy makes, and small: the text stays close to the gold answer's.
 """
 
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
-__all__ = ["wrong_answers"]
+__all__ = ["other_spellings", "wrong_answers"]
 
 _NUMBER = re.compile(r"\d+", re.ASCII)
 # The sign of the first number that has one of its own: not of an exponent, an index or the rest of a decimal, not of
@@ -27,6 +28,10 @@ _UNIT = re.compile(
     r"(?<=[\d}])(?P<wrap>\s*\\(?:text|mbox)\s*\{\s*)"
     r"(?:cm|m|km|feet|ft|inches|miles|hours|minutes|min|days|dollars|cents|USD|mph)\b"
 )
+_FRACTION = re.compile(r"(?P<sign>-?)\\[dt]?frac\{(?P<top>\d+)\}\{(?P<bottom>\d+)\}", re.ASCII)
+_INTEGER = re.compile(r"-?[1-9]\d*", re.ASCII)
+_DECIMAL = re.compile(r"-?\d+\.\d+", re.ASCII)
+_BRACKETED = re.compile(r"(?<!\\left)(?<![A-Za-z\d)}])([(\[])([^()\[\]]*,[^()\[\]]*)([)\]])")
 _FLIPPED = str.maketrans("([)]", "[(])")
 
 
@@ -48,6 +53,26 @@ def wrong_answers(answer: str) -> dict[str, str]:
         "dropped scale": _SCALE.sub("", answer, count=1),
     }
     return {kind: wrong.strip() for kind, wrong in candidates.items() if wrong.strip() and wrong not in (answer, text)}
+
+
+def other_spellings(answer: str) -> dict[str, str]:
+    """Kind of spelling -> the same answer, for those kinds that its form allows.
+
+    ``dfrac``, ``slash`` (1/2), ``decimal`` (of a fraction that has one), ``decimals`` (6.0, 1.250), ``thousands``
+    (1,234), ``sized brackets`` (of a pair or an interval).
+    """
+    candidates = {"dfrac": re.sub(r"\\frac(?=\s*\{)", r"\\dfrac", answer)}
+    candidates["sized brackets"] = _BRACKETED.sub(r"\\left\1 \2 \\right\3", answer)
+    if fraction := _FRACTION.fullmatch(answer):
+        value = Fraction(int(fraction["top"]), int(fraction["bottom"]))
+        candidates["slash"] = f"{fraction['sign']}{fraction['top']}/{fraction['bottom']}"
+        if 10**6 % value.denominator == 0:
+            candidates["decimal"] = f"{fraction['sign']}{float(value)}"
+    if _INTEGER.fullmatch(answer):
+        candidates |= {"decimals": f"{answer}.0", "thousands": f"{int(answer):,}"}
+    if _DECIMAL.fullmatch(answer):
+        candidates["decimals"] = f"{answer}0"
+    return {kind: text for kind, text in candidates.items() if text != answer}
 
 
 def _another_number(answer: str) -> str:
