@@ -6,10 +6,11 @@ some trajectories, then frozen, and everything else at that site is measured wit
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,6 +22,8 @@ from relax_rl.koopman import (
     Estimator,
     GramStatistics,
     KoopmanDictionary,
+    RadialBasisDictionary,
+    RandomFourierDictionary,
     dispersion_from_lifted,
     effective_rank,
     gram_statistics,
@@ -31,8 +34,9 @@ from relax_rl.koopman import (
 )
 from relax_rl.latent.trajectories import LatentTrajectory
 
-__all__ = ["SiteRuler", "SpectrumSettings", "TrajectorySpectrum", "fit_rulers", "measure"]
+__all__ = ["OBSERVABLES", "SiteRuler", "SpectrumSettings", "TrajectorySpectrum", "fit_rulers", "measure"]
 
+OBSERVABLES = ("sigmoid", "random_fourier", "radial_basis")
 _PLANE_SNAPSHOTS = 500
 _LENGTHS_OVER_OBSERVABLES = (1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Where the length curve has its points: the published dispersion is a function of N / F before all else."""
@@ -45,8 +49,10 @@ class SpectrumSettings:
     Attributes:
         sites: names from :mod:`relax_rl.latent.sites`; empty stands for the embedding, three layers and the final norm.
         estimators: of the DSD.
+        observables: kind of the dictionaries: "sigmoid" (the paper's, fitted), or "random_fourier" or "radial_basis",
+            which are set up from the states and not fitted.
         num_observables: F; None is a third of the median number of tokens, at most 50.
-        fit_steps: of the dictionaries; 0 leaves them random.
+        fit_steps: of "sigmoid"; 0 leaves it random.
         fit_tokens: dictionaries are fitted on the first trajectories that hold so many tokens.
         seed: of the fit.
         num_paths: trajectories that are kept as 2-D paths for drawing.
@@ -54,6 +60,7 @@ class SpectrumSettings:
 
     sites: tuple[str, ...] = ()
     estimators: tuple[Estimator, ...] = ("paper", "robust")
+    observables: Literal["sigmoid", "random_fourier", "radial_basis"] = "sigmoid"
     num_observables: int | None = None
     fit_steps: int = 150
     fit_tokens: int = 2**14
@@ -65,6 +72,8 @@ class SpectrumSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be at least {least}, but is {value}.")
+        if self.observables not in OBSERVABLES:
+            raise ConfigError(f"There are no observables {self.observables!r}; use one of {', '.join(OBSERVABLES)}.")
         if not self.estimators:
             raise ConfigError("No estimator of the dispersion was named; the usual two are paper and robust.")
 
@@ -168,7 +177,7 @@ def fit_rulers(
         states = [trajectory.states[site] for trajectory in trajectories]
         dictionary = (dictionaries or {}).get(site)
         if dictionary is None:
-            dictionary = KoopmanDictionary.fit(states, num_observables, settings.fit_steps, settings.seed)
+            dictionary = _fit_dictionary(states, num_observables, settings)
         elif dictionary.hidden_size != states[0].shape[1]:
             raise DataError(
                 f"The dictionary given for '{site}' was fitted on states of width {dictionary.hidden_size}, but the "
@@ -176,6 +185,13 @@ def fit_rulers(
             )
         rulers[site] = SiteRuler(site, dictionary, *_leading_plane(states))
     return rulers
+
+
+def _fit_dictionary(states: list[Tensor], num_observables: int, settings: SpectrumSettings) -> Dictionary:
+    if settings.observables == "sigmoid":
+        return KoopmanDictionary.fit(states, num_observables, settings.fit_steps, settings.seed)
+    kind = RandomFourierDictionary if settings.observables == "random_fourier" else RadialBasisDictionary
+    return kind.fit(states, num_observables, settings.seed)
 
 
 def _leading_plane(trajectories: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -246,7 +262,10 @@ def _dispersions(
     by_length: dict[str, list[tuple[int, float]]] = {}
     num_clamped = 0
     for estimator in estimators:
-        found = dispersion_from_lifted(lifted.expand(len(lengths), -1, -1), mask, estimator)
+        with warnings.catch_warnings():
+            # Of exploding eigenvalues: `max_modulus` has them, and whoever shows the numbers tells it once for all.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            found = dispersion_from_lifted(lifted.expand(len(lengths), -1, -1), mask, estimator)
         values = [
             float(value) if defined else None for value, defined in zip(found.values, found.is_defined, strict=True)
         ]

@@ -29,6 +29,7 @@ __all__ = ["HELP", "add_arguments", "run"]
 HELP = "the Koopman spectrum of a model's hidden states"
 
 _ESTIMATORS = ("paper", "singular", "robust")
+_KINDS = ("sigmoid", "random_fourier", "radial_basis")
 _SHOWN_TEXTS = 6
 
 
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     measure.add_argument("--sites", metavar="LIST", help="embed,layer_3_out,layer_-1_out,final_norm_out or all (five)")
     measure.add_argument("--estimators", default="paper,robust", help="of the DSD: paper,singular,robust (%(default)s)")
     measure.add_argument("--observables", type=_at_least_one, metavar="F", help="of the dictionaries (up to 50)")
+    measure.add_argument("--kind", choices=_KINDS, default=_KINDS[0], help="of the dictionaries (%(default)s)")
     measure.add_argument(
         "--dictionary", action="append", default=[], metavar="[SITE=]FILE", help="a saved one; may be repeated"
     )
@@ -152,6 +154,7 @@ def _settings(arguments: argparse.Namespace) -> SpectrumSettings:
     return SpectrumSettings(
         sites=tuple(arguments.sites.split(",")) if arguments.sites else (),
         estimators=tuple(arguments.estimators.split(",")),
+        observables=arguments.kind,
         num_observables=arguments.observables,
         fit_steps=arguments.fit_steps,
         seed=arguments.seed,
@@ -188,7 +191,8 @@ def _measure(
         about |= {"sites": _sites(model, settings)}
         if arguments.statistics_only:
             about |= {"holds": "statistics", "estimators": list(settings.estimators), "seed": settings.seed}
-            about |= {"observables": settings.num_observables, "fit_steps": settings.fit_steps}
+            about |= {"kind": settings.observables, "observables": settings.num_observables}
+            about |= {"fit_steps": settings.fit_steps}
         else:
             about |= {"holds": "states"}
         store = LatentStore.create(store_path, about)
