@@ -190,12 +190,14 @@ def _dispersion_metrics(dispersion: GroupDispersion, xi: float) -> dict[str, Ten
     values = dispersion.values.detach()[is_defined]
     nothing = values.new_tensor(float("nan"))
     radius = dispersion.spectral_radius[is_defined]
+    residual = radius[:0] if dispersion.median_residual is None else dispersion.median_residual[is_defined]
     return {
         "latent/dsd": values.mean() if values.numel() else nothing,
         "latent/dsd_max": values.max() if values.numel() else nothing,
         "latent/dsd_defined": is_defined.float().mean(),
         "latent/above_xi": (values > xi).float().mean() if values.numel() else nothing,
         "latent/spectral_radius": radius.mean() if radius.numel() else nothing,
+        "latent/residual": residual.mean() if residual.numel() else nothing,
         "latent/num_clamped": dispersion.num_clamped.float(),
         "latent/num_nonfinite": dispersion.num_nonfinite.float(),
     }

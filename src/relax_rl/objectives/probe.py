@@ -173,6 +173,8 @@ class GroupDispersion:
         spectral_radius: (P, G) largest modulus, no gradient.
         num_clamped: modes whose gradient was bounded because the operator is nearly defective.
         num_nonfinite: completions left out because of NaN or Inf in their hidden states.
+        median_residual: (P, G) median ResDMD residual of the eigenpairs, NaN where undefined; None if not measured.
+        dictionary_digest: of the dictionary that they were measured by.
     """
 
     values: Tensor
@@ -180,6 +182,8 @@ class GroupDispersion:
     spectral_radius: Tensor
     num_clamped: Tensor
     num_nonfinite: Tensor
+    median_residual: Tensor | None = None
+    dictionary_digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -257,6 +261,8 @@ class DispersionProbe:
             spectral_radius=measured.spectral_radius.view(shape[:2]),
             num_clamped=measured.num_clamped.sum(),
             num_nonfinite=measured.num_nonfinite.sum(),
+            median_residual=measured.median_residual.view(shape[:2]),
+            dictionary_digest=measured.dictionary_digest,
         )
         return dispersion, self.bound.value
 
