@@ -1,6 +1,7 @@
 """Dispersion: how fast ours is, and which robust estimator to keep.
 
 python benchmarks/dispersion.py               speed against a loop of pinv + eigvals, and the largest difference
+python benchmarks/dispersion.py --large       forward and backward of 512 trajectories at once
 python benchmarks/dispersion.py --candidates  the tables of docs/robust-dispersion.md
 
 The goal was 15 times the loop, and is not reached on one thread: 4.7 times on an AMD EPYC (576 against 123 ms),
@@ -17,12 +18,21 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from relax_rl.koopman import Estimator, KoopmanDictionary, dispersion_from_lifted, dynamic_spectral_dispersion
+from relax_rl.koopman import (
+    Estimator,
+    KoopmanDictionary,
+    dispersion_from_gram,
+    dispersion_from_lifted,
+    dynamic_spectral_dispersion,
+    gram_statistics,
+    snapshot_pairs,
+)
 from relax_rl.koopman.dispersion import ROBUST_WINDOW
 from relax_rl.koopman.eigensolvers import eig
 from relax_rl.koopman.spectrum import eigenvalue_moduli
@@ -111,6 +121,32 @@ def _print_bounds(lifted: Tensor, size: tuple[int, int, int, int], repeats: int)
             part()
             times.append(time.perf_counter() - start)
         print(f"  {name:12s} {1e3 * statistics.median(times):8.1f} ms   {what}")
+
+
+def print_large_batch(repeats: int, size: tuple[int, int, int] = (512, 256, 50)) -> None:
+    """Forward and backward of "paper" on many trajectories, from lifted states and from Gram statistics."""
+    B, T, F = size
+    states = linear_system(0.3, T, B, seed=0, H=F).sigmoid().float()
+    mask = torch.ones((B, T), dtype=torch.bool)
+    statistics_of_all = gram_statistics(states, snapshot_pairs(mask))
+
+    def from_lifted() -> None:
+        leaf = states.clone().requires_grad_()
+        dispersion_from_lifted(leaf, mask).values.sum().backward()
+
+    def from_gram() -> None:
+        gram, cross = (x.clone().requires_grad_() for x in (statistics_of_all.gram, statistics_of_all.cross))
+        dispersion_from_gram(replace(statistics_of_all, gram=gram, cross=cross)).values.sum().backward()
+
+    print(f"\nforward + backward of a large batch, B={B} T={T} F={F}, {torch.get_num_threads()} threads: medians")
+    for name, run in {"from lifted states": from_lifted, "from Gram statistics": from_gram}.items():
+        times = []
+        for _ in range(repeats):
+            start = time.perf_counter(), time.process_time()
+            run()
+            times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+        elapsed, processor = (statistics.median(column) for column in zip(*times, strict=True))
+        print(f"  {name:20s} {elapsed:6.2f} s elapsed, {processor:6.2f} s of processor time")
 
 
 # --- synthetic systems ---------------------------------------------------------------------------------------------
@@ -328,6 +364,7 @@ def print_ascent(steps: int, B: int = 8, T: int = 64, F: int = 16) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", action="store_true", help="compare robust estimators instead of timing")
+    parser.add_argument("--large", action="store_true", help="time a large batch instead of the comparison")
     parser.add_argument("--steps", type=int, default=500, help="steps of gradient ascent")
     parser.add_argument("--repeats", type=int, default=5, help="repeats of the timing")
     parser.add_argument("--threads", type=int, default=2)
@@ -337,6 +374,8 @@ def main() -> None:
         print_lengths()
         print_order()
         print_ascent(arguments.steps)
+    elif arguments.large:
+        print_large_batch(arguments.repeats)
     else:
         compare_speed(arguments.repeats)
 

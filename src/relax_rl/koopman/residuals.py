@@ -172,7 +172,11 @@ def squared_residuals(statistics: GramStatistics, eigenvalues: Tensor, eigenvect
     values, vectors = eigenvalues.detach(), eigenvectors.detach()
 
     def form(matrix: Tensor) -> Tensor:
-        return (vectors.conj() * (matrix.to(vectors.dtype) @ vectors)).sum(-2)
+        if matrix.is_complex() or not vectors.is_complex():
+            product = matrix.to(vectors.dtype) @ vectors
+        else:  # half the work of a complex product
+            product = torch.complex(matrix @ vectors.real, matrix @ vectors.imag)
+        return (vectors.conj() * product).sum(-2)
 
     norm = form(statistics.gram).real
     cross = (values.conj() * form(statistics.cross)).real
