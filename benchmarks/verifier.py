@@ -1,0 +1,193 @@
+"""The mathematical verifier beside plain math-verify: how fast, and how often wrong.
+
+python benchmarks/verifier.py                            speed: ordinary answers, answers that take algebra, workers
+python benchmarks/verifier.py --errors                   error rates over the table of cases
+python benchmarks/verifier.py --errors --data FOLDER     also over a sample of the gold answers in the folder's files
+
+Plain math-verify is ``verify(parse(gold), parse(completion))`` with its default settings, in a loop. Its gold answer is
+given as it is in the file ("bare"), and between dollar signs ("in $"), which its documentation asks for. All graders
+get the same rows. Speeds are medians of rounds in which all take turns, in processor time where one process does the
+work; error rates have 95 % Wilson intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import random
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from math_verify import parse, verify
+
+from relax_rl.rewards import MathVerifier
+from relax_rl.rewards.perturbations import other_spellings, wrong_answers
+
+TABLE = Path(__file__).resolve().parents[1] / "tests" / "rewards" / "cases.toml"
+FILES = ("math500", "math_train", "minerva_math", "olympiadbench", "aime24", "amc23", "gsm8k_test")
+PROSE = "We add what the first and the second day gave, and take away what was used in between. " * 4
+ALGEBRA = (
+    ("3\\sqrt{13}", "\\sqrt{117}"), ("x^2+2x+1", "(x+1)^2"), ("\\frac{\\sqrt{3}}{3}", "\\frac{1}{\\sqrt{3}}"),
+    ("4\\pi - 2\\sqrt{3}", "2(2\\pi-\\sqrt{3})"), ("6+9i", "9i+6"), ("y = 2x + 3", "y=3+2x"),
+    ("\\frac{11+9a}{20}", "\\frac{9a+11}{20}"), ("2^{k-1}", "\\frac{2^k}{2}"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """A gold answer, a completion, and what the verdict has to be."""
+
+    gold: str
+    completion: str
+    is_right: bool
+
+
+Grader = Callable[[Sequence[Row]], list[bool | None]]
+
+
+def plain(opening: str, closing: str) -> Grader:
+    """math-verify with its defaults, the gold answer between two signs unless it has them already."""
+
+    def grade(rows: Sequence[Row]) -> list[bool | None]:
+        golds = [row.gold if row.gold.startswith(opening) else opening + row.gold + closing for row in rows]
+        return [verify(parse(gold), parse(row.completion)) for gold, row in zip(golds, rows, strict=True)]
+
+    return grade
+
+
+def ours(verifier: MathVerifier) -> Grader:
+    def grade(rows: Sequence[Row]) -> list[bool | None]:
+        scores = verifier.score([row.completion for row in rows], [row.gold for row in rows])
+        return [None if score is None else score == 1.0 for score in scores]
+
+    return grade
+
+
+def boxed(text: str) -> str:
+    return f"{PROSE}So the answer is $\\boxed{{{text.strip('$')}}}$."
+
+
+def ordinary_rows(count: int) -> list[Row]:
+    """Integers, decimals and fractions, half of them right, at the end of some 350 characters of prose."""
+    rng, rows = random.Random(0), []
+    for _ in range(count):
+        gold = rng.choice(
+            (f"{rng.randint(1, 9999)}", f"{rng.randint(1, 999)}.5", f"\\frac{{{rng.randint(1, 9)}}}{{7}}")
+        )
+        is_right = rng.random() < 0.5
+        rows.append(Row(gold, boxed(gold if is_right else f"{rng.randint(10000, 99999)}"), is_right))
+    return rows
+
+
+def algebra_rows(count: int) -> list[Row]:
+    """Answers that are equal only after algebra, no two texts the same, so that nothing is remembered."""
+    rows = []
+    for index in range(count):
+        gold, answer = ALGEBRA[index % len(ALGEBRA)]
+        rows.append(Row(f"{gold}+{index + 2}" if "=" not in gold else gold, boxed(f"{answer}+{index + 2}"), True))
+    return [Row(row.gold, row.completion, "=" not in row.gold) for row in rows]
+
+
+def seconds(grade: Grader, rows: Sequence[Row], clock: Callable[[], float]) -> float:
+    started = clock()
+    grade(rows)
+    return clock() - started
+
+
+def speed(rounds: int, workers: int) -> None:
+    ordinary, hard = ordinary_rows(300), algebra_rows(64)
+    one, several = MathVerifier(num_workers=1), MathVerifier(num_workers=workers)
+    loop = plain("$", "$")
+    for grade in (loop, ours(one), ours(several)):  # imports, grammars and processes
+        grade(hard[: 4 * workers])
+    times: dict[str, list[float]] = {}
+    for round_number in range(rounds):
+        fresh = [Row(row.gold, f"{row.completion} {round_number}", row.is_right) for row in hard]
+        for name, grade, rows, clock in (
+            ("ordinary, math-verify in a loop", loop, ordinary, time.process_time),
+            ("ordinary, MathVerifier", ours(one), ordinary, time.process_time),
+            ("algebra, math-verify in a loop", loop, fresh, time.perf_counter),
+            ("algebra, MathVerifier, 1 worker", ours(one), fresh, time.perf_counter),
+            (f"algebra, MathVerifier, {workers} workers", ours(several), fresh, time.perf_counter),
+        ):
+            times.setdefault(name, []).append(seconds(grade, rows, clock) / len(rows))
+    base = {kind: median(times[f"{kind}, math-verify in a loop"]) for kind in ("ordinary", "algebra")}
+    for name, values in times.items():
+        each = median(values)
+        print(f"{name:40} {1e3 * each:9.3f} ms  {base[name.partition(',')[0]] / each:7.1f} times as fast")
+    single, many = (median(times[name]) for name in list(times)[-2:])
+    print(f"{workers} workers are {single / many:.2f} times as fast as one")
+
+
+def wilson(count: int, total: int) -> str:
+    """A share with its 95 % interval (Wilson, 1927)."""
+    if total == 0:
+        return "-"
+    z, share = 1.959964, count / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return f"{count}/{total} = {100 * share:.1f} % [{100 * max(0.0, centre - half):.1f}, {100 * (centre + half):.1f}]"
+
+
+def table_rows() -> list[Row]:
+    table = tomllib.loads(TABLE.read_text(encoding="utf-8"))
+    return [Row(gold, text, score == 1) for rows in table.values() for gold, text, score in rows if score != "none"]
+
+
+def data_rows(folder: Path, count: int) -> Iterator[tuple[str, list[Row]]]:
+    """For each file: gold answers as they are, in other spellings, and with a mistake."""
+    for name in FILES:
+        if not (folder / f"{name}.jsonl").is_file():
+            continue
+        golds = [json.loads(line)["answer"] for line in (folder / f"{name}.jsonl").open(encoding="utf-8")]
+        golds = random.Random(0).sample(golds, min(count, len(golds)))
+        right = [(gold, text) for gold in golds for text in (gold, *other_spellings(gold).values())]
+        wrong = [(gold, text) for gold in golds for text in wrong_answers(gold).values()]
+        yield (
+            name,
+            [Row(gold, boxed(text), True) for gold, text in right]
+            + [Row(gold, boxed(text), False) for gold, text in wrong],
+        )
+
+
+def errors(folder: Path | None, count: int) -> None:
+    verifier = MathVerifier()
+    graders = {"math-verify, bare": plain("", ""), "math-verify, in $": plain("$", "$"), "MathVerifier": ours(verifier)}
+    sets = [("cases", table_rows())]
+    sets += list(data_rows(folder, count)) if folder is not None else []
+    for title, rows in sets:
+        num_right = sum(row.is_right for row in rows)
+        for name, grade in graders.items():
+            verdicts = grade(rows)
+            refused = sum(row.is_right and verdict is False for row, verdict in zip(rows, verdicts, strict=True))
+            accepted = sum(not row.is_right and verdict is True for row, verdict in zip(rows, verdicts, strict=True))
+            print(
+                f"{title:14} {name:18} right refused {wilson(refused, num_right):32} "
+                f"wrong accepted {wilson(accepted, len(rows) - num_right):32} no verdict {verdicts.count(None)}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--errors", action="store_true", help="error rates in place of speed")
+    parser.add_argument("--data", type=Path, help="folder with JSONL files that have a column 'answer'")
+    parser.add_argument("--rows", type=int, default=250, help="gold answers of each file (default 250)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
+    if arguments.errors:
+        errors(arguments.data, arguments.rows)
+    else:
+        speed(arguments.rounds, arguments.workers)
+
+
+if __name__ == "__main__":
+    main()
