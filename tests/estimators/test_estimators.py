@@ -89,7 +89,7 @@ def test_more_features_than_snapshots_says_which_residual_holds() -> None:
     noise = np.random.default_rng(5).standard_normal((30, 200))
     fitted = DMD().fit(noise)
     assert fitted.residual_kind_ == "dual"
-    assert np.median(fitted.residuals_) > 0.1
+    assert np.median(fitted.residuals_) > 0.9
     lift, _ = np.linalg.qr(np.random.default_rng(6).standard_normal((200, 3)))
     wide = orbit(30) @ lift.T
     assert DMD().fit(wide).residuals_.max() < 1e-10

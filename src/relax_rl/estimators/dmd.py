@@ -69,7 +69,7 @@ class DMD(EigenfunctionEstimator):
             solver=self.solver,
             seed=self.random_state,
         )
-        self._keep(fitted, snapshots.shape[1])
+        self._keep(fitted, snapshots, pairs)
         self.eigenvectors_ = fitted.eigenvectors.numpy()
         return self
 
@@ -123,7 +123,7 @@ class DelayDMD(SpectralEstimator):
             solver=self.solver,
             seed=self.random_state,
         )
-        self._keep(self._fitted, snapshots.shape[1])
+        self._keep(self._fitted, snapshots, pairs)
         self.delay_modes_ = self.modes_.reshape(len(self.modes_), self.delays, states.shape[1])
         self.modes_ = self.delay_modes_[:, -1]
         return self

@@ -70,7 +70,7 @@ class EDMD(EigenfunctionEstimator):
             modes=self.modes,
             ridge=self.ridge,
         )
-        self._keep(fitted, fitted.eigenvectors.shape[0])
+        self._keep(fitted)
         self.eigenvectors_ = fitted.eigenvectors.numpy()
         return self
 

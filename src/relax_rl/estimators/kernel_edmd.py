@@ -63,7 +63,7 @@ class KernelEDMD(EigenfunctionEstimator):
         self._fitted = kernel_edmd(
             states, pairs, kernel=self.kernel_, rank=self.rank, variant=self.variant, ridge=self.ridge
         )
-        self._keep(self._fitted.modes, len(states))
+        self._keep(self._fitted.modes)
         return self
 
     def _chosen_kernel(self, states: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.estimators.trajectories import read_rows, read_trajectories
 from relax_rl.koopman.dmd import DynamicModes
-from relax_rl.koopman.residuals import residual_kind
+from relax_rl.koopman.residuals import disjoint_folds, dual_residuals, residual_kind
 
 __all__ = ["EigenfunctionEstimator", "SpectralEstimator"]
 
@@ -32,7 +32,14 @@ class SpectralEstimator(BaseEstimator):
         singular_values_: (R,).
     """
 
-    def _keep(self, fitted: DynamicModes, num_observables: int) -> None:
+    def _keep(self, fitted: DynamicModes, snapshots: Tensor | None = None, pairs: Tensor | None = None) -> None:
+        """Set the attributes, with dual residuals where the primal ones say nothing and the snapshots are given.
+
+        Args:
+            fitted: unbatched.
+            snapshots: (T, F).
+            pairs: (T-1,) bool.
+        """
         self.eigenvalues_ = fitted.eigenvalues.numpy()
         self.continuous_eigenvalues_ = fitted.continuous_eigenvalues(getattr(self, "dt", 1.0)).numpy()
         self.modes_ = fitted.modes.numpy()
@@ -40,9 +47,13 @@ class SpectralEstimator(BaseEstimator):
         self.n_pairs_ = int(fitted.num_pairs)
         self.condition_ = float(fitted.condition)
         self.singular_values_ = fitted.singular_values.numpy()
-        has_dual = not bool(fitted.dual_residuals.isnan().any())
-        self.residual_kind_ = residual_kind(self.n_pairs_, num_observables if has_dual else 0, self.rank_)
-        self.residuals_ = (fitted.dual_residuals if self.residual_kind_ == "dual" else fitted.residuals).numpy()
+        residuals = fitted.residuals
+        self.residual_kind_ = residual_kind(self.n_pairs_, 0 if snapshots is None else snapshots.shape[1], self.rank_)
+        if self.residual_kind_ == "dual" and snapshots is not None and pairs is not None:
+            steps = pairs.nonzero().squeeze(-1)
+            x, y = snapshots[steps], snapshots[steps + 1]
+            residuals = dual_residuals(x, y, fitted.eigenvalues, fitted.modes.mH, disjoint_folds(steps))
+        self.residuals_ = residuals.numpy()
 
 
 class EigenfunctionEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SpectralEstimator):

@@ -52,11 +52,7 @@ class DynamicModes:
     """(..., R, H) complex128."""
     residuals: Tensor
     """(..., R) primal ResDMD residuals ||Y v - lambda X v|| / ||X v||; NaN where padded. Zero by construction, and
-    without meaning, where `is_interpolating`."""
-    dual_residuals: Tensor
-    """(..., R) ||lambda (exact mode - projected mode)|| / ||projected mode||, by how much a mode leaves the span of the
-    snapshots; for least squares on the snapshots themselves it is the dual residual of arXiv 2403.05891, which holds
-    where the primal one does not, as long as R < F. NaN where the modes are of other things than the observables."""
+    without meaning, where `is_interpolating`; see :func:`~relax_rl.koopman.residuals.dual_residuals` then."""
     singular_values: Tensor
     """(..., R) of X, those kept."""
     condition: Tensor
@@ -178,8 +174,6 @@ def modes_of(
     complexes = vectors.dtype
     projected = inverse @ reduction.present.to(complexes)
     advanced = inverse @ reduction.future.to(complexes)
-    leaving = torch.linalg.vector_norm(advanced - values.unsqueeze(-1) * projected, dim=-1)
-    dual = leaving / torch.linalg.vector_norm(projected, dim=-1)
     if reduction.first is None or reduction.second is None:
         residuals = gram_residuals(reduction.whitened, values, vectors)
     else:
@@ -190,7 +184,6 @@ def modes_of(
         eigenvectors=reduction.coefficients.to(complexes) @ vectors,
         modes=projected if modes == "projected" else _exact(projected, advanced, values),
         residuals=torch.where(is_padding, torch.nan, residuals),
-        dual_residuals=torch.where(is_padding | (not reduction.are_states_observables), torch.nan, dual),
         singular_values=reduction.scales,
         condition=reduction.condition,
         rank=reduction.rank,

@@ -49,8 +49,6 @@ class Reduction:
     """Q* X' (..., R, H) for the states X' that modes are wanted of; X itself unless others were given."""
     future: Tensor
     """Q* Y', (..., R, H)."""
-    are_states_observables: bool
-    """Whether X' is X."""
 
     @property
     def rank(self) -> Tensor:
@@ -146,7 +144,7 @@ def reduce_statistics(statistics: GramStatistics, *, rank: Rank = None) -> Reduc
     coefficients = vectors[..., : scales.shape[-1]] * inverse.unsqueeze(-2)
     whitened = statistics.changed_basis(coefficients)
     present, future = coefficients.mH @ gram, coefficients.mH @ cross
-    return Reduction(scales, coefficients, whitened, None, None, present, future, are_states_observables=True)
+    return Reduction(scales, coefficients, whitened, None, None, present, future)
 
 
 @dataclass(frozen=True)
@@ -230,7 +228,7 @@ def _cut(parts: _Parts, rank: Tensor, pairs: Tensor, targets: tuple[Tensor, Tens
     whitened = GramStatistics(left.mH @ left, left.mH @ second, second.mH @ second, pairs.sum(-1))
     dtype = torch.promote_types(left.dtype, targets[0].dtype)
     present, future = (left.mH.to(dtype) @ target.to(dtype) for target in targets)
-    return Reduction(scales, coefficients, whitened, left, second, present, future, targets[0] is x)
+    return Reduction(scales, coefficients, whitened, left, second, present, future)
 
 
 def _kept(scales: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
