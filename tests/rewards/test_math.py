@@ -123,6 +123,27 @@ def test_hostile_answers_are_bounded_and_never_right(verifier: MathVerifier, ans
     assert verifier.score([boxed("\\sqrt{18}")], ["3\\sqrt{2}"]) == [1.0]
 
 
+HOSTILE_COMPLETIONS = {
+    "nested braces": "\\boxed" + "{" * 10**6 + "5" + "}" * 10**6,
+    "open braces": "\\boxed{" * 10**6,
+    "megabyte of digits": "\\boxed{" + "9" * 10**6 + "}",
+    "megabyte of prose": "the answer is " * 70_000,
+    "megabyte of null bytes": "\x00" * 10**6,
+    "boxes in boxes": "\\boxed{" * 10**4 + "5" + "}" * 10**4,
+    "a macro of itself": "\\def\\x{\\x}\\boxed{\\x}",
+    "tags in tags": "<think>" * 10**5 + "<answer>" * 10**5,
+}
+
+
+@pytest.mark.parametrize("completion", HOSTILE_COMPLETIONS.values(), ids=HOSTILE_COMPLETIONS)
+def test_hostile_completions_are_bounded(verifier: MathVerifier, completion: str) -> None:
+    started = time.process_time()
+    (grade,) = verifier.grade([completion], ["3\\sqrt{2}"])
+    assert grade.score in (0.0, None)
+    assert time.process_time() - started < 8.0  # of this process, which reads the text in linear time
+    assert verifier.score([boxed("\\sqrt{18}")], ["3\\sqrt{2}"]) == [1.0]
+
+
 def test_no_verdict_has_a_reason_and_is_no_zero(verifier: MathVerifier) -> None:
     grades = verifier.grade(
         [boxed("5"), boxed("9^{9^{9^9}}"), boxed("1" * 3000), boxed("5"), "no answer here"],
