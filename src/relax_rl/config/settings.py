@@ -168,6 +168,11 @@ class SamplingConfig(_Section):
     max_batches: int = Field(default=1, ge=1)
     """Dynamic sampling: replace groups whose rewards are all equal, sampling at most so many batches' worth; 1: never
     (DAPO: 10)."""
+    trunks: int | None = Field(default=None, ge=1)
+    """CURE: only so many completions of a group are sampled from the prompt, the others from within these, where the
+    entropy is high (4 of 16); null: all from the prompt."""
+    branch_top: int = Field(default=20, ge=1)
+    """CURE: a branch begins at one of so many tokens of highest entropy."""
 
 
 class EvaluationConfig(_Section):
@@ -233,6 +238,16 @@ class TrainConfig(_Section):
             raise ValueError(
                 f"trainer.per_device_train_batch_size = {micro} is not a multiple of trainer.num_generations = "
                 f"{group}, and a micro-batch holds whole groups; use {choices}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_trunks(self) -> TrainConfig:
+        group, trunks = self.trainer.num_generations, self.sampling.trunks
+        if trunks is not None and (group % trunks or group == trunks):
+            raise ValueError(
+                f"sampling.trunks = {trunks} must divide trainer.num_generations = {group} and leave room for branches; "
+                "CURE takes 4 of 16"
             )
         return self
 

@@ -24,6 +24,7 @@ from relax_rl.rewards.reward_function import VerifierReward
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import Problem, Task
 from relax_rl.tasks.registry import build_task
+from relax_rl.training.branching import Branching
 from relax_rl.training.callbacks import MetricsFile, ProgressBar
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.model_card import model_card
@@ -68,6 +69,14 @@ def build_objective_from(config: TrainConfig) -> Objective:
     if objective.probe is not None:
         _check_observables(objective.probe.settings.num_observables, config.trainer.max_completion_length)
     return objective
+
+
+def branching_from(config: TrainConfig) -> Branching | None:
+    """CURE's rollout plan where the settings ask for it. Raises ConfigError for groups that it does not fit."""
+    sampling, trainer = config.sampling, config.trainer
+    if sampling.trunks is None:
+        return None
+    return Branching(trainer.num_generations, sampling.trunks, sampling.branch_top, trainer.max_completion_length)
 
 
 def _check_observables(num_observables: int, max_completion_length: int) -> None:
@@ -149,6 +158,7 @@ def _trainer(config: TrainConfig, parts: _Parts, run: RunDirectory, args: Any) -
         recorder=RolloutRecorder(run),
         card=model_card(config),
         max_batches=config.sampling.max_batches,
+        branching=branching_from(config),
         model=parts.model,
         args=args,
         processing_class=parts.tokenizer,

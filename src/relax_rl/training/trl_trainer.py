@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from trl.trainer.grpo_trainer import GRPOTrainer
-from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
+from trl.trainer.utils import pad, split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.capture import ForwardCapture, ForwardRecord
 from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
 from relax_rl.objectives.base import ObjectiveOutput
 from relax_rl.objectives.token_weights import PlanningCredit
+from relax_rl.training.branching import Branching
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.objective_state import restore_objective, save_objective
 from relax_rl.training.partition import PartitionHead
@@ -42,6 +43,7 @@ class RelaxTrainer(GRPOTrainer):
         recorder: receives the rows of every rollout batch; None to keep none.
         card: the model card, kept with the checkpoints; None to keep none.
         max_batches: budget of dynamic sampling, in rollout batches; 1 leaves groups that teach nothing where they are.
+        branching: how groups are made of trunks and branches; None samples all completions apart.
         kwargs: those of `trl.GRPOTrainer`.
 
     Raises:
@@ -63,9 +65,14 @@ class RelaxTrainer(GRPOTrainer):
         recorder: RolloutRecorder | None = None,
         card: str | None = None,
         max_batches: int = 1,
+        branching: Branching | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._branching = branching
+        self._prefix_lengths: list[int] | None = None
+        if branching is not None and self.use_vllm:
+            raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
         self._sampling = DynamicSampling(max_batches, self.args.seed) if max_batches > 1 else None
         self._card = card
         self.objective = objective
@@ -132,12 +139,42 @@ class RelaxTrainer(GRPOTrainer):
         output["row"] = torch.arange(len(output["rewards"]), device=self.accelerator.device)
         return output
 
+    def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._branching is None or not self.model.training:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+
+        def complete(prompts: list[list[int]]) -> list[list[int]]:
+            return super(RelaxTrainer, self)._generate_single_turn(prompts, *args, **kwargs)[0]
+
+        prompts = [list(ids) for ids in prompt_ids]
+        completions, self._prefix_lengths = self._branching.completed(
+            prompts, complete, self._entropies, self._tokenizer
+        )
+        return completions, None
+
+    @torch.no_grad()
+    def _entropies(self, prompts: list[list[int]], completions: list[list[int]]) -> list[Tensor]:
+        """(T_i) entropy of each token of some completions."""
+        rows = [torch.tensor(prompt + completion) for prompt, completion in zip(prompts, completions, strict=True)]
+        ids = pad(rows, padding_value=self._tokenizer.pad_token_id, padding_side="right").to(self.accelerator.device)
+        mask = pad([torch.ones_like(row) for row in rows], padding_value=0, padding_side="right").to(ids.device)
+        _, entropy, _ = self._get_per_token_logps_and_entropies(
+            self.model, ids, mask, ids.shape[1] - 1, self.args.per_device_train_batch_size, compute_entropy=True
+        )
+        starts = [len(prompt) - 1 for prompt in prompts]
+        lengths = [len(completion) for completion in completions]
+        return [row[start : start + length] for row, start, length in zip(entropy, starts, lengths, strict=True)]
+
     def _sample(self, inputs: list[dict[str, Any]]) -> Rollout:
         """TRL's completions of some prompts, scored, and what the objective is to know of each row."""
         output = super()._generate_and_score_completions(inputs)
         if self._local_rewards is None:
             raise ModelError("TRL generated completions without scoring them; this version of TRL does not fit.")
         output["rewards"] = self._local_rewards
+        if self._prefix_lengths is not None:
+            prefix = torch.tensor(self._prefix_lengths, device=output["completion_ids"].device).unsqueeze(-1)
+            places = torch.arange(output["completion_ids"].shape[1], device=prefix.device)
+            output["tool_mask"], self._prefix_lengths = (places >= prefix).long(), None
         device = self.accelerator.device
         credit = self.objective.token_weights
         if isinstance(credit, PlanningCredit):
