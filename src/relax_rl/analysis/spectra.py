@@ -104,7 +104,6 @@ class SiteSpectrum:
         num_pairs, num_observables: N and F.
         dictionary_digest: of the dictionary, without which none of the values means anything.
         dictionary_report: what its fit did, or None if it was given without one.
-        pseudospectrum: None where residuals are vacuous.
         statistics: G, A, L, for whoever wants to ask more of them; not written to JSON.
     """
 
@@ -117,13 +116,19 @@ class SiteSpectrum:
     num_observables: int
     dictionary_digest: str
     dictionary_report: dict[str, Any] | None = None
-    pseudospectrum: Pseudospectrum | None = None
     statistics: GramStatistics | None = field(default=None, repr=False, compare=False)
 
     @property
     def moduli(self) -> tuple[float, ...]:
         """How much each mode keeps in one token."""
         return tuple(math.hypot(*value) for value in self.eigenvalues)
+
+    @property
+    def pseudospectrum(self) -> Pseudospectrum | None:
+        """Computed when asked for; None where residuals are vacuous, or without statistics."""
+        return (
+            None if self.statistics is None or self.residual_kind == "vacuous" else Pseudospectrum.of(self.statistics)
+        )
 
 
 @dataclass(frozen=True)
@@ -424,6 +429,5 @@ class _Collection:
             num_observables=spectrum.num_observables,
             dictionary_digest=dictionary.digest,
             dictionary_report=None if report is None else asdict(report),
-            pseudospectrum=None if spectrum.is_vacuous else Pseudospectrum.of(statistics),
             statistics=statistics,
         )

@@ -29,7 +29,6 @@ from relax_rl.koopman import (
     gram_statistics,
     koopman_eigenvalues,
     load_dictionary,
-    stable_rank,
     trajectory_curvature,
 )
 from relax_rl.latent.trajectories import LatentTrajectory
@@ -123,7 +122,7 @@ class TrajectorySpectrum:
         spurious_share: of eigenpairs with a large residual.
         condition: of the regression.
         num_clamped: nearly defective modes.
-        effective_rank, stable_rank, curvature: of the states themselves, without dictionary.
+        effective_rank, curvature: of the states themselves, without dictionary.
         by_length: DSD of the first so many tokens, by estimator, as (tokens, value).
     """
 
@@ -139,7 +138,6 @@ class TrajectorySpectrum:
     condition: float | None = None
     num_clamped: int = 0
     effective_rank: float | None = None
-    stable_rank: float | None = None
     curvature: float | None = None
     by_length: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
@@ -243,7 +241,6 @@ def measure(
         condition=spectrum.condition,
         num_clamped=num_clamped,
         effective_rank=float(effective_rank(states)),
-        stable_rank=float(stable_rank(states)),
         curvature=float(trajectory_curvature(states)),
         by_length=by_length,
     )

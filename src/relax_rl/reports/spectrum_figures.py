@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from relax_rl.analysis.spectra import LatentSpectra, SiteSpectrum
+from relax_rl.analysis.spectra import LatentSpectra, Pseudospectrum, SiteSpectrum
 from relax_rl.analysis.spectra_difference import prompt_means
 from relax_rl.reports.canvas import INK, MUTED, color_of, linestyle_of, quieten
 from relax_rl.reports.spectrum import plot_spectrum
@@ -205,12 +206,13 @@ def _make_log_if_wide(ax: Axes) -> None:
 
 def draw_pseudospectra(models: Sequence[LatentSpectra]) -> Figure | None:
     """r(z) at the deepest site, shaded, with the eigenvalues; None where residuals are vacuous."""
-    shown = [(s, s.sites[-1]) for s in models if s.sites and s.sites[-1].pseudospectrum is not None]
+    grids = [(s, s.sites[-1], s.sites[-1].pseudospectrum) for s in models if s.sites]
+    shown = [(spectra, site, grid) for spectra, site, grid in grids if grid is not None]
     if not shown:
         return None
     figure, axes = _grid(len(shown), 5.0, 4.2, most=2)
-    for (spectra, site), ax in zip(shown, axes, strict=False):
-        shades = _plot_pseudospectrum(ax, site)
+    for (spectra, site, grid), ax in zip(shown, axes, strict=False):
+        shades = _plot_pseudospectrum(ax, site, grid)
         _label(ax, "Re λ", "Im λ", f"{spectra.model}, {site.site}")
         bar = figure.colorbar(shades, ax=ax, shrink=0.85, aspect=28, pad=0.02)
         bar.set_label("smallest residual r(z)", fontsize=8.5, color=INK)
@@ -218,9 +220,7 @@ def draw_pseudospectra(models: Sequence[LatentSpectra]) -> Figure | None:
     return figure
 
 
-def _plot_pseudospectrum(ax: Axes, site: SiteSpectrum):
-    grid = site.pseudospectrum
-    assert grid is not None
+def _plot_pseudospectrum(ax: Axes, site: SiteSpectrum, grid: Pseudospectrum) -> ContourSet:
     upper = np.array(grid.values)
     values = np.vstack([upper[:0:-1], upper])
     imaginary = np.concatenate([-np.array(grid.imaginary)[:0:-1], grid.imaginary])

@@ -30,7 +30,7 @@ __all__ = [
 EIGENVALUE_COLUMNS = ("model", "site", "real", "imaginary", "modulus", "half_life", "residual", "kind", "dictionary")
 TRAJECTORY_COLUMNS = (
     *("model", "prompt", "site", "tokens", "finite", "max_modulus", "residual_kind", "residual_median"),
-    *("spurious_share", "condition", "clamped", "effective_rank", "stable_rank", "curvature", "dictionary"),
+    *("spurious_share", "condition", "clamped", "effective_rank", "curvature", "dictionary"),
 )
 DIFFERENCE_COLUMNS = (
     *("site", "quantity", "first", "second", "difference", "low", "high", "p", "prompts", "same_dictionary"),
@@ -154,7 +154,7 @@ def trajectory_rows(spectra: LatentSpectra) -> tuple[tuple[str, ...], list[tuple
         (
             *(spectra.model, row.id, row.site, row.num_tokens, row.is_finite, row.max_modulus, row.residual_kind),
             *(row.residual_median, row.spurious_share, row.condition, row.num_clamped, row.effective_rank),
-            *(row.stable_rank, row.curvature, digests.get(row.site)),
+            *(row.curvature, digests.get(row.site)),
             *(row.dsd.get(name) for name in estimators),
         )
         for row in spectra.trajectories
