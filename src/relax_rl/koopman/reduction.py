@@ -96,16 +96,16 @@ def reduce_snapshots(
     x, y = _masked_pairs(snapshots, pairs)
     if solver == "randomised":
         assert isinstance(rank, int)
-        parts = _randomised(x, y, rank, seed)
+        parts = _randomised(x, rank, seed)
     elif solver == "svd" or (solver == "auto" and precision <= _EPS):
-        parts = _svd(x, y)
+        parts = _svd(x)
     else:
-        parts = _short_side(snapshots, pairs, x, y)
+        parts = _short_side(snapshots, pairs, x)
         if solver == "auto" and _is_lossy(parts, parts.select(rank, pairs, x.shape[-1]), precision):
-            parts = _svd(x, y)
+            parts = _svd(x)
     chosen = parts.select(rank, pairs, x.shape[-1])
     targets = (x, y) if states is None else _masked_pairs(_clean(states, used), pairs)
-    return _cut(parts, chosen, pairs, targets, x)
+    return _cut(parts, chosen, pairs, targets, x, y)
 
 
 def reduce_kernel(
@@ -129,7 +129,7 @@ def reduce_kernel(
         torch.where(links, kernel[..., :-1, :-1], 0.0), torch.where(links, kernel[..., 1:, :-1], 0.0), tolerance**0.5
     )
     targets = _masked_pairs(_clean(states, paired_snapshots(pairs)), pairs)
-    return _cut(parts, parts.select(rank, pairs, kernel.shape[-1] - 1), pairs, targets, None)
+    return _cut(parts, parts.select(rank, pairs, kernel.shape[-1] - 1), pairs, targets)
 
 
 def reduce_statistics(statistics: GramStatistics, *, rank: Rank = None) -> Reduction:
@@ -149,25 +149,28 @@ def reduce_statistics(statistics: GramStatistics, *, rank: Rank = None) -> Reduc
 
 @dataclass(frozen=True)
 class _Parts:
-    """Q (..., N, K), S (..., K) descending, Y V (..., N, K); V (..., F, K), or None: then it is X* Q S^-1."""
+    """S (..., K) descending, and what the rest can be had from once the directions are chosen."""
 
-    left: Tensor
     scales: Tensor
-    second: Tensor
-    right: Tensor | None
     floor: float
     """Singular values below this share of the largest are rounding."""
+    left: Tensor | None = None
+    """Q, (..., N, K); None: X V S^-1."""
+    right: Tensor | None = None
+    """V, (..., F, K); None: X* Q S^-1."""
+    products: Tensor | None = None
+    """Y X*, (..., N, N), where V is None."""
 
     def select(self, rank: Rank, pairs: Tensor, width: int) -> Tensor:
         return select_rank(self.scales, rank, pairs.sum(-1), width, self.floor)
 
 
-def _svd(x: Tensor, y: Tensor) -> _Parts:
+def _svd(x: Tensor) -> _Parts:
     left, scales, right = torch.linalg.svd(x, full_matrices=False)
-    return _Parts(left, scales, y @ right.mH, right.mH, max(x.shape[-2:]) * _EPS)
+    return _Parts(scales, max(x.shape[-2:]) * _EPS, left, right.mH)
 
 
-def _randomised(x: Tensor, y: Tensor, rank: int, seed: int) -> _Parts:
+def _randomised(x: Tensor, rank: int, seed: int) -> _Parts:
     """Halko, Martinsson and Tropp (2011), Algorithm 4.4, on the range of X."""
     size = min(rank + _OVERSAMPLING, *x.shape[-2:])
     generator = torch.Generator().manual_seed(seed)
@@ -176,10 +179,10 @@ def _randomised(x: Tensor, y: Tensor, rank: int, seed: int) -> _Parts:
     for _ in range(_POWER_ITERATIONS):
         basis = torch.linalg.qr(x @ torch.linalg.qr(x.mH @ basis).Q).Q
     left, scales, right = torch.linalg.svd(basis.mH @ x, full_matrices=False)
-    return _Parts(basis @ left, scales, y @ right.mH, right.mH, max(x.shape[-2:]) * _EPS)
+    return _Parts(scales, max(x.shape[-2:]) * _EPS, basis @ left, right.mH)
 
 
-def _short_side(snapshots: Tensor, pairs: Tensor, x: Tensor, y: Tensor) -> _Parts:
+def _short_side(snapshots: Tensor, pairs: Tensor, x: Tensor) -> _Parts:
     floor = (max(x.shape[-2:]) * _EPS) ** 0.5
     if x.shape[-2] < x.shape[-1]:
         # Both products are blocks of one, since y_t is x_{t+1}.
@@ -190,17 +193,13 @@ def _short_side(snapshots: Tensor, pairs: Tensor, x: Tensor, y: Tensor) -> _Part
             xx, yx = torch.where(links, xx, 0.0), torch.where(links, yx, 0.0)
         return _from_inner_products(xx, yx, floor)
     values, right = eigh(x.mH @ x)
-    scales, right = values.flip(-1).clamp_min(0.0).sqrt(), right.flip(-1)
-    left = (x @ right) / torch.where(scales > 0, scales, torch.inf).unsqueeze(-2)
-    return _Parts(left, scales, y @ right, right, floor)
+    return _Parts(values.flip(-1).clamp_min(0.0).sqrt(), floor, right=right.flip(-1))
 
 
 def _from_inner_products(xx: Tensor, yx: Tensor, floor: float) -> _Parts:
-    """From X X* and Y X*, (..., N, N): Y V = Y X* Q S^-1."""
+    """From X X* and Y X*, (..., N, N)."""
     values, left = eigh(xx)
-    scales, left = values.flip(-1).clamp_min(0.0).sqrt(), left.flip(-1)
-    second = (yx @ left) / torch.where(scales > 0, scales, torch.inf).unsqueeze(-2)
-    return _Parts(left, scales, second, None, floor)
+    return _Parts(values.flip(-1).clamp_min(0.0).sqrt(), floor, left.flip(-1), products=yx)
 
 
 def _is_lossy(parts: _Parts, rank: Tensor, precision: float) -> bool:
@@ -214,17 +213,30 @@ def _condition(scales: Tensor) -> Tensor:
     return torch.where(torch.isfinite(smallest), scales[..., 0] / smallest, torch.inf)
 
 
-def _cut(parts: _Parts, rank: Tensor, pairs: Tensor, targets: tuple[Tensor, Tensor], x: Tensor | None) -> Reduction:
-    """The directions chosen, whitened. Without X the coefficients are those over the rows of X, Q S^-2."""
+def _cut(
+    parts: _Parts,
+    rank: Tensor,
+    pairs: Tensor,
+    targets: tuple[Tensor, Tensor],
+    x: Tensor | None = None,
+    y: Tensor | None = None,
+) -> Reduction:
+    """The directions chosen, whitened. Without X and Y the coefficients are those over the rows of X, Q S^-2."""
     scales, inverse = _kept(parts.scales, rank)
     size, shrink = scales.shape[-1], inverse.unsqueeze(-2)
-    left = torch.where(shrink > 0, parts.left[..., :size], 0.0)
-    second = parts.second[..., :size] * shrink
     if parts.right is not None:
+        assert x is not None
+        assert y is not None
         coefficients = parts.right[..., :size] * shrink
+        left = x @ coefficients if parts.left is None else torch.where(shrink > 0, parts.left[..., :size], 0.0)
+        second = y @ coefficients
     else:
+        assert parts.left is not None
+        assert parts.products is not None
+        left = torch.where(shrink > 0, parts.left[..., :size], 0.0)
         over_rows = left * shrink.square()
         coefficients = over_rows if x is None else x.mH @ over_rows
+        second = parts.products @ over_rows
     whitened = GramStatistics(left.mH @ left, left.mH @ second, second.mH @ second, pairs.sum(-1))
     dtype = torch.promote_types(left.dtype, targets[0].dtype)
     present, future = (left.mH.to(dtype) @ target.to(dtype) for target in targets)
