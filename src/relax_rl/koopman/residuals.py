@@ -170,18 +170,29 @@ def squared_residuals(statistics: GramStatistics, eigenvalues: Tensor, eigenvect
     negative value is the rounding of a residual that is zero.
     """
     values, vectors = eigenvalues.detach(), eigenvectors.detach()
-
-    def form(matrix: Tensor) -> Tensor:
-        if matrix.is_complex() or not vectors.is_complex():
-            product = matrix.to(vectors.dtype) @ vectors
-        else:  # half the work of a complex product
-            product = torch.complex(matrix @ vectors.real, matrix @ vectors.imag)
-        return (vectors.conj() * product).sum(-2)
-
-    norm = form(statistics.gram).real
-    cross = (values.conj() * form(statistics.cross)).real
-    numerator = form(statistics.future).real - 2.0 * cross + values.abs().square() * norm
+    form = _complex_form if statistics.gram.is_complex() or not vectors.is_complex() else _real_form
+    norm, _ = form(statistics.gram, vectors)
+    cross, cross_imaginary = form(statistics.cross, vectors)
+    future, _ = form(statistics.future, vectors)
+    cross = values.real * cross + values.imag * cross_imaginary if values.is_complex() else values * cross
+    numerator = future - 2.0 * cross + values.abs().square() * norm
     return numerator / norm.clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def _complex_form(matrix: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of v* M v for each column v."""
+    form = (vectors.conj() * (matrix.to(vectors.dtype) @ vectors)).sum(-2)
+    return (form.real, form.imag) if form.is_complex() else (form, torch.zeros_like(form))
+
+
+def _real_form(matrix: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for real M, in half the work."""
+    real, imaginary = vectors.real.contiguous(), vectors.imag.contiguous()
+    product_real, product_imaginary = (matrix @ torch.cat([real, imaginary], dim=-1)).chunk(2, dim=-1)
+    return (
+        (real * product_real + imaginary * product_imaginary).sum(-2),
+        (real * product_imaginary - imaginary * product_real).sum(-2),
+    )
 
 
 def _require_pairs(x: Tensor, y: Tensor) -> None:
