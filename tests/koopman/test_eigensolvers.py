@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from relax_rl.koopman.eigensolvers import eig, eigh
+from relax_rl.errors import ConfigError
+from relax_rl.koopman.eigensolvers import CPU_EIGENSOLVER_SIZE, eig, eigensolver_device, eigh, solver_device
 
 
 @pytest.mark.parametrize("batch", [(), (0,), (1,), (9,), (3, 5)])
@@ -26,3 +27,18 @@ def test_the_number_of_threads_survives_an_error() -> None:
     with pytest.raises(RuntimeError, match="square"):
         eig(torch.ones(20, 3, 4))
     assert torch.get_num_threads() == 2
+
+
+def test_small_problems_of_a_gpu_go_to_the_cpu_unless_told_otherwise() -> None:
+    gpu, cpu = torch.device("cuda", 0), torch.device("cpu")
+    small, large = CPU_EIGENSOLVER_SIZE, CPU_EIGENSOLVER_SIZE + 1
+    assert (solver_device(gpu, small), solver_device(gpu, large)) == (cpu, gpu)
+    with eigensolver_device("input"):
+        assert solver_device(gpu, small) == gpu
+        with eigensolver_device("cpu"):
+            assert solver_device(gpu, large) == cpu
+        assert solver_device(gpu, small) == gpu
+    assert (solver_device(gpu, small), solver_device(gpu, large)) == (cpu, gpu)
+    assert solver_device(cpu, large) == cpu
+    with pytest.raises(ConfigError, match="eigensolver device"), eigensolver_device("gpu"):
+        pass

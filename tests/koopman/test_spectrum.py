@@ -261,6 +261,18 @@ def test_modulus_of_zero_has_no_gradient_and_a_batch_mate_keeps_its_own() -> Non
     assert moduli.num_clamped[0] == moduli.num_clamped[2] == 0
 
 
+@pytest.mark.parametrize(
+    "matrix", [torch.eye(4), torch.full((4, 4), 0.25), torch.diag(torch.tensor([1.0, 1, 0.5, 0.5]))]
+)
+def test_repeated_eigenvalues_have_a_finite_gradient(matrix: torch.Tensor) -> None:
+    leaf = matrix.double().requires_grad_()
+    moduli = eigenvalue_moduli(leaf)
+    (gradient,) = torch.autograd.grad(moduli.values.square().sum(), leaf)
+    # The trace of K^2 for these non-negative spectra, whose gradient is 2 K^T whatever basis the eigenvectors are.
+    torch.testing.assert_close(gradient, 2 * leaf.detach().T, atol=1e-9, rtol=1e-9)
+    assert moduli.num_clamped == 0
+
+
 def test_nan_matrix_is_refused() -> None:
     with pytest.raises(DataError, match="NaN"):
         eigenvalue_moduli(torch.full((2, 2), float("nan")))

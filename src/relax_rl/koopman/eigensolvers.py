@@ -5,24 +5,71 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-__all__ = ["eig", "eigh", "lapack_on_one_thread"]
+from relax_rl.errors import ConfigError
+
+__all__ = [
+    "CPU_EIGENSOLVER_SIZE",
+    "EigensolverDevice",
+    "eig",
+    "eigensolver_device",
+    "eigh",
+    "lapack_on_one_thread",
+    "solver_device",
+]
+
+EigensolverDevice = Literal["auto", "cpu", "input"]
+"""Where non-symmetric eigenproblems run: "cpu"; "input", the device of the matrices; "auto", the CPU up to
+:data:`CPU_EIGENSOLVER_SIZE` and the device of the matrices beyond."""
+
+CPU_EIGENSOLVER_SIZE = 200
+"""Torch solves a batch of non-symmetric problems on a GPU one by one, with a synchronisation each: up to about this
+size the CPU is faster, transfer included."""
+
+_DEVICE: ContextVar[EigensolverDevice] = ContextVar("eigensolver_device", default="auto")
 
 # Fewer matrices than this for each thread are not worth starting one.
 _MATRICES_PER_THREAD = 4
 
 
+@contextmanager
+def eigensolver_device(policy: EigensolverDevice) -> Iterator[None]:
+    """Run non-symmetric eigenproblems by another policy than "auto" meanwhile, in this thread or task.
+
+    Raises:
+        ConfigError: a policy that there is not.
+    """
+    if policy not in get_args(EigensolverDevice):
+        raise ConfigError(
+            f"Unknown eigensolver device {policy!r}; use one of {', '.join(get_args(EigensolverDevice))}."
+        )
+    token = _DEVICE.set(policy)
+    try:
+        yield
+    finally:
+        _DEVICE.reset(token)
+
+
+def solver_device(device: torch.device, size: int) -> torch.device:
+    """Where the policy in force solves non-symmetric problems of matrices of this size on this device."""
+    policy = _DEVICE.get()
+    stays = policy == "input" or (policy == "auto" and size > CPU_EIGENSOLVER_SIZE)
+    return device if stays else torch.device("cpu")
+
+
 def eig(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues (..., F) and unit right eigenvectors (..., F, F) of square matrices (..., F, F), without gradient.
 
-    Computed on the CPU, where a batch of small non-symmetric matrices is faster than on a GPU, in float64 (complex128);
-    returned there.
+    Computed in float64 (complex128) on the device that :func:`solver_device` names, and returned there.
     """
     dtype = torch.complex128 if matrices.is_complex() else torch.float64
-    return _split(torch.linalg.eig, matrices.detach().to("cpu", dtype))
+    matrices = matrices.detach().to(solver_device(matrices.device, matrices.shape[-1]), dtype)
+    return _split(torch.linalg.eig, matrices) if matrices.device.type == "cpu" else tuple(torch.linalg.eig(matrices))
 
 
 def eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:

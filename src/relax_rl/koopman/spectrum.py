@@ -47,7 +47,7 @@ MAX_EIGENVALUE_CONDITION = 1e4
 def eigenpairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues (..., F) and unit right eigenvectors (..., F, F; columns) of real matrices, complex128, detached.
 
-    Computed on the CPU (see :func:`~relax_rl.koopman.eigensolvers.eig`) and returned on the device of `matrix`.
+    Computed where :func:`~relax_rl.koopman.eigensolvers.solver_device` says, returned on the device of `matrix`.
     """
     eigenvalues, eigenvectors = eig(matrix)
     return eigenvalues.to(matrix.device), eigenvectors.to(matrix.device)
@@ -73,7 +73,7 @@ class _SafeModuli(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_moduli: Tensor, *_: Tensor) -> Tensor:  # type: ignore[override]
         left, phases, right = ctx.saved_tensors
-        weights = grad_moduli.to("cpu", torch.float64) * phases
+        weights = grad_moduli.to(phases.device, torch.float64) * phases
         gradient = (left.mH * weights.unsqueeze(-2)) @ right.mH
         return gradient.real.to(grad_moduli.device, grad_moduli.dtype)
 
@@ -88,7 +88,7 @@ def _bounded_left_eigenvectors(right: Tensor) -> tuple[Tensor, Tensor]:
         # A defective V has no inverse. The regularised one is exact on the sound modes up to 1 / bound^2 and its norm
         # is at most half the bound on the others.
         vectors = right[needs_care]
-        identity = torch.eye(right.shape[-1], dtype=right.dtype)
+        identity = torch.eye(right.shape[-1], dtype=right.dtype, device=right.device)
         regularised = torch.linalg.solve(vectors.mH @ vectors + MAX_EIGENVALUE_CONDITION**-2 * identity, vectors.mH)
         left = left.clone()
         left[needs_care] = regularised
