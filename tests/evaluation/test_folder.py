@@ -166,6 +166,23 @@ def test_a_place_that_cannot_hold_it(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_two_problems_of_one_id_cannot_be_told_apart(task) -> None:
+    class Twice(type(task)):
+        def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
+            return super().problems(split, 1) * 2
+
+    with pytest.raises(DataError, match="two problems of the same id"):
+        run(Twice(), None)
+
+
+def test_an_incomplete_evaluation_is_not_graded_again(task, tmp_path: Path) -> None:
+    folder = EvaluationFolder(tmp_path / "broken")
+    with pytest.raises(KeyboardInterrupt):
+        run(task, folder, LetterSampler(dies_in_lot=2))
+    with pytest.raises(DataError, match=r"is not complete: .*run its command again"):
+        rescore(folder, task)
+
+
 def test_a_damaged_line_is_named(task, whole) -> None:
     lines = whole.samples_path.read_text().splitlines()
     whole.samples_path.write_text("\n".join([lines[0], '{"problem_id": 3}', *lines[2:]]) + "\n")

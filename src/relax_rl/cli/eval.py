@@ -96,6 +96,8 @@ def _at_least_one(text: str) -> int:
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Measure or grade again, print a table, compare if asked to."""
     other = None if arguments.against is None else _load_result(arguments.against)
+    if arguments.rescore is not None and (arguments.model or arguments.task):
+        raise ConfigError("--rescore DIR grades the samples that DIR holds and takes neither MODEL nor --task")
     if arguments.rescore is not None:
         folder, result = _rescore(arguments, settings)
     elif arguments.model is None:

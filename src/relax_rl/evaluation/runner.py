@@ -155,6 +155,8 @@ class Evaluation:
         problems = self.task.problems(self.split, self.num_problems, self.problem_seed)
         if not problems:
             raise DataError(f"task {self.task.name!r} has no problem in split {self.split!r}; name another split.")
+        if len({problem.id for problem in problems}) < len(problems):
+            raise DataError(f"task {self.task.name!r} has two problems of the same id in split {self.split!r}.")
         prompt_digest = _digest([self.sampler.render(problem) for problem in problems])
         there = [] if folder is None else folder.start(self._identity(problems, prompt_digest), overwrite=overwrite)
         if folder is not None and folder.result_path.is_file() and folder.samples_path.is_file():
@@ -259,9 +261,10 @@ def rescore(folder: EvaluationFolder, task: Task) -> tuple[EvaluationResult, int
     Raises:
         DataError: the evaluation is not complete, or the task does not have its problems.
     """
-    settings, old = folder.read_settings(), EvaluationResult.load(folder.result_path)
+    settings, samples = folder.read_settings(), folder.read_samples()
+    old = EvaluationResult.load(folder.result_path)
     by_problem: dict[str, list[Sample]] = {}
-    for sample in folder.read_samples():
+    for sample in samples:
         by_problem.setdefault(sample.problem_id, []).append(sample)
     problems = task.problems(settings["split"], settings["num_problems"], settings["problem_seed"])
     if [problem.id for problem in problems] != list(by_problem):
