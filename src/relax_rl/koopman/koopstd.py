@@ -57,7 +57,7 @@ class KoopSTD:
         ConfigError: a setting out of range.
     """
 
-    window: int = 16
+    window: int = 8
     """States in a frame."""
     hop: int = 4
     """States from one frame to the next. A hop of 1 crowds all eigenvalues near 1."""
