@@ -133,7 +133,7 @@ def test_optimised_dmd_takes_uneven_times() -> None:
 def test_in_a_pipeline_and_a_search() -> None:
     X = orbit(60) + 0.01 * np.random.default_rng(10).standard_normal((60, 3))
     assert make_pipeline(StandardScaler(), DMD()).fit(X).predict(X).shape == X.shape
-    search = GridSearchCV(DMD(), {"rank": [1, 3]}, cv=3).fit(X)
+    search = GridSearchCV(DMD(), {"rank": np.array([1, 3])}, cv=3).fit(X)
     assert search.best_params_ == {"rank": 3}
 
 

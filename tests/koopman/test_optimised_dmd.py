@@ -152,6 +152,8 @@ def test_mistakes_are_named() -> None:
     states = torch.from_numpy(signal(0.1 * np.arange(10)))
     with pytest.raises(ConfigError, match="rank"):
         optimised_dmd([states], 0)
+    with pytest.raises(ConfigError, match="whole number"):
+        optimised_dmd([states], 0.9)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="dt"):
         optimised_dmd([states], 2, dt=-1.0)
     with pytest.raises(ConfigError, match="initial"):

@@ -43,6 +43,7 @@ def test_number_energy_and_rounding() -> None:
     rows = torch.tensor([9, 9])
     assert select_rank(values, None, rows, 4, 1e-15).tolist() == [3, 4]
     assert select_rank(values, 2, rows, 4, 1e-15).tolist() == [2, 2]
+    assert check_rank(np.int64(2), 4) == 2  # of a grid search over np.arange
     assert select_rank(values, 4, rows, 4, 1e-15).tolist() == [3, 4]
     # Shares of the energy: 16/21, 20/21, 1 and 16/28, 20/28, 24/28, 1.
     assert select_rank(values, 0.95, rows, 4, 1e-15).tolist() == [2, 4]

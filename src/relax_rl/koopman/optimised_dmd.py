@@ -83,7 +83,8 @@ def optimised_dmd(
         ConfigError: a setting out of range.
     """
     snapshots, pairs = pack_trajectories(trajectories)
-    check_rank(rank, min(snapshots.shape))
+    if not isinstance(check_rank(rank, min(snapshots.shape)), int):
+        raise ConfigError(f"Optimised DMD fits a whole number of exponentials, got rank={rank!r}.")
     if not dt > 0 or max_iterations < 1:
         raise ConfigError(f"dt and max_iterations must be positive, got {dt} and {max_iterations}.")
     snapshots = snapshots.detach().to(double_of(snapshots.dtype))

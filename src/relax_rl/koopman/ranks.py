@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Literal
+from operator import index
+from typing import Literal, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -18,21 +19,23 @@ Rank = int | float | Literal["optimal"] | None
 None, all that are above rounding."""
 
 
-def check_rank(rank: Rank, limit: int) -> None:
-    """Refuse a rank that is none of the kinds above, or a number outside 1..limit (the number of observables).
+def check_rank(rank: Rank, limit: int) -> Rank:
+    """The rank, a whole number of any library as a Python one; refused if it is none of the kinds above.
 
     Raises:
-        ConfigError: such a rank.
+        ConfigError: such a rank, or a number outside 1..limit (the number of observables).
     """
-    if isinstance(rank, int) and not isinstance(rank, bool):
-        if not 1 <= rank <= limit:
-            raise ConfigError(f"rank must lie in 1..{limit} (the number of observables), got {rank}.")
-        return
+    if isinstance(rank, SupportsIndex) and not isinstance(rank, bool):
+        number = index(rank)
+        if not 1 <= number <= limit:
+            raise ConfigError(f"rank must lie in 1..{limit} (the number of observables), got {number}.")
+        return number
     is_share = isinstance(rank, float) and 0.0 < rank < 1.0
     if not (is_share or rank is None or rank == "optimal"):
         raise ConfigError(
             f"rank must be a whole number, a share of the energy between 0 and 1, 'optimal' or None, got {rank!r}."
         )
+    return rank
 
 
 def select_rank(singular_values: Tensor, rank: Rank, num_rows: Tensor, num_columns: int, floor: float) -> Tensor:

@@ -84,7 +84,7 @@ def reduce_snapshots(
         DataError: no direction to keep, or a NaN or Inf in a pair.
         ConfigError: a rank or a solver that there is not.
     """
-    check_rank(rank, snapshots.shape[-1])
+    rank = check_rank(rank, snapshots.shape[-1])
     if solver not in get_args(Solver):
         raise ConfigError(f"Unknown solver {solver!r}; use one of {', '.join(get_args(Solver))}.")
     if solver == "randomised" and not isinstance(rank, int):
@@ -122,7 +122,7 @@ def reduce_kernel(
         rank: see :data:`~relax_rl.koopman.ranks.Rank`; a number is at most T - 1.
         tolerance: eigenvalues of the kernel matrix below this share of the largest are rounding.
     """
-    check_rank(rank, kernel.shape[-1] - 1)
+    rank = check_rank(rank, kernel.shape[-1] - 1)
     links = pairs.unsqueeze(-1) & pairs.unsqueeze(-2)
     kernel = kernel.detach().to(double_of(kernel.dtype))
     parts = _from_inner_products(
@@ -134,7 +134,7 @@ def reduce_kernel(
 
 def reduce_statistics(statistics: GramStatistics, *, rank: Rank = None) -> Reduction:
     """Reduce Gram statistics; directions below sqrt(eps) of the leading one are rounding, and are left out."""
-    check_rank(rank, statistics.num_observables)
+    rank = check_rank(rank, statistics.num_observables)
     gram, cross = statistics.gram.detach(), statistics.cross.detach()
     values, vectors = eigh(gram)
     scales, vectors = values.flip(-1).clamp_min(0.0).sqrt(), vectors.flip(-1)
