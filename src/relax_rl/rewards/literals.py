@@ -17,6 +17,7 @@ _UNICODE = str.maketrans(
         **dict.fromkeys("\u00a0\u2009\u202f\u200b\ufeff\x00", " "),
         "×": "\\times ", "·": "\\cdot ", "÷": "/", "π": "\\pi ", "∞": "\\infty ", "°": "^\\circ ", "≤": "\\le ",
         "≥": "\\ge ", "∪": "\\cup ", "±": "\\pm ", "√": "\\sqrt ", "，": ",", "（": "(", "）": ")", "％": "%",
+        "²": "^2", "³": "^3", "⁴": "^4", "∅": "\\emptyset ",
     }
 )  # fmt: skip
 _REWRITES = tuple(
@@ -31,6 +32,10 @@ _REWRITES = tuple(
         (r"\{,\}", ","),
         (r"(?<!\\)\\!", ""),
         (r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z])|displaystyle(?![A-Za-z]))|~", " "),
+        (r"\\varnothing(?![A-Za-z])", r"\\emptyset"),
+        (r"\\(?:checkmark|blacksquare)(?![A-Za-z])", ""),
+        (r"(?<![\\A-Za-z])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),  # plain text
+        (r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
