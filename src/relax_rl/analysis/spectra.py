@@ -18,7 +18,8 @@ from torch import Tensor
 
 from relax_rl.analysis.spectra_rulers import SiteRuler, SpectrumSettings, TrajectorySpectrum, fit_rulers, measure
 from relax_rl.errors import DataError
-from relax_rl.koopman import Dictionary, GramStatistics
+from relax_rl.koopman import GramStatistics
+from relax_rl.koopman.observables import StoredDictionary
 from relax_rl.koopman.pseudospectrum import pseudospectrum_from_statistics
 from relax_rl.koopman.spectrum import spectrum_from_statistics
 from relax_rl.latent.sites import default_sites, resolve_sites
@@ -186,7 +187,7 @@ def latent_spectra(
     settings: SpectrumSettings | None = None,
     *,
     name: str = "model",
-    dictionaries: Mapping[str, Dictionary] | None = None,
+    dictionaries: Mapping[str, StoredDictionary] | None = None,
     store: LatentStore | None = None,
     keep_statistics_only: bool = False,
     tokens_per_batch: int = 2**13,
@@ -265,7 +266,9 @@ class _Measured:
         }
         statistics = {
             site: GramStatistics(
-                *(row.tensors[f"{site}/{part}"] for part in ("gram", "cross", "future")),
+                row.tensors[f"{site}/gram"],
+                row.tensors[f"{site}/cross"],
+                row.tensors[f"{site}/future"],
                 torch.tensor(row.num_tokens - 1),
             )
             for site in spectra
@@ -293,7 +296,7 @@ class _Reader:
         self._is_states = store is not None and not keep_statistics_only
         self._held: dict[int, LatentTrajectory] = {}
 
-    def stored_rulers(self, dictionaries: Mapping[str, Dictionary]) -> dict[str, SiteRuler] | None:
+    def stored_rulers(self, dictionaries: Mapping[str, StoredDictionary]) -> dict[str, SiteRuler] | None:
         """Those with which the statistics in the store were made; None where there are none yet.
 
         Raises:
@@ -418,7 +421,6 @@ class _Collection:
     def _site(self, site: str) -> SiteSpectrum:
         statistics, dictionary = self._pooled[site], self._rulers[site].dictionary
         spectrum = spectrum_from_statistics(statistics)
-        report = getattr(dictionary, "report", None)
         return SiteSpectrum(
             site=site,
             eigenvalues=tuple((value.real, value.imag) for value in spectrum.eigenvalues.tolist()),
@@ -428,6 +430,6 @@ class _Collection:
             num_pairs=spectrum.num_pairs,
             num_observables=spectrum.num_observables,
             dictionary_digest=dictionary.digest,
-            dictionary_report=None if report is None else asdict(report),
+            dictionary_report=None if dictionary.report is None else asdict(dictionary.report),
             statistics=statistics,
         )

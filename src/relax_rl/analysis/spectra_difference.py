@@ -142,7 +142,9 @@ def spectra_differences(first: LatentSpectra, second: LatentSpectra) -> list[Spe
             sides = np.array([[side[prompt] for prompt in shared] for side in (before, after)])
             test = sign_flip_test(sides[1] - sides[0]) if shared else None
             if test is not None:
-                found.append(SpectraDifference(site, quantity, *(float(m) for m in sides.mean(1)), test, same))
+                found.append(
+                    SpectraDifference(site, quantity, float(sides[0].mean()), float(sides[1].mean()), test, same)
+                )
     return found
 
 

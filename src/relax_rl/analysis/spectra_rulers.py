@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman import (
-    Dictionary,
     Estimator,
     GramStatistics,
     KoopmanDictionary,
@@ -31,6 +30,7 @@ from relax_rl.koopman import (
     load_dictionary,
     trajectory_curvature,
 )
+from relax_rl.koopman.observables import StoredDictionary
 from relax_rl.latent.trajectories import LatentTrajectory
 
 __all__ = ["OBSERVABLES", "SiteRuler", "SpectrumSettings", "TrajectorySpectrum", "fit_rulers", "measure"]
@@ -88,7 +88,7 @@ class SiteRuler:
     """
 
     site: str
-    dictionary: Dictionary
+    dictionary: StoredDictionary
     center: Tensor
     plane: Tensor
 
@@ -149,13 +149,13 @@ class TrajectorySpectrum:
     def from_dict(cls, data: dict[str, Any]) -> TrajectorySpectrum:
         """Read what `to_dict` wrote, JSON in between or not."""
         curves = {name: [(int(n), float(v)) for n, v in points] for name, points in data["by_length"].items()}
-        return cls(**(data | {"by_length": curves}))
+        return replace(cls(**data), by_length=curves)
 
 
 def fit_rulers(
     trajectories: Sequence[LatentTrajectory],
     settings: SpectrumSettings,
-    dictionaries: Mapping[str, Dictionary] | None = None,
+    dictionaries: Mapping[str, StoredDictionary] | None = None,
 ) -> dict[str, SiteRuler]:
     """A ruler for every site of the trajectories.
 
@@ -185,7 +185,7 @@ def fit_rulers(
     return rulers
 
 
-def _fit_dictionary(states: list[Tensor], num_observables: int, settings: SpectrumSettings) -> Dictionary:
+def _fit_dictionary(states: list[Tensor], num_observables: int, settings: SpectrumSettings) -> StoredDictionary:
     if settings.observables == "sigmoid":
         return KoopmanDictionary.fit(states, num_observables, settings.fit_steps, settings.seed)
     kind = RandomFourierDictionary if settings.observables == "random_fourier" else RadialBasisDictionary
