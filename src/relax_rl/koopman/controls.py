@@ -68,10 +68,10 @@ class SurrogateNull:
     @property
     def p_values(self) -> Tensor:
         """(B,) two-sided permutation p value, at least 2 / (S + 1); NaN where undefined."""
-        count = len(self.values) + 1
-        above = (1 + (self.values >= self.observed.values).sum(0)) / count
-        below = (1 + (self.values <= self.observed.values).sum(0)) / count
-        p_values = (2.0 * torch.minimum(above, below)).clamp_max(1.0).double()
+        num_above = (self.values >= self.observed.values).sum(0)
+        num_below = (self.values <= self.observed.values).sum(0)
+        rank = 1 + torch.minimum(num_above, num_below).double()
+        p_values = (2.0 * rank / (len(self.values) + 1)).clamp_max(1.0)
         return torch.where(self.observed.is_defined, p_values, torch.nan)
 
 
