@@ -146,7 +146,10 @@ def _aligned(target: Tensor, matrix: Tensor) -> Tensor:
         hessian = 0.5 * (hessian + hessian.mT) + damping[..., None, None] * identity
         gradient = of_matrix @ (target - matrix).flatten(-2).unsqueeze(-1)
         step, _ = torch.linalg.solve_ex(hessian, gradient)
-        rotation = torch.linalg.matrix_exp((step.unsqueeze(-1) * basis).sum(-3).clamp(-math.pi, math.pi))
+        # No more than half a turn at once; a bound on the norm, which looks the same from both operators.
+        length = torch.linalg.matrix_norm(step, keepdim=True)
+        step = step * (math.pi / length.clamp_min(math.pi))
+        rotation = torch.linalg.matrix_exp((step.unsqueeze(-1) * basis).sum(-3))
         moved = rotation @ matrix @ rotation.mT
         moved_error = torch.linalg.matrix_norm(target - moved)
         is_better = moved_error <= error  # false for NaN, which a singular Hessian gives
