@@ -53,6 +53,38 @@ def test_mean_squares_are_those_of_the_two_way_table() -> None:
     assert mean.high - mean.value == pytest.approx(max(half_widths))
 
 
+def mean_squares(table: np.ndarray) -> tuple[float, float, float]:
+    """Of seeds, problems and the rest, from variances of means."""
+    seeds, problems = table.shape
+    seed = problems * table.mean(axis=1).var(ddof=1)
+    problem = seeds * table.mean(axis=0).var(ddof=1)
+    total = table.var() * table.size
+    return seed, problem, (total - seed * (seeds - 1) - problem * (problems - 1)) / ((seeds - 1) * (problems - 1))
+
+
+def test_problems_widen_the_interval_where_they_matter() -> None:
+    table = np.array([[1.0, 2.0, 9.0, 4.0], [2.0, 2.0, 8.0, 5.0], [0.0, 3.0, 9.0, 5.0]])
+    seed, problem, rest = mean_squares(table)
+    variance = (seed + problem - rest) / 12
+    dof = (12 * variance) ** 2 / (seed**2 / 2 + problem**2 / 3 + rest**2 / 6)
+    mean = seeded_mean(table)
+    assert mean is not None
+    assert mean.high - mean.value == pytest.approx(stats.t.ppf(0.975, dof) * math.sqrt(variance))
+    assert mean.high - mean.value > stats.t.ppf(0.975, 2) * math.sqrt(seed / 12)
+
+
+def test_degrees_of_freedom_do_not_vanish_where_mean_squares_cancel() -> None:
+    generator = np.random.default_rng(0)
+    tables = (generator.normal(size=(4, 64)) for _ in range(1000))
+    # Seeds that agree by luck, and problems that vary a little more than the rest.
+    table = next(t for t in tables if (m := mean_squares(t))[0] < 0.05 and m[2] < m[1] < 1.1 * m[2])
+    seed, problem, rest = mean_squares(table)
+    mean = seeded_mean(table)
+    assert mean is not None
+    bound = stats.t.ppf(0.975, 3) * math.sqrt((seed + problem - rest) / 256)
+    assert mean.high - mean.value <= bound * (1 + 1e-9)
+
+
 @pytest.mark.parametrize(
     ("seeds", "seed", "problem", "rest"), [(3, 0.1, 0.0, 1.0), (3, 0.1, 1.0, 1.0), (5, 0.5, 0.5, 1.0), (2, 0.0, 0.5, 1)]
 )

@@ -101,6 +101,16 @@ def test_agreement_finds_the_step_size_of_a_simulated_bandit() -> None:
     assert reversed_.same_sign <= 1 - found.same_sign
 
 
+def test_a_covariance_is_held_against_the_change_that_follows_it() -> None:
+    covariance = np.random.default_rng(3).normal(size=30)
+    entropy = 1 - 0.05 * np.concatenate([[0.0], np.cumsum(covariance)[:-1]])
+    found = change_agreement(covariance, entropy)
+    assert (found.step_size, found.correlation, found.same_sign) == pytest.approx((0.05, 1, 1))
+    with_gap = change_agreement(np.where(np.arange(30) == 7, np.nan, covariance), entropy)
+    assert with_gap.num_updates == 28
+    assert with_gap.step_size == pytest.approx(0.05)
+
+
 def test_what_cannot_be_read_is_refused(batch: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     log_probs, advantages, mask = batch
     with pytest.raises(DataError, match=r"\(P, G, T\)"):
