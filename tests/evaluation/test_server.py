@@ -81,6 +81,12 @@ def sampler(server: Server, **options: Any) -> ServerSampler:
     return ServerSampler(server.url, "policy", **{"sleep": lambda seconds: None, "concurrency": 3} | options)
 
 
+def test_no_two_samples_share_a_seed_also_of_neighbouring_seeds() -> None:
+    seeds = {request_seed(seed, f"p{p}", i) for seed in (0, 1, 2) for p in range(50) for i in range(50)}
+    assert len(seeds) > 7490  # of 7500; a coincidence among 2^31 is rare, and would be no harm
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
 def test_a_request_a_sample_with_everything_that_decides_it(serve, task) -> None:
     server = serve(reply)
     problems = task.problems("test", 3)
