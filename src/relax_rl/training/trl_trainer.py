@@ -12,73 +12,41 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from trl.trainer.grpo_trainer import GRPOTrainer
-from trl.trainer.utils import pad, split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.capture import ForwardCapture, ForwardRecord
 from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
 from relax_rl.objectives.base import ObjectiveOutput
 from relax_rl.objectives.token_weights import PlanningCredit
-from relax_rl.training.branching import Branching
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.objective_state import restore_objective, save_objective
 from relax_rl.training.partition import PartitionHead
-from relax_rl.training.planning import planning_mask
-from relax_rl.training.prompts import prompt_key
-from relax_rl.training.refill import DynamicSampling, Rollout
-from relax_rl.training.rollouts import RolloutRecorder
 from relax_rl.training.token_survey import choose_over_update
+from relax_rl.training.trl_rollouts import RolloutTrainer
 from relax_rl.training.update_sums import UpdateSums
 from relax_rl.training.vocabulary import VOCABULARY_NEEDS, vocabulary_statistics
 
 __all__ = ["RelaxTrainer"]
 
 
-class RelaxTrainer(GRPOTrainer):
+class RelaxTrainer(RolloutTrainer):
     """`trl.GRPOTrainer` whose loss is an `Objective`.
 
     Args:
         objective: the method; calibrated on the first rollout batch where it looks at hidden states.
-        recorder: receives the rows of every rollout batch; None to keep none.
         card: the model card, kept with the checkpoints; None to keep none.
-        max_batches: budget of dynamic sampling, in rollout batches; 1 leaves groups that teach nothing where they are.
-        branching: how groups are made of trunks and branches; None samples all completions apart.
-        kwargs: those of `trl.GRPOTrainer`.
+        kwargs: those of `RolloutTrainer`, and of `trl.GRPOTrainer`.
 
     Raises:
         ConfigError: when a micro-batch would not hold whole groups, or an update would straddle rollouts.
     """
 
-    # TRL leaves these open in its own annotations.
-    args: Any
-    model: Any
-    accelerator: Any
-    num_generations: Any
-    num_generations_eval: Any
-    _buffered_inputs: Any
-
-    def __init__(
-        self,
-        *,
-        objective: Objective,
-        recorder: RolloutRecorder | None = None,
-        card: str | None = None,
-        max_batches: int = 1,
-        branching: Branching | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self._branching = branching
-        self._prefix_lengths: list[int] | None = None
-        if branching is not None and self.use_vllm:
-            raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
-        self._sampling = DynamicSampling(max_batches, self.args.seed) if max_batches > 1 else None
+    def __init__(self, *, objective: Objective, card: str | None = None, **kwargs: Any) -> None:
+        credit = objective.token_weights
+        super().__init__(grams=credit.grams if isinstance(credit, PlanningCredit) else (), **kwargs)
         self._card = card
         self.objective = objective
-        self._recorder = recorder
         self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))
-        self._local_rewards: Tensor | None = None
         self._calibrated_at: int | None = None
         self._update = UpdateSums()
         self._forecast = EntropyForecast()
@@ -86,107 +54,8 @@ class RelaxTrainer(GRPOTrainer):
         if "log_partition" in objective.needs:
             width = self.accelerator.unwrap_model(self.model).get_output_embeddings().weight.shape[1]
             self._partition = PartitionHead(width).to(self.accelerator.device)
-        if self.args.per_device_train_batch_size % self.num_generations:
-            raise ConfigError(
-                f"per_device_train_batch_size = {self.args.per_device_train_batch_size} is not a multiple of "
-                f"num_generations = {self.num_generations}; a micro-batch must hold whole groups."
-            )
-        if self.args.steps_per_generation % self.args.gradient_accumulation_steps:
-            raise ConfigError(
-                f"steps_per_generation = {self.args.steps_per_generation} is not a multiple of "
-                f"gradient_accumulation_steps = {self.args.gradient_accumulation_steps}; use one batch of rollouts."
-            )
 
-    # Rollouts -----------------------------------------------------------------------------------------------------
-
-    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
-        rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        # The scores of all ranks come back; the rows of this rank are the ones that travel with the batch.
-        start = self.accelerator.process_index * len(prompts)
-        local = rewards_per_func[start : start + len(prompts)]
-        weighted = (local * self.reward_weights.to(local.device)).nansum(dim=1)
-        rewards = self._local_rewards = weighted.masked_fill(local.isnan().all(dim=1), float("nan"))
-        if self._recorder is not None and self.model.training:
-            ends: list[Any] = [*self.eos_token_ids, self._tokenizer.pad_token_id]
-            self._recorder.start(
-                inputs,
-                prompts,
-                completions,
-                is_truncated=[not ids or ids[-1] not in ends for ids in completion_ids_list],
-                num_tokens=[len(ids) for ids in completion_ids_list],
-                scores=dict(zip(self.reward_func_names, local.T.tolist(), strict=True)),
-                rewards=rewards.tolist(),
-            )
-        return rewards_per_func
-
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        rollout = self._sample(inputs)
-        sampling = self._sampling
-        if sampling is not None and self.model.training:
-            rollout, figures = sampling.refilled(
-                rollout,
-                self._sample,
-                self.accelerator,
-                self.train_dataset,
-                self.num_generations,
-                self._tokenizer.pad_token_id,
-            )
-            for name, value in figures.items():
-                self._metrics["train"][name].append(value)
-            if self._recorder is not None:
-                self._recorder.rows = rollout.rows
-        output = rollout.tensors
-        output["row"] = torch.arange(len(output["rewards"]), device=self.accelerator.device)
-        return output
-
-    def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._branching is None or not self.model.training:
-            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
-
-        def complete(prompts: list[list[int]]) -> list[list[int]]:
-            return super(RelaxTrainer, self)._generate_single_turn(prompts, *args, **kwargs)[0]
-
-        prompts = [list(ids) for ids in prompt_ids]
-        completions, self._prefix_lengths = self._branching.completed(
-            prompts, complete, self._entropies, self._tokenizer
-        )
-        return completions, None
-
-    @torch.no_grad()
-    def _entropies(self, prompts: list[list[int]], completions: list[list[int]]) -> list[Tensor]:
-        """(T_i) entropy of each token of some completions."""
-        rows = [torch.tensor(prompt + completion) for prompt, completion in zip(prompts, completions, strict=True)]
-        ids = pad(rows, padding_value=self._tokenizer.pad_token_id, padding_side="right").to(self.accelerator.device)
-        mask = pad([torch.ones_like(row) for row in rows], padding_value=0, padding_side="right").to(ids.device)
-        _, entropy, _ = self._get_per_token_logps_and_entropies(
-            self.model, ids, mask, ids.shape[1] - 1, self.args.per_device_train_batch_size, compute_entropy=True
-        )
-        starts = [len(prompt) - 1 for prompt in prompts]
-        lengths = [len(completion) for completion in completions]
-        return [row[start : start + length] for row, start, length in zip(entropy, starts, lengths, strict=True)]
-
-    def _sample(self, inputs: list[dict[str, Any]]) -> Rollout:
-        """TRL's completions of some prompts, scored, and what the objective is to know of each row."""
-        output = super()._generate_and_score_completions(inputs)
-        if self._local_rewards is None:
-            raise ModelError("TRL generated completions without scoring them; this version of TRL does not fit.")
-        output["rewards"] = self._local_rewards
-        if self._prefix_lengths is not None:
-            prefix = torch.tensor(self._prefix_lengths, device=output["completion_ids"].device).unsqueeze(-1)
-            places = torch.arange(output["completion_ids"].shape[1], device=prefix.device)
-            output["tool_mask"], self._prefix_lengths = (places >= prefix).long(), None
-        device = self.accelerator.device
-        credit = self.objective.token_weights
-        if isinstance(credit, PlanningCredit):
-            ids = [
-                row[keep].tolist()
-                for row, keep in zip(output["completion_ids"], output["completion_mask"].bool(), strict=True)
-            ]
-            width = output["completion_ids"].shape[1]
-            output["planning_mask"] = planning_mask(self._tokenizer, ids, credit.grams, width).to(device)
-        output["prompt_key"] = torch.tensor([prompt_key(given["prompt"]) for given in inputs], device=device)
-        rows = [{} for _ in inputs] if self._recorder is None else self._recorder.rows
-        return Rollout(output, rows)
+    # Before an update ---------------------------------------------------------------------------------------------
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         previous = self._buffered_inputs
@@ -205,30 +74,6 @@ class RelaxTrainer(GRPOTrainer):
         if place % window == 0:
             self._choose_tokens(self._buffered_inputs[place : place + window])
         return self._buffered_inputs[place]
-
-    def _whole_groups(self, shuffled: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """TRL's micro-batches with its shuffle of the rows undone, and the totals of each update added."""
-        parts: list[dict[str, Any]] = [split_pixel_values_by_grid(part) for part in shuffled]
-        order = torch.cat([part["row"] for part in parts]).argsort()
-        rows: dict[str, Any] = {}
-        for key, first in parts[0].items():
-            if isinstance(first, Tensor) and first.ndim > 0:
-                rows[key] = torch.cat([part[key] for part in parts])[order]
-            elif isinstance(first, list):
-                joined = [item for part in parts for item in part[key]]
-                rows[key] = [joined[index] for index in order.tolist()]
-            else:
-                rows[key] = first
-        split: list[Any] = split_tensor_dict(rows, len(parts))
-        batches: list[dict[str, Any]] = [unsplit_pixel_values_by_grid(part) for part in split]
-        window = self.args.gradient_accumulation_steps
-        for start in range(0, len(batches), window):
-            update = batches[start : start + window]
-            num_tokens = sum(self._completion_mask(batch).sum() for batch in update)
-            total = self.accelerator.reduce(torch.as_tensor(num_tokens, dtype=torch.float64), reduction="sum")
-            for batch in update:
-                batch["num_update_tokens"] = float(total)
-        return batches
 
     def _measure_old_entropy(self, batches: list[dict[str, Any]]) -> None:
         """The entropy under the policy that sampled, before the first update of a rollout batch that serves several."""
@@ -386,11 +231,6 @@ class RelaxTrainer(GRPOTrainer):
         mask = inputs["prompt_mask"][::group].bool()
         self._partition.train(self.model.training)
         return self._partition(forward.hidden_states[::group, : mask.shape[1]], mask)
-
-    @staticmethod
-    def _completion_mask(inputs: dict[str, Any]) -> Tensor:
-        mask = inputs["completion_mask"]
-        return (mask * inputs["tool_mask"] if "tool_mask" in inputs else mask).bool()
 
     def _rank_means(self, output: ObjectiveOutput) -> dict[str, float]:
         """The objective's metrics, averaged over the ranks that have them."""
