@@ -231,50 +231,49 @@ def _quantity(
 
 
 def _read_unit(tokens: Sequence[tuple[str, str]]) -> tuple[Unit | None, bool] | None:
-    """(unit, whether it is but a label) of what follows a value; None if it is neither."""
+    """(unit, whether it is but a label) of what follows a value; None if it is neither.
+
+    A product of units may be followed by prose of nothing but words, as in "feet long"; words alone are a label.
+    """
     atoms = list(_atoms(tokens))
-    unit, position, words_left = Unit(), 0, False
-    inverse, power = 1, 1
-    while position < len(atoms):
-        kind, token = atoms[position]
-        following = atoms[position + 1][1] if position + 1 < len(atoms) else ""
-        if kind == "per":
-            inverse = -1
-        elif token.lower().rstrip(".") in _POWERS:
-            power = _POWERS[token.lower().rstrip(".")]
-        elif kind == "word" and (named := _named(token, following)) is not None:
-            power = _POWERS_AFTER.get(following.lower(), power)
-            position += following.lower() in _POWERS_AFTER or named[1]
-            if position + 1 < len(atoms) and atoms[position + 1][0] == "exponent":
-                position += 1
-                power = int(atoms[position][1])
-            unit, inverse, power = unit * named[0] ** (inverse * power), 1, 1
-        elif kind == "word":
-            words_left = True
-            break
-        else:
-            return None
-        position += 1
-    if not words_left:
-        return (unit, False) if unit != Unit() and power == 1 and inverse == 1 else _label(atoms)
-    # "feet long": what follows the unit is prose, if it is nothing but words.
-    if any(kind not in {"word", "exponent", "per"} for kind, _ in atoms[position:]):
+    if not atoms or any(kind == "other" for kind, _ in atoms):
         return None
-    return (unit, False) if unit != Unit() and power == 1 and inverse == 1 else (None, True)
+    unit, position = Unit(), 0
+    while (factor := _read_factor(atoms, position)) is not None:
+        unit, position = unit * factor[0], factor[1]
+    return (None, True) if position == 0 else (unit, False)
 
 
-def _label(atoms: Sequence[tuple[str, str]]) -> tuple[None, bool] | None:
-    return (None, True) if atoms and atoms[0][0] == "word" else None
+def _read_factor(atoms: Sequence[tuple[str, str]], position: int) -> tuple[Unit, int] | None:
+    """``[per] [square] NAME [squared] [^2]`` and where it ends; None if no name of a unit stands there."""
+
+    def word(index: int, kind: str = "word") -> str:
+        return atoms[index][1] if index < len(atoms) and atoms[index][0] == kind else ""
+
+    sign = -1 if word(position, "per") else 1
+    position += sign < 0
+    power = _POWERS.get(word(position).lower().rstrip("."), 1)
+    position += power > 1
+    named = _named(word(position), word(position + 1))
+    if named is None:
+        return None
+    unit, num_words = named
+    position += num_words
+    if after := _POWERS_AFTER.get(word(position).lower()):
+        power, position = after, position + 1
+    if exponent := word(position, "exponent"):
+        power, position = int(exponent), position + 1
+    return unit ** (sign * power), position
 
 
-def _named(word: str, following: str) -> tuple[Unit, bool] | None:
-    """The unit of a word, and whether the next word belongs to it: ``degrees Celsius``, ``^\\circ F``."""
+def _named(word: str, following: str) -> tuple[Unit, int] | None:
+    """The unit of a word, and whether it takes one word or two: ``degrees Celsius``, ``^\\circ F``."""
     word = word if word in _NAMES else word.rstrip(".")
     unit = _NAMES.get(word) or (_NAMES.get(word.lower()) if len(word) > 2 else None)
     if unit is None or unit != _DEGREE:
-        return None if unit is None else (unit, False)
+        return None if unit is None else (unit, 1)
     scale = {"c": _CELSIUS, "celsius": _CELSIUS, "f": _FAHRENHEIT, "fahrenheit": _FAHRENHEIT}.get(following.lower())
-    return (unit, False) if scale is None else (scale, True)
+    return (unit, 1) if scale is None else (scale, 2)
 
 
 def _atoms(tokens: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
