@@ -9,7 +9,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.estimators import DMD, EDMD, DelayDMD, KernelEDMD, OptimisedDMD
-from relax_rl.koopman import KoopmanDictionary
+from relax_rl.koopman import KoopmanDictionary, PolynomialKernel, RBFKernel, delay_embedding, dmd, kernel_edmd
 
 MATRIX = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.0, 0.0, 0.7]])
 VALUES = np.linalg.eigvals(MATRIX)
@@ -120,6 +120,35 @@ def test_eigenfunctions_and_modes_make_the_states() -> None:
         np.testing.assert_allclose(error, 0, atol=1e-6 * np.abs(phi).max())
 
 
+def test_every_setting_reaches_the_function() -> None:
+    X = np.random.default_rng(11).standard_normal((40, 6)).cumsum(0)
+    states = torch.from_numpy(X)
+    for options in (
+        {"rank": 3, "modes": "exact"},
+        {"variant": "ridge", "ridge": 0.2},
+        {"rank": 4, "variant": "total_least_squares", "solver": "gram"},
+    ):
+        expected = dmd(states, **options)
+        fitted = DMD(**options, dt=0.1).fit(X)
+        np.testing.assert_array_equal(fitted.modes_, expected.modes)
+        np.testing.assert_array_equal(fitted.continuous_eigenvalues_, expected.continuous_eigenvalues(0.1))
+    random = dmd(states, rank=2, solver="randomised", seed=5).eigenvalues
+    np.testing.assert_array_equal(DMD(2, solver="randomised", random_state=5).fit(X).eigenvalues_, random)
+
+    delayed = dmd(*delay_embedding(states, None, 3), rank=5, variant="forward_backward")
+    fitted = DelayDMD(3, rank=5, variant="forward_backward").fit(X)
+    np.testing.assert_array_equal(fitted.modes_, delayed.modes[:, -6:])
+    np.testing.assert_array_equal(fitted.delay_modes_[:, 0], delayed.modes[:, :6])
+    np.testing.assert_array_equal(fitted.forecast(X, 2), fitted.forecast(X[-3:], 2))
+
+    kernel = PolynomialKernel(3, 0.5, float(states.square().sum(-1).mean()))
+    expected = kernel_edmd(states, kernel=kernel, rank=4, variant="ridge", ridge=0.1).modes
+    fitted = KernelEDMD("polynomial", 4, degree=3, offset=0.5, variant="ridge", ridge=0.1).fit(X)
+    np.testing.assert_array_equal(fitted.eigenvalues_, expected.eigenvalues)
+    expected = kernel_edmd(states, kernel=RBFKernel(2.0), rank=4).modes
+    np.testing.assert_array_equal(KernelEDMD(rank=4, bandwidth=2.0).fit(X).eigenvalues_, expected.eigenvalues)
+
+
 def test_optimised_dmd_takes_uneven_times() -> None:
     rng = np.random.default_rng(9)
     times = np.sort(rng.random(50)) * 6
@@ -151,6 +180,8 @@ def test_mistakes_are_named() -> None:
     X = orbit(10)
     with pytest.raises(DataError, match="sum to the 10 rows"):
         DMD().fit(X, lengths=[5, 4])
+    with pytest.raises(DataError, match="positive"):
+        DMD().fit(X, lengths=[10, 0])
     with pytest.raises(DataError, match="own lengths"):
         DMD().fit([X], lengths=[10])
     with pytest.raises(DataError, match="same number of features"):
