@@ -65,9 +65,9 @@ class _SafeModuli(torch.autograd.Function):
         # |lambda| has a kink at zero; zero is its subgradient of least norm.
         phases = torch.where(moduli > 0, eigenvalues / moduli.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
         ctx.save_for_backward(left, phases, right)
-        extras = tuple(extra.to(matrix.device) for extra in (num_clamped, eigenvalues, right))
-        ctx.mark_non_differentiable(*extras)
-        return moduli.to(matrix.device, matrix.dtype), *extras
+        num_clamped, values, vectors = (extra.to(matrix.device) for extra in (num_clamped, eigenvalues, right))
+        ctx.mark_non_differentiable(num_clamped, values, vectors)
+        return moduli.to(matrix.device, matrix.dtype), num_clamped, values, vectors
 
     @staticmethod
     @once_differentiable
