@@ -125,6 +125,17 @@ def test_a_model_compared_with_itself_does_not_differ(prompts: str, capsys: pyte
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_bfloat16_by_a_device_map_is_near_float32(prompts: str) -> None:
+    words = ["spectrum", "tiny", "--prompts", prompts, "--text", *SMALL]
+    assert main(words) == 0
+    exact = [float(row["effective_rank"]) for row in rows_of("trajectories.csv")]
+    assert main([*words, "--overwrite", "--dtype", "bfloat16", "--device-map", "auto"]) == 0
+    rounded = [float(row["effective_rank"]) for row in rows_of("trajectories.csv")]
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.05)
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_store_is_used_again(prompts: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     words = ["spectrum", "tiny", "--prompts", prompts, "--text", *SMALL, "--store", "kept", "--statistics-only"]
     assert main(words) == 0
