@@ -31,6 +31,7 @@ _UNIT = re.compile(
 _FRACTION = re.compile(r"(?P<sign>-?)\\[dt]?frac\{(?P<top>\d+)\}\{(?P<bottom>\d+)\}", re.ASCII)
 _INTEGER = re.compile(r"-?[1-9]\d*", re.ASCII)
 _DECIMAL = re.compile(r"-?\d+\.\d+", re.ASCII)
+_E_NOTATION = re.compile(r"(-?\d+(?:\.\d+)?)e([-+]?\d+)", re.ASCII)
 _BRACKETED = re.compile(r"(?<!\\left)(?<![A-Za-z\d)}])([(\[])([^()\[\]]*,[^()\[\]]*)([)\]])")
 _FLIPPED = str.maketrans("([)]", "[(])")
 
@@ -59,7 +60,7 @@ def other_spellings(answer: str) -> dict[str, str]:
     """Kind of spelling -> the same answer, for those kinds that its form allows.
 
     ``dfrac``, ``slash`` (1/2), ``decimal`` (of a fraction that has one), ``decimals`` (6.0, 1.250), ``thousands``
-    (1,234), ``sized brackets`` (of a pair or an interval).
+    (1,234), ``power of ten`` (of 4.5e33), ``sized brackets`` (of a pair or an interval).
     """
     candidates = {"dfrac": re.sub(r"\\frac(?=\s*\{)", r"\\dfrac", answer)}
     candidates["sized brackets"] = _BRACKETED.sub(r"\\left\1 \2 \\right\3", answer)
@@ -70,6 +71,8 @@ def other_spellings(answer: str) -> dict[str, str]:
             candidates["decimal"] = f"{fraction['sign']}{float(value)}"
     if _INTEGER.fullmatch(answer):
         candidates |= {"decimals": f"{answer}.0", "thousands": f"{int(answer):,}"}
+    if notation := _E_NOTATION.fullmatch(answer):
+        candidates["power of ten"] = f"{notation[1]} \\times 10^{{{int(notation[2])}}}"
     if _DECIMAL.fullmatch(answer):
         candidates["decimals"] = f"{answer}0"
     return {kind: text for kind, text in candidates.items() if text != answer}
