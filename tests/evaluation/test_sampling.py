@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.evaluation import sampling
 from relax_rl.evaluation.sampling import encode_prompt, render_prompt, sample_completions
 from relax_rl.tasks.base import Problem
 
@@ -26,6 +27,7 @@ def test_greedy_is_what_generate_decodes_one_prompt_at_a_time(model, tokenizer, 
         assert list(completion.token_ids) == reference[0, len(prompt) :].tolist()
 
 
+@pytest.mark.usefixtures("either_way")
 def test_samples_do_not_depend_on_batch_size_or_order(model, tokenizer) -> None:
     def draw(order: list[int], batch_size: int) -> dict[str, list[tuple[int, ...]]]:
         rows = sample_completions(
@@ -46,6 +48,13 @@ def test_samples_do_not_depend_on_batch_size_or_order(model, tokenizer) -> None:
     assert len({ids for rows in whole.values() for ids in rows}) > 10
 
 
+@pytest.fixture(params=[True, False], ids=["race", "inverse"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens are drawn as for large vocabularies, then as for small ones."""
+    monkeypatch.setattr(sampling, "_RACE_ABOVE", 0 if request.param else 10**6)
+
+
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.7)])
 def test_first_tokens_follow_the_models_distribution(model, tokenizer, temperature: float, top_p: float) -> None:
     prompt = [2, 3, 4]
@@ -85,6 +94,7 @@ def test_ends_at_the_stop_token_or_at_the_limit(model, tokenizer) -> None:
         assert "<eos>" not in completion.text
 
 
+@pytest.mark.usefixtures("either_way")
 def test_other_seed_other_samples_and_the_global_state_is_left_alone(model, tokenizer) -> None:
     state = torch.random.get_rng_state()
     model.train()

@@ -31,6 +31,10 @@ __all__ = [
     "stop_token_ids",
 ]
 
+_RACE_ABOVE = 4096
+"""Vocabularies larger than this draw tokens by a race (`_Choice`)."""
+_LEAST_EXPONENTIAL = 2.0**-25
+"""Half the step between the smallest float32 exponentials: none is zero, so that nothing is divided by zero."""
 _COMPACT_BELOW = 0.8
 """Finished rows are dropped once fewer than this share of the rows is unfinished: dropping copies the cache."""
 
@@ -84,7 +88,7 @@ def sample_completions(
 ) -> list[list[Completion]]:
     """Draw ``num_samples`` completions of each prompt.
 
-    The uniform numbers behind a sample depend on ``(seed, key, sample index)`` alone, so results do not depend on batch
+    The random numbers behind a sample depend on ``(seed, key, sample index)`` alone, so results do not depend on batch
     size or order beyond the last bits of the logits. The global random state is not touched.
 
     Args:
@@ -139,11 +143,9 @@ def sample_blocks(
     for block in _blocks(prompts, settings.num_samples, batch_size):
         if all(row in done for row in block.rows):
             continue
-        uniforms = np.stack(
-            [_uniforms(settings.seed, keys[index], draw, settings.max_new_tokens) for index, draw in block.rows]
-        )
+        streams = [_stream_key(settings.seed, keys[index], draw) for index, draw in block.rows]
         with evaluation_mode(model):
-            decoded, entropies = decoder.decode([prompts[index] for index in block.prompts], block.repeats, uniforms)
+            decoded, entropies = decoder.decode([prompts[index] for index in block.prompts], block.repeats, streams)
         texts = tokenizer.batch_decode(decoded, skip_special_tokens=True)
         yield [
             Draw(*row, Completion(text, tuple(ids), len(ids), ids[-1] not in decoder.stop_ids, entropy))
@@ -221,11 +223,59 @@ def _blocks(prompts: Sequence[Sequence[int]], num_samples: int, batch_size: int)
             yield _Block(by_length[start : start + num_together], draws)
 
 
-def _uniforms(seed: int, key: str, draw: int, count: int) -> np.ndarray:
+def _stream_key(seed: int, key: str, draw: int) -> int:
+    """128 bits that name the random stream of one sample."""
     # A digest, not seed + index: neighbouring seeds must not share streams.
-    digest = hashlib.blake2b(f"{seed}/{draw}/{key}".encode(), digest_size=16).digest()
-    # float32 keeps u * total below total in float64, so that the inverse of the distribution never runs off its end.
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest))).random(count, dtype=np.float32)
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{draw}/{key}".encode(), digest_size=16).digest())
+
+
+class _Choice:
+    """Picks tokens for rows with a random stream each, so that what else is in the batch has no say.
+
+    For small vocabularies one uniform number a token, through the inverse of the distribution. With V tokens it has V
+    boundaries that the last bits of the logits can move across the number, and those bits do depend on the batch. So
+    large vocabularies race: the token with the largest p / e wins, for one exponential e a token, and only the last
+    bits of the two leaders matter.
+    """
+
+    def __init__(
+        self, streams: Sequence[int], settings: SamplingSettings, vocabulary: int, device: torch.device
+    ) -> None:
+        self._settings = settings
+        self._generators: list[torch.Generator] = []
+        if vocabulary > _RACE_ABOVE:
+            self._generators = [torch.Generator(device).manual_seed(stream % 2**63) for stream in streams]
+        else:
+            # float32 keeps u * total below total in float64, so that the inverse never runs off its end.
+            numbers = [
+                np.random.Generator(np.random.Philox(key=stream)).random(settings.max_new_tokens, dtype=np.float32)
+                for stream in streams
+            ]
+            self._uniforms = torch.from_numpy(np.stack(numbers)).to(device)
+
+    def draw(self, logits: torch.Tensor, rows: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """One token for each of ``rows``, and the entropy before top-p in nats: (N, V), (N,) -> (N,), (N,).
+
+        A greedy choice has no entropy: at temperature 0 it is that of temperature 1.
+        """
+        temperature, top_p = self._settings.temperature, self._settings.top_p
+        probabilities = torch.softmax(logits.double() / (temperature or 1.0), dim=-1)
+        entropy = torch.special.entr(probabilities).sum(dim=-1)
+        if temperature == 0.0:
+            return logits.argmax(dim=-1), entropy
+        if top_p < 1.0:
+            ordered, order = probabilities.sort(dim=-1, descending=True)
+            before = ordered.cumsum(dim=-1) - ordered
+            ordered = ordered.masked_fill(before >= top_p, 0.0)
+            probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered)
+        if self._generators:
+            handicaps = torch.empty(logits.shape, device=logits.device)
+            for handicap, row in zip(handicaps, rows.tolist(), strict=True):
+                handicap.exponential_(generator=self._generators[row]).clamp_(min=_LEAST_EXPONENTIAL)
+            return (probabilities / handicaps).argmax(dim=-1), entropy
+        cumulative = probabilities.cumsum(dim=-1)
+        targets = self._uniforms[rows, step].double() * cumulative[:, -1]
+        return torch.searchsorted(cumulative, targets[:, None], right=True).squeeze(1), entropy
 
 
 @dataclass(frozen=True)
@@ -235,23 +285,23 @@ class _Decoder:
     settings: SamplingSettings
 
     def decode(
-        self, prompts: Sequence[Sequence[int]], repeats: int, uniforms: np.ndarray
+        self, prompts: Sequence[Sequence[int]], repeats: int, streams: Sequence[int]
     ) -> tuple[list[list[int]], list[float]]:
-        """Ids and summed entropy of ``len(prompts) * repeats`` rows; ``uniforms`` is (rows, max_new_tokens)."""
+        """Ids and summed entropy of ``len(prompts) * repeats`` rows, each with its random stream."""
         device = self.model.device
         ids, attention = left_pad(prompts, device)
         cache = DynamicCache(config=self.model.config.get_text_config())
         logits = self._forward(ids, attention, cache)
         cache.batch_repeat_interleave(repeats)
         logits, attention = logits.repeat_interleave(repeats, dim=0), attention.repeat_interleave(repeats, dim=0)
-        drawn = torch.from_numpy(uniforms).to(device)
+        choice = _Choice(streams, self.settings, logits.shape[-1], device)
         stops = torch.tensor(self.stop_ids, device=device, dtype=torch.long)
-        rows = torch.arange(len(drawn), device=device)
-        sampled = torch.full((len(drawn), self.settings.max_new_tokens), -1, device=device, dtype=torch.long)
-        entropy = torch.zeros(len(drawn), device=device, dtype=torch.float64)
-        is_open = torch.ones(len(drawn), dtype=torch.bool, device=device)
+        rows = torch.arange(len(streams), device=device)
+        sampled = torch.full((len(streams), self.settings.max_new_tokens), -1, device=device, dtype=torch.long)
+        entropy = torch.zeros(len(streams), device=device, dtype=torch.float64)
+        is_open = torch.ones(len(streams), dtype=torch.bool, device=device)
         for step in range(self.settings.max_new_tokens):
-            tokens, step_entropy = _draw(logits, drawn[rows, step], self.settings.temperature, self.settings.top_p)
+            tokens, step_entropy = choice.draw(logits, rows, step)
             sampled[rows[is_open], step] = tokens[is_open]
             entropy[rows[is_open]] += step_entropy[is_open]
             is_open &= ~torch.isin(tokens, stops)
@@ -290,23 +340,3 @@ def left_pad(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch
 def position_ids(attention: torch.Tensor) -> torch.Tensor:
     """Positions that start at 0 with the first attended token of each row."""
     return (attention.cumsum(dim=1) - 1).clamp(min=0)
-
-
-def _draw(
-    logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token a row by inverting the cumulative distribution at ``uniforms``, and the entropy before top-p in nats.
-
-    (rows, V), (rows,) -> (rows,), (rows,). A greedy choice has none: at temperature 0 it is that of temperature 1.
-    """
-    probabilities = torch.softmax(logits.double() / (temperature or 1.0), dim=-1)
-    entropy = torch.special.entr(probabilities).sum(dim=-1)
-    if temperature == 0.0:
-        return logits.argmax(dim=-1), entropy
-    if top_p < 1.0:
-        ordered, order = probabilities.sort(dim=-1, descending=True)
-        before = ordered.cumsum(dim=-1) - ordered
-        probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(before >= top_p, 0.0))
-    cumulative = probabilities.cumsum(dim=-1)
-    targets = uniforms.double() * cumulative[:, -1]
-    return torch.searchsorted(cumulative, targets[:, None], right=True).squeeze(1), entropy

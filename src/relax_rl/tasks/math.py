@@ -138,13 +138,15 @@ class MathTask:
         problem, answer = row.text(named), row.text(self.answer_column)
         solution = row.text(self.solution_column) if columns.get(self.solution_column) else ""
         if self.answer_after is not None:
-            solution, found, answer = answer, *answer.rpartition(self.answer_after)[1:]
-            if not found or not answer.strip():
+            solution, mark, answer = answer, *answer.rpartition(self.answer_after)[1:]
+            if not mark or not answer.strip():
                 raise DataError(
                     f"There is no '{self.answer_after}' in the column '{self.answer_column}' of {row.where}."
                 )
             answer = answer.replace(",", "").strip()
-        if extract_answer(solution).text is None:
+        # A reference solution in prose may state more than its last answer; a box of ours is then the last word.
+        found = extract_answer(solution)
+        if found.text is None or (self.answer_after is None and found.how != "boxed"):
             solution = f"{solution}\n\n\\boxed{{{answer}}}".strip()
         return Problem(
             id=str(columns.get("id") or columns.get("unique_id") or f"{self.name}-{split}-{index}"),
