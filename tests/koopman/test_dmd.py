@@ -189,6 +189,19 @@ def test_a_batch_is_each_trajectory_alone_whatever_stands_behind_the_mask(varian
         torch.testing.assert_close(fitted_forecast(fitted, row, start), alone.forecast(start, 3), atol=1e-8, rtol=1e-8)
 
 
+@pytest.mark.parametrize("variant", [*VARIANTS, "ridge", "measure_preserving"])
+def test_a_trajectory_without_pairs_harms_no_other(variant) -> None:
+    states = torch.from_numpy(np.random.default_rng(14).standard_normal((2, 20, 4)))
+    mask = torch.tensor([True, False])[:, None].expand(2, 20)
+    ridge = RIDGE_OF.get(variant, 0.0)
+    fitted = dmd(torch.where(mask[..., None], states, torch.nan), snapshot_pairs(mask), variant=variant, ridge=ridge)
+    assert_same_set(fitted.eigenvalues[0], dmd(states[0], variant=variant, ridge=ridge).eigenvalues, atol=1e-12)
+    assert fitted.rank.tolist() == [4, 0]
+    assert not fitted.eigenvalues[1].any()
+    assert fitted.condition[1] == torch.inf
+    assert torch.isfinite(fitted.modes.abs()).all()
+
+
 def fitted_forecast(fitted, row: int, start: torch.Tensor) -> torch.Tensor:
     phi = start.to(torch.complex128) @ fitted.eigenvectors[row]
     return torch.stack([(phi * fitted.eigenvalues[row] ** k) @ fitted.modes[row] for k in (1, 2, 3)]).real

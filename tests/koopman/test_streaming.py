@@ -95,6 +95,13 @@ def test_a_stream_gives_the_spectrum_of_the_whole() -> None:
     torch.testing.assert_close(streamed.eigenvalues.abs(), whole.eigenvalues.abs(), atol=1e-9, rtol=0)
 
 
+def test_an_empty_trajectory_ends_the_one_before() -> None:
+    stream = GramStream().update(torch.ones(3, 2)).update(torch.ones(0, 2))
+    with pytest.raises(DataError, match="continue"):
+        stream.update(torch.ones(3, 2), is_continuation=True)
+    assert stream.num_pairs == 2
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(DataError, match="Nothing"):
         GramStream().statistics()

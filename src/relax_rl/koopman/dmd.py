@@ -99,7 +99,7 @@ def dmd(
     solver: Solver = "auto",
     seed: int = 0,
 ) -> DynamicModes:
-    """Dynamic mode decomposition of one trajectory, of several pooled, or of each in a batch.
+    """Dynamic mode decomposition of one trajectory, of several pooled, or of each in a batch; without gradient.
 
     Args:
         snapshots: (..., T, F) real or complex, time along rows, any precision; computed in double precision.
@@ -207,8 +207,9 @@ def _whitened_matrix(reduction: Reduction, variant: Variant, ridge: float) -> Te
     scales = reduction.scales
     if variant == "ridge":
         energy = scales.square()
-        shift = ridge * energy.sum(-1, keepdim=True) / reduction.rank.unsqueeze(-1)
-        return (energy / (energy + shift)).unsqueeze(-1) * least_squares_operator(reduction.whitened).matrix
+        shift = ridge * energy.sum(-1, keepdim=True) / reduction.rank.clamp_min(1).unsqueeze(-1)
+        shrinkage = torch.where(scales > 0, energy / torch.where(scales > 0, energy + shift, 1.0), 0.0)
+        return shrinkage.unsqueeze(-1) * least_squares_operator(reduction.whitened).matrix
     orthonormal = reduction.whitened.changed_basis(torch.diag_embed(scales).to(reduction.whitened.gram.dtype))
     matrix = total_least_squares_operator(orthonormal, reduction.rank).matrix
     inverse = torch.where(scales > 0, 1.0 / torch.where(scales > 0, scales, 1.0), 0.0)

@@ -76,9 +76,8 @@ class GramStream:
             raise DataError("The snapshots hold NaN or Inf; leave that trajectory out (see `exclude_nonfinite`).")
         if is_continuation:
             lifted, mask = self._after_the_last(lifted, mask)
-        if lifted.shape[1]:
-            self._last = lifted[:, -1:].clone(), mask[:, -1:].clone()
         self._add(lifted, snapshot_pairs(mask))
+        self._last = (lifted[:, -1:].clone(), mask[:, -1:].clone()) if lifted.shape[1] else None
         return self
 
     def merge(self, other: GramStream) -> GramStream:
