@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist, pdist
 
-from relax_rl.errors import ConfigError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.dmd import dmd, edmd
 from relax_rl.koopman.kernels import LinearKernel, PolynomialKernel, RBFKernel, kernel_edmd, median_distance
 from relax_rl.koopman.snapshots import pack_trajectories, snapshot_pairs
@@ -90,6 +90,10 @@ def test_a_batch_is_each_trajectory_alone() -> None:
 
 
 def test_mistakes_are_named() -> None:
+    with pytest.raises(DataError, match="snapshots hold NaN"):
+        kernel_edmd(wide() / 0, kernel=LinearKernel())
+    with pytest.raises(DataError, match="kernel of some"):
+        kernel_edmd(1e9 * wide(), kernel=PolynomialKernel(99))
     with pytest.raises(ConfigError, match="bandwidth"):
         RBFKernel(0.0)
     with pytest.raises(ConfigError, match="degree"):

@@ -121,14 +121,19 @@ def reduce_kernel(
         states: (..., T, H), what modes are wanted of.
         rank: see :data:`~relax_rl.koopman.ranks.Rank`; a number is at most T - 1.
         tolerance: eigenvalues of the kernel matrix below this share of the largest are rounding.
+
+    Raises:
+        DataError: no direction to keep; NaN or Inf in a pair or in the kernel.
+        ConfigError: a rank that there is not.
     """
     rank = check_rank(rank, kernel.shape[-1] - 1)
+    targets = _masked_pairs(_clean(states, paired_snapshots(pairs)), pairs)
     links = pairs.unsqueeze(-1) & pairs.unsqueeze(-2)
     kernel = kernel.detach().to(double_of(kernel.dtype))
-    parts = _from_inner_products(
-        torch.where(links, kernel[..., :-1, :-1], 0.0), torch.where(links, kernel[..., 1:, :-1], 0.0), tolerance**0.5
-    )
-    targets = _masked_pairs(_clean(states, paired_snapshots(pairs)), pairs)
+    xx, yx = torch.where(links, kernel[..., :-1, :-1], 0.0), torch.where(links, kernel[..., 1:, :-1], 0.0)
+    if not bool(torch.isfinite(xx).all() and torch.isfinite(yx).all()):
+        raise DataError("The kernel of some snapshots is NaN or Inf; use another kernel, or scale the states.")
+    parts = _from_inner_products(xx, yx, tolerance**0.5)
     return _cut(parts, parts.select(rank, pairs, kernel.shape[-1] - 1), pairs, targets)
 
 
