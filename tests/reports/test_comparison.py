@@ -73,6 +73,21 @@ def test_only_shared_seeds_are_paired_and_other_settings_refused(
         compare_methods(read_runs([make_run("young")]))
 
 
+def test_methods_that_are_one_under_these_settings_are_named(
+    make_run: Callable[..., Path], make_evaluation: Callable
+) -> None:
+    after = [make_evaluation(0.4, seed=seed) for seed in range(2)]
+    names = ("grpo", "dapo", "kl_cov")
+    paths = [
+        make_run(
+            f"{name}{seed}", name, seed=seed, evaluations={"after": make_evaluation(0.3) if name == "grpo" else one}
+        )
+        for seed, one in enumerate(after)
+        for name in names
+    ]
+    assert compare_methods(read_runs(paths)).remarks == ("DAPO and KL-Cov measure alike in every run",)
+
+
 def test_band_is_the_range_of_the_smoothed_curves(grid: list[Path]) -> None:
     runs = read_runs(grid)
     ax = plot_curve(runs, PANELS[0])

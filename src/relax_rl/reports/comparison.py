@@ -228,7 +228,16 @@ def _remarks(runs: Sequence[RunRecord]) -> list[str]:
         seen = [_prompts_seen(run) for run in runs if run.seed == seed and run.rollouts]
         if any(prompts != seen[0] for prompts in seen):
             remarks.append(f"the runs of seed {seed} did not see the same prompts in the same order")
-    return remarks
+    return remarks + [f"{' and '.join(names)} measure alike in every run" for names in _alike(runs)]
+
+
+def _alike(runs: Sequence[RunRecord]) -> list[list[str]]:
+    """Methods that came to the very same policies: they have the same gradient under these settings."""
+    found: dict[object, list[str]] = {}
+    for method, members in by_method(runs).items():
+        results = tuple((run.seed, run.evaluations["after"].per_problem) for run in members)
+        found.setdefault(results, []).append(method)
+    return [names for names in found.values() if len(names) > 1]
 
 
 def _prompts_seen(run: RunRecord) -> list[tuple[int, list[object]]]:
