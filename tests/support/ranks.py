@@ -17,6 +17,10 @@ OPTIONS = {
     "relax": {"xi": "quantile:0.5", "beta": 0.05, "dictionary": {"num_observables": 8, "steps": 3}},
     "forking_tokens": {},
     "kl_cov": {"k_ratio": 0.2, "coefficient": 5.0},
+    "opefo": {},
+    "adaptive_entropy_bonus": {"target": 100.0, "delta": 1.0, "coefficient": 0.5},
+    "dcpo": {},
+    "flow_rl": {"tilt": 0.5},
 }
 SETTINGS = {"kl_cov": {"num_iterations": 2}}
 """KL-Cov acts where the ratio is not 1: in the second update of a rollout batch."""
@@ -37,10 +41,15 @@ def main() -> None:
         save_steps=1,
         **SETTINGS.get(method, {}),
     )
+    if trainer._partition is not None:  # dropout draws other numbers on other ranks
+        for module in trainer._partition.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
     trainer.train()
     if trainer.accelerator.is_main_process:
         model = trainer.accelerator.unwrap_model(trainer.model)
-        torch.save(model.state_dict(), output / "parameters.pt")
+        heads = {} if trainer._partition is None else trainer._partition.state_dict(prefix="partition.")
+        torch.save(model.state_dict() | heads, output / "parameters.pt")
         rows = [row for row in trainer.state.log_history if "reward" in row]
         (output / "log.json").write_text(json.dumps([trainer.accelerator.num_processes, rows]))
 

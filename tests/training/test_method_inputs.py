@@ -95,7 +95,6 @@ def test_erc_compares_with_the_entropy_of_the_policy_that_sampled(tmp_path):
 
 
 def flow_trainer(folder, **settings):
-    torch.manual_seed(1)
     return make_trainer(build_objective("flow_rl"), folder, save_steps=1, save_strategy="steps", **settings)
 
 

@@ -37,7 +37,9 @@ def run_ranks(method: str, output: Path, processes: int, accumulation: int) -> t
 
 @pytest.mark.distributed
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("method", ["grpo", "relax", "forking_tokens", "kl_cov"])
+@pytest.mark.parametrize(
+    "method", ["grpo", "relax", "forking_tokens", "kl_cov", "opefo", "adaptive_entropy_bonus", "dcpo", "flow_rl"]
+)
 def test_two_ranks_take_the_steps_of_one_process(method, tmp_path):
     alone, alone_rows = run_ranks(method, tmp_path / "one", processes=1, accumulation=2)
     together, together_rows = run_ranks(method, tmp_path / "two", processes=2, accumulation=1)

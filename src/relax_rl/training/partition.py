@@ -23,14 +23,17 @@ class PartitionHead(nn.Module):
 
     Args:
         width: H.
+        seed: of the start, which is the same in every process; the run's own random numbers are not touched.
     """
 
-    def __init__(self, width: int, num_layers: int = 3, dropout: float = 0.1) -> None:
+    def __init__(self, width: int, num_layers: int = 3, dropout: float = 0.1, seed: int = 0) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for _ in range(num_layers - 1):
-            layers += [nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Dropout(dropout)]
-        self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for _ in range(num_layers - 1):
+                layers += [nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Dropout(dropout)]
+            self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """(P,) log Z from the states (P, L, H) of the prompts and their mask (P, L)."""

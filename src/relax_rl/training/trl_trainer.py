@@ -53,7 +53,7 @@ class RelaxTrainer(RolloutTrainer):
         self._partition: PartitionHead | None = None
         if "log_partition" in objective.needs:
             width = self.accelerator.unwrap_model(self.model).get_output_embeddings().weight.shape[1]
-            self._partition = PartitionHead(width).to(self.accelerator.device)
+            self._partition = PartitionHead(width, seed=self.args.seed).to(self.accelerator.device)
 
     # Before an update ---------------------------------------------------------------------------------------------
 
