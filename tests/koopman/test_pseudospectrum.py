@@ -64,6 +64,15 @@ def test_wide_noise_has_no_point_near_zero_and_wide_exact_dynamics_have() -> Non
         assert values[2] > 0.3
 
 
+def test_wide_complex_dynamics_are_found_on_their_side_of_the_real_axis() -> None:
+    rng = np.random.default_rng(3)
+    mode, noise = (rng.standard_normal((n, 400)).view(complex) for n in (1, 30))
+    states = torch.from_numpy(np.exp(0.7j) ** np.arange(30)[:, None] * mode + 1e-3 * noise)
+    values = pseudospectrum(states, torch.tensor([np.exp(0.7j), np.exp(-0.7j)]))
+    assert values[0] < 5e-3
+    assert values[1] > 0.3
+
+
 def test_what_cannot_be_answered_is_said(walk: torch.Tensor) -> None:
     with pytest.raises(DataError, match="no residual that means anything"):
         pseudospectrum(walk[:6], POINTS)

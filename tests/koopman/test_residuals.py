@@ -163,3 +163,13 @@ def test_folds_share_no_snapshot_and_are_not_periodic() -> None:
         assert set(gaps.tolist()) == {2, 3}
         assert not any(torch.equal(gaps[:100], gaps[shift : shift + 100]) for shift in range(1, 50))
     assert torch.equal(disjoint_folds(torch.tensor([3, 0, 1])), torch.tensor([1, 0, 1]))
+
+
+def test_pairs_of_a_negative_fold_are_left_out_and_folds_are_averaged() -> None:
+    rng = np.random.default_rng(6)
+    x, y = rng.standard_normal((2, 9, 30))
+    values, _, left = reduced_dmd(x, y, 9)
+    folds = torch.tensor([0, 1, -1] * 3)
+    each = [dual_residuals(*torched(x[i::3], y[i::3], values, left)) for i in (0, 1)]
+    expected = ((each[0] ** 2 + each[1] ** 2) / 2) ** 0.5
+    torch.testing.assert_close(dual_residuals(*torched(x, y, values, left), folds=folds), expected)
