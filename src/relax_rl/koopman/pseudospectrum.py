@@ -93,7 +93,7 @@ def _smallest(cross: Tensor, future: Tensor, points: Tensor, chunk_size: int) ->
     """Square root of the smallest eigenvalue of L - z A* - conj(z) A + |z|^2 at each point."""
     if chunk_size < 1:
         raise ConfigError(f"chunk_size must be at least 1, got {chunk_size}.")
-    flat = points.flatten().to(torch.complex128)
+    flat = points.resolve_conj().flatten().to(torch.complex128)
     if not cross.is_complex():
         flat = torch.complex(flat.real, flat.imag.abs())  # r(z) = r(conj(z)) for real data
     unique, inverse = torch.view_as_real(flat).unique(dim=0, return_inverse=True)
