@@ -20,8 +20,8 @@ class FormatVerifier:
     """Scores 1.0 if a completion has every part that is asked for, else 0.0; the gold answers are not looked at.
 
     ``think``: the completion begins with ``<think>``, and closes it once, around some text. ``answer``: what follows
-    the thinking is one ``<answer>...</answer>`` that holds something, with nothing behind it. ``boxed``: what follows
-    the thinking has a closed ``\\boxed{...}`` that holds something.
+    the thinking is one ``<answer>...</answer>`` that holds something, with nothing behind it, and prose before it only
+    if no ``think`` is asked for. ``boxed``: what follows the thinking has a closed ``\\boxed{...}`` that holds something.
 
     Args:
         require: names of the parts.
@@ -61,6 +61,8 @@ class FormatVerifier:
         after = completion.rpartition(_CLOSE_THINK)[2]
         if part == "boxed":
             return extract_answer(after).how == "boxed"
+        if "think" not in self.require:  # then the reasoning stands before the tag
+            after = after[max(after.find("<answer>"), 0) :]
         found = _ANSWER.fullmatch(after.strip())
         return (
             found is not None and found[1].strip() != "" and "<answer>" not in found[1] and "</answer>" not in found[1]
