@@ -33,6 +33,7 @@ docs: .venv/.installed
 bench: .venv/.installed
 	$(BIN)/python benchmarks/dispersion.py
 	$(BIN)/python benchmarks/wide.py
+	$(BIN)/python benchmarks/similarity.py --speed
 	$(BIN)/python benchmarks/capture.py
 	$(BIN)/python benchmarks/rollouts.py
 	$(BIN)/python benchmarks/update.py

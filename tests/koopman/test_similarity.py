@@ -68,6 +68,23 @@ def test_eigenvalues_of_a_linear_system_are_those_of_a_hop(growth: float, H: int
     assert spectrum.residuals.max() < 1e-6
 
 
+def test_trajectories_of_different_rank_keep_their_own_modes_in_a_batch() -> None:
+    signals = [[0.9], [0.95, 0.9 * np.exp(0.5j)]]
+    trajectories = [linear_signal(own, 80, 3, seed=i) for i, own in enumerate(signals)]
+    method = KoopSTD(window=6, hop=2, rank=5, num_modes=None)
+    for spectrum, trajectory in zip(method.spectra(trajectories), trajectories, strict=True):
+        np.testing.assert_allclose(
+            sorted_values(spectrum.eigenvalues), sorted_values(method.spectrum(trajectory).eigenvalues), atol=1e-7
+        )
+    assert [len(spectrum.eigenvalues) for spectrum in method.spectra(trajectories)] == [1, 3]
+
+
+def test_a_ridge_shrinks_a_single_mode_by_its_share() -> None:
+    x = linear_signal([0.9], 60, 2)
+    spectrum = KoopSTD(window=6, hop=2, rank=1, ridge=0.25).spectrum(x)
+    np.testing.assert_allclose(spectrum.eigenvalues, [0.9**2 / 1.25], atol=1e-12)
+
+
 def test_continuous_eigenvalues_do_not_depend_on_the_hop() -> None:
     x = linear_signal([np.exp(0.01 * (-0.5 + 7j))], 300, 3)
     for hop in (1, 2, 5):
