@@ -21,7 +21,8 @@ class FormatVerifier:
 
     ``think``: the completion begins with ``<think>``, and closes it once, around some text. ``answer``: what follows
     the thinking is one ``<answer>...</answer>`` that holds something, with nothing behind it, and prose before it only
-    if no ``think`` is asked for. ``boxed``: what follows the thinking has a closed ``\\boxed{...}`` that holds something.
+    if no ``think`` is asked for. ``boxed``: what follows the thinking has a closed ``\\boxed{...}`` that holds
+    something.
 
     Args:
         require: names of the parts.
