@@ -50,7 +50,7 @@ def print_tables(models: Sequence[LatentSpectra], differences: Sequence[SpectraD
         _print_differences(console, models, differences)
     for spectra in models:
         for remark in remarks(spectra):
-            console.print(f"note: {remark}", markup=False, highlight=False)
+            console.print(f"note: {spectra.model}: {remark}", markup=False, highlight=False)
 
 
 def _print_sites(console: Console, spectra: LatentSpectra) -> None:

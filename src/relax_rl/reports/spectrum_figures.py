@@ -62,7 +62,10 @@ def _grid(count: int, width: float, height: float, most: int = 3) -> tuple[Figur
 def draw_planes(models: Sequence[LatentSpectra]) -> Figure:
     """The pooled eigenvalues of every site in the complex plane, coloured by residual."""
     planes = [(spectra, site) for spectra in models for site in spectra.sites]
-    figure, axes = _grid(len(planes), 2.9, 3.0)
+    if len(models) > 1:  # a site of one model beside that of the other
+        names = list(dict.fromkeys(site.site for _, site in planes))
+        planes.sort(key=lambda plane: names.index(plane[1].site))
+    figure, axes = _grid(len(planes), 2.9, 3.0, most=3 if len(models) == 1 else 4)
     largest = max((modulus for _, site in planes for modulus in site.moduli), default=1.0)
     for (spectra, site), ax in zip(planes, axes, strict=False):
         plot_spectrum(site, ax, extent=1.1 * min(2.0, max(1.0, largest)))

@@ -79,7 +79,11 @@ def _numbers(page: SpectrumPage) -> Html:
         "from being one (0: exactly, 1: not at all), with its kind. N / F: snapshot pairs and observables of all texts "
         "together. Numbers under different dictionaries cannot be compared; each site has its own, named by its digest."
     )
-    told = [element("li", remark) for spectra in page.models for remark in remarks(spectra)]
+    told = [
+        element("li", remark if len(page.models) == 1 else f"{spectra.model}: {remark}")
+        for spectra in page.models
+        for remark in remarks(spectra)
+    ]
     return element(
         "section",
         element("h2", "By site"),
