@@ -97,7 +97,7 @@ class DictionarySettings:
             steps=self.steps,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
-            objective=self.fit_objective,
+            objective=self.fit_objective,  # type: ignore[arg-type]
             seed=self.seed,
         )
 
