@@ -22,6 +22,7 @@ from relax_rl.errors import ConfigError, DataError, RunError
 if TYPE_CHECKING:
     from relax_rl.analysis.spectra import LatentSpectra, LatentText
     from relax_rl.analysis.spectra_rulers import SpectrumSettings
+    from relax_rl.latent.store import LatentStore
     from relax_rl.tasks.base import Problem
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -173,7 +174,6 @@ def _measure(
     import torch
 
     from relax_rl.analysis.spectra import latent_spectra
-    from relax_rl.latent.store import LatentStore
     from relax_rl.training.models import load_model
 
     dictionaries = _dictionaries(arguments.dictionary)
@@ -185,17 +185,7 @@ def _measure(
         dictionaries = {site: ruler.dictionary for site, ruler in ruled_by.rulers.items()} | dictionaries
     _say(f"{name}: {'reading' if arguments.text else 'generating from'} {len(problems)} prompts")
     texts, shown = _texts(model, tokenizer, problems, arguments)
-    store = None
-    if store_path is not None:
-        about = {"model": name, "revision": arguments.revision, "dtype": arguments.dtype}
-        about |= {"sites": _sites(model, settings)}
-        if arguments.statistics_only:
-            about |= {"holds": "statistics", "estimators": list(settings.estimators), "seed": settings.seed}
-            about |= {"kind": settings.observables, "observables": settings.num_observables}
-            about |= {"fit_steps": settings.fit_steps}
-        else:
-            about |= {"holds": "states"}
-        store = LatentStore.create(store_path, about)
+    store = None if store_path is None else _open_store(store_path, name, _sites(model, settings), settings, arguments)
     _say(f"{name}: measuring {sum(len(text.token_ids) - text.start for text in texts)} tokens")
     spectra = latent_spectra(
         model,
@@ -210,6 +200,20 @@ def _measure(
     if store is not None:
         _say(_saving(spectra, store))
     return spectra, shown
+
+
+def _open_store(
+    path: Path, name: str, sites: list[str], settings: SpectrumSettings, arguments: argparse.Namespace
+) -> LatentStore:
+    """The store, which must hold the same of the same model if it is there already."""
+    from relax_rl.latent.store import LatentStore
+
+    about: dict[str, Any] = {"model": name, "revision": arguments.revision, "dtype": arguments.dtype, "sites": sites}
+    if not arguments.statistics_only:
+        return LatentStore.create(path, about | {"holds": "states"})
+    about |= {"holds": "statistics", "estimators": list(settings.estimators), "seed": settings.seed}
+    about |= {"kind": settings.observables, "observables": settings.num_observables, "fit_steps": settings.fit_steps}
+    return LatentStore.create(path, about)
 
 
 def _sites(model: Any, settings: SpectrumSettings) -> list[str]:
@@ -242,7 +246,7 @@ def _texts(
     if arguments.text:
         texts = [_given_text(tokenizer, problem) for problem in problems]
         shown = [(problem.prompt, problem.solution or "") for problem in problems[:_SHOWN_TEXTS]]
-        return [text for text in texts if text is not None], shown
+        return texts, shown
     prompts = [encode_prompt(tokenizer, problem) for problem in problems]
     sampled = sample_completions(
         model,

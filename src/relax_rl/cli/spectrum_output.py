@@ -34,7 +34,7 @@ from relax_rl.reports.spectrum_tables import (
 __all__ = ["print_tables", "write_folder"]
 
 _MOST_ROWS = 20
-_WIDTH = 124
+_WIDTH = 144
 
 
 def print_tables(models: Sequence[LatentSpectra], differences: Sequence[SpectraDifference]) -> None:
@@ -63,7 +63,7 @@ def _print_sites(console: Console, spectra: LatentSpectra) -> None:
     )
     names = ("site", *(f"DSD {name}" for name in estimators), "defined", "max |λ|", "residual", "condition", "N / F")
     for name in (*names, "dictionary"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=name == "site", overflow="fold")
     for summary in site_summaries(spectra):
         table.add_row(*summary_cells(summary, estimators))
     console.print(table)
