@@ -23,7 +23,8 @@ class LatentTrajectory:
 
     Attributes:
         row: position of the sequence in what was given.
-        states: (T, H) at each site, in the model's dtype, on the CPU unless another device was asked for.
+        states: (T, H) at each site, in the model's dtype, on the CPU unless another device was asked for. They may be
+            slices of the batch that was read together, which lives as long as any of its rows.
         token_ids: the T tokens at which the states stand.
     """
 
@@ -188,9 +189,8 @@ def _rows(
     for row, keep in enumerate(mask):
         places = keep.nonzero().squeeze(-1)
         first, last = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
-        # Padding is on one side, and a slice is copied several times as fast as chosen rows.
+        # Padding is on one side, so a row is a slice of its batch, and need not be copied.
         chosen = slice(first, last) if last - first == len(places) else places.to(device)
-        # A copy, so that a row does not hold on to its batch.
-        kept = {site: values[row, chosen].clone() for site, values in moved.items()}
+        kept = {site: values[row, chosen] for site, values in moved.items()}
         rows.append(LatentTrajectory(row, kept, tuple(token_ids[row, keep].tolist())))
     return rows
