@@ -1,5 +1,7 @@
 """Estimators on arrays: known spectra, several trajectories, forecasts, and what float32 does to them."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -30,6 +32,10 @@ def orbit(T: int, seed: int = 0) -> np.ndarray:
     return np.stack(states)
 
 
+def with_constant(states: np.ndarray) -> np.ndarray:
+    return np.c_[states, np.ones(len(states))]
+
+
 def assert_has(values: np.ndarray, expected: np.ndarray, atol: float = 1e-9) -> None:
     np.testing.assert_allclose(np.abs(values[:, None] - expected).min(0), 0, atol=atol)
 
@@ -42,12 +48,13 @@ def assert_has(values: np.ndarray, expected: np.ndarray, atol: float = 1e-9) -> 
         DMD(variant="total_least_squares", modes="exact"),
         DelayDMD(3, rank=3),
         EDMD(),
-        EDMD(lambda states: np.c_[states, np.ones(len(states))]),
+        EDMD(with_constant),
         KernelEDMD("linear", rank=3),
         KernelEDMD("polynomial", rank=None),
         OptimisedDMD(3),
     ],
-    ids=repr,
+    # A function is shown by its address, which is another in every worker.
+    ids=lambda estimator: re.sub(r" at 0x[0-9a-f]+", "", repr(estimator)),
 )
 def test_each_finds_a_linear_system_and_its_future(estimator) -> None:
     X = orbit(40)
