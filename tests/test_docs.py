@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from relax_rl.objectives import METHODS, RolloutBatch, build_objective, method_options
+from objectives.batches import random_batch
+from relax_rl.objectives import METHODS, build_objective, method_options
 
 ROOT = Path(__file__).parent.parent
 
@@ -172,13 +174,10 @@ def test_the_exit_code_and_the_lines_that_people_read(tmp_path, capsys):
 
 def test_every_metric_of_every_objective_is_in_the_table():
     table = (ROOT / "docs" / "metrics.md").read_text("utf-8")
-    generator = torch.Generator().manual_seed(0)
-    states = torch.randn(2, 4, 40, 8, generator=generator)
-    log_probs, mask = torch.zeros(2, 4, 40), torch.ones(2, 4, 40, dtype=torch.bool)
-    rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
-    entropy = torch.rand(2, 4, 40, generator=generator)
-    batch = RolloutBatch(log_probs, log_probs, mask, rewards, log_probs, entropy, hidden_states=states)
-    dictionary = {"num_observables": 4, "steps": 1, "fit_objective": "relative_residual"}
+    batch = random_batch(prompts=2, group=4, tokens=40)
+    batch = dataclasses.replace(batch, mask=torch.ones(2, 4, 40, dtype=torch.bool))
+    states, mask = batch.required("hidden_states"), batch.mask
+    dictionary = {"num_observables": 2, "steps": 1, "fit_objective": "relative_residual"}
     for method in METHODS:
         known = method_options(method)
         wanted = {"beta": 0.1, "dictionary": dictionary, "xi": 0.0, "max_tokens": 40}

@@ -193,8 +193,8 @@ def _entry(dataset: str, config: str, seed: int) -> tuple[Any, dict[str, Any]]:
 
 def _library(dataset: str) -> Any:
     try:
-        import reasoning_gym
-        import reasoning_gym.factory
+        import reasoning_gym  # pyright: ignore[reportMissingImports]
+        import reasoning_gym.factory  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise DependencyError(
             f"The task '{PREFIX}{dataset}' needs the package reasoning-gym ({error}); pip install 'relax-rl[gym]'."
