@@ -20,11 +20,11 @@ from relax_rl.cli.jobs import Job, run_jobs
 from relax_rl.cli.main import main
 from relax_rl.cli.plan import parse_methods, parse_seeds, plan_runs
 from relax_rl.errors import ConfigError, RunError
-from relax_rl.evaluation.intervals import bootstrap_mean
 from relax_rl.evaluation.metrics import pass_at_k
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
 from relax_rl.reports.contents import Contents
 from relax_rl.runs import RunDirectory
+from relax_rl.statistics.intervals import bootstrap_mean
 
 SMALL = [
     *("--trainer.max_steps=2", "--trainer.save_steps=1", "--trainer.num_generations=4"),

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relax_rl.evaluation.intervals import bootstrap_mean
 from relax_rl.evaluation.metrics import pass_at_k
 from relax_rl.evaluation.result import EvaluationResult, PooledSpectrum, ProblemResult, SampleRecord
+from relax_rl.statistics.intervals import bootstrap_mean
 
 HOSTILE = '</pre><script>alert("x")</script><img src=x onerror=alert(1)> & $\\oops$ \x00 \ud800 \u202e'
 DIGEST = "0123456789abcdef"

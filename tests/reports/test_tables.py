@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relax_rl.evaluation.intervals import Estimate
 from relax_rl.reports.reader import read_runs
 from relax_rl.reports.tables import ResultRow, metric_names, paired_difference, result_rows, results_table
+from relax_rl.statistics.intervals import Estimate
 
 
 def test_differences_are_those_of_the_metrics(make_evaluation: Callable) -> None:

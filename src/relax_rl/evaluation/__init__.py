@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from relax_rl.evaluation.comparison import PairedDifference, compare_results
 from relax_rl.evaluation.folder import EvaluationFolder
-from relax_rl.evaluation.intervals import Estimate, bootstrap_difference, bootstrap_mean
 from relax_rl.evaluation.metrics import maj_at_k, mean_at_k, pass_at_k
 from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.statistics.intervals import Estimate, bootstrap_difference, bootstrap_mean
 
 if TYPE_CHECKING:
     from relax_rl.evaluation.runner import Evaluation, evaluate, rescore

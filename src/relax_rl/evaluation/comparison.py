@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from relax_rl.errors import DataError
-from relax_rl.evaluation.intervals import Estimate, bootstrap_difference
 from relax_rl.evaluation.metrics import pass_at_k
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
+from relax_rl.statistics.intervals import Estimate, bootstrap_difference
+from relax_rl.statistics.sign_flip import sign_flip_test
 
-__all__ = ["PairedDifference", "compare_results", "different_settings", "sign_flip_p_value"]
+__all__ = ["PairedDifference", "compare_results", "different_settings"]
 
 _BY_PROBLEM = ("length", "truncated", "no_answer", "distinct_correct", "distinct_paths")
 """Metrics that are kept problem by problem under their own name."""
 _SETTINGS = ("num_samples", "temperature", "top_p", "max_new_tokens", "prompt_digest", "grader", "backend")
-_EXACT_UP_TO = 14
-"""So many differences that are not zero have 2^14 = 16,384 sign patterns, which are counted; more are sampled."""
 
 
 @dataclass(frozen=True)
@@ -72,34 +70,11 @@ def compare_results(first: EvaluationResult, second: EvaluationResult, *, seed: 
         difference = bootstrap_difference(before, after, seed=seed)
         if difference is not None:
             kept = ~np.isnan(before) & ~np.isnan(after)
-            p_value = sign_flip_p_value(after[kept] - before[kept], seed=seed)
+            test = sign_flip_test(after[kept] - before[kept], seed=seed)
+            assert test is not None  # where there is a difference there is a pair
             means = float(before[kept].mean()), float(after[kept].mean())
-            found.append(PairedDifference(metric, *means, difference, p_value))
+            found.append(PairedDifference(metric, *means, difference, test.p_value))
     return found
-
-
-def sign_flip_p_value(differences: np.ndarray, *, num_patterns: int = 20_000, seed: int = 0) -> float:
-    """Two-sided p-value of a mean difference (N,): how often as large a mean comes about if every sign were a coin's.
-
-    Under the hypothesis that the two evaluations are exchangeable problem by problem this is exact: all sign patterns
-    of the differences that are not zero are counted up to 14 of them. With more, ``num_patterns`` random ones are, and
-    the observed one with them, so that the test stays valid.
-    """
-    differences = differences[differences != 0]
-    if differences.size == 0:
-        return 1.0
-    # A pattern that gives the observed mean in another order of summation must not fall below it by rounding.
-    observed = abs(differences.sum()) * (1.0 - 1e-12)
-    if differences.size <= _EXACT_UP_TO:
-        patterns = np.array(list(itertools.product((-1.0, 1.0), repeat=differences.size)))
-        return float(np.mean(np.abs(patterns @ differences) >= observed))
-    generator = np.random.default_rng(seed)
-    extreme = 1
-    for start in range(0, num_patterns, 1000):
-        size = min(1000, num_patterns - start)
-        signs = generator.choice((-1.0, 1.0), size=(size, differences.size))
-        extreme += int(np.sum(np.abs(signs @ differences) >= observed))
-    return extreme / (num_patterns + 1)
 
 
 def _shared_metrics(first: EvaluationResult, second: EvaluationResult) -> list[str]:

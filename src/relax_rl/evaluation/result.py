@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from relax_rl.errors import DataError
-from relax_rl.evaluation.intervals import Estimate
+from relax_rl.statistics.intervals import Estimate
 
 __all__ = ["EvaluationResult", "PooledSpectrum", "ProblemResult", "SampleRecord"]
 

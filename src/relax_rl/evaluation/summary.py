@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relax_rl.evaluation.intervals import Estimate, bootstrap_mean
 from relax_rl.evaluation.metrics import CORRECT_MIN, VerdictCounts, count_verdicts, majority_scores, pass_at_k
 from relax_rl.evaluation.records import Sample
 from relax_rl.evaluation.result import ProblemResult
+from relax_rl.statistics.intervals import Estimate, bootstrap_mean
 
 __all__ = ["Summary", "summarize"]
 

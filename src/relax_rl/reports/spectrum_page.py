@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from relax_rl.analysis.spectra import LatentSpectra
 from relax_rl.analysis.spectra_difference import SpectraDifference
-from relax_rl.evaluation.intervals import Estimate
 from relax_rl.reports import spectrum_figures as figures
 from relax_rl.reports.canvas import svg_source
 from relax_rl.reports.document import document, download, figure, footer, listed, wide, write_document
@@ -28,6 +27,7 @@ from relax_rl.reports.spectrum_tables import (
     site_summaries,
     trajectory_rows,
 )
+from relax_rl.statistics.intervals import Estimate
 
 __all__ = ["SpectrumPage", "write_spectrum_page"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from relax_rl.analysis.spectra import EXPLOSIVE_MODULUS, LatentSpectra, SiteSpectrum
 from relax_rl.analysis.spectra_difference import SpectraDifference, prompt_means
 from relax_rl.analysis.spectra_rulers import TrajectorySpectrum
-from relax_rl.evaluation.intervals import Estimate, bootstrap_mean
+from relax_rl.statistics.intervals import Estimate, bootstrap_mean
 
 __all__ = [
     "DIFFERENCE_COLUMNS",

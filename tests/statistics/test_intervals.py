@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from relax_rl.errors import DataError
-from relax_rl.evaluation import intervals
-from relax_rl.evaluation.intervals import bootstrap_difference, bootstrap_mean
+from relax_rl.statistics import intervals
+from relax_rl.statistics.intervals import bootstrap_difference, bootstrap_mean
 
 
 def test_equals_scipys_percentile_bootstrap_up_to_resampling_noise() -> None:

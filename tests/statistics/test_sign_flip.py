@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from relax_rl.analysis.spectra_difference import sign_flip_test
 from relax_rl.errors import DataError
+from relax_rl.statistics.sign_flip import sign_flip_test
 
 
 def scipy_p_value(differences: np.ndarray) -> float:
@@ -75,3 +75,23 @@ def test_equal_differences() -> None:
     nothing = sign_flip_test([0.0] * 10)
     assert nothing is not None
     assert (nothing.p_value, nothing.low, nothing.high) == (1.0, 0.0, 0.0)
+
+
+def test_with_many_pairs_it_agrees_with_scipys_sampled_test() -> None:
+    differences = np.random.default_rng(5).normal(0.12, 1.0, size=150)
+    reference = stats.permutation_test(
+        (differences, np.zeros(150)),
+        lambda x, y, axis: np.sum(x - y, axis=axis),
+        permutation_type="samples",
+        n_resamples=20_000,
+        rng=np.random.default_rng(1),
+        vectorized=True,
+    )
+    assert sign_flip_test(differences).p_value == pytest.approx(reference.pvalue, abs=0.02)  # pyright: ignore
+    assert sign_flip_test(np.full(40, 1.0)).p_value == pytest.approx(1 / 10_000)  # pyright: ignore
+
+
+def test_differences_of_zero_say_nothing_about_the_sign() -> None:
+    with_zeros, without = (sign_flip_test(values) for values in ([0.0, 0.5, 0.0, 0.25], [0.5, 0.25]))
+    assert with_zeros.p_value == without.p_value == 0.5  # pyright: ignore
+    assert sign_flip_test(np.zeros(5)).p_value == 1.0  # pyright: ignore
