@@ -15,7 +15,7 @@ test: .venv/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/.installed
-	$(BIN)/python -m pytest -m "slow or distributed"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or distributed" -n 2 --dist worksteal --durations 12
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
