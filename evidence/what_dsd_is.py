@@ -62,8 +62,8 @@ def main() -> None:
     tables: dict[str, Rows] = {"length": [], "floor": [], "dictionary": [], "layer": [], "model": [], "prediction": []}
     for size in SIZES[arguments.size]:
         study(size, arguments.seed, tables)
-    for name, rows in tables.items():
-        write_table(arguments.out / f"a_{name}.csv", rows)
+        for name, rows in tables.items():  # after each policy: the larger one takes long
+            write_table(arguments.out / f"a_{name}.csv", rows)
 
 
 def study(size: Size, seed: int, tables: dict[str, Rows]) -> None:
