@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from transformers import DynamicCache
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.evaluation.sampler import Completion, Draw, SamplingSettings
+from relax_rl.latent.capture import evaluation_mode
 from relax_rl.tasks.base import Problem
 
 __all__ = [
@@ -59,18 +59,6 @@ def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
     if tokenizer.eos_token_id is not None:
         ids.add(tokenizer.eos_token_id)
     return sorted(ids)
-
-
-@contextmanager
-def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """No dropout and no graph inside; the model's training flag is put back afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def sample_completions(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from relax_rl.errors import ModelError
 from relax_rl.latent.sites import find_decoder, hook_site, resolve_sites
 
-__all__ = ["ForwardCapture", "ForwardRecord", "StateCapture", "find_backbone"]
+__all__ = ["ForwardCapture", "ForwardRecord", "StateCapture", "evaluation_mode", "find_backbone"]
 
 
 def find_backbone(model: nn.Module) -> nn.Module:
@@ -190,3 +190,15 @@ class StateCapture:
     def _clear(self) -> None:
         self._states = {site: [] for site in self.sites}
         self._num_forwards = 0
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """No dropout and no graph inside; the model's training flag is put back afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)

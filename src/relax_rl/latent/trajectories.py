@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from relax_rl.errors import DataError
-from relax_rl.latent.capture import StateCapture
+from relax_rl.latent.capture import StateCapture, evaluation_mode
 from relax_rl.latent.sites import find_decoder
 
 __all__ = ["LatentTrajectory", "capture_generation", "capture_inputs", "capture_sequences"]
@@ -54,7 +53,7 @@ def capture_inputs(
         ConfigError, ModelError: see :class:`~relax_rl.latent.capture.StateCapture`.
     """
     token_ids, mask = _ids_and_mask(inputs)
-    with StateCapture(model, sites) as capture, _evaluating(model):
+    with StateCapture(model, sites) as capture, evaluation_mode(model):
         with capture.armed():
             _backbone(model)(**_on_device(inputs, model), use_cache=False)
         states = capture.take(1)
@@ -87,7 +86,7 @@ def capture_generation(
         ModelError: a site did not fire exactly once for each position that was read.
     """
     prompts, _ = _ids_and_mask(inputs)
-    with StateCapture(model, sites) as capture, _evaluating(model):
+    with StateCapture(model, sites) as capture, evaluation_mode(model):
         with capture.armed():
             sequences = model.generate(**_on_device(inputs, model), **generation, return_dict_in_generate=True)
         completions = sequences.sequences[:, prompts.shape[1] :].cpu()
@@ -151,16 +150,6 @@ def _backbone(model: Any) -> nn.Module:
     """The model without its head, which takes the same inputs; the decoder itself where there is no such part."""
     language_model = model.get_base_model() if hasattr(model, "peft_config") else model
     return getattr(language_model, "base_model", None) or find_decoder(model)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def _ids_and_mask(inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
