@@ -52,6 +52,7 @@ def main() -> None:
         torch.save(model.state_dict() | heads, output / "parameters.pt")
         rows = [row for row in trainer.state.log_history if "reward" in row]
         (output / "log.json").write_text(json.dumps([trainer.accelerator.num_processes, rows]))
+    trainer.leave_group()
 
 
 main()

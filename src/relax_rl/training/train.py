@@ -123,6 +123,7 @@ def train(config: TrainConfig, run: RunDirectory, resume: bool = False) -> RunDi
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if evaluation is not None:
         evaluation.after(trainer.accelerator.unwrap_model(trainer.model), parts.tokenizer)
+    trainer.leave_group()
     return run
 
 

@@ -285,6 +285,17 @@ class RelaxTrainer(RolloutTrainer):
             self._partition.join(optimizer, self.accelerator, self.args.max_grad_norm or 0.0)
         return optimizer
 
+    def leave_group(self) -> None:
+        """Part from the other processes of a run; it cannot train afterwards. Nothing to do for a single process.
+
+        For the end of a program, which must not be left to Python: threads of gloo that give back a tensor then wait
+        for an interpreter that is gone, and take the process down (SIGABRT) or hang it. The wrapper goes first, since
+        what it keeps of the group would be joined with the interpreter locked.
+        """
+        self.model_wrapped = self.model
+        self.accelerator.free_memory()
+        self.accelerator.end_training()
+
     # Checkpoints --------------------------------------------------------------------------------------------------
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
