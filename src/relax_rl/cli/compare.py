@@ -125,7 +125,7 @@ def _print_plan(
     methods = list(dict.fromkeys(planned.method for planned in runs))
     seeds = list(dict.fromkeys(planned.seed for planned in runs))
     begun = sum(planned.directory.is_run() for planned in owed)
-    evaluated = 2 * len(runs) * first.evaluation.num_problems * first.evaluation.num_samples
+    evaluated = (1 + first.evaluation.before) * len(runs) * first.evaluation.num_problems * first.evaluation.num_samples
     print(f"methods   {', '.join(methods)}; compared with {baseline}")
     print(f"seeds     {', '.join(map(str, seeds))}")
     print(

@@ -70,18 +70,19 @@ def _print_table(runs: list[RunDirectory]) -> None:
 
     from relax_rl.evaluation.result import EvaluationResult
 
-    start = EvaluationResult.load(runs[0].evaluations / "before.json")
+    after = {METHODS[run.path.parent.name]: EvaluationResult.load(run.evaluations / "after.json") for run in runs}
+    shown = next(iter(after.values()))
     table = Table(
-        title=f"{start.task}: {start.num_problems} held-out problems x {start.num_samples} samples",
+        title=f"{shown.task}: {shown.num_problems} held-out problems x {shown.num_samples} samples",
         caption="95 % intervals by bootstrap over problems, for these runs; another seed gives another run",
     )
     table.add_column("")
     for name, _ in SHOWN:
         table.add_column("DSD" if name == "dsd" else name, justify="right")
-    table.add_row("before", *_cells(start))
-    for run in runs:
-        after = EvaluationResult.load(run.evaluations / "after.json")
-        table.add_row(f"after {METHODS[run.path.parent.name]}", *_cells(after))
+    if runs[0].is_evaluated("before"):
+        table.add_row("before", *_cells(EvaluationResult.load(runs[0].evaluations / "before.json")))
+    for method, result in after.items():
+        table.add_row(f"after {method}", *_cells(result))
     Console(width=110).print(table)
 
 

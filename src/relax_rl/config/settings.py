@@ -179,6 +179,8 @@ class EvaluationConfig(_Section):
     """What is sampled, before and after training, to say how good the policy is."""
 
     enabled: bool = True
+    before: bool = True
+    """Also before training; false where the start is known, as when many runs share it."""
     split: str = "test"
     num_problems: int = Field(default=128, ge=1)
     num_samples: int = Field(default=16, ge=1)

@@ -40,12 +40,14 @@ class PolicyEvaluation:
         self._dictionary_path = run.evaluations / "dictionary.safetensors"
 
     def before(self, model: Any, tokenizer: Any, objective: Objective) -> None:
-        """Fit the dictionary on this policy, measure it, and keep both."""
+        """Fit the dictionary on this policy, measure it unless the settings say not to, and keep both."""
         if not PartialState().is_main_process:
             return
         num_observables = None if objective.probe is None else objective.probe.settings.num_observables
         dictionary = self._fit(model, tokenizer, num_observables)
-        self._write("before", model, tokenizer, dictionary)
+        if self._config.evaluation.before:
+            self._write("before", model, tokenizer, dictionary)
+        self._run.evaluations.mkdir(exist_ok=True)
         dictionary.save(self._dictionary_path)
 
     def after(self, model: Any, tokenizer: Any) -> None:
