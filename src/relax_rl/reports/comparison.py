@@ -82,14 +82,19 @@ class Comparison:
     remarks: tuple[str, ...]
 
 
-def compare_methods(runs: Sequence[RunRecord], baseline: str | None = None) -> Comparison:
+def compare_methods(
+    runs: Sequence[RunRecord], baseline: str | None = None, metrics: Sequence[str] | None = None
+) -> Comparison:
     """Compare the methods of runs that have been evaluated after training; those that have not are left out.
 
     Args:
         baseline: a method; that of the first run when None.
+        metrics: whose differences are tested, each corrected for the number of methods by itself; ``mean@1`` and the
+            largest ``pass@k`` when None.
 
     Raises:
-        DataError: no run of the baseline has been evaluated, or two evaluations have other settings or problems.
+        DataError: no run of the baseline has been evaluated, two evaluations have other settings or problems, or a
+            metric is not kept problem by problem.
     """
     finished = [run for run in runs if "after" in run.evaluations]
     methods = by_method(finished)
@@ -100,7 +105,7 @@ def compare_methods(runs: Sequence[RunRecord], baseline: str | None = None) -> C
     for run in finished:
         if not same_settings(first, run.evaluations["after"]):
             raise DataError(f"{run.path} was evaluated with other settings than {methods[baseline][0].path}.")
-    metrics = compared_metrics(finished)
+    metrics = compared_metrics(finished) if metrics is None else metrics
     differences = _differences(methods, baseline, metrics)
     summaries = [_summary(name, members, metrics, differences.get(name, {})) for name, members in methods.items()]
     told = tuple(_with_sentence(summary, baseline, len(methods) - 1) for summary in summaries)

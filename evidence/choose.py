@@ -1,0 +1,75 @@
+"""The strengths that a search on a development seed chose, as a file of methods for the study itself.
+
+python evidence/choose.py runs/evidence/search --out evidence/methods/head_to_head.toml
+
+Labels of a search are METHOD: STRENGTH, the published strength of a method first. The rule is that of the plan
+(docs/evidence/plan.md): the largest sum of mean@1 and pass@16, and the published strength where it is within MARGIN.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from relax_rl.reports.comparison import compare_methods
+from relax_rl.reports.contents import Contents
+from relax_rl.reports.reader import RunRecord, read_runs
+from tables import Rows, write_table
+
+MARGIN = 0.005
+CRITERION = ("mean@1", "pass@16")
+
+
+def scores(runs: list[RunRecord]) -> dict[str, dict[str, float]]:
+    """By label: each part of the criterion, mean over seeds and problems."""
+    compared = compare_methods(runs, metrics=CRITERION)
+    return {row.method: {name: row.values[name].value for name in CRITERION} for row in compared.methods}
+
+
+def chosen(scored: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """By method: the label of its strength. The first label of a method is the published strength."""
+    labels: dict[str, list[str]] = {}
+    for label in scored:
+        labels.setdefault(label.partition(":")[0], []).append(label)
+    found = {}
+    for method, own in labels.items():
+        sums = {label: sum(scored[label].values()) for label in own}
+        best = max(own, key=lambda label: sums[label])
+        found[method] = own[0] if sums[own[0]] >= sums[best] - MARGIN else best
+    return found
+
+
+def methods_file(found: Mapping[str, str], runs: list[RunRecord], baseline: str) -> str:
+    """TOML of the chosen methods, each with the objective of its run, after the baseline."""
+    lines = ["# Study B: the strengths that evidence/choose.py took from the search.", f"[{baseline}]"]
+    lines += [f'objective.name = "{baseline}"']
+    objectives = {run.method: run.config["objective"] for run in runs}
+    for method, label in found.items():
+        given = {key: value for key, value in objectives[label].items() if value is not None}
+        inline = ", ".join(f"{key} = {json.dumps(value)}" for key, value in given.items())
+        lines += ["", f"# {label.partition(': ')[2]}", f"[{json.dumps(method)}]", f"objective = {{ {inline} }}"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("search", type=Path, help="folder of the comparison")
+    parser.add_argument("--out", type=Path, required=True, help="file of methods to write")
+    parser.add_argument("--table", type=Path, help="CSV of all that was tried")
+    arguments = parser.parse_args()
+    paths, methods = Contents.read(arguments.search).evaluated_runs(arguments.search)
+    runs = read_runs(paths, methods)
+    scored = scores(runs)
+    found = chosen(scored)
+    rows: Rows = [{"strength": label, **values, "chosen": label in found.values()} for label, values in scored.items()]
+    if arguments.table:
+        write_table(arguments.table, rows)
+    arguments.out.write_text(methods_file(found, runs, "grpo"), encoding="utf-8")
+    for row in rows:
+        print(f"{'->' if row['chosen'] else '  '} {row['strength']:36}", *(f"{row[name]:.3f}" for name in CRITERION))
+
+
+if __name__ == "__main__":
+    main()

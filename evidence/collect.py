@@ -1,0 +1,89 @@
+"""What is kept of a comparison's runs: a row a method and metric, a row a run, a row a rollout batch.
+
+python evidence/collect.py runs/evidence/head_to_head --name b --out evidence/results
+
+writes b_methods.csv, b_runs.csv and b_curves.csv: all that the figures and tables of a training study are made from.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from relax_rl.reports.comparison import compare_methods
+from relax_rl.reports.contents import Contents
+from relax_rl.reports.data import METHOD_COLUMNS, method_rows
+from relax_rl.reports.reader import RunRecord, read_runs
+from tables import Rows, write_table
+
+PASS_AT = (4, 16, 64)
+CURVES = {
+    "reward": "reward",
+    "entropy": "entropy",
+    "dsd": "latent/dsd",
+    "length": "completions/mean_length",
+    "grad_norm": "grad_norm",
+    "clipped": "clip_ratio/region_mean",
+}
+"""Columns of the curves, and the metrics of the log that they are."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of the comparison")
+    parser.add_argument("--name", required=True, help="of the study, before each file's name")
+    parser.add_argument("--out", type=Path, default=Path("evidence/results"), help="(%(default)s)")
+    arguments = parser.parse_args()
+    collect(arguments.folder, arguments.name, arguments.out)
+
+
+def collect(folder: Path, name: str, out: Path) -> None:
+    """Write the three tables of a comparison, of the runs that are finished."""
+    contents = Contents.read(folder)
+    runs = read_runs(*contents.evaluated_runs(folder))
+    write_table(out / f"{name}_methods.csv", methods(runs, contents.baseline))
+    write_table(out / f"{name}_runs.csv", [summary(run) for run in runs])
+    write_table(out / f"{name}_curves.csv", [row for run in runs for row in curve(run)])
+
+
+def methods(runs: list[RunRecord], baseline: str) -> Rows:
+    """Values after training and differences to the baseline, with p-values corrected for each metric by itself."""
+    num_samples = min(run.evaluations["after"].num_samples for run in runs)
+    metrics = ["mean@1", *(f"pass@{k}" for k in PASS_AT if k <= num_samples)]
+    compared = compare_methods(runs, baseline, metrics)
+    return [dict(zip(METHOD_COLUMNS, row, strict=True)) for row in method_rows(compared)]
+
+
+def summary(run: RunRecord) -> dict:
+    """One run: what it spent, and every metric of its trained policy."""
+    result = run.evaluations["after"]
+    return {
+        "method": run.method,
+        "seed": run.seed,
+        "updates": len(run.metrics),
+        "seconds": float(run.curve("step_time")[1].sum()),
+        "tokens": int(run.curve("num_tokens")[1].max(initial=0)),
+        **{metric: estimate.value for metric, estimate in result.metrics.items()},
+    }
+
+
+def curve(run: RunRecord) -> Rows:
+    """One row a rollout batch: the mean of each metric over its updates, where it was logged at all."""
+    trainer = run.config["trainer"]
+    updates = int(trainer.get("steps_per_generation") or trainer["gradient_accumulation_steps"])
+    updates //= int(trainer["gradient_accumulation_steps"])
+    found: dict[int, dict[str, list[float]]] = {}
+    for column, key in CURVES.items():
+        for step, value in zip(*run.curve(key), strict=True):
+            found.setdefault(int(step - 1) // updates, {}).setdefault(column, []).append(value)
+    return [
+        {"method": run.method, "seed": run.seed, "rollout": batch + 1}
+        | {column: float(np.mean(values)) for column, values in columns.items()}
+        for batch, columns in sorted(found.items())
+    ]
+
+
+if __name__ == "__main__":
+    main()
