@@ -31,9 +31,9 @@ from relax_rl.koopman import (
     dispersion_from_lifted,
     dynamic_spectral_dispersion,
     gram_statistics,
+    held_out_heterogeneity,
     snapshot_pairs,
 )
-from relax_rl.koopman.dispersion import ROBUST_WINDOW
 from relax_rl.koopman.eigensolvers import eig
 from relax_rl.koopman.spectrum import eigenvalue_moduli
 
@@ -238,35 +238,6 @@ def whitened_shrunk(lifted: Tensor, rank: int = 8) -> Tensor:
     return ((moduli - radius).clamp_min(0) / (1 - radius)).var(-1, correction=0)
 
 
-def _windows(lifted: Tensor, window: int = ROBUST_WINDOW) -> Tensor:
-    last = lifted.shape[1] - 1 - window
-    starts = torch.linspace(0, last, 1 + -(-last // (window // 2)), dtype=torch.float64).round().long().tolist()
-    return torch.stack([lifted[:, start : start + window + 1] for start in starts], 1)
-
-
-def held_out(lifted: Tensor, rank: int = 8) -> Tensor:
-    """Windows of 32 pairs: modes from every other pair, each modulus measured on the pairs between them.
-
-    Also the judge of the ascent below: heterogeneity that is found here was not made by fitting noise. Its gradient
-    holds the modes fixed.
-    """
-    pieces = _windows(lifted)
-    x, y = pieces[..., :-1, :], pieces[..., 1:, :]
-    mean = 0.5 * (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True))
-    x, y = x - mean, y - mean
-    values, vectors = torch.linalg.eigh((x.mT @ x + y.mT @ y).detach())
-    basis = vectors[..., -rank:] * values[..., None, -rank:].clamp_min(1e-30).rsqrt()
-    x, y = x @ basis, y @ basis
-    folds = []
-    for fold in (0, 1):
-        a, b = x[..., fold::2, :].detach(), y[..., fold::2, :].detach()
-        modes = torch.linalg.eig(torch.linalg.solve(0.5 * (a.mT @ a + b.mT @ b), a.mT @ b)).eigenvectors
-        p, q = x[..., 1 - fold :: 2, :].to(modes.dtype) @ modes, y[..., 1 - fold :: 2, :].to(modes.dtype) @ modes
-        moduli = (p.conj() * q).sum(-2).abs() / (0.5 * (p.abs() ** 2 + q.abs() ** 2)).sum(-2)
-        folds.append(moduli.var(-1, correction=0))
-    return torch.stack(folds).mean(0).mean(-1)
-
-
 def _product(estimator: str, **options: int) -> Candidate:
     def candidate(lifted: Tensor) -> Tensor:
         mask = torch.ones(lifted.shape[:2], dtype=torch.bool)
@@ -282,7 +253,7 @@ CANDIDATES: dict[str, Candidate] = {
     "residual pruning": residual_pruning,
     "surrogate null": surrogate_null,
     "whitened, shrunk by N": whitened_shrunk,
-    "held-out modes, windows": held_out,
+    "held-out modes, windows": held_out_heterogeneity,
     "robust (kept), 32 pairs": _product("robust"),
     "robust, 48 pairs": _product("robust", window=48),
 }
@@ -349,7 +320,9 @@ def print_ascent(steps: int, B: int = 8, T: int = 64, F: int = 16) -> None:
                 with torch.no_grad():
                     samples = [lifted(seed) for seed in range(10_000, 10_008)]
                     mean = torch.stack([candidate(sample).mean() for sample in samples]).mean()
-                    return float(mean), float(torch.stack([held_out(sample).mean() for sample in samples]).mean())
+                    return float(mean), float(
+                        torch.stack([held_out_heterogeneity(sample).mean() for sample in samples]).mean()
+                    )
 
             before = measure()
             for step in range(steps):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from relax_rl.errors import ConfigError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman import (
     LARGE_MODULUS,
     SPURIOUS_RESIDUAL,
@@ -15,6 +15,7 @@ from relax_rl.koopman import (
     dispersion_from_lifted,
     dynamic_spectral_dispersion,
     gram_statistics,
+    held_out_heterogeneity,
     snapshot_pairs,
     surrogate_null,
 )
@@ -128,3 +129,37 @@ def test_what_stands_behind_the_mask_never_enters_a_surrogate(states, mask, dict
     assert torch.equal(surrogate_null(spoiled, mask, dictionary, num_surrogates=3).values, clean.values)
     with pytest.raises(ConfigError, match="at least 2"):
         surrogate_null(states, mask, dictionary, num_surrogates=1)
+
+
+# Pairs that took no part ----------------------------------------------------------------------------------------------
+
+
+def test_held_out_heterogeneity_orders_systems_and_leaves_noise_below(linear_system) -> None:
+    means = [float(held_out_heterogeneity(linear_system(spread, 200, 32, seed=3)).mean()) for spread in (0, 0.3, 0.45)]
+    assert means[0] < means[1] < means[2] <= 0.25
+    noise = torch.randn(32, 200, 16, generator=torch.Generator().manual_seed(0))
+    # Sampling error of a correlation over 16 pairs, and nothing else: about 1/16 of variance at most.
+    assert float(held_out_heterogeneity(noise).mean()) < 1 / 16
+
+
+def test_held_out_heterogeneity_is_what_numpy_makes_of_one_window() -> None:
+    rng = np.random.default_rng(2)
+    lifted = rng.standard_normal((33, 5)).cumsum(0)
+    x, y = lifted[:-1], lifted[1:]
+    mean = (x.mean(0) + y.mean(0)) / 2
+    x, y = x - mean, y - mean
+    values, vectors = np.linalg.eigh(x.T @ x + y.T @ y)
+    x, y = (side @ (vectors[:, -3:] / np.sqrt(values[-3:])) for side in (x, y))
+    variances = []
+    for fold in (0, 1):
+        a, b, p, q = x[fold::2], y[fold::2], x[1 - fold :: 2], y[1 - fold :: 2]
+        modes = np.linalg.eig(np.linalg.inv((a.T @ a + b.T @ b) / 2) @ (a.T @ b))[1]
+        p, q = p @ modes, q @ modes
+        variances.append(np.var(abs((p.conj() * q).sum(0)) / ((abs(p) ** 2 + abs(q) ** 2) / 2).sum(0)))
+    found = held_out_heterogeneity(torch.from_numpy(lifted).unsqueeze(0), rank=3)
+    np.testing.assert_allclose(found.numpy(), [np.mean(variances)], rtol=1e-9)
+
+
+def test_held_out_heterogeneity_needs_a_window() -> None:
+    with pytest.raises(DataError, match="T above 32"):
+        held_out_heterogeneity(torch.zeros(2, 32, 4))

@@ -6,7 +6,12 @@ G = X^T X, cross matrix A = X^T Y, and L = Y^T Y. Lift in float32, everything af
 """
 
 from relax_rl.koopman.assignment import optimal_assignment
-from relax_rl.koopman.controls import SurrogateNull, dispersion_by_length, surrogate_null
+from relax_rl.koopman.controls import (
+    SurrogateNull,
+    dispersion_by_length,
+    held_out_heterogeneity,
+    surrogate_null,
+)
 from relax_rl.koopman.delays import delay_embedding
 from relax_rl.koopman.dictionaries import KoopmanDictionary
 from relax_rl.koopman.dispersion import (
@@ -130,6 +135,7 @@ __all__ = [
     "gram_from_trajectories",
     "gram_residuals",
     "gram_statistics",
+    "held_out_heterogeneity",
     "kernel_edmd",
     "koopman_eigenvalues",
     "koopstd_distance",

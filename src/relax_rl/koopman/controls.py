@@ -1,4 +1,4 @@
-"""Two controls of a dispersion: how it depends on length, and what is left when time is shuffled."""
+"""Controls of a dispersion: how it depends on length, what is left when time is shuffled, what other pairs say."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relax_rl.errors import ConfigError
-from relax_rl.koopman.dispersion import Dispersion, Estimator, dispersion_from_lifted
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.dispersion import ROBUST_WINDOW, Dispersion, Estimator, dispersion_from_lifted
 from relax_rl.koopman.observables import Dictionary
 from relax_rl.koopman.snapshots import exclude_nonfinite
 
-__all__ = ["SurrogateNull", "dispersion_by_length", "surrogate_null"]
+__all__ = ["SurrogateNull", "dispersion_by_length", "held_out_heterogeneity", "surrogate_null"]
 
 
 @torch.no_grad()
@@ -113,3 +113,47 @@ def surrogate_null(
         surrogate = lifted.gather(1, shuffled.unsqueeze(-1).expand_as(lifted))
         values.append(dispersion_from_lifted(surrogate, kept, estimator, **options).values)
     return SurrogateNull(observed, torch.stack(values))
+
+
+def held_out_heterogeneity(lifted: Tensor, *, rank: int = 8, window: int = ROBUST_WINDOW) -> Tensor:
+    """Variance of the modes' moduli, each measured on snapshot pairs that took no part in finding the modes.
+
+    A judge of a dispersion that was optimised: what is found here was not made by fitting noise. In windows of a fixed
+    number of pairs, half overlapping, the ``rank`` leading directions are whitened; modes come from every other pair,
+    and the modulus of each is that of its correlation over the pairs between them; then the folds change places.
+
+    Args:
+        lifted: (B, T, F) trajectories of one length, none shorter than a window; the gradient holds the modes fixed.
+        rank: directions kept in each window, at most F and ``window``.
+        window: snapshot pairs in a window.
+
+    Returns:
+        (B,) float64, from 0 to 1/4.
+
+    Raises:
+        DataError: trajectories shorter than a window, or not (B, T, F).
+    """
+    if lifted.ndim != 3 or lifted.shape[1] <= window:
+        raise DataError(f"lifted states must be (B, T, F) with T above {window}, got {tuple(lifted.shape)}.")
+    pieces = _windows(lifted.double(), window)
+    x, y = pieces[..., :-1, :], pieces[..., 1:, :]
+    mean = 0.5 * (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True))
+    x, y = x - mean, y - mean
+    values, vectors = torch.linalg.eigh((x.mT @ x + y.mT @ y).detach())
+    basis = vectors[..., -rank:] * values[..., None, -rank:].clamp_min(1e-30).rsqrt()
+    x, y = x @ basis, y @ basis
+    folds = []
+    for fold in (0, 1):
+        a, b = x[..., fold::2, :].detach(), y[..., fold::2, :].detach()
+        modes = torch.linalg.eig(torch.linalg.solve(0.5 * (a.mT @ a + b.mT @ b), a.mT @ b)).eigenvectors
+        p, q = x[..., 1 - fold :: 2, :].to(modes.dtype) @ modes, y[..., 1 - fold :: 2, :].to(modes.dtype) @ modes
+        moduli = (p.conj() * q).sum(-2).abs() / (0.5 * (p.abs() ** 2 + q.abs() ** 2)).sum(-2)
+        folds.append(moduli.var(-1, correction=0))
+    return torch.stack(folds).mean(0).mean(-1)
+
+
+def _windows(lifted: Tensor, window: int) -> Tensor:
+    """(B, windows, window + 1, F): half overlapping, spread evenly over the trajectory."""
+    last = lifted.shape[1] - 1 - window
+    starts = torch.linspace(0, last, 1 + -(-last // (window // 2)), dtype=torch.float64).round().long().tolist()
+    return torch.stack([lifted[:, start : start + window + 1] for start in starts], 1)
