@@ -77,8 +77,9 @@ def sample(
     seed: int,
     random_weights: bool = False,
     split: str = "test",
+    batch_size: int = 256,
 ) -> Rollout:
-    """Completions of countdown problems at temperature 1."""
+    """Completions of countdown problems at temperature 1, by a policy named as for ``--model``."""
     model, tokenizer = load_policy(name, random_weights=random_weights)
     task = CountdownTask()
     problems = task.problems(split, num_problems)
@@ -89,7 +90,7 @@ def sample(
         prompts,
         num_samples,
         max_new_tokens=length,
-        batch_size=256 if name == "tiny" else 64,
+        batch_size=batch_size,
         seed=seed,
         keys=[problem.id for problem in problems],
     )

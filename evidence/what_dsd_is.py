@@ -42,13 +42,14 @@ class Size:
     length: int
     num_observables: int
     lengths: tuple[int, ...]
+    batch_size: int = 256
 
 
 SIZES = {
     "small": [Size("tiny", 48, 16, 96, 16, (24, 32, 40, 48, 64))],
     "full": [
         Size("tiny", 192, 32, 96, 16, (24, 32, 40, 48, 64, 80)),
-        Size("smollm2", 24, 8, 192, 50, (64, 96, 128, 160, 192)),
+        Size("smollm2", 24, 8, 192, 50, (64, 96, 128, 160, 192), batch_size=64),
     ],
 }
 
@@ -68,7 +69,9 @@ def main() -> None:
 
 def study(size: Size, seed: int, tables: dict[str, Rows]) -> None:
     """Append one policy's rows to every table."""
-    rollout = sample(size.policy, size.num_problems, size.num_samples, size.length, seed=seed)
+    rollout = sample(
+        size.policy, size.num_problems, size.num_samples, size.length, seed=seed, batch_size=size.batch_size
+    )
     layers = tuple(range(rollout.model.config.num_hidden_layers + 1))
     chosen = layers if len(layers) <= 8 else (*layers[:: len(layers) // 6], layers[-1])
     states, entropies = rollout.states(tuple(dict.fromkeys(chosen)))
@@ -183,7 +186,13 @@ def by_layer(states: list[dict[int, Tensor]], num_observables: int) -> Iterator[
 def by_model(rollout: Rollout, last: list[Tensor], size: Size, seed: int) -> Rows:
     """Trained against untrained weights of the same shape, which write completions of their own."""
     blank = sample(
-        size.policy, max(8, size.num_problems // 4), size.num_samples, size.length, seed=seed, random_weights=True
+        size.policy,
+        max(8, size.num_problems // 4),
+        size.num_samples,
+        size.length,
+        seed=seed,
+        random_weights=True,
+        batch_size=size.batch_size,
     )
     states, _ = blank.states()
     untrained = [row[-1] for row in states]

@@ -1,0 +1,91 @@
+"""Study E: R = -a exp(H) + b, fitted to the start of a run and held against the rest, and to the other method.
+
+python evidence/laws.py --curves evidence/results/e_curves.csv --out evidence/results
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from relax_rl.analysis import fit_entropy_law
+from relax_rl.errors import DataError
+from tables import Rows, read_table, write_table
+
+START, BLOCK = 0.15, 8
+"""Share of a run's rollout batches that the law is fitted to, and batches whose mean is foretold."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--curves", type=Path, default=Path("evidence/results/e_curves.csv"), help="(%(default)s)")
+    parser.add_argument("--name", default="e", help="before the file's name (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("evidence/results"), help="(%(default)s)")
+    arguments = parser.parse_args()
+    write_table(arguments.out / f"{arguments.name}_laws.csv", laws(read_table(arguments.curves)))
+
+
+def laws(curves: Rows, baseline: str = "grpo") -> Rows:
+    """One row a seed, method and fit: of the start of a run, of all of it, and of the baseline's for another method."""
+    rows: Rows = []
+    for seed in dict.fromkeys(row["seed"] for row in curves):
+        runs = {
+            method: run_of(curves, method, seed)
+            for method in dict.fromkeys(row["method"] for row in curves if row["seed"] == seed)
+        }
+        for method, (entropy, reward) in runs.items():
+            start = round(START * len(reward))
+            name = {"seed": int(seed), "method": method}
+            rows.append(name | {"fit": "start"} | held_against(entropy, reward, slice(None, start), slice(start, None)))
+            rows.append(name | {"fit": "whole"} | held_against(entropy, reward, slice(None), slice(None)))
+            if method != baseline and baseline in runs:
+                rows.append(name | {"fit": f"whole of {baseline}"} | residual_of(runs[baseline], (entropy, reward)))
+    return rows
+
+
+def run_of(curves: Rows, method: str, seed: float) -> tuple[np.ndarray, np.ndarray]:
+    """Entropy and reward of a run's rollout batches, in their order."""
+    points = [(row["entropy"], row["reward"]) for row in curves if row["method"] == method and row["seed"] == seed]
+    entropy, reward = np.array(points, dtype=np.float64).T
+    return entropy, reward
+
+
+def held_against(entropy: np.ndarray, reward: np.ndarray, fitted: slice, rest: slice) -> dict:
+    """The law of some batches, and its error on means of the others; or why there is none."""
+    try:
+        law = fit_entropy_law(entropy[fitted], reward[fitted])
+    except DataError as error:
+        return {"refused": str(error)}
+    errors = blocks(law.predict(entropy[rest]) - reward[rest])
+    low, high = law.intervals["ceiling"]
+    return {
+        "a": law.a,
+        "b": law.b,
+        "ceiling": law.ceiling,
+        "ceiling_low": low,
+        "ceiling_high": high,
+        "explained": law.explained,
+        "absolute_error": float(np.abs(errors).mean()),
+        "stays_error": float(np.abs(blocks(reward[fitted].mean() - reward[rest])).mean()),
+    }
+
+
+def residual_of(baseline: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> dict:
+    """How far another method's rewards lie above the law of the baseline's whole run, on average."""
+    try:
+        law = fit_entropy_law(*baseline)
+    except DataError as error:
+        return {"refused": str(error)}
+    return {"residual": float((other[1] - law.predict(other[0])).mean())}
+
+
+def blocks(values: np.ndarray) -> np.ndarray:
+    """Means over BLOCK neighbours; what does not fill a block at the end is left out."""
+    whole = len(values) // BLOCK * BLOCK
+    return values[:whole].reshape(-1, BLOCK).mean(1)
+
+
+if __name__ == "__main__":
+    main()
