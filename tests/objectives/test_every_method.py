@@ -10,12 +10,24 @@ import torch
 
 from objectives.batches import fields_of, random_batch
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import METHODS, RolloutBatch, UpdateTotals, build_objective, method_options
 
 BASELINES = [name for name in METHODS if name not in ("grpo", "relax", "relax_as_run")]
 LEARN_FROM_EQUAL_REWARDS = {"dmpo", "flow_rl", "g2rl", "sr_grpo", "log_det"}
 """These ask for a uniform policy over the group or for the reference, or are rewarded for their hidden states."""
-OPTIONS = {"pass_at_k": {"k": 2}, "kl_cov": {"k_ratio": 0.2}, "clip_cov": {"ratio": 0.2, "cov_low": 0.0}}
+BY_SIGNAL = {
+    "dictionary": KoopmanDictionary(torch.tensor([[1.0, -1.0], [0.5, 2.0], [-2.0, 1.0]])),
+    "xi": 1.0,
+    "coefficient": 1.0,
+}
+OPTIONS = {
+    "pass_at_k": {"k": 2},
+    "kl_cov": {"k_ratio": 0.2},
+    "clip_cov": {"ratio": 0.2, "cov_low": 0.0},
+    "spectral_diversity": BY_SIGNAL,
+    "lifted_log_det": BY_SIGNAL,
+}
 """Settings that make a small batch feel the method."""
 
 

@@ -9,7 +9,14 @@ from relax_rl.objectives import METHODS, build_objective
 from support.scripted import make_trainer
 
 DICTIONARY = {"xi": "quantile:0.5", "dictionary": {"num_observables": 8, "steps": 3}}
-OPTIONS = {"relax": DICTIONARY, "relax_as_run": DICTIONARY, "rank_shaping": {"stride": 4}, "pass_at_k": {"k": 2}}
+OPTIONS = {
+    "relax": DICTIONARY,
+    "relax_as_run": DICTIONARY,
+    "rank_shaping": {"stride": 4},
+    "pass_at_k": {"k": 2},
+    "spectral_diversity": DICTIONARY,
+    "lifted_log_det": DICTIONARY,
+}
 
 
 def one_in_four(completions, **_):

@@ -31,6 +31,7 @@ __all__ = [
     "KoopmanSpectrum",
     "eigenpairs",
     "eigenvalue_moduli",
+    "eigenvalues",
     "koopman_eigenvalues",
     "spectrum_from_statistics",
     "squared_residuals",
@@ -53,29 +54,27 @@ def eigenpairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return eigenvalues.to(matrix.device), eigenvectors.to(matrix.device)
 
 
-class _SafeModuli(torch.autograd.Function):
-    """|eigenvalues| with the gradient gK = V^-H diag(g lambda / |lambda|) V^H, each mode's share bounded."""
+class _SafeEigenvalues(torch.autograd.Function):
+    """Eigenvalues of real matrices with the gradient gK = Re(V^-H diag(g) V^H), each mode's share bounded."""
 
     @staticmethod
-    def forward(ctx, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         eigenvalues, right = eig(matrix)
         with lapack_on_one_thread():
             left, num_clamped = _bounded_left_eigenvectors(right)
-        moduli = eigenvalues.abs()
-        # |lambda| has a kink at zero; zero is its subgradient of least norm.
-        phases = torch.where(moduli > 0, eigenvalues / moduli.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
-        ctx.save_for_backward(left, phases, right)
-        num_clamped, values, vectors = (extra.to(matrix.device) for extra in (num_clamped, eigenvalues, right))
-        ctx.mark_non_differentiable(num_clamped, values, vectors)
-        return moduli.to(matrix.device, matrix.dtype), num_clamped, values, vectors
+        ctx.save_for_backward(left, right)
+        ctx.dtype = matrix.dtype
+        values, num_clamped, vectors = (found.to(matrix.device) for found in (eigenvalues, num_clamped, right))
+        ctx.mark_non_differentiable(num_clamped, vectors)
+        return values, num_clamped, vectors
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_moduli: Tensor, *_: Tensor) -> Tensor:  # type: ignore[override]
-        left, phases, right = ctx.saved_tensors
-        weights = grad_moduli.to(phases.device, torch.float64) * phases
+    def backward(ctx, grad_values: Tensor, *_: Tensor) -> Tensor:  # type: ignore[override]
+        left, right = ctx.saved_tensors
+        weights = grad_values.to(left.device, left.dtype)
         gradient = (left.mH * weights.unsqueeze(-2)) @ right.mH
-        return gradient.real.to(grad_moduli.device, grad_moduli.dtype)
+        return gradient.real.to(grad_values.device, ctx.dtype)
 
 
 def _bounded_left_eigenvectors(right: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,9 +116,23 @@ def eigenvalue_moduli(matrix: Tensor) -> EigenvalueModuli:
     seen), and a regularised one of bounded norm takes its place, counted in `num_clamped`. |lambda| at 0 has gradient
     0. First derivatives only. Float64 inside whatever the dtype.
     """
+    values, num_clamped, vectors = _safe_eigenvalues(matrix)
+    # |lambda| has a kink at zero, where torch takes zero, its subgradient of least norm.
+    return EigenvalueModuli(values.abs().to(matrix.dtype), num_clamped, values.detach(), vectors)
+
+
+def eigenvalues(matrix: Tensor) -> Tensor:
+    """Eigenvalues (..., F) complex128 of real matrices (..., F, F), in no order, with a gradient that is always finite.
+
+    Their gradient is bounded as that of :func:`eigenvalue_moduli`, and errors are the same.
+    """
+    return _safe_eigenvalues(matrix)[0]
+
+
+def _safe_eigenvalues(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if not torch.isfinite(matrix.detach()).all():
         raise DataError("Eigenvalues were asked of a matrix with NaN or Inf; exclude that trajectory first.")
-    return EigenvalueModuli(*_SafeModuli.apply(matrix))  # type: ignore[misc]
+    return _SafeEigenvalues.apply(matrix)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

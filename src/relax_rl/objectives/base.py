@@ -1,6 +1,7 @@
 """What a component of an objective is, and what an objective gives back.
 
-A method is a composition: advantage -> token weights (if it has any) -> surrogate -> aggregation, plus regularizers.
+A method is a composition: advantage -> token weights (if it has any) -> surrogate -> aggregation, plus regularizers. A
+method that tells the completions of a group apart by their hidden states has a signal, which all of these may read.
 Each component is a small frozen dataclass with a pure ``__call__``.
 """
 
@@ -12,9 +13,18 @@ from typing import Protocol
 from torch import Tensor
 
 from relax_rl.objectives.batch import RolloutBatch
-from relax_rl.objectives.probe import GroupDispersion
+from relax_rl.objectives.probe import GroupDispersion, LiftedStates
 
-__all__ = ["Advantage", "Aggregation", "Measurements", "ObjectiveOutput", "Regularizer", "Surrogate", "TokenWeights"]
+__all__ = [
+    "Advantage",
+    "Aggregation",
+    "GroupSignal",
+    "Measurements",
+    "ObjectiveOutput",
+    "Regularizer",
+    "Surrogate",
+    "TokenWeights",
+]
 
 
 @dataclass(frozen=True)
@@ -39,13 +49,26 @@ class ObjectiveOutput:
     Attributes:
         loss: scalar to minimise, with gradient.
         metrics: scalars to log.
-        per_completion: (P, G) values to record with the completions: the advantage, and the dispersion (NaN where it
-            is not defined) if the method measures it.
+        per_completion: (P, G) values to record with the completions: the advantage, and the dispersion and the signal
+            (NaN where they are not defined) if the method measures them.
     """
 
     loss: Tensor
     metrics: dict[str, float]
     per_completion: dict[str, Tensor]
+
+
+class GroupSignal(Protocol):
+    """A number for each completion of a group, read off the lifted states of them all."""
+
+    @property
+    def name(self) -> str:
+        """What it is logged (``latent/NAME``) and recorded as."""
+        ...
+
+    def __call__(self, lifted: LiftedStates, batch: RolloutBatch) -> Tensor:
+        """(P, G) float64, with gradient through the lifted states; NaN, without, where it says nothing."""
+        ...
 
 
 class Advantage(Protocol):

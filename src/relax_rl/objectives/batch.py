@@ -66,6 +66,8 @@ class RolloutBatch:
             remembers prompts.
         token_choice: (P, G, T) what a method that compares the tokens of an update made of these
             (`relax_rl.objectives.selection`); None where none does, or where this batch is the whole update.
+        signal: (P, G) what the objective's own signal says of each completion (`relax_rl.objectives.group_signal`), NaN
+            where it says nothing; put there by the objective, from the hidden states.
         totals: counts over the whole update; None means that this batch is the whole update.
 
     Raises:
@@ -87,6 +89,7 @@ class RolloutBatch:
     sampling_weights: Tensor | None = None
     prompt_keys: Tensor | None = None
     token_choice: Tensor | None = None
+    signal: Tensor | None = None
     totals: UpdateTotals | None = None
 
     def __post_init__(self) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from relax_rl.errors import ConfigError
-from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean, TokenMean
 from relax_rl.objectives.baselines import BASELINES
@@ -17,8 +16,8 @@ from relax_rl.objectives.latent_methods import LATENT_METHODS
 from relax_rl.objectives.moving_methods import MOVING_METHODS
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.probe import (
+    DictionaryOption,
     DictionarySettings,
-    DispersionBound,
     DispersionProbe,
     Padding,
     StateAlignment,
@@ -31,13 +30,12 @@ from relax_rl.objectives.regularizers import (
     MeanScope,
     ReferenceKL,
 )
+from relax_rl.objectives.signal_methods import SIGNAL_METHODS
 from relax_rl.objectives.surrogates import ClippedSurrogate
 from relax_rl.objectives.token_methods import TOKEN_METHODS
 from relax_rl.objectives.weighting_methods import WEIGHTING_METHODS
 
 __all__ = ["METHODS", "build_objective", "method_options"]
-
-DictionaryOption = KoopmanDictionary | DictionarySettings | Mapping[str, Any] | None
 
 
 def grpo(
@@ -86,7 +84,7 @@ def relax(
     `DictionarySettings`. xi = 25 is the paper's number for its models and reading; on another model take
     ``xi="quantile:0.9"``.
     """
-    probe = _probe(dictionary, DictionarySettings(), xi, estimator, state_alignment, padding)
+    probe = DispersionProbe.parse(dictionary, DictionarySettings(), xi, estimator, state_alignment, padding)
     return Objective(
         name="relax",
         advantage=GroupRelativeAdvantage(epsilon),
@@ -130,7 +128,7 @@ def relax_as_run(
     mean over the micro-batch, a KL only for completions with positive advantage, the ratio clipped to [0, 2], means
     over tokens (verl's default), and a dictionary refitted every 50 updates, for one epoch, by their loss.
     """
-    probe = _probe(dictionary, AS_RUN_DICTIONARY, xi, estimator, state_alignment, padding)
+    probe = DispersionProbe.parse(dictionary, AS_RUN_DICTIONARY, xi, estimator, state_alignment, padding)
     return Objective(
         name="relax_as_run",
         advantage=GroupRelativeAdvantage(epsilon),
@@ -153,6 +151,7 @@ METHODS: dict[str, Callable[..., Objective]] = {
     **MOVING_METHODS,
     **WEIGHTING_METHODS,
     **LATENT_METHODS,
+    **SIGNAL_METHODS,
 }
 
 
@@ -191,16 +190,3 @@ def build_objective(name: str, **options: Any) -> Objective:
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f" did you mean {close[0]!r}?" if close else f" there are {', '.join(sorted(known))}."
-
-
-def _probe(
-    dictionary: DictionaryOption,
-    base: DictionarySettings,
-    xi: float | str,
-    estimator: str,
-    state_alignment: StateAlignment,
-    padding: Padding,
-) -> DispersionProbe:
-    fitted = dictionary if isinstance(dictionary, KoopmanDictionary) else None
-    settings = base if isinstance(dictionary, KoopmanDictionary) else DictionarySettings.parse(dictionary, base)
-    return DispersionProbe(settings, DispersionBound.parse(xi), estimator, state_alignment, padding, fitted)

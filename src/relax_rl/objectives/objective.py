@@ -9,10 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from relax_rl.errors import DataError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives.base import (
     Advantage,
     Aggregation,
+    GroupSignal,
     Measurements,
     ObjectiveOutput,
     Regularizer,
@@ -20,7 +21,13 @@ from relax_rl.objectives.base import (
     TokenWeights,
 )
 from relax_rl.objectives.batch import RolloutBatch
-from relax_rl.objectives.probe import DictionarySettings, DispersionBound, DispersionProbe, GroupDispersion
+from relax_rl.objectives.probe import (
+    DictionarySettings,
+    DispersionBound,
+    DispersionProbe,
+    GroupDispersion,
+    LiftedStates,
+)
 from relax_rl.objectives.report import UpdateReport
 from relax_rl.objectives.selection import TokenSelector
 
@@ -40,6 +47,8 @@ class Objective:
         probe: measures the dispersion, for methods that look at hidden states; it is measured (and logged) even where
             every coefficient is 0.
         token_weights: hands the advantage of a completion out to its tokens; None gives each token all of it.
+        signal: what tells the completions of a group apart, in the probe's observables; measured and logged like the
+            dispersion, and read by those components that need "signal".
     """
 
     name: str
@@ -49,10 +58,15 @@ class Objective:
     regularizers: tuple[Regularizer, ...] = ()
     probe: DispersionProbe | None = None
     token_weights: TokenWeights | None = None
+    signal: GroupSignal | None = None
+
+    def __post_init__(self) -> None:
+        if self.signal is not None and self.probe is None:
+            raise ConfigError(f"The objective {self.name!r} has a signal, which reads lifted states; give it a probe.")
 
     @property
     def needs(self) -> frozenset[str]:
-        """The optional tensors of `RolloutBatch` that this objective reads."""
+        """The optional tensors of `RolloutBatch` that this objective reads and does not make itself."""
         needed: frozenset[str] = frozenset() if self.probe is None else frozenset({"hidden_states"})
         readers = [
             self.advantage,
@@ -60,7 +74,7 @@ class Objective:
             self.surrogate,
             *(term for term in self.regularizers if term.is_active),
         ]
-        return needed.union(*(getattr(reader, "needs", frozenset()) for reader in readers))
+        return needed.union(*(getattr(reader, "needs", frozenset()) for reader in readers)) - {"signal"}
 
     @property
     def reference_coefficient(self) -> float:
@@ -98,6 +112,8 @@ class Objective:
         """(N, C) what the selector is to know of each of this batch's N tokens, in their order."""
         if self.selector is None:
             raise DataError(f"The objective {self.name!r} does not choose among the tokens of an update.")
+        if self.signal is not None and self.probe is not None:
+            batch = self._with_signal(batch, self._lift(batch, self.probe))
         return self.selector.columns(batch, self.advantage(batch))[batch.mask]
 
     @torch.no_grad()
@@ -110,7 +126,8 @@ class Objective:
     @property
     def _components(self) -> dict[str, Any]:
         """The components by where they stand, those of `regularizers` by their place."""
-        named = {"advantage": self.advantage, "token_weights": self.token_weights, "surrogate": self.surrogate}
+        names = ("advantage", "token_weights", "surrogate", "signal")
+        named = {name: getattr(self, name) for name in names}
         return named | {f"regularizers.{place}": term for place, term in enumerate(self.regularizers)}
 
     def _with(self, changed: Mapping[str, Any]) -> Objective:
@@ -151,6 +168,8 @@ class Objective:
 
     def __call__(self, batch: RolloutBatch) -> ObjectiveOutput:
         """Loss of one batch, or its share of an update's loss (see `UpdateTotals`)."""
+        lifted = None if self.probe is None else self._lift(batch, self.probe)
+        batch = self._with_signal(batch, lifted)
         advantages = self.advantage(batch)
         token_advantages, weight_metrics = advantages, {}
         if self.token_weights is not None:
@@ -162,11 +181,16 @@ class Objective:
         loss = self.aggregation(token_loss, batch)
         measured = Measurements(advantages=advantages)
         per_completion = {"advantage": advantages}
-        if self.probe is not None:
-            dispersion, xi = self._measure(batch, self.probe)
+        if self.probe is not None and lifted is not None:
+            with torch.set_grad_enabled(self._teaches_through("hidden_states")):
+                dispersion, xi = self.probe.measure(lifted)
             measured = Measurements(advantages, dispersion, xi)
             metrics |= _dispersion_metrics(dispersion, xi)
             per_completion["dsd"] = dispersion.values.detach().masked_fill(~dispersion.is_defined, float("nan"))
+        if self.signal is not None and batch.signal is not None:
+            per_completion[self.signal.name] = batch.signal.detach()
+            metrics[f"latent/{self.signal.name}"] = batch.signal.detach().nanmean()
+            metrics["latent/signal_defined"] = (~batch.signal.isnan()).double().mean()
         for term in self.regularizers:
             if term.is_active:
                 share, term_metrics = term(batch, measured)
@@ -174,11 +198,20 @@ class Objective:
                 metrics |= term_metrics
         return ObjectiveOutput(loss, {name: float(value.detach()) for name, value in metrics.items()}, per_completion)
 
-    def _measure(self, batch: RolloutBatch, probe: DispersionProbe) -> tuple[GroupDispersion, float]:
-        # Without an active term the measurement is for the log alone, so no graph is built through the spectrum.
-        is_used = any(term.is_active and "hidden_states" in term.needs for term in self.regularizers)
-        with torch.set_grad_enabled(is_used and torch.is_grad_enabled()):
-            return probe.measure(batch)
+    def _teaches_through(self, *names: str) -> bool:
+        """Whether a term wants the gradient of what is so named; without, it is for the log alone and has no graph."""
+        is_wanted = any(term.is_active and not term.needs.isdisjoint(names) for term in self.regularizers)
+        return is_wanted and torch.is_grad_enabled()
+
+    def _lift(self, batch: RolloutBatch, probe: DispersionProbe) -> LiftedStates:
+        with torch.set_grad_enabled(self._teaches_through("hidden_states", "signal")):
+            return probe.lift(batch)
+
+    def _with_signal(self, batch: RolloutBatch, lifted: LiftedStates | None) -> RolloutBatch:
+        if self.signal is None or lifted is None:
+            return batch
+        with torch.set_grad_enabled(self._teaches_through("signal")):
+            return replace(batch, signal=self.signal(lifted, batch))
 
 
 def _is_adaptive(component: Any) -> bool:

@@ -1,4 +1,4 @@
-"""How a batch's hidden states become one dispersion for each completion.
+"""How a batch's hidden states are lifted and become one dispersion for each completion.
 
 The probe is what ReLaX's terms share: the dictionary and how it is fitted, the estimator, which states form a
 completion's trajectory, and the bound xi. It is immutable; `DispersionProbe.calibrated` returns the probe with the
@@ -16,10 +16,18 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
+from relax_rl.koopman import KoopmanDictionary, dispersion_from_lifted, dynamic_spectral_dispersion
+from relax_rl.koopman.snapshots import exclude_nonfinite
 from relax_rl.objectives.batch import RolloutBatch
 
-__all__ = ["DictionarySettings", "DispersionBound", "DispersionProbe", "GroupDispersion"]
+__all__ = [
+    "DictionaryOption",
+    "DictionarySettings",
+    "DispersionBound",
+    "DispersionProbe",
+    "GroupDispersion",
+    "LiftedStates",
+]
 
 StateAlignment = Literal["completion", "predicting"]
 Padding = Literal["masked", "zeros"]
@@ -165,6 +173,25 @@ class DispersionBound:
             )
 
 
+DictionaryOption = KoopmanDictionary | DictionarySettings | Mapping[str, Any] | None
+"""A fitted dictionary, or how to fit one; None is the method's own way."""
+
+
+@dataclass(frozen=True)
+class LiftedStates:
+    """Observables of the states of a batch's completions.
+
+    Attributes:
+        values: (P, G, T, F), finite everywhere, with gradient; what stands at masked positions means nothing.
+        mask: (P, G, T) bool: the tokens of each trajectory, none where a completion holds NaN or Inf.
+        num_nonfinite: () completions left out for that.
+    """
+
+    values: Tensor
+    mask: Tensor
+    num_nonfinite: Tensor
+
+
 @dataclass(frozen=True)
 class GroupDispersion:
     """Dynamic spectral dispersion of each completion.
@@ -211,6 +238,25 @@ class DispersionProbe:
     padding: Padding = "masked"
     dictionary: KoopmanDictionary | None = None
 
+    @classmethod
+    def parse(
+        cls,
+        dictionary: DictionaryOption,
+        base: DictionarySettings,
+        xi: float | str,
+        estimator: str = "paper",
+        state_alignment: StateAlignment = "completion",
+        padding: Padding = "masked",
+    ) -> DispersionProbe:
+        """From a fitted dictionary, or from what differs from `base` in how it is fitted.
+
+        Raises:
+            ConfigError: for a value that does not exist.
+        """
+        fitted = dictionary if isinstance(dictionary, KoopmanDictionary) else None
+        settings = base if isinstance(dictionary, KoopmanDictionary) else DictionarySettings.parse(dictionary, base)
+        return cls(settings, DispersionBound.parse(xi), estimator, state_alignment, padding, fitted)
+
     def __post_init__(self) -> None:
         choices = {
             "estimator": ("paper", "singular", "robust"),
@@ -240,8 +286,8 @@ class DispersionProbe:
         bound = self.bound.calibrated(measured.values[measured.is_defined])
         return replace(self, dictionary=dictionary, bound=bound)
 
-    def measure(self, batch: RolloutBatch) -> tuple[GroupDispersion, float]:
-        """Dispersion of the batch's completions, and xi.
+    def lift(self, batch: RolloutBatch) -> LiftedStates:
+        """The batch's completions in the dictionary's observables.
 
         Raises:
             ConfigError: when the dictionary or xi is still missing.
@@ -254,19 +300,26 @@ class DispersionProbe:
             )
         if batch.hidden_states is None:
             raise DataError("The objective needs hidden states, but RolloutBatch.hidden_states is None.")
-        shape = batch.log_probs.shape
+        group = batch.log_probs.shape[:2]
         states, mask = self._trajectories(batch.hidden_states.flatten(0, 1), batch.mask.flatten(0, 1))
-        measured = dynamic_spectral_dispersion(states, mask, self.dictionary, estimator=self.estimator)  # type: ignore[arg-type]
+        states, mask, is_nonfinite = exclude_nonfinite(states, mask)
+        lifted = self.dictionary(states)
+        return LiftedStates(lifted.unflatten(0, group), mask.unflatten(0, group), is_nonfinite.sum())
+
+    def measure(self, lifted: LiftedStates) -> tuple[GroupDispersion, float]:
+        """Dispersion of a batch's completions, from what `lift` gave, and xi."""
+        group = lifted.mask.shape[:2]
+        measured = dispersion_from_lifted(lifted.values.flatten(0, 1), lifted.mask.flatten(0, 1), self.estimator)  # type: ignore[arg-type]
         dispersion = GroupDispersion(
-            values=measured.values.view(shape[:2]),
-            is_defined=measured.is_defined.view(shape[:2]),
-            spectral_radius=measured.spectral_radius.view(shape[:2]),
+            values=measured.values.view(group),
+            is_defined=measured.is_defined.view(group),
+            spectral_radius=measured.spectral_radius.view(group),
             num_clamped=measured.num_clamped.sum(),
-            num_nonfinite=measured.num_nonfinite.sum(),
-            median_residual=measured.median_residual.view(shape[:2]),
-            dictionary_digest=measured.dictionary_digest,
+            num_nonfinite=lifted.num_nonfinite,
+            median_residual=measured.median_residual.view(group),
+            dictionary_digest=None if self.dictionary is None else self.dictionary.digest,
         )
-        return dispersion, self.bound.value
+        return dispersion, float("nan") if self.bound.value is None else self.bound.value
 
     def _trajectories(self, hidden_states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         if self.padding == "masked":

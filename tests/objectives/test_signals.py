@@ -1,0 +1,307 @@
+"""Signals that tell the completions of a group apart, by hand and against numpy and scipy."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from objectives.batches import random_batch
+from relax_rl.errors import ConfigError
+from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
+from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals, build_objective
+from relax_rl.objectives.advantages import GroupRelativeAdvantage
+from relax_rl.objectives.aggregation import TokenMean
+from relax_rl.objectives.lifted_log_det import LiftedLogDet
+from relax_rl.objectives.probe import LiftedStates
+from relax_rl.objectives.spectral_diversity import SpectralDiversity
+from relax_rl.objectives.surrogates import ClippedSurrogate
+
+H, F = 6, 3
+SIGNAL_METHODS = {"spectral_diversity": "diversity", "lifted_log_det": "log_det"}
+
+
+@pytest.fixture(scope="module")
+def dictionary():
+    generator = torch.Generator().manual_seed(0)
+    states = [torch.randn(60, H, generator=generator).cumsum(0) * 0.1 for _ in range(8)]
+    return KoopmanDictionary.fit(states, num_observables=F, steps=5, seed=0)
+
+
+def latent_batch(seed=0, prompts=2, group=4, tokens=30, **more):
+    batch = random_batch(seed=seed, prompts=prompts, group=group, tokens=tokens)
+    generator = torch.Generator().manual_seed(seed + 1)
+    states = torch.randn(prompts, group, tokens, H, generator=generator, dtype=torch.float64).cumsum(2) * 0.2
+    lengths = torch.randint(tokens // 2, tokens + 1, (prompts, group), generator=generator)
+    rewards = torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0]]).repeat(prompts, 1)[:prompts]
+    mask = torch.arange(tokens) < lengths.unsqueeze(-1)
+    fields = {"hidden_states": states.requires_grad_(), "mask": mask, "ref_log_probs": None, "rewards": rewards}
+    return replace(batch, **fields | more)
+
+
+def group_of(trajectories, rewards):
+    """One prompt whose completions have these lifted states (T, F), with the batch that they belong to."""
+    longest = max(len(one) for one in trajectories)
+    values = torch.zeros(1, len(trajectories), longest, trajectories[0].shape[-1], dtype=torch.float64)
+    mask = torch.zeros(values.shape[:3], dtype=torch.bool)
+    for place, one in enumerate(trajectories):
+        values[0, place, : len(one)] = one
+        mask[0, place, : len(one)] = True
+    zeros = torch.zeros(mask.shape, dtype=torch.float64)
+    batch = RolloutBatch(zeros, zeros, mask, torch.tensor([rewards], dtype=torch.float64))
+    return LiftedStates(values, mask, torch.tensor(0)), batch
+
+
+def orbit(*poles, tokens=12):
+    """(T, F) of x_t = poles^t."""
+    return torch.tensor(poles, dtype=torch.float64) ** torch.arange(tokens).unsqueeze(-1)
+
+
+# Spectral diversity --------------------------------------------------------------------------------------------------
+
+
+def test_spectral_diversity_by_hand():
+    lifted, batch = group_of(
+        [orbit(0.9, 0.5), orbit(-0.2, 0.8), orbit(0.5, 0.9), orbit(0.1, 0.2)], [1.0, 1.0, 0.5, 0.0]
+    )
+    # 0.9 goes with 0.8 and 0.5 with -0.2: (0.1 + 0.7) / 2. The first and third have one spectrum; the last is wrong.
+    values = SpectralDiversity(ridge=1e-9)(lifted, batch)[0]
+    assert values[:3].tolist() == pytest.approx([0.2, 0.4, 0.2], abs=1e-6)
+    assert values[3].isnan()
+    # One observable: K = a G / (G + ridge G).
+    lifted, batch = group_of([orbit(0.9), orbit(0.4)], [1.0, 1.0])
+    assert SpectralDiversity()(lifted, batch)[0].tolist() == pytest.approx([0.5 / 1.01] * 2, rel=1e-12)
+
+
+def test_who_is_alone_or_short_or_not_scored_has_no_diversity():
+    members = [orbit(0.9, 0.5), orbit(0.3, 0.7), orbit(0.2, 0.6, tokens=3), orbit(0.2, 0.6)]
+    lifted, batch = group_of(members, [1.0, 0.0, 1.0, math.nan])
+    assert SpectralDiversity()(lifted, batch).isnan().all()  # three tokens are two pairs, of two observables
+    lifted, batch = group_of(members, [1.0, 1.0, 1.0, math.nan])
+    assert SpectralDiversity()(lifted, batch).isnan().tolist() == [[False, False, True, True]]
+    with pytest.raises(ConfigError, match="ridge must be positive"):
+        SpectralDiversity(ridge=0.0)
+
+
+def test_gradcheck_of_the_diversity_on_well_separated_spectra():
+    generator = torch.Generator().manual_seed(3)
+    members = [orbit(0.9, 0.3), orbit(0.6, -0.4), orbit(0.1, 0.75)]
+    lifted, batch = group_of(members, [1.0, 1.0, 1.0])
+    noise = 0.05 * torch.randn(lifted.values.shape, generator=generator, dtype=torch.float64)
+    values = (lifted.values + noise).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: SpectralDiversity()(replace(lifted, values=v), batch), values, atol=1e-6)
+
+
+def rotating(angle, tokens=12):
+    steps = angle * torch.arange(tokens, dtype=torch.float64)
+    return torch.stack([steps.cos(), steps.sin()], -1)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [orbit(0.9, 0.5)] * 3,
+        [torch.eye(4, dtype=torch.float64)[[0, 1, 2, 3, 3, 3]], torch.eye(4, dtype=torch.float64)[[3, 2, 1, 0, 0, 0]]],
+        [torch.zeros(8, 2, dtype=torch.float64), torch.ones(8, 2, dtype=torch.float64)],
+        [rotating(0.3), rotating(1.2), rotating(-0.3)],
+        [orbit(0.9, 0.5, tokens=1)] * 2,
+    ],
+    ids=["equal", "nilpotent", "constant", "rotations", "one token"],
+)
+@pytest.mark.parametrize("signal", [SpectralDiversity(), LiftedLogDet()], ids=["spectra", "log det"])
+def test_gradients_are_finite_at_the_edges(signal, members):
+    lifted, batch = group_of(members, [1.0] * len(members))
+    values = lifted.values.clone().requires_grad_()
+    found = signal(replace(lifted, values=values), batch)
+    (gradient,) = torch.autograd.grad(found.nansum(), values)
+    assert gradient.isfinite().all()
+    if members[0] is members[1] and len(members) == 3:
+        assert found.tolist() == [pytest.approx([0.0] * 3, abs=1e-12)]
+        assert gradient.abs().max() < 1e-9
+
+
+def spectrum_of(lifted):
+    x, y = lifted[:-1], lifted[1:]
+    gram = x.T @ x
+    shift = 1e-2 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    return np.linalg.eigvals(np.linalg.solve(gram + shift, x.T @ y))
+
+
+def distance(left, right):
+    cost = np.abs(left[:, None] - right[None])
+    return cost[linear_sum_assignment(cost)].mean()
+
+
+def diversities_of(batch, dictionary):
+    lifted = dictionary(batch.hidden_states.detach()).double().numpy()
+    expected = np.full(batch.rewards.shape, np.nan)
+    for p, row in enumerate(batch.rewards.tolist()):
+        spectra = {g: spectrum_of(lifted[p, g][batch.mask[p, g].numpy()]) for g, reward in enumerate(row) if reward > 0}
+        for g, own in spectra.items():
+            others = [distance(own, other) for h, other in spectra.items() if h != g]
+            expected[p, g] = np.mean(others) if others else np.nan
+    return expected
+
+
+def group_relative(rewards, epsilon=1e-4):
+    return (rewards - rewards.mean(-1, keepdims=True)) / (rewards.std(-1, ddof=1, keepdims=True) + epsilon)
+
+
+def test_spectral_diversity_is_a_bonus_on_the_reward_of_correct_completions(dictionary):
+    batch = latent_batch()
+    expected = diversities_of(batch, dictionary)
+    out = build_objective("spectral_diversity", coefficient=2.0, dictionary=dictionary, xi=1.0)(batch)
+    assert out.per_completion["diversity"].numpy() == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    rewards = batch.rewards.double().numpy() + 2.0 * np.nan_to_num(expected)
+    assert out.per_completion["advantage"].numpy() == pytest.approx(group_relative(rewards), rel=1e-4, abs=1e-5)
+    assert out.metrics["latent/diversity"] == pytest.approx(np.nanmean(expected), rel=1e-5)
+    assert out.metrics["latent/signal_defined"] == 5 / 8
+    assert torch.autograd.grad(out.loss, batch.hidden_states, allow_unused=True)[0] is None
+
+
+def test_the_regularizer_is_the_mean_diversity_and_a_descent_step_raises_it(dictionary):
+    batch = latent_batch()
+    options = {"form": "regularizer", "dictionary": dictionary, "xi": 1.0}
+    objective = build_objective("spectral_diversity", coefficient=0.5, **options)
+    out = objective(batch)
+    means = np.nanmean(diversities_of(batch, dictionary), axis=-1)
+    policy = build_objective("grpo")(batch).loss.item()
+    assert out.loss.item() == pytest.approx(policy - 0.5 * means.mean(), rel=1e-5)
+    (gradient,) = torch.autograd.grad(out.loss, batch.hidden_states)
+    is_wrong = batch.rewards == 0
+    assert torch.equal(gradient[is_wrong], torch.zeros_like(gradient[is_wrong]))
+    assert (gradient[~is_wrong].flatten(1).abs().sum(1) > 0).all()
+    moved = (batch.hidden_states - 1e-2 * gradient / gradient.norm()).detach()
+    assert objective(replace(batch, hidden_states=moved)).metrics["latent/diversity"] > out.metrics["latent/diversity"]
+
+
+# Log det of the lifted states ----------------------------------------------------------------------------------------
+
+
+def test_the_lifted_log_det_by_hand():
+    # Means 1, 0 and -1 on one axis, centred already: I + L = I + c c^T with c = (1, 0, -1), of determinant 1 + 2.
+    lifted, batch = group_of([torch.full((4, 1), mean, dtype=torch.float64) for mean in (1.0, 0.0, -1.0)], [1.0] * 3)
+    assert LiftedLogDet()(lifted, batch)[0].tolist() == pytest.approx([math.log(3 / 2), 0.0, math.log(3 / 2)])
+    assert LiftedLogDet(scale=3.0)(lifted, batch)[0, 0].item() == pytest.approx(math.log(7 / 4))
+
+
+@pytest.mark.parametrize("among", ["correct", "all"])
+def test_the_lifted_log_det_is_what_a_completion_adds_to_the_volume(among, dictionary):
+    batch = latent_batch()
+    lifted = dictionary(batch.hidden_states.detach()).double().numpy()
+    bonus = np.full((2, 4), np.nan)
+    for p in range(2):
+        members = [g for g in range(4) if among == "all" or batch.rewards[p, g] > 0]
+        vectors = np.stack([lifted[p, g][batch.mask[p, g].numpy()].mean(0) for g in members])
+        vectors = vectors - vectors.mean(0)
+        whole = np.linalg.slogdet(np.eye(len(members)) + 5.0 * vectors @ vectors.T)[1]
+        for place, g in enumerate(members):
+            rest = np.delete(vectors, place, axis=0)
+            bonus[p, g] = whole - np.linalg.slogdet(np.eye(len(rest)) + 5.0 * rest @ rest.T)[1]
+    options = {"scale": 5.0, "among": among, "dictionary": dictionary, "xi": 1.0}
+    out = build_objective("lifted_log_det", coefficient=3.0, **options)(batch)
+    assert out.per_completion["log_det"].numpy() == pytest.approx(bonus, rel=1e-4, nan_ok=True)
+    rewards = batch.rewards.double().numpy() + 3.0 * np.nan_to_num(bonus)
+    assert out.per_completion["advantage"].numpy() == pytest.approx(group_relative(rewards), rel=1e-4, abs=1e-5)
+    taught = build_objective("lifted_log_det", coefficient=3.0, form="regularizer", **options)
+    expected = build_objective("grpo")(batch).loss.item() - 3.0 * np.nanmean(bonus, -1).mean()
+    assert taught(batch).loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_gradcheck_of_the_lifted_log_det():
+    lifted, batch = group_of([orbit(0.9, 0.3), orbit(0.6, -0.4), orbit(0.1, 0.75)], [1.0, 1.0, 1.0])
+    values = lifted.values.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: LiftedLogDet(2.0)(replace(lifted, values=v), batch), values)
+    with pytest.raises(ConfigError, match="among is 'wrong'"):
+        build_objective("lifted_log_det", among="wrong")
+    with pytest.raises(ConfigError, match="scale must be positive"):
+        build_objective("lifted_log_det", scale=0.0)
+
+
+# What holds for all --------------------------------------------------------------------------------------------------
+
+every_signal = pytest.mark.parametrize("method", SIGNAL_METHODS)
+every_form = pytest.mark.parametrize("form", ["advantage", "regularizer"])
+
+
+@every_signal
+@every_form
+def test_coefficient_zero_is_grpo_bit_for_bit(method, form, dictionary):
+    batch = latent_batch()
+    ours = build_objective(method, coefficient=0.0, form=form, dictionary=dictionary, xi=1.0)(batch)
+    reference = build_objective("grpo")(batch)
+    assert torch.equal(ours.loss, reference.loss)
+    expected = torch.autograd.grad(reference.loss, batch.log_probs)[0]
+    assert torch.equal(torch.autograd.grad(ours.loss, batch.log_probs, retain_graph=True)[0], expected)
+    assert torch.autograd.grad(ours.loss, batch.hidden_states, allow_unused=True)[0] is None
+    assert math.isfinite(ours.metrics[f"latent/{SIGNAL_METHODS[method]}"])
+
+
+@every_signal
+def test_the_regularizer_ignores_padding_and_how_an_update_is_cut(method, dictionary):
+    batch = latent_batch(prompts=4)
+    objective = build_objective(method, form="regularizer", coefficient=0.7, dictionary=dictionary, xi=1.0)
+    (expected,) = torch.autograd.grad(objective(batch).loss, batch.hidden_states)
+
+    def gradient(part, wider=0, totals=None):
+        states = batch.hidden_states[part].detach()
+        states = torch.where(batch.mask[part].unsqueeze(-1), states, torch.nan)
+        states = torch.nn.functional.pad(states, (0, 0, 0, wider), value=math.nan).requires_grad_()
+        rows = {
+            name: torch.nn.functional.pad(getattr(batch, name)[part].detach(), (0, wider))
+            for name in ("log_probs", "old_log_probs", "mask")
+        }
+        micro = RolloutBatch(**rows, rewards=batch.rewards[part], hidden_states=states, totals=totals)
+        return torch.autograd.grad(objective(micro).loss, states)[0]
+
+    found = gradient(slice(0, 4), wider=7)
+    torch.testing.assert_close(found[..., :30, :], expected)
+    assert (found[..., 30:, :] == 0).all()
+    totals = UpdateTotals(4, 16, float(batch.mask.sum()))
+    torch.testing.assert_close(
+        torch.cat([gradient(part, totals=totals) for part in (slice(0, 1), slice(1, 4))]), expected
+    )
+
+
+@every_signal
+@every_form
+@pytest.mark.parametrize("rewards", [0.0, 1.0, math.nan], ids=["all wrong", "all right", "none scored"])
+@pytest.mark.parametrize("tokens", [1, 30])
+def test_gradients_of_the_methods_are_finite_at_the_edges(method, form, rewards, tokens, dictionary):
+    batch = latent_batch(tokens=30, rewards=torch.full((2, 4), rewards))
+    states = batch.hidden_states.detach().clone()
+    states[0, 1, 3] = math.inf
+    mask = batch.mask & (torch.arange(30) < tokens)
+    batch = replace(batch, mask=mask, hidden_states=states.requires_grad_())
+    out = build_objective(method, form=form, dictionary=dictionary, xi=1.0)(batch)
+    assert out.loss.isfinite()
+    gradients = torch.autograd.grad(out.loss, (batch.log_probs, states), allow_unused=True)
+    assert gradients[0].isfinite().all()
+    assert gradients[1] is None or gradients[1].isfinite().all()
+    if rewards != 1.0:
+        assert torch.equal(gradients[0], torch.zeros_like(gradients[0]))
+
+
+@every_signal
+@every_form
+def test_the_states_are_lifted_once_and_the_dispersion_is_what_it_was(method, form, dictionary, monkeypatch):
+    batch = latent_batch()
+    calls = []
+    lift = KoopmanDictionary.__call__
+    monkeypatch.setattr(KoopmanDictionary, "__call__", lambda self, states: calls.append(1) or lift(self, states))
+    out = build_objective(method, form=form, dictionary=dictionary, xi=1.0)(batch)
+    assert len(calls) == 1
+    states, mask = batch.hidden_states.detach().flatten(0, 1), batch.mask.flatten(0, 1)
+    expected = dynamic_spectral_dispersion(states, mask, dictionary).values.view(2, 4)
+    assert torch.equal(out.per_completion["dsd"], expected)
+
+
+def test_what_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="form is 'both'"):
+        build_objective("spectral_diversity", form="both")
+    with pytest.raises(ConfigError, match="coefficient must not be negative"):
+        build_objective("lifted_log_det", coefficient=-1.0)
+    with pytest.raises(ConfigError, match="give it a probe"):
+        Objective("bare", GroupRelativeAdvantage(), ClippedSurrogate(0.2, 0.2), TokenMean(), signal=LiftedLogDet())
