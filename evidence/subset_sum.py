@@ -30,7 +30,7 @@ from relax_rl.training.models import load_model
 
 NUM_NUMBERS, MAX_NUMBER = 5, 30
 _ANSWER = re.compile(r"<answer>(\d{1,3}(?:\+\d{1,3}){1,4})</answer>", re.ASCII)
-_STEPS, _BATCH, _LEARNING_RATE = 500, 64, 1e-3
+_BATCH, _LEARNING_RATE = 64, 1e-3
 
 
 class SubsetSumVerifier:
@@ -96,7 +96,7 @@ def write_trace(problem: Problem, rng: random.Random) -> str:
     raise AssertionError("the last attempt commits")
 
 
-def build_policy(out: Path, seed: int) -> None:
+def build_policy(out: Path, seed: int, steps: int) -> None:
     """Fine-tune the embedded policy on traces, save it, and measure it on held-out problems."""
     torch.manual_seed(seed)
     model, tokenizer = load_model("tiny")
@@ -104,11 +104,11 @@ def build_policy(out: Path, seed: int) -> None:
     problems = SubsetSumTask().problems("train", 6000)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.98))
     model.train()
-    for step in range(_STEPS):
+    for step in range(steps):
         rows = [(problem.prompt, write_trace(problem, rng)) for problem in rng.choices(problems, k=_BATCH)]
         tokens, labels = _encode(tokenizer, rows)
         for group in optimizer.param_groups:
-            group["lr"] = _LEARNING_RATE * min(1.0, (step + 1) / 50, (_STEPS - step) / 200)
+            group["lr"] = _LEARNING_RATE * min(1.0, (step + 1) / 50, (steps - step) / 200)
         loss = model(input_ids=tokens, labels=labels, use_cache=False).loss
         optimizer.zero_grad()
         loss.backward()
@@ -120,7 +120,7 @@ def build_policy(out: Path, seed: int) -> None:
     tokenizer.save_pretrained(out)
     result = evaluate(model, tokenizer, SubsetSumTask(), num_problems=128, num_samples=16, max_new_tokens=96)
     record = {name: round(estimate.value, 4) for name, estimate in result.metrics.items()}
-    (out / "build.json").write_text(json.dumps({"seed": seed, "steps": _STEPS, **record}, indent=2) + "\n")
+    (out / "build.json").write_text(json.dumps({"seed": seed, "steps": steps, **record}, indent=2) + "\n")
     print(json.dumps(record))
 
 
@@ -141,8 +141,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/evidence/subset_sum_policy"))
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    parser.add_argument("--steps", type=int, default=500, help="updates on traces (%(default)s)")
     arguments = parser.parse_args()
-    build_policy(arguments.out, arguments.seed)
+    build_policy(arguments.out, arguments.seed, arguments.steps)
 
 
 if __name__ == "__main__":

@@ -28,15 +28,18 @@ def write_table(path: Path, rows: Rows) -> None:
 def read_table(path: Path) -> Rows:
     """Rows of a CSV, numbers as floats and empty cells as NaN where the rest of the column is numbers."""
     with path.open(newline="") as file:
-        return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+        cells = list(csv.DictReader(file))
+    columns = {name: [row[name] for row in cells] for name in (cells[0] if cells else ())}
+    read = {name: _column(texts) for name, texts in columns.items()}
+    return [{name: values[place] for name, values in read.items()} for place in range(len(cells))]
 
 
 def _cell(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def _value(text: str) -> Any:
+def _column(texts: list[str]) -> list[Any]:
     try:
-        return float(text)
+        return [float(text) if text else float("nan") for text in texts]
     except ValueError:
-        return text
+        return list(texts)

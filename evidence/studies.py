@@ -1,0 +1,174 @@
+"""All studies of docs/evidence/plan.md, or any part of them alone; what was done before is kept.
+
+python evidence/studies.py --size small                in miniature, under half an hour on two cores; proves nothing
+python evidence/studies.py --size full                 the studies themselves, hours; the tables go to evidence/results
+python evidence/studies.py --size full --only d,e      two of them
+
+Run it again after a stop and it goes on: finished training runs are kept, others continue from their checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+METHODS = HERE / "methods"
+COMMAND = (sys.executable, "-m", "relax_rl.cli.main")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of each study is run, and where to.
+
+    Attributes:
+        size: "small" or "full".
+        runs: folder of the training runs.
+        results: folder of the tables.
+        jobs: training runs at once.
+        figures: folder of the pictures.
+    """
+
+    size: str
+    runs: Path
+    results: Path
+    figures: Path
+    jobs: int
+
+    @property
+    def is_small(self) -> bool:
+        return self.size == "small"
+
+    def python(self, script: str, *words: object) -> None:
+        """Run a script of this folder; a failure ends everything, with the script's own words."""
+        _run(sys.executable, HERE / script, *words)
+
+    def compare(
+        self, name: str, methods: Path, seeds: str, *settings: str, updates: int | None = None, samples: int = 64
+    ) -> Path:
+        """Train and evaluate every method with every seed, and return the folder of the comparison.
+
+        Args:
+            name: of the folder.
+            methods: file of methods.
+            seeds: as for ``relax compare``.
+            settings: for all runs.
+            updates: of each run, if not those of the common setting.
+            samples: a problem, in the evaluation.
+        """
+        folder = self.runs / name
+        words = [*settings, f"--evaluation.num_samples={samples}"]
+        if updates is not None:
+            words.append(f"--trainer.max_steps={updates}")
+        if self.is_small:  # two rollout batches, development seeds
+            seeds = "100,"
+            words += ["--trainer.max_steps=8", "--evaluation.num_problems=16", "--evaluation.num_samples=16"]
+        common = ("compare", HERE / "training.toml", "--methods", methods, "--seeds", seeds)
+        _run(*COMMAND, *common, "--run", folder, "--jobs", self.jobs, *words)
+        return folder
+
+    def collect(self, folder: Path, name: str) -> None:
+        self.python("collect.py", folder, "--name", name, "--out", self.results)
+
+
+def what_dsd_is(scale: Scale) -> None:
+    """A."""
+    scale.python("what_dsd_is.py", "--out", scale.results, "--size", scale.size)
+
+
+def head_to_head(scale: Scale) -> None:
+    """B: learning rate and strengths on development seeds, then the comparison."""
+    methods = METHODS / "head_to_head.toml"
+    if not scale.is_small:  # in miniature, at the strengths that were chosen
+        folder = scale.compare("learning_rate", METHODS / "learning_rate.toml", "100,101", samples=16)
+        scale.collect(folder, "b_learning_rate")
+        folder = scale.compare("search", METHODS / "search.toml", "100,", samples=16)
+        scale.python("choose.py", folder, "--out", methods, "--table", scale.results / "b_search.csv")
+    scale.collect(scale.compare("head_to_head", methods, "21,22,23,24,25"), "b")
+
+
+def second_family(scale: Scale) -> None:
+    """B once more, on subset sums."""
+    policy = scale.runs / "subset_sum_policy"
+    if not (policy / "build.json").is_file():
+        scale.python("subset_sum.py", "--out", policy, *(("--steps", 60) if scale.is_small else ()))
+    shared = (f"--model={policy}", "--task=evidence.subset_sum:SubsetSumTask")
+    folder = scale.compare("second_family", METHODS / "second_family.toml", "21,22,23", *shared)
+    scale.collect(folder, "b2")
+
+
+def ablations(scale: Scale) -> None:
+    """C."""
+    scale.collect(scale.compare("ablations", METHODS / "ablations.toml", "21,22,23"), "c")
+
+
+def reward_hacking(scale: Scale) -> None:
+    """D."""
+    folder = scale.compare("hacking", METHODS / "hacking.toml", "28,", samples=16)
+    scale.collect(folder, "d")
+    problems = ("--problems", 8) if scale.is_small else ()
+    scale.python("hacking.py", folder, "--out", scale.results, *problems)
+
+
+def entropy_law(scale: Scale) -> None:
+    """E."""
+    folder = scale.compare("entropy_law", METHODS / "entropy_law.toml", "26,27", updates=512, samples=16)
+    scale.collect(folder, "e")
+    scale.python("laws.py", "--curves", scale.results / "e_curves.csv", "--out", scale.results)
+
+
+def latent_signals(scale: Scale) -> None:
+    """G: the screen, then the signals that passed it."""
+    scale.python("signals.py", "--out", scale.results, "--size", scale.size)
+    scale.collect(scale.compare("signals", METHODS / "signals.toml", "21,22,23,24,25"), "g")
+
+
+def figures(scale: Scale) -> None:
+    """The pictures of the page, from the tables."""
+    scale.python("figures.py", "--results", scale.results, "--out", scale.figures)
+
+
+STUDIES: dict[str, Callable[[Scale], None]] = {
+    "a": what_dsd_is,
+    "b": head_to_head,
+    "b2": second_family,
+    "c": ablations,
+    "d": reward_hacking,
+    "e": entropy_law,
+    "g": latent_signals,
+    "figures": figures,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=("small", "full"), required=True)
+    parser.add_argument("--only", metavar="LIST", help=f"studies, with commas between: {', '.join(STUDIES)}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="training runs at once (%(default)s)")
+    arguments = parser.parse_args()
+    chosen = arguments.only.split(",") if arguments.only else list(STUDIES)
+    if unknown := [name for name in chosen if name not in STUDIES]:
+        parser.error(f"--only: there is no study {unknown[0]!r}; choose from {', '.join(STUDIES)}")
+    if arguments.size == "small":
+        runs = Path("runs/evidence-small")
+        scale = Scale("small", runs, runs / "results", runs / "figures", arguments.jobs)
+    else:
+        scale = Scale("full", Path("runs/evidence"), HERE / "results", Path("docs/images"), arguments.jobs)
+    for name in chosen:
+        print(f"-- study {name}: {STUDIES[name].__doc__}", flush=True)
+        STUDIES[name](scale)
+
+
+def _run(*words: object) -> None:
+    done = subprocess.run([str(word) for word in words])
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What the studies' tables are made with: by hand, and against another way to the same number."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from associations import partial_spearman, spearman
+from choose import chosen, methods_file
+from figures import smooth
+from laws import blocks, laws
+from relax_rl.cli.plan import parse_methods, plan_runs
+from relax_rl.reports.reader import RunRecord
+from tables import read_table, write_table
+
+EVIDENCE = Path(__file__).parents[2] / "evidence"
+
+
+@pytest.mark.parametrize("path", sorted((EVIDENCE / "methods").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_method_of_a_study_can_be_planned(path: Path, tmp_path: Path) -> None:
+    planned = plan_runs(str(EVIDENCE / "training.toml"), [], parse_methods(str(path)), [100], tmp_path)
+    assert [run.method for run in planned] == list(tomllib.loads(path.read_text()))
+
+
+def test_the_published_strength_stays_unless_another_is_plainly_better() -> None:
+    scored = {
+        "a: published": {"mean@1": 0.30, "pass@16": 0.800},
+        "a: other": {"mean@1": 0.30, "pass@16": 0.804},
+        "b: published": {"mean@1": 0.30, "pass@16": 0.80},
+        "b: twice": {"mean@1": 0.32, "pass@16": 0.79},
+        "b: half": {"mean@1": 0.20, "pass@16": 0.90},
+    }
+    assert chosen(scored) == {"a": "a: published", "b": "b: twice"}
+
+
+def test_chosen_strengths_make_a_file_of_methods(tmp_path: Path) -> None:
+    objective = {"name": "relax", "alpha": 0.3, "xi": "quantile:0.9", "suspend_above_xi": False}
+    run = RunRecord(Path("r"), "x", {"objective": objective}, (), {}, (), "relax, paper: alpha 0.3")
+    path = tmp_path / "chosen.toml"
+    path.write_text(methods_file({"relax, paper": "relax, paper: alpha 0.3"}, [run], "grpo"))
+    assert tomllib.loads(path.read_text()) == {
+        "grpo": {"objective": {"name": "grpo"}},
+        "relax, paper": {"objective": objective},
+    }
+
+
+def test_partial_rank_correlation_is_that_of_regression_residuals() -> None:
+    rng = np.random.default_rng(0)
+    given = rng.standard_normal(200)
+    x, y = given + rng.standard_normal(200), given + rng.standard_normal(200)
+    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (x, y, given)]
+    design = np.column_stack([np.ones(200), ranks[2]])
+    left = [values - design @ np.linalg.lstsq(design, values, rcond=None)[0] for values in ranks[:2]]
+    assert partial_spearman(x, y, given) == pytest.approx(np.corrcoef(*left)[0, 1])
+    assert spearman(x, y) > partial_spearman(x, y, given)
+    assert np.isnan(spearman(np.zeros(5), np.arange(5)))
+
+
+def test_a_run_that_obeys_the_law_is_foretold_from_its_start() -> None:
+    entropy = np.linspace(0.5, 0.1, 128) + 0.02 * np.sin(np.arange(128))
+    reward = -1.5 * np.exp(entropy) + 3.0
+    curves = [
+        {"method": method, "seed": 26.0, "entropy": h, "reward": r + shift}
+        for method, shift in (("grpo", 0.0), ("relax, paper", 0.1))
+        for h, r in zip(entropy, reward, strict=True)
+    ]
+    found = {(row["method"], row["fit"]): row for row in laws(curves)}
+    start = found["grpo", "start"]
+    assert (start["a"], start["b"]) == (pytest.approx(1.5), pytest.approx(3.0))
+    assert start["absolute_error"] == pytest.approx(0, abs=1e-9)
+    assert start["stays_error"] > 0.1
+    assert found["relax, paper", "whole of grpo"]["residual"] == pytest.approx(0.1)
+
+
+def test_a_run_without_a_law_says_why() -> None:
+    curves = [{"method": "grpo", "seed": 1.0, "entropy": 0.3, "reward": 0.1 * (i % 2)} for i in range(128)]
+    assert {row["refused"][:18] for row in laws(curves)} == {"the entropy stays "}
+
+
+def test_means_of_blocks_and_of_the_last_values() -> None:
+    assert blocks(np.arange(17.0)).tolist() == [3.5, 11.5]
+    assert smooth([1.0, 3.0, 5.0, 7.0, 9.0]).tolist() == [1.0, 2.0, 3.0, 4.0, 6.0]
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    rows = [{"method": "grpo", "value": 0.25}, {"method": "relax", "value": float("nan"), "more": 3}]
+    write_table(tmp_path / "t.csv", rows)
+    first, second = read_table(tmp_path / "t.csv")
+    assert (first["method"], first["value"]) == ("grpo", 0.25)
+    assert (second["method"], second["more"]) == ("relax", 3.0)
+    assert np.isnan([first["more"], second["value"]]).all()
