@@ -1,6 +1,8 @@
-"""The strengths that a search on a development seed chose, as a file of methods for the study itself.
+r"""The strengths that a search on a development seed chose, as a file of methods for the study itself.
 
 python evidence/choose.py runs/evidence/search --out evidence/methods/head_to_head.toml
+python evidence/choose.py runs/evidence/signals_search --out evidence/methods/signals.toml \
+    --beside evidence/methods/head_to_head.toml --keep grpo,entropy_bonus
 
 Labels of a search are METHOD: STRENGTH, the published strength of a method first. The rule is that of the plan
 (docs/evidence/plan.md): the largest sum of mean@1 and pass@16, and the published strength where it is within MARGIN.
@@ -10,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from relax_rl.reports.comparison import compare_methods
 from relax_rl.reports.contents import Contents
@@ -41,15 +45,20 @@ def chosen(scored: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     return found
 
 
-def methods_file(found: Mapping[str, str], runs: list[RunRecord], baseline: str) -> str:
-    """TOML of the chosen methods, each with the objective of its run, after the baseline."""
-    lines = ["# Study B: the strengths that evidence/choose.py took from the search.", f"[{baseline}]"]
-    lines += [f'objective.name = "{baseline}"']
+def methods_file(found: Mapping[str, str], runs: list[RunRecord], beside: Mapping[str, Mapping[str, Any]]) -> str:
+    """TOML of the chosen methods, each with the objective of its run, after those they are to stand beside."""
+    lines = ["# Written by evidence/choose.py: the strengths that a search on a development seed chose."]
     objectives = {run.method: run.config["objective"] for run in runs}
-    for method, label in found.items():
-        given = {key: value for key, value in objectives[label].items() if value is not None}
-        inline = ", ".join(f"{key} = {json.dumps(value)}" for key, value in given.items())
-        lines += ["", f"# {label.partition(': ')[2]}", f"[{json.dumps(method)}]", f"objective = {{ {inline} }}"]
+    chosen_ones = {method: ("", given["objective"]) for method, given in beside.items()}
+    chosen_ones |= {method: (label.partition(": ")[2], objectives[label]) for method, label in found.items()}
+    for method, (strength, objective) in chosen_ones.items():
+        inline = ", ".join(f"{key} = {json.dumps(value)}" for key, value in objective.items() if value is not None)
+        lines += [
+            "",
+            *([f"# {strength}"] if strength else []),
+            f"[{json.dumps(method)}]",
+            f"objective = {{ {inline} }}",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -58,6 +67,8 @@ def main() -> None:
     parser.add_argument("search", type=Path, help="folder of the comparison")
     parser.add_argument("--out", type=Path, required=True, help="file of methods to write")
     parser.add_argument("--table", type=Path, help="CSV of all that was tried")
+    parser.add_argument("--beside", type=Path, help="file of methods to take the first ones from")
+    parser.add_argument("--keep", default="grpo", metavar="LIST", help="which of them (%(default)s)")
     arguments = parser.parse_args()
     paths, methods = Contents.read(arguments.search).evaluated_runs(arguments.search)
     runs = read_runs(paths, methods)
@@ -66,7 +77,11 @@ def main() -> None:
     rows: Rows = [{"strength": label, **values, "chosen": label in found.values()} for label, values in scored.items()]
     if arguments.table:
         write_table(arguments.table, rows)
-    arguments.out.write_text(methods_file(found, runs, "grpo"), encoding="utf-8")
+    beside: dict[str, Any] = {"grpo": {"objective": {"name": "grpo"}}}
+    if arguments.beside:
+        tables = tomllib.loads(arguments.beside.read_text("utf-8"))
+        beside = {name: tables[name] for name in arguments.keep.split(",")}
+    arguments.out.write_text(methods_file(found, runs, beside), encoding="utf-8")
     for row in rows:
         print(f"{'->' if row['chosen'] else '  '} {row['strength']:36}", *(f"{row[name]:.3f}" for name in CRITERION))
 

@@ -123,9 +123,14 @@ def entropy_law(scale: Scale) -> None:
 
 
 def latent_signals(scale: Scale) -> None:
-    """G: the screen, then the signals that passed it."""
-    scale.python("signals.py", "--out", scale.results, "--size", scale.size)
-    scale.collect(scale.compare("signals", METHODS / "signals.toml", "21,22,23,24,25"), "g")
+    """G: the screen, then the signals that passed it, in the folder of B, which has the others' runs."""
+    scale.python("signals.py", "--out", scale.results)
+    methods = METHODS / "signals.toml"
+    if not scale.is_small:
+        folder = scale.compare("signals_search", METHODS / "signals_search.toml", "100,", samples=16)
+        beside = ("--beside", METHODS / "head_to_head.toml", "--keep", "grpo,entropy_bonus")
+        scale.python("choose.py", folder, "--out", methods, "--table", scale.results / "g_search.csv", *beside)
+    scale.collect(scale.compare("head_to_head", methods, "21,22,23,24,25"), "g")
 
 
 def figures(scale: Scale) -> None:
