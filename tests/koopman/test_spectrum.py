@@ -13,7 +13,13 @@ from relax_rl.koopman import (
     spectrum_from_statistics,
 )
 from relax_rl.koopman.operators import least_squares_operator, ridge_operator, whitened_operator
-from relax_rl.koopman.spectrum import MAX_EIGENVALUE_CONDITION, eigenpairs, eigenvalue_moduli, squared_residuals
+from relax_rl.koopman.spectrum import (
+    MAX_EIGENVALUE_CONDITION,
+    eigenpairs,
+    eigenvalue_moduli,
+    eigenvalues,
+    squared_residuals,
+)
 
 
 def orbit(matrix: np.ndarray, start: np.ndarray, T: int) -> torch.Tensor:
@@ -228,6 +234,21 @@ def test_gradcheck_on_well_separated_spectra() -> None:
     matrices.requires_grad_()
     assert torch.autograd.gradcheck(lambda m: eigenvalue_moduli(m).values.sort(-1).values, matrices, atol=1e-7)
     assert torch.autograd.gradcheck(lambda m: eigenvalue_moduli(m).values.var(-1), matrices, atol=1e-7)
+
+
+def test_eigenvalues_have_the_gradient_of_simple_ones_in_the_complex_plane() -> None:
+    rng = np.random.default_rng(7)
+    matrices = torch.from_numpy(np.diag([0.9, 0.5, -0.3, 0.1]) + 0.1 * rng.standard_normal((3, 4, 4)))
+    matrices[2, :2, :2] = torch.tensor([[0.4, 0.7], [-0.7, 0.4]])
+    matrices.requires_grad_()
+    target = torch.tensor([0.2 + 0.9j, 1.0 - 0.3j, 0.5j, -0.7], dtype=torch.complex128)
+
+    def distances(m: torch.Tensor) -> torch.Tensor:
+        return (eigenvalues(m).unsqueeze(-1) - target).abs().sum((-1, -2))
+
+    assert torch.autograd.gradcheck(distances, matrices, atol=1e-7)
+    expected = np.abs(np.linalg.eigvals(matrices.detach().numpy())[..., None] - target.numpy()).sum((-1, -2))
+    assert distances(matrices.detach()).tolist() == pytest.approx(expected.tolist(), rel=1e-12)
 
 
 def _jordan(value: float, size: int, perturbation: float = 0.0) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Signals that tell the completions of a group apart, by hand and against numpy and scipy."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -16,11 +17,15 @@ from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.aggregation import TokenMean
 from relax_rl.objectives.lifted_log_det import LiftedLogDet
 from relax_rl.objectives.probe import LiftedStates
+from relax_rl.objectives.report import UpdateReport
 from relax_rl.objectives.spectral_diversity import SpectralDiversity
+from relax_rl.objectives.spectral_novelty import SpectralNovelty
 from relax_rl.objectives.surrogates import ClippedSurrogate
 
 H, F = 6, 3
 SIGNAL_METHODS = {"spectral_diversity": "diversity", "lifted_log_det": "log_det"}
+EVERY_WAY = [(method, {"form": form}) for method in SIGNAL_METHODS for form in ("advantage", "regularizer")]
+EVERY_WAY.append(("spectral_novelty", {}))
 
 
 @pytest.fixture(scope="module")
@@ -67,20 +72,20 @@ def test_spectral_diversity_by_hand():
         [orbit(0.9, 0.5), orbit(-0.2, 0.8), orbit(0.5, 0.9), orbit(0.1, 0.2)], [1.0, 1.0, 0.5, 0.0]
     )
     # 0.9 goes with 0.8 and 0.5 with -0.2: (0.1 + 0.7) / 2. The first and third have one spectrum; the last is wrong.
-    values = SpectralDiversity(ridge=1e-9)(lifted, batch)[0]
+    values = SpectralDiversity(ridge=1e-9)(lifted, batch).values[0]
     assert values[:3].tolist() == pytest.approx([0.2, 0.4, 0.2], abs=1e-6)
     assert values[3].isnan()
     # One observable: K = a G / (G + ridge G).
     lifted, batch = group_of([orbit(0.9), orbit(0.4)], [1.0, 1.0])
-    assert SpectralDiversity()(lifted, batch)[0].tolist() == pytest.approx([0.5 / 1.01] * 2, rel=1e-12)
+    assert SpectralDiversity()(lifted, batch).values[0].tolist() == pytest.approx([0.5 / 1.01] * 2, rel=1e-12)
 
 
 def test_who_is_alone_or_short_or_not_scored_has_no_diversity():
     members = [orbit(0.9, 0.5), orbit(0.3, 0.7), orbit(0.2, 0.6, tokens=3), orbit(0.2, 0.6)]
     lifted, batch = group_of(members, [1.0, 0.0, 1.0, math.nan])
-    assert SpectralDiversity()(lifted, batch).isnan().all()  # three tokens are two pairs, of two observables
+    assert SpectralDiversity()(lifted, batch).values.isnan().all()  # three tokens are two pairs, of two observables
     lifted, batch = group_of(members, [1.0, 1.0, 1.0, math.nan])
-    assert SpectralDiversity()(lifted, batch).isnan().tolist() == [[False, False, True, True]]
+    assert SpectralDiversity()(lifted, batch).values.isnan().tolist() == [[False, False, True, True]]
     with pytest.raises(ConfigError, match="ridge must be positive"):
         SpectralDiversity(ridge=0.0)
 
@@ -91,7 +96,11 @@ def test_gradcheck_of_the_diversity_on_well_separated_spectra():
     lifted, batch = group_of(members, [1.0, 1.0, 1.0])
     noise = 0.05 * torch.randn(lifted.values.shape, generator=generator, dtype=torch.float64)
     values = (lifted.values + noise).requires_grad_()
-    assert torch.autograd.gradcheck(lambda v: SpectralDiversity()(replace(lifted, values=v), batch), values, atol=1e-6)
+
+    def diversities(values):
+        return SpectralDiversity()(replace(lifted, values=values), batch).values
+
+    assert torch.autograd.gradcheck(diversities, values, atol=1e-6)
 
 
 def rotating(angle, tokens=12):
@@ -114,7 +123,7 @@ def rotating(angle, tokens=12):
 def test_gradients_are_finite_at_the_edges(signal, members):
     lifted, batch = group_of(members, [1.0] * len(members))
     values = lifted.values.clone().requires_grad_()
-    found = signal(replace(lifted, values=values), batch)
+    found = signal(replace(lifted, values=values), batch).values
     (gradient,) = torch.autograd.grad(found.nansum(), values)
     assert gradient.isfinite().all()
     if members[0] is members[1] and len(members) == 3:
@@ -183,8 +192,8 @@ def test_the_regularizer_is_the_mean_diversity_and_a_descent_step_raises_it(dict
 def test_the_lifted_log_det_by_hand():
     # Means 1, 0 and -1 on one axis, centred already: I + L = I + c c^T with c = (1, 0, -1), of determinant 1 + 2.
     lifted, batch = group_of([torch.full((4, 1), mean, dtype=torch.float64) for mean in (1.0, 0.0, -1.0)], [1.0] * 3)
-    assert LiftedLogDet()(lifted, batch)[0].tolist() == pytest.approx([math.log(3 / 2), 0.0, math.log(3 / 2)])
-    assert LiftedLogDet(scale=3.0)(lifted, batch)[0, 0].item() == pytest.approx(math.log(7 / 4))
+    assert LiftedLogDet()(lifted, batch).values[0].tolist() == pytest.approx([math.log(3 / 2), 0.0, math.log(3 / 2)])
+    assert LiftedLogDet(scale=3.0)(lifted, batch).values[0, 0].item() == pytest.approx(math.log(7 / 4))
 
 
 @pytest.mark.parametrize("among", ["correct", "all"])
@@ -213,30 +222,84 @@ def test_the_lifted_log_det_is_what_a_completion_adds_to_the_volume(among, dicti
 def test_gradcheck_of_the_lifted_log_det():
     lifted, batch = group_of([orbit(0.9, 0.3), orbit(0.6, -0.4), orbit(0.1, 0.75)], [1.0, 1.0, 1.0])
     values = lifted.values.clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda v: LiftedLogDet(2.0)(replace(lifted, values=v), batch), values)
+    assert torch.autograd.gradcheck(lambda v: LiftedLogDet(2.0)(replace(lifted, values=v), batch).values, values)
     with pytest.raises(ConfigError, match="among is 'wrong'"):
         build_objective("lifted_log_det", among="wrong")
     with pytest.raises(ConfigError, match="scale must be positive"):
         build_objective("lifted_log_det", scale=0.0)
 
 
+# Spectral novelty ----------------------------------------------------------------------------------------------------
+
+
+def test_spectral_novelty_by_hand():
+    lifted, batch = group_of([orbit(0.9), orbit(0.4), orbit(-0.5)], [1.0, 1.0, 0.0])
+    signal = SpectralNovelty(neighbours=2, ridge=1e-12)
+    first = signal(lifted, batch)
+    assert first.values[0, :2].tolist() == [0.0, 0.0]
+    assert first.values[0, 2].isnan()
+    assert first.to_remember.flatten().tolist() == pytest.approx([0.9, 0.4])
+    one = signal.remember(torch.tensor([[0.6 + 0.4j]]))
+    assert one(lifted, batch).values[0, 0].item() == pytest.approx(0.5)  # |0.9 - 0.6 - 0.4i|
+    more = one.remember(torch.tensor([[0.5], [0.0]], dtype=torch.complex128))
+    # From 0.9: 0.5, 0.4, 0.9. From 0.4: |0.2 + 0.4i|, 0.1, 0.4.
+    assert more(lifted, batch).values[0, :2].tolist() == pytest.approx([0.45, 0.25])
+    with pytest.raises(ConfigError, match="neighbours must be at least 1"):
+        build_objective("spectral_novelty", neighbours=0)
+    with pytest.raises(ConfigError, match="memory must be at least 1"):
+        build_objective("spectral_novelty", memory=0)
+
+
+def test_the_memory_keeps_the_last_spectra_and_survives_as_json(dictionary):
+    batch = latent_batch()
+    objective = build_objective("spectral_novelty", memory=7, dictionary=dictionary, xi=1.0)
+    first = objective(batch)
+    assert first.metrics["latent/novelty"] == 0.0
+    assert torch.equal(first.loss, build_objective("grpo")(batch).loss)
+    assert first.to_remember.shape == (5, F)
+    moved = objective.remember_completions(first.to_remember).remember_completions(first.to_remember[:4])
+    expected = [*first.to_remember[2:].tolist(), *first.to_remember[:4].tolist()]
+    assert [list(entry) for entry in moved.signal.memory.entries] == expected
+    assert moved.after(UpdateReport(step=1, num_steps=2, entropy=0.0)).signal == moved.signal
+    assert objective.restored(json.loads(json.dumps(moved.state()))).signal == moved.signal
+    other = latent_batch(seed=5)
+    assert torch.equal(objective.restored(moved.state())(other).loss, moved(other).loss)
+    spectra = np.array(expected)
+    lifted = dictionary(other.hidden_states.detach()).double().numpy()
+    bonus = np.zeros((2, 4))
+    for p, g in (other.rewards > 0).nonzero().tolist():
+        own = spectrum_of(lifted[p, g][other.mask[p, g].numpy()])
+        bonus[p, g] = np.mean(sorted(distance(own, known) for known in spectra)[:4])
+    rewards = other.rewards.double().numpy() + 0.1 * bonus
+    assert moved(other).per_completion["advantage"].numpy() == pytest.approx(group_relative(rewards), rel=1e-4)
+
+
+def test_a_new_dictionary_empties_the_memory():
+    batch = latent_batch()
+    states, mask = batch.hidden_states.detach().flatten(0, 1).float(), batch.mask.flatten(0, 1)
+    objective = build_objective("spectral_novelty", dictionary={"num_observables": F, "steps": 1})
+    first = objective.calibrated(states, mask)
+    moved = first.remember_completions(first(batch).to_remember)
+    assert len(moved.signal.memory.entries) == 5
+    assert moved.calibrated(2 * states, mask).signal.memory.entries == ()
+
+
 # What holds for all --------------------------------------------------------------------------------------------------
 
 every_signal = pytest.mark.parametrize("method", SIGNAL_METHODS)
-every_form = pytest.mark.parametrize("form", ["advantage", "regularizer"])
+every_way = pytest.mark.parametrize(("method", "options"), EVERY_WAY)
 
 
-@every_signal
-@every_form
-def test_coefficient_zero_is_grpo_bit_for_bit(method, form, dictionary):
+@every_way
+def test_coefficient_zero_is_grpo_bit_for_bit(method, options, dictionary):
     batch = latent_batch()
-    ours = build_objective(method, coefficient=0.0, form=form, dictionary=dictionary, xi=1.0)(batch)
+    ours = build_objective(method, coefficient=0.0, dictionary=dictionary, xi=1.0, **options)(batch)
     reference = build_objective("grpo")(batch)
     assert torch.equal(ours.loss, reference.loss)
     expected = torch.autograd.grad(reference.loss, batch.log_probs)[0]
     assert torch.equal(torch.autograd.grad(ours.loss, batch.log_probs, retain_graph=True)[0], expected)
     assert torch.autograd.grad(ours.loss, batch.hidden_states, allow_unused=True)[0] is None
-    assert math.isfinite(ours.metrics[f"latent/{SIGNAL_METHODS[method]}"])
+    assert math.isfinite(ours.metrics[f"latent/{SIGNAL_METHODS.get(method, 'novelty')}"])
 
 
 @every_signal
@@ -265,17 +328,16 @@ def test_the_regularizer_ignores_padding_and_how_an_update_is_cut(method, dictio
     )
 
 
-@every_signal
-@every_form
+@every_way
 @pytest.mark.parametrize("rewards", [0.0, 1.0, math.nan], ids=["all wrong", "all right", "none scored"])
 @pytest.mark.parametrize("tokens", [1, 30])
-def test_gradients_of_the_methods_are_finite_at_the_edges(method, form, rewards, tokens, dictionary):
+def test_gradients_of_the_methods_are_finite_at_the_edges(method, options, rewards, tokens, dictionary):
     batch = latent_batch(tokens=30, rewards=torch.full((2, 4), rewards))
     states = batch.hidden_states.detach().clone()
     states[0, 1, 3] = math.inf
     mask = batch.mask & (torch.arange(30) < tokens)
     batch = replace(batch, mask=mask, hidden_states=states.requires_grad_())
-    out = build_objective(method, form=form, dictionary=dictionary, xi=1.0)(batch)
+    out = build_objective(method, dictionary=dictionary, xi=1.0, **options)(batch)
     assert out.loss.isfinite()
     gradients = torch.autograd.grad(out.loss, (batch.log_probs, states), allow_unused=True)
     assert gradients[0].isfinite().all()
@@ -284,14 +346,13 @@ def test_gradients_of_the_methods_are_finite_at_the_edges(method, form, rewards,
         assert torch.equal(gradients[0], torch.zeros_like(gradients[0]))
 
 
-@every_signal
-@every_form
-def test_the_states_are_lifted_once_and_the_dispersion_is_what_it_was(method, form, dictionary, monkeypatch):
+@every_way
+def test_the_states_are_lifted_once_and_the_dispersion_is_what_it_was(method, options, dictionary, monkeypatch):
     batch = latent_batch()
     calls = []
     lift = KoopmanDictionary.__call__
     monkeypatch.setattr(KoopmanDictionary, "__call__", lambda self, states: calls.append(1) or lift(self, states))
-    out = build_objective(method, form=form, dictionary=dictionary, xi=1.0)(batch)
+    out = build_objective(method, dictionary=dictionary, xi=1.0, **options)(batch)
     assert len(calls) == 1
     states, mask = batch.hidden_states.detach().flatten(0, 1), batch.mask.flatten(0, 1)
     expected = dynamic_spectral_dispersion(states, mask, dictionary).values.view(2, 4)

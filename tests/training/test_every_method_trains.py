@@ -16,6 +16,7 @@ OPTIONS = {
     "pass_at_k": {"k": 2},
     "spectral_diversity": DICTIONARY,
     "lifted_log_det": DICTIONARY,
+    "spectral_novelty": DICTIONARY,
 }
 
 

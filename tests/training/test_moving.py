@@ -17,6 +17,7 @@ MOVING = {
     "scheduled_entropy_bonus": {"start": 1.0},
     "entrocraft": {"low_start": 20.0, "high_start": 21.0, "low_end": 0.0, "high_end": 0.1},
     "dcpo": {},
+    "spectral_novelty": {"xi": 1.0, "dictionary": {"num_observables": 4, "steps": 3}},
 }
 
 
@@ -32,8 +33,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(method, tmp_path):
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
     for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-    assert resumed.objective == whole.objective
-    assert whole.objective != start
+    assert resumed.objective.state() == whole.objective.state()
+    assert whole.objective.state() != start.state()
     assert resumed._forecast == whole._forecast
     assert whole._forecast.entropy is not None
 
@@ -45,6 +46,21 @@ def test_the_memory_of_prompts_holds_every_prompt_of_the_run(tmp_path):
     assert len(entries) == 3 * 4
     prompts = {prompt_key(row["prompt"]) for row in trainer.train_dataset}
     assert set(entries) <= prompts
+
+
+def test_each_correct_completion_is_remembered_once_when_its_rollout_batch_is_used_up(tmp_path):
+    def remembered(max_steps, num_iterations):
+        objective = build_objective("spectral_novelty", **MOVING["spectral_novelty"])
+        folder = tmp_path / f"{max_steps}-{num_iterations}"
+        trainer = make_trainer(objective, folder, max_steps=max_steps, num_iterations=num_iterations)
+        trainer.train()
+        return trainer.objective.signal.memory.entries
+
+    once = remembered(1, 1)
+    assert 0 < len(once) < 16
+    assert remembered(1, 2) == ()
+    assert len(remembered(2, 2)) == len(once)
+    assert remembered(2, 1)[: len(once)] == once
 
 
 def test_a_prompt_key_is_the_same_everywhere():

@@ -22,6 +22,7 @@ __all__ = [
     "Measurements",
     "ObjectiveOutput",
     "Regularizer",
+    "SignalReading",
     "Surrogate",
     "TokenWeights",
 ]
@@ -51,11 +52,27 @@ class ObjectiveOutput:
         metrics: scalars to log.
         per_completion: (P, G) values to record with the completions: the advantage, and the dispersion and the signal
             (NaN where they are not defined) if the method measures them.
+        to_remember: (N, ...) what the method wants to know later of N of the completions
+            (`Objective.remember_completions`).
     """
 
     loss: Tensor
     metrics: dict[str, float]
     per_completion: dict[str, Tensor]
+    to_remember: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SignalReading:
+    """What a signal says of a batch.
+
+    Attributes:
+        values: (P, G) float64, with gradient through the lifted states; NaN, without, where it says nothing.
+        to_remember: as in `ObjectiveOutput`.
+    """
+
+    values: Tensor
+    to_remember: Tensor | None = None
 
 
 class GroupSignal(Protocol):
@@ -66,8 +83,8 @@ class GroupSignal(Protocol):
         """What it is logged (``latent/NAME``) and recorded as."""
         ...
 
-    def __call__(self, lifted: LiftedStates, batch: RolloutBatch) -> Tensor:
-        """(P, G) float64, with gradient through the lifted states; NaN, without, where it says nothing."""
+    def __call__(self, lifted: LiftedStates, batch: RolloutBatch) -> SignalReading:
+        """What it says of the batch's completions, from their lifted states."""
         ...
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
 
 from relax_rl.errors import ConfigError
 from relax_rl.koopman import log_det_gains
+from relax_rl.objectives.base import SignalReading
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.probe import LiftedStates
 
@@ -44,7 +44,7 @@ class LiftedLogDet:
         if self.among not in get_args(Among):
             raise ConfigError(f"among is {self.among!r}; choose one of {', '.join(get_args(Among))}.")
 
-    def __call__(self, lifted: LiftedStates, batch: RolloutBatch) -> Tensor:
+    def __call__(self, lifted: LiftedStates, batch: RolloutBatch) -> SignalReading:
         """(P, G) float64, NaN where nothing is said."""
         lengths = lifted.mask.sum(-1)
         takes_part = (lengths > 0) & (batch.rewards > 0 if self.among == "correct" else ~batch.rewards.isnan())
@@ -55,4 +55,4 @@ class LiftedLogDet:
         centre = torch.where(is_member, means, 0.0).sum(1, keepdim=True) / is_member.sum(1, keepdim=True).clamp(min=1)
         centred = torch.where(is_member, means - centre, 0.0)
         gains = log_det_gains(centred, takes_part, scale=self.scale, unit=False)
-        return torch.where(takes_part, gains, torch.nan)
+        return SignalReading(torch.where(takes_part, gains, torch.nan))

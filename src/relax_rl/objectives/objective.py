@@ -17,6 +17,7 @@ from relax_rl.objectives.base import (
     Measurements,
     ObjectiveOutput,
     Regularizer,
+    SignalReading,
     Surrogate,
     TokenWeights,
 )
@@ -93,7 +94,11 @@ class Objective:
         """This objective with what the first rollout batch gives it: states (B, T, H) and mask (B, T)."""
         if self.probe is None:
             return self
-        return replace(self, probe=self.probe.calibrated(hidden_states, mask))
+        calibrated = replace(self, probe=self.probe.calibrated(hidden_states, mask))
+        if not self.remembers_completions:
+            return calibrated
+        # What is remembered was measured by another dictionary.
+        return calibrated._with({"signal": cast(Any, self.signal).forget()})
 
     def monitored(self, settings: DictionarySettings) -> Objective:
         """This objective, which does not look at hidden states, with a probe whose figures are only logged."""
@@ -113,7 +118,7 @@ class Objective:
         if self.selector is None:
             raise DataError(f"The objective {self.name!r} does not choose among the tokens of an update.")
         if self.signal is not None and self.probe is not None:
-            batch = self._with_signal(batch, self._lift(batch, self.probe))
+            batch = replace(batch, signal=self.signal(self._lift(batch, self.probe), batch).values)
         return self.selector.columns(batch, self.advantage(batch))[batch.mask]
 
     @torch.no_grad()
@@ -147,6 +152,18 @@ class Objective:
         """The objective that knows the rewards (P, G) of a rollout batch's prompts, whose keys are (P,) int64."""
         return self._with({"advantage": cast(Any, self.advantage).remember(keys, rewards)})
 
+    @property
+    def remembers_completions(self) -> bool:
+        return hasattr(self.signal, "remember")
+
+    def remember_completions(self, rows: Tensor) -> Objective:
+        """The objective that knows the completions of a rollout batch.
+
+        Args:
+            rows: (N, ...) `ObjectiveOutput.to_remember` of all its micro-batches, each once, after its last update.
+        """
+        return self._with({"signal": cast(Any, self.signal).remember(rows)})
+
     def state(self) -> dict[str, dict[str, Any]]:
         """All that moves from one update to the next, as JSON has it, by component."""
         return {name: part.state() for name, part in self._components.items() if _is_adaptive(part)}
@@ -169,7 +186,8 @@ class Objective:
     def __call__(self, batch: RolloutBatch) -> ObjectiveOutput:
         """Loss of one batch, or its share of an update's loss (see `UpdateTotals`)."""
         lifted = None if self.probe is None else self._lift(batch, self.probe)
-        batch = self._with_signal(batch, lifted)
+        reading = self._read(batch, lifted)
+        batch = batch if reading is None else replace(batch, signal=reading.values)
         advantages = self.advantage(batch)
         token_advantages, weight_metrics = advantages, {}
         if self.token_weights is not None:
@@ -187,16 +205,19 @@ class Objective:
             measured = Measurements(advantages, dispersion, xi)
             metrics |= _dispersion_metrics(dispersion, xi)
             per_completion["dsd"] = dispersion.values.detach().masked_fill(~dispersion.is_defined, float("nan"))
-        if self.signal is not None and batch.signal is not None:
-            per_completion[self.signal.name] = batch.signal.detach()
-            metrics[f"latent/{self.signal.name}"] = batch.signal.detach().nanmean()
-            metrics["latent/signal_defined"] = (~batch.signal.isnan()).double().mean()
+        if self.signal is not None and reading is not None:
+            values = per_completion[self.signal.name] = reading.values.detach()
+            metrics |= {
+                f"latent/{self.signal.name}": values.nanmean(),
+                "latent/signal_defined": (~values.isnan()).double().mean(),
+            }
         for term in self.regularizers:
             if term.is_active:
                 share, term_metrics = term(batch, measured)
                 loss = loss + share
                 metrics |= term_metrics
-        return ObjectiveOutput(loss, {name: float(value.detach()) for name, value in metrics.items()}, per_completion)
+        figures = {name: float(value.detach()) for name, value in metrics.items()}
+        return ObjectiveOutput(loss, figures, per_completion, None if reading is None else reading.to_remember)
 
     def _teaches_through(self, *names: str) -> bool:
         """Whether a term wants the gradient of what is so named; without, it is for the log alone and has no graph."""
@@ -207,11 +228,11 @@ class Objective:
         with torch.set_grad_enabled(self._teaches_through("hidden_states", "signal")):
             return probe.lift(batch)
 
-    def _with_signal(self, batch: RolloutBatch, lifted: LiftedStates | None) -> RolloutBatch:
+    def _read(self, batch: RolloutBatch, lifted: LiftedStates | None) -> SignalReading | None:
         if self.signal is None or lifted is None:
-            return batch
+            return None
         with torch.set_grad_enabled(self._teaches_through("signal")):
-            return replace(batch, signal=self.signal(lifted, batch))
+            return self.signal(lifted, batch)
 
 
 def _is_adaptive(component: Any) -> bool:

@@ -2,8 +2,9 @@
 
 Each is one function; its parameters are its settings. The signal is put to use in one of two ways, ``form``:
 "advantage" adds it to the reward, without gradient; "regularizer" adds its mean to the loss, with gradient through the
-hidden states. ``coefficient`` 0 is `grpo`, bit for bit, with the signal only logged. ``beta`` is a plain KL to the
-reference policy (k3). ``xi`` is for the log alone (``latent/above_xi``).
+hidden states. (`spectral_novelty`, against a memory, knows the first only.) ``coefficient`` 0 is `grpo`, bit for bit,
+with the signal only logged. ``beta`` is a plain KL to the reference policy (k3). ``xi`` is for the log alone
+(``latent/above_xi``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.probe import DictionaryOption, DictionarySettings, DispersionProbe
 from relax_rl.objectives.regularizers import plain_kl
 from relax_rl.objectives.spectral_diversity import SpectralDiversity
+from relax_rl.objectives.spectral_novelty import SpectralNovelty, SpectrumMemory
 from relax_rl.objectives.surrogates import ClippedSurrogate
 
 __all__ = ["SIGNAL_METHODS"]
@@ -73,6 +75,34 @@ def lifted_log_det(
     )
 
 
+def spectral_novelty(
+    *,
+    coefficient: float = 0.1,
+    neighbours: int = 4,
+    memory: int = 256,
+    ridge: float = 1e-2,
+    dictionary: DictionaryOption = None,
+    xi: float | str = "quantile:0.9",
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    beta: float = 0.0,
+    epsilon: float = 1e-4,
+) -> Objective:
+    """GRPO with a bonus for correct completions unlike those seen before (ours, study G); see `SpectralNovelty`.
+
+    ``memory`` is the number of spectra that are remembered.
+    """
+    return _by_signal(
+        "spectral_novelty",
+        SpectralNovelty(neighbours, ridge, SpectrumMemory(memory)),
+        DispersionProbe.parse(dictionary, DictionarySettings(), xi),
+        SignalUse(coefficient, "advantage"),
+        GroupRelativeAdvantage(epsilon),
+        ClippedSurrogate(clip_low, clip_high),
+        beta,
+    )
+
+
 def _by_signal(
     name: str,
     signal: GroupSignal,
@@ -93,5 +123,5 @@ def _by_signal(
     )
 
 
-_ALL = (spectral_diversity, lifted_log_det)
+_ALL = (spectral_diversity, lifted_log_det, spectral_novelty)
 SIGNAL_METHODS: dict[str, Callable[..., Objective]] = {method.__name__: method for method in _ALL}

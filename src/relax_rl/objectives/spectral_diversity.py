@@ -11,6 +11,7 @@ from relax_rl.errors import ConfigError
 from relax_rl.koopman import gram_statistics, snapshot_pairs, spectral_wasserstein
 from relax_rl.koopman.operators import ridge_operator
 from relax_rl.koopman.spectrum import eigenvalues
+from relax_rl.objectives.base import SignalReading
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.probe import LiftedStates
 
@@ -58,7 +59,7 @@ class SpectralDiversity:
         if not self.ridge > 0:
             raise ConfigError(f"ridge must be positive, but is {self.ridge}.")
 
-    def __call__(self, lifted: LiftedStates, batch: RolloutBatch) -> Tensor:
+    def __call__(self, lifted: LiftedStates, batch: RolloutBatch) -> SignalReading:
         """(P, G) float64, NaN where nothing is said."""
         spectra, has_spectrum = completion_spectra(lifted, batch.rewards > 0, self.ridge)
         places = torch.full(has_spectrum.shape, -1, device=has_spectrum.device)
@@ -74,4 +75,4 @@ class SpectralDiversity:
             totals = totals.index_put((prompts, side), distances, accumulate=True)
         count = has_spectrum.sum(-1, keepdim=True)
         means = totals / (count - 1).clamp(min=1)
-        return torch.where(has_spectrum & (count > 1), means, torch.nan)
+        return SignalReading(torch.where(has_spectrum & (count > 1), means, torch.nan))

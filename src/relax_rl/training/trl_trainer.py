@@ -6,11 +6,12 @@ objective's is returned. Groups are a tensor shape, (P, G, ...): every micro-bat
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, ModelError
@@ -49,6 +50,7 @@ class RelaxTrainer(RolloutTrainer):
         self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))
         self._calibrated_at: int | None = None
         self._update = UpdateSums()
+        self._to_remember: deque[Tensor] = deque(maxlen=self.args.steps_per_generation)
         self._forecast = EntropyForecast()
         self._partition: PartitionHead | None = None
         if "log_partition" in objective.needs:
@@ -131,6 +133,8 @@ class RelaxTrainer(RolloutTrainer):
             self._metrics[mode][name].append(value)
         if mode == "train":
             self._update.add(batch, output.per_completion["advantage"], metrics)
+            if output.to_remember is not None:
+                self._to_remember.append(output.to_remember)
             window = self.args.gradient_accumulation_steps
             if self._step % window == window - 1:
                 self._end_of_update()
@@ -149,6 +153,13 @@ class RelaxTrainer(RolloutTrainer):
         for name, value in self._forecast.metrics.items():
             self._metrics["train"][name].append(value)
         self._set_objective(self.objective.after(report))
+        uses = self.args.steps_per_generation * self.num_iterations
+        if self.objective.remembers_completions and self._step % uses == uses - 1:
+            # The last pass over the rollout batch has each of its micro-batches once.
+            rows = gather_object([row for part in self._to_remember for row in part.cpu()])
+            self._to_remember.clear()
+            if rows:
+                self._set_objective(self.objective.remember_completions(torch.stack(rows)))
 
     def _forward(self, model: Any, inputs: Any) -> tuple[ForwardRecord, dict[str, float]]:
         """TRL's own forward of a micro-batch, and the figures it logs with it; its loss is dropped."""
