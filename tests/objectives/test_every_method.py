@@ -26,7 +26,7 @@ OPTIONS = {
     "kl_cov": {"k_ratio": 0.2},
     "clip_cov": {"ratio": 0.2, "cov_low": 0.0},
     "spectral_diversity": BY_SIGNAL,
-    "lifted_log_det": BY_SIGNAL,
+    "state_volume": BY_SIGNAL,
     "spectral_novelty": BY_SIGNAL,
 }
 """Settings that make a small batch feel the method."""

@@ -12,18 +12,18 @@ from scipy.optimize import linear_sum_assignment
 from objectives.batches import random_batch
 from relax_rl.errors import ConfigError
 from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
-from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals, build_objective
+from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals, build_objective, spectral_novelty
 from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.aggregation import TokenMean
-from relax_rl.objectives.lifted_log_det import LiftedLogDet
 from relax_rl.objectives.probe import LiftedStates
 from relax_rl.objectives.report import UpdateReport
 from relax_rl.objectives.spectral_diversity import SpectralDiversity
-from relax_rl.objectives.spectral_novelty import SpectralNovelty
+from relax_rl.objectives.spectral_novelty import SpectralNovelty, SpectrumMemory
+from relax_rl.objectives.state_volume import StateVolume
 from relax_rl.objectives.surrogates import ClippedSurrogate
 
 H, F = 6, 3
-SIGNAL_METHODS = {"spectral_diversity": "diversity", "lifted_log_det": "log_det"}
+SIGNAL_METHODS = {"spectral_diversity": "diversity", "state_volume": "volume"}
 EVERY_WAY = [(method, {"form": form}) for method in SIGNAL_METHODS for form in ("advantage", "regularizer")]
 EVERY_WAY.append(("spectral_novelty", {}))
 
@@ -119,7 +119,7 @@ def rotating(angle, tokens=12):
     ],
     ids=["equal", "nilpotent", "constant", "rotations", "one token"],
 )
-@pytest.mark.parametrize("signal", [SpectralDiversity(), LiftedLogDet()], ids=["spectra", "log det"])
+@pytest.mark.parametrize("signal", [SpectralDiversity(), StateVolume()], ids=["spectra", "volume"])
 def test_gradients_are_finite_at_the_edges(signal, members):
     lifted, batch = group_of(members, [1.0] * len(members))
     values = lifted.values.clone().requires_grad_()
@@ -189,44 +189,47 @@ def test_the_regularizer_is_the_mean_diversity_and_a_descent_step_raises_it(dict
 # Log det of the lifted states ----------------------------------------------------------------------------------------
 
 
-def test_the_lifted_log_det_by_hand():
+def test_the_volume_by_hand():
     # Means 1, 0 and -1 on one axis, centred already: I + L = I + c c^T with c = (1, 0, -1), of determinant 1 + 2.
     lifted, batch = group_of([torch.full((4, 1), mean, dtype=torch.float64) for mean in (1.0, 0.0, -1.0)], [1.0] * 3)
-    assert LiftedLogDet()(lifted, batch).values[0].tolist() == pytest.approx([math.log(3 / 2), 0.0, math.log(3 / 2)])
-    assert LiftedLogDet(scale=3.0)(lifted, batch).values[0, 0].item() == pytest.approx(math.log(7 / 4))
+    assert StateVolume()(lifted, batch).values[0].tolist() == pytest.approx([math.log(3 / 2), 0.0, math.log(3 / 2)])
+    assert StateVolume(scale=3.0)(lifted, batch).values[0, 0].item() == pytest.approx(math.log(7 / 4))
 
 
-@pytest.mark.parametrize("among", ["correct", "all"])
-def test_the_lifted_log_det_is_what_a_completion_adds_to_the_volume(among, dictionary):
+@pytest.mark.parametrize(("among", "space"), [("correct", "lifted"), ("all", "lifted"), ("correct", "hidden")])
+def test_the_volume_is_what_a_completion_adds_to_that_of_the_others(among, space, dictionary):
     batch = latent_batch()
-    lifted = dictionary(batch.hidden_states.detach()).double().numpy()
+    hidden = batch.hidden_states.detach()
+    states = (dictionary(hidden) if space == "lifted" else hidden).double().numpy()
     bonus = np.full((2, 4), np.nan)
     for p in range(2):
         members = [g for g in range(4) if among == "all" or batch.rewards[p, g] > 0]
-        vectors = np.stack([lifted[p, g][batch.mask[p, g].numpy()].mean(0) for g in members])
+        vectors = np.stack([states[p, g][batch.mask[p, g].numpy()].mean(0) for g in members])
         vectors = vectors - vectors.mean(0)
         whole = np.linalg.slogdet(np.eye(len(members)) + 5.0 * vectors @ vectors.T)[1]
         for place, g in enumerate(members):
             rest = np.delete(vectors, place, axis=0)
             bonus[p, g] = whole - np.linalg.slogdet(np.eye(len(rest)) + 5.0 * rest @ rest.T)[1]
-    options = {"scale": 5.0, "among": among, "dictionary": dictionary, "xi": 1.0}
-    out = build_objective("lifted_log_det", coefficient=3.0, **options)(batch)
-    assert out.per_completion["log_det"].numpy() == pytest.approx(bonus, rel=1e-4, nan_ok=True)
+    options = {"scale": 5.0, "among": among, "space": space, "dictionary": dictionary, "xi": 1.0}
+    out = build_objective("state_volume", coefficient=3.0, **options)(batch)
+    assert out.per_completion["volume"].numpy() == pytest.approx(bonus, rel=1e-4, nan_ok=True)
     rewards = batch.rewards.double().numpy() + 3.0 * np.nan_to_num(bonus)
     assert out.per_completion["advantage"].numpy() == pytest.approx(group_relative(rewards), rel=1e-4, abs=1e-5)
-    taught = build_objective("lifted_log_det", coefficient=3.0, form="regularizer", **options)
+    taught = build_objective("state_volume", coefficient=3.0, form="regularizer", **options)
     expected = build_objective("grpo")(batch).loss.item() - 3.0 * np.nanmean(bonus, -1).mean()
     assert taught(batch).loss.item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_gradcheck_of_the_lifted_log_det():
+def test_gradcheck_of_the_volume():
     lifted, batch = group_of([orbit(0.9, 0.3), orbit(0.6, -0.4), orbit(0.1, 0.75)], [1.0, 1.0, 1.0])
     values = lifted.values.clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda v: LiftedLogDet(2.0)(replace(lifted, values=v), batch).values, values)
+    assert torch.autograd.gradcheck(lambda v: StateVolume(2.0)(replace(lifted, values=v), batch).values, values)
     with pytest.raises(ConfigError, match="among is 'wrong'"):
-        build_objective("lifted_log_det", among="wrong")
+        build_objective("state_volume", among="wrong")
+    with pytest.raises(ConfigError, match="space is 'token'"):
+        build_objective("state_volume", space="token")
     with pytest.raises(ConfigError, match="scale must be positive"):
-        build_objective("lifted_log_det", scale=0.0)
+        build_objective("state_volume", scale=0.0)
 
 
 # Spectral novelty ----------------------------------------------------------------------------------------------------
@@ -272,6 +275,22 @@ def test_the_memory_keeps_the_last_spectra_and_survives_as_json(dictionary):
         bonus[p, g] = np.mean(sorted(distance(own, known) for known in spectra)[:4])
     rewards = other.rewards.double().numpy() + 0.1 * bonus
     assert moved(other).per_completion["advantage"].numpy() == pytest.approx(group_relative(rewards), rel=1e-4)
+
+
+def test_the_nearest_are_found_among_many(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randn(150, 8, 8, generator=generator, dtype=torch.float64) / 3
+    spectra = torch.linalg.eigvals(matrices * torch.linspace(0.2, 1.0, 150)[:, None, None])
+    pairs = []
+    exact = spectral_novelty.spectral_wasserstein
+    monkeypatch.setattr(
+        spectral_novelty, "spectral_wasserstein", lambda left, right: pairs.append(len(left)) or exact(left, right)
+    )
+    found = SpectrumMemory(140).after(spectra[:140]).nearest(spectra[140:], 3)
+    values = spectra.numpy()
+    expected = [np.mean(sorted(distance(own, known) for known in values[:140])[:3]) for own in values[140:]]
+    assert found.tolist() == pytest.approx(expected, rel=1e-12)
+    assert sum(pairs) < 10 * 140  # most are ruled out by a bound
 
 
 def test_a_new_dictionary_empties_the_memory():
@@ -363,6 +382,6 @@ def test_what_does_not_exist_is_refused():
     with pytest.raises(ConfigError, match="form is 'both'"):
         build_objective("spectral_diversity", form="both")
     with pytest.raises(ConfigError, match="coefficient must not be negative"):
-        build_objective("lifted_log_det", coefficient=-1.0)
+        build_objective("state_volume", coefficient=-1.0)
     with pytest.raises(ConfigError, match="give it a probe"):
-        Objective("bare", GroupRelativeAdvantage(), ClippedSurrogate(0.2, 0.2), TokenMean(), signal=LiftedLogDet())
+        Objective("bare", GroupRelativeAdvantage(), ClippedSurrogate(0.2, 0.2), TokenMean(), signal=StateVolume())

@@ -15,7 +15,7 @@ OPTIONS = {
     "rank_shaping": {"stride": 4},
     "pass_at_k": {"k": 2},
     "spectral_diversity": DICTIONARY,
-    "lifted_log_det": DICTIONARY,
+    "state_volume": DICTIONARY,
     "spectral_novelty": DICTIONARY,
 }
 

@@ -15,12 +15,12 @@ from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
 from relax_rl.objectives.base import GroupSignal
 from relax_rl.objectives.group_signal import Form, SignalUse
-from relax_rl.objectives.lifted_log_det import Among, LiftedLogDet
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.probe import DictionaryOption, DictionarySettings, DispersionProbe
 from relax_rl.objectives.regularizers import plain_kl
 from relax_rl.objectives.spectral_diversity import SpectralDiversity
 from relax_rl.objectives.spectral_novelty import SpectralNovelty, SpectrumMemory
+from relax_rl.objectives.state_volume import Among, Space, StateVolume
 from relax_rl.objectives.surrogates import ClippedSurrogate
 
 __all__ = ["SIGNAL_METHODS"]
@@ -50,12 +50,13 @@ def spectral_diversity(
     )
 
 
-def lifted_log_det(
+def state_volume(
     *,
     coefficient: float = 0.1,
     form: Form = "advantage",
     scale: float = 1.0,
     among: Among = "correct",
+    space: Space = "lifted",
     dictionary: DictionaryOption = None,
     xi: float | str = "quantile:0.9",
     clip_low: float = 0.2,
@@ -63,10 +64,10 @@ def lifted_log_det(
     beta: float = 0.0,
     epsilon: float = 1e-4,
 ) -> Objective:
-    """GRPO by the volume that the mean lifted states of a group span (ours, study G); see `LiftedLogDet`."""
+    """GRPO by the volume that the mean states of a group span (ours, study G); see `StateVolume`."""
     return _by_signal(
-        "lifted_log_det",
-        LiftedLogDet(scale, among),
+        "state_volume",
+        StateVolume(scale, among, space),
         DispersionProbe.parse(dictionary, DictionarySettings(), xi),
         SignalUse(coefficient, form),
         GroupRelativeAdvantage(epsilon),
@@ -123,5 +124,5 @@ def _by_signal(
     )
 
 
-_ALL = (spectral_diversity, lifted_log_det, spectral_novelty)
+_ALL = (spectral_diversity, state_volume, spectral_novelty)
 SIGNAL_METHODS: dict[str, Callable[..., Objective]] = {method.__name__: method for method in _ALL}

@@ -19,6 +19,8 @@ from relax_rl.objectives.spectral_diversity import completion_spectra
 
 __all__ = ["SpectralNovelty", "SpectrumMemory"]
 
+_PAIRS_AT_A_TIME = 512
+
 
 @dataclass(frozen=True)
 class SpectrumMemory:
@@ -45,10 +47,17 @@ class SpectrumMemory:
         """Mean W1 to the nearest of what is remembered, as many as there are up to `neighbours`: (N,); 0 of none."""
         if not self.entries or len(spectra) == 0:
             return spectra.real.new_zeros(len(spectra))
-        known = torch.tensor(self.entries, dtype=torch.complex128)
-        # One at a time: M cost matrices of F x F fit into the cache, N M of them may not fit into memory.
-        distances = torch.stack([spectral_wasserstein(own.expand_as(known), known) for own in spectra.cpu()])
+        own, known = spectra.cpu(), torch.tensor(self.entries, dtype=torch.complex128)
         count = min(neighbours, len(known))
+        bounds = _lower_bounds(own, known)
+        likely = bounds.topk(count, dim=-1, largest=False).indices
+        is_asked = torch.zeros_like(bounds, dtype=torch.bool).scatter(-1, likely, True)
+        distances = torch.full_like(bounds, torch.inf)
+        # First those that may be nearest; then whatever could still be nearer than the last of these.
+        for _ in range(2):
+            rows, columns = is_asked.nonzero(as_tuple=True)
+            distances[rows, columns] = _distances(own, known, rows, columns)
+            is_asked = distances.isinf() & (bounds < distances.topk(count, dim=-1, largest=False).values[:, -1:])
         return distances.topk(count, dim=-1, largest=False).values.mean(-1).to(spectra.device)
 
     def state(self) -> list[list[float]]:
@@ -58,6 +67,28 @@ class SpectrumMemory:
     def restored(self, state: list[list[float]]) -> SpectrumMemory:
         entries = (tuple(map(complex, numbers[::2], numbers[1::2])) for numbers in state)
         return replace(self, entries=tuple(entries))
+
+
+def _lower_bounds(left: Tensor, right: Tensor) -> Tensor:
+    """(N, M) not above W1 of spectra (N, F) and (M, F): their distance as seen along a line, or in the modulus alone.
+
+    What lies on a line is matched by sorting, and no 1-Lipschitz map takes points further apart.
+    """
+    views = [(x.real, x.imag, (x.real + x.imag) / 2**0.5, x.abs()) for x in (left, right)]
+    seen = [
+        (ours.sort(-1).values.unsqueeze(1) - theirs.sort(-1).values).abs().mean(-1)
+        for ours, theirs in zip(*views, strict=True)
+    ]
+    return torch.stack(seen).amax(0)
+
+
+def _distances(left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """W1 of left[rows] and right[columns], some at a time, so that their cost matrices stay small."""
+    parts = [
+        spectral_wasserstein(left[i], right[j])
+        for i, j in zip(rows.split(_PAIRS_AT_A_TIME), columns.split(_PAIRS_AT_A_TIME), strict=True)
+    ]
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True)
