@@ -205,7 +205,7 @@ class TestRefusals:
         assert error_of(*words).endswith(f"did you mean {nearest}?")
 
     def test_unknown_key_with_nothing_near_lists_what_there_is(self) -> None:
-        assert "unknown key 'evaluation.zzz'; there are: enabled, split, num_problems" in error_of(
+        assert "unknown key 'evaluation.zzz'; there are: enabled, before, split, num_problems" in error_of(
             "--evaluation.zzz", "1"
         )
 
