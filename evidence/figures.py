@@ -176,6 +176,7 @@ FIGURES: dict[str, tuple[tuple[str, ...], Callable[..., Figure]]] = {
     "head-to-head": (("b_methods",), forest),
     "pass-at-k": (("b_runs",), pass_at_k),
     "second-family": (("b2_methods",), forest),
+    "terms": (("c_terms_methods",), forest),
     "ablations": (("c_methods",), forest),
     "hacking": (("d_measured",), hacking),
     "entropy-law": (("e_curves",), entropy_law),
