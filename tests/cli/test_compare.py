@@ -109,6 +109,8 @@ def test_runs_of_a_seed_differ_in_the_method_alone(tmp_path: Path) -> None:
         (["--methods", "grpo,relax", "--baseline", "relx"], "did you mean 'relax'"),
         (["--methods", "grpo", "--evaluation.enabled", "false"], "evaluation.enabled is false"),
         (["--methods", "grpo", "--jobs", "0"], "--jobs is 0"),
+        (["--methods", "grpo", "--metrics", "mean@1,pass@9"], "pass@k with k from 1 to evaluation.num_samples = 4"),
+        (["--methods", "grpo", "--metrics", "entropy"], "'entropy' cannot be tested"),
         (["--methods", "grpo,gpro"], "'gpro' does not exist; did you mean"),
         (["--methods", "grpo,relax:alpa=1"], "'relax:alpa=1': The objective 'relax' has no setting 'alpa'"),
     ],
@@ -191,6 +193,21 @@ def test_finished_runs_are_compared_without_training(tmp_path: Path, capsys: pyt
     # The order of the runs' other seeds and the baseline may be asked for anew; nothing is trained again.
     assert main([*words, "--baseline", "relax"]) == 0
     assert "grpo: worse than relax in mean@1, -0." in capsys.readouterr().out
+
+
+def test_the_metrics_asked_for_are_tested_and_remembered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "c"
+    pretend_finished(folder, "grpo,relax", 4, {"grpo": 0.0, "relax": 0.3})
+    words = compare("--methods", "grpo,relax", "--seeds", "4", "--metrics", "mean@1,pass@2", folder=folder)
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "better than grpo in pass@2" in told
+    assert "pass@4" not in told
+    with (folder / "methods.csv").open() as file:
+        tested = {row["metric"] for row in csv.DictReader(file) if row["difference"]}
+    assert tested == {"mean@1", "pass@2"}
+    assert main(["report", str(folder), "-o", str(tmp_path / "page.html")]) == 0
+    assert "better than grpo in pass@2" in (tmp_path / "page.html").read_text()
 
 
 def test_a_changed_config_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

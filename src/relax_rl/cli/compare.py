@@ -57,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     core.add_argument("--methods", required=True, metavar="LIST", help="names with commas between, or a TOML file")
     core.add_argument("--seeds", default="3", metavar="N", help="how many, or a list such as 3,7 (%(default)s)")
     core.add_argument("--baseline", metavar="METHOD", help="that the others are compared with (the first)")
+    core.add_argument(
+        "--metrics", metavar="LIST", help="to test, such as mean@1,pass@16 (mean@1 and the largest pass@k)"
+    )
     core.add_argument("--run", type=Path, default=Path("runs/compare"), metavar="DIR", help="(%(default)s)")
     add_settings(core, {key: CORE[key] for key in ("model", "task")})
     core.add_argument("--dry-run", action="store_true", help="check everything, say what would run, write nothing")
@@ -76,7 +79,9 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if baseline not in labels:
         raise ConfigError(f"--baseline is '{baseline}', which is not one of --methods{did_you_mean(baseline, labels)}")
     folder: Path = arguments.run
+    metrics = None if arguments.metrics is None else [name.strip() for name in arguments.metrics.split(",")]
     runs = plan_runs(arguments.config, [*arguments.settings, *settings], methods, parse_seeds(arguments.seeds), folder)
+    _check_metrics(metrics, runs[0].config.evaluation.num_samples)
     _check_folder(folder)
     if not arguments.overwrite:
         for planned in runs:
@@ -89,16 +94,27 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     started = time.perf_counter()
     with _only_one(folder):
         seeds = list(dict.fromkeys(planned.seed for planned in runs))
-        Contents(baseline, {method.label: method.folder for method in methods}, seeds).write(folder)
+        Contents(baseline, {method.label: method.folder for method in methods}, seeds, metrics).write(folder)
         if len(owed) < len(runs):
             print(f"{len(runs) - len(owed)} of {len(runs)} runs were finished before", file=sys.stderr)
         failures = run_jobs([job_of(planned, folder, anew=arguments.overwrite) for planned in owed], arguments.jobs)
         minutes = (time.perf_counter() - started) / 60
         if owed:
             print(f"{len(owed) - len(failures)} of {len(owed)} runs in {minutes:.1f} minutes", file=sys.stderr)
-        _tell(folder, baseline)
+        _tell(folder)
     _raise_failures(failures)
     return 0
+
+
+def _check_metrics(metrics: Sequence[str] | None, num_samples: int) -> None:
+    """Those of which every problem has a value."""
+    for name in metrics or ():
+        kind, _, k = name.partition("@")
+        if name != "mean@1" and not (kind == "pass" and k.isdecimal() and 1 <= int(k) <= num_samples):
+            raise ConfigError(
+                f"--metrics: '{name}' cannot be tested; give mean@1 and pass@k with k from 1 to "
+                f"evaluation.num_samples = {num_samples}"
+            )
 
 
 def _check_folder(folder: Path) -> None:
@@ -155,22 +171,24 @@ def _only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def _tell(folder: Path, baseline: str) -> None:
+def _tell(folder: Path) -> None:
     """Tables and verdicts on the screen, the data as CSV, the page."""
     from relax_rl.reports.comparison import compare_methods
     from relax_rl.reports.data import write_comparison_data
     from relax_rl.reports.page import write_report
     from relax_rl.reports.reader import read_runs
 
-    paths, methods = Contents.read(folder).evaluated_runs(folder)
+    contents = Contents.read(folder)
+    baseline, metrics = contents.baseline, contents.metrics
+    paths, methods = contents.evaluated_runs(folder)
     if baseline not in methods:
         return
     records = read_runs(paths, methods)
-    comparison = compare_methods(records, baseline)
+    comparison = compare_methods(records, baseline, metrics)
     _print_comparison(comparison)
     for path in write_comparison_data(comparison, records, folder):
         print(f"data: {path}")
-    print(f"report: {write_report(paths, folder / 'report.html', methods=methods, baseline=baseline)}")
+    print(f"report: {write_report(paths, folder / 'report.html', methods=methods, baseline=baseline, metrics=metrics)}")
 
 
 def _print_comparison(comparison: Comparison) -> None:

@@ -29,14 +29,14 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if len(arguments.runs) == 1 and Contents.is_in(first):
         contents = Contents.read(first)
         paths, methods = contents.evaluated_runs(first)
-        folder, baseline = first, contents.baseline
+        folder, baseline, metrics = first, contents.baseline, contents.metrics
     else:
-        paths, methods, baseline = [RunDirectory.open(path).path for path in arguments.runs], None, None
-        folder = paths[0]
+        paths = [RunDirectory.open(path).path for path in arguments.runs]
+        folder, methods, baseline, metrics = paths[0], None, None, None
 
     from relax_rl.reports.page import write_report
 
     output = arguments.output or folder / "report.html"
-    write_report(paths, output, methods=methods, baseline=baseline)
+    write_report(paths, output, methods=methods, baseline=baseline, metrics=metrics)
     print(output)
     return 0

@@ -23,11 +23,13 @@ class Contents:
         baseline: the method that the others are compared with.
         methods: label to folder.
         seeds: each has a run under each method's folder.
+        metrics: whose differences are tested; None for mean@1 and the largest pass@k.
     """
 
     baseline: str
     methods: dict[str, str]
     seeds: Sequence[int]
+    metrics: Sequence[str] | None = None
 
     @staticmethod
     def is_in(folder: Path) -> bool:
@@ -39,7 +41,13 @@ class Contents:
         """Raises ``RunError`` where the file is not what `write` wrote."""
         try:
             found = json.loads((folder / _FILE).read_text("utf-8"))
-            return cls(str(found["baseline"]), dict(found["methods"]), [int(seed) for seed in found["seeds"]])
+            metrics = found.get("metrics")
+            return cls(
+                str(found["baseline"]),
+                dict(found["methods"]),
+                [int(seed) for seed in found["seeds"]],
+                None if metrics is None else [str(name) for name in metrics],
+            )
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"{folder / _FILE} cannot be read ({error}); run 'relax compare' there once more") from error
 

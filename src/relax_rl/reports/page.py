@@ -24,7 +24,12 @@ __all__ = ["write_report"]
 
 
 def write_report(
-    run_dirs: Sequence[Path], output: Path, *, methods: Sequence[str] | None = None, baseline: str | None = None
+    run_dirs: Sequence[Path],
+    output: Path,
+    *,
+    methods: Sequence[str] | None = None,
+    baseline: str | None = None,
+    metrics: Sequence[str] | None = None,
 ) -> Path:
     """Write one self-contained page about runs, compared with the first of them.
 
@@ -37,6 +42,7 @@ def write_report(
         output: the HTML file; its folder is made, an existing file is replaced.
         methods: what each run's method is called; read off the settings when None.
         baseline: the method that others are compared with; the first when None.
+        metrics: whose differences are tested; as for `compare_methods`.
 
     Returns:
         ``output``.
@@ -45,15 +51,15 @@ def write_report(
         RunError: no such run, a broken one, or a file that cannot be written.
         DataError: an evaluation that cannot be read.
     """
-    return write_document(_page(read_runs(run_dirs, methods), output, baseline), output)
+    return write_document(_page(read_runs(run_dirs, methods), output, baseline, metrics), output)
 
 
-def _page(runs: Sequence[RunRecord], output: Path, baseline: str | None) -> str:
+def _page(runs: Sequence[RunRecord], output: Path, baseline: str | None, metrics: Sequence[str] | None) -> str:
     has_seeds = len(by_method(runs)) < len(runs)
     # What cannot be shown for all runs is shown for the first of each method.
     shown = [replace(members[0], label=method) for method, members in by_method(runs).items()] if has_seeds else runs
     title = f"{listed([run.label for run in shown])} on {_values(runs, 'task.name')}"
-    results = _compared(runs, baseline) if has_seeds else _results(runs)
+    results = _compared(runs, baseline, metrics) if has_seeds else _results(runs)
     sections = [_header(runs, title), _settings(shown), results, _curves(runs), entropy_laws(runs), _spectra(shown)]
     sections += [_completions(shown), _commands(runs, output), footer()]
     return document(title, sections)
@@ -117,12 +123,12 @@ def _results(runs: Sequence[RunRecord]) -> Html:
     )
 
 
-def _compared(runs: Sequence[RunRecord], baseline: str | None) -> Html:
+def _compared(runs: Sequence[RunRecord], baseline: str | None, metrics: Sequence[str] | None) -> Html:
     """Methods over seeds: a table, a sentence for each, and the data."""
     heading = element("h2", "Results")
     if not any("after" in run.evaluations for run in runs):
         return element("section", heading, element("p", "No run has been evaluated.", class_="lead"))
-    comparison = compare_methods(runs, baseline)
+    comparison = compare_methods(runs, baseline, metrics)
     note = (
         "Means over seeds and problems after training; brackets are 95 % intervals over both. Differences are to "
         f"{comparison.baseline}, paired by seed and by problem, their p-values corrected by Holm for the number of "
