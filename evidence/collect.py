@@ -51,7 +51,7 @@ def collect(folder: Path, name: str, out: Path) -> None:
 def methods(runs: list[RunRecord], baseline: str) -> Rows:
     """Values after training and differences to the baseline, with p-values corrected for each metric by itself."""
     num_samples = min(run.evaluations["after"].num_samples for run in runs)
-    metrics = ["mean@1", *(f"pass@{k}" for k in PASS_AT if k <= num_samples)]
+    metrics = ["mean@1", *(f"pass@{k}" for k in PASS_AT if k <= num_samples), "entropy", "dsd"]
     compared = compare_methods(runs, baseline, metrics)
     return [dict(zip(METHOD_COLUMNS, row, strict=True)) for row in method_rows(compared)]
 

@@ -39,8 +39,7 @@ def main() -> None:
     for name, (tables, draw) in FIGURES.items():
         paths = [arguments.results / f"{table}.csv" for table in tables]
         if all(path.is_file() for path in paths):
-            tables_read = [[row | {"method": str(row["method"])} for row in read_table(path)] for path in paths]
-            figure = draw(*tables_read)
+            figure = draw(*map(read_table, paths))
             for axis in figure.axes:
                 quieten(axis)
             figure.savefig(arguments.out / f"evidence-{name}.png", dpi=110, bbox_inches="tight")

@@ -134,9 +134,11 @@ def latent_signals(scale: Scale) -> None:
     scale.collect(scale.compare("head_to_head", methods, "21,22,23,24,25"), "g")
 
 
-def figures(scale: Scale) -> None:
-    """The pictures of the page, from the tables."""
+def page(scale: Scale) -> None:
+    """Pictures from the tables, and the tables of docs/evidence/README.md."""
     scale.python("figures.py", "--results", scale.results, "--out", scale.figures)
+    if not scale.is_small:
+        scale.python("page.py")
 
 
 STUDIES: dict[str, Callable[[Scale], None]] = {
@@ -147,7 +149,7 @@ STUDIES: dict[str, Callable[[Scale], None]] = {
     "d": reward_hacking,
     "e": entropy_law,
     "g": latent_signals,
-    "figures": figures,
+    "page": page,
 }
 
 

@@ -26,11 +26,14 @@ def write_table(path: Path, rows: Rows) -> None:
 
 
 def read_table(path: Path) -> Rows:
-    """Rows of a CSV, numbers as floats and empty cells as NaN where the rest of the column is numbers."""
+    """Rows of a CSV, numbers as floats and empty cells as NaN where the rest of the column is numbers.
+
+    The name of a method stays a text, whatever it looks like.
+    """
     with path.open(newline="") as file:
         cells = list(csv.DictReader(file))
     columns = {name: [row[name] for row in cells] for name in (cells[0] if cells else ())}
-    read = {name: _column(texts) for name, texts in columns.items()}
+    read = {name: texts if name == "method" else _column(texts) for name, texts in columns.items()}
     return [{name: values[place] for name, values in read.items()} for place in range(len(cells))]
 
 

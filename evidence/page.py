@@ -1,0 +1,164 @@
+"""The tables of docs/evidence/README.md, from the CSV files of the studies.
+
+python evidence/page.py             writes every table of the page anew, between its marks
+python evidence/page.py --check     says which tables are not those of the results, and changes nothing
+
+A mark is a comment, `table NAME`, and the table ends at the next one, `end of table`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tables import Rows, read_table
+
+HERE = Path(__file__).parent
+MARKED = re.compile(r"(?P<open><!-- table (?P<name>\w+) -->\n).*?(?P<close><!-- end of table -->)", re.DOTALL)
+
+
+HACKED = {
+    "radius_max": ".2f",
+    "condition_median": ".0f",
+    "spurious_share": ".2f",
+    "length": ".0f",
+    "entropy": ".3f",
+    "logit_deviation": ".2f",
+    "mean@1": ".3f",
+}
+"""What is shown of a trained policy beside its dispersions, and how."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", type=Path, default=HERE.parent / "docs/evidence/README.md", help="(%(default)s)")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="(%(default)s)")
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    text = arguments.page.read_text("utf-8")
+    written = with_tables(text, arguments.results)
+    if arguments.check and written != text:
+        pairs = zip(MARKED.finditer(text), MARKED.finditer(written), strict=True)
+        sys.exit(f"not those of the results: {', '.join(a['name'] for a, b in pairs if a[0] != b[0])}")
+    if not arguments.check:
+        arguments.page.write_text(written, encoding="utf-8")
+
+
+def with_tables(text: str, results: Path) -> str:
+    """The page with every marked table made anew."""
+    return MARKED.sub(lambda mark: mark["open"] + made(mark["name"], results) + mark["close"], text)
+
+
+def made(name: str, results: Path) -> str:
+    """One table as Markdown.
+
+    Raises:
+        SystemExit: there is no table of that name.
+    """
+    if name not in TABLES:
+        sys.exit(f"the page asks for a table {name!r}; there are {', '.join(TABLES)}")
+    file, make = TABLES[name]
+    return make(read_table(results / f"{file}.csv"))
+
+
+def markdown(headings: list[str], rows: list[list[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def compared(rows: Rows) -> str:
+    """Methods: primary measures with their differences to the first, then what else there is to know."""
+    found = {(row["method"], row["metric"]): row for row in rows}
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    lines = []
+    for method in methods:
+        line = [method]
+        for metric in ("mean@1", "pass@16"):
+            row = found[method, metric]
+            line += [f"{row['value']:.3f}", difference(row) if method != methods[0] else ""]
+        line += [f"{found[method, 'pass@64']['value']:.3f}" if (method, "pass@64") in found else ""]
+        for metric, form in (("entropy", ".3f"), ("dsd", ".4f")):
+            row = found[method, metric]
+            line += [f"{row['value']:{form}}{star(row)}"]
+        lines.append([*line, f"{found[method, 'length']['value']:.0f}"])
+    minus = f"minus {methods[0]}, p"
+    return markdown(["", "mean@1", minus, "pass@16", minus, "pass@64", "entropy", "DSD", "tokens"], lines)
+
+
+def difference(row: dict) -> str:
+    """With its interval and corrected p-value; bold where seen."""
+    text = f"{row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}], "
+    text += "< 0.001" if row["corrected_p"] < 0.001 else f"{row['corrected_p']:.2f}"
+    return f"**{text}**" if row["corrected_p"] < 0.05 else text
+
+
+def star(row: dict) -> str:
+    """Whether the difference to the first method is seen."""
+    return "*" if row["corrected_p"] < 0.05 else ""
+
+
+def searched(rows: Rows) -> str:
+    lines = [
+        [f"{row['strength']}", f"{row['mean@1']:.3f}", f"{row['pass@16']:.3f}", f"{row['mean@1'] + row['pass@16']:.3f}"]
+        for row in rows
+    ]
+    for line, row in zip(lines, rows, strict=True):
+        if row["chosen"] == "True":
+            line[0] = f"**{line[0]}**"
+    return markdown(["strength (bold: taken)", "mean@1", "pass@16", "sum"], lines)
+
+
+def hacked(rows: Rows) -> str:
+    """Trained policies against the start: how often each quantity is what it was."""
+    start = next(row for row in rows if row["method"] == "start")
+    lines = []
+    for row in rows:
+        own = row["method"].split()[0] if row["method"] not in ("start", "grpo") else None
+        grown = [f"{row[name]:.3g}" for name in ("paper", "singular", "robust")]
+        if own:
+            place = ("paper", "singular", "robust").index(own)
+            grown[place] = f"**{grown[place]}** (x {row[own] / start[own]:.2f})"
+        held_out = f"{row['held_out']:.4f} (x {row['held_out'] / start['held_out']:.2f})"
+        others = [f"{row[name]:{form}}" for name, form in HACKED.items()]
+        lines.append([row["method"], *grown, held_out, *others])
+    headings = ["estimator, alpha", "paper", "singular", "robust", "held-out", "max modulus", "condition"]
+    return markdown([*headings, "spurious", "tokens", "entropy", "logits", "mean@1"], lines)
+
+
+def fitted(rows: Rows) -> str:
+    lines = []
+    for row in rows:
+        line = [f"{row['seed']:.0f}", row["method"], row["fit"]]
+        if row.get("refused"):
+            lines.append([*line, f"refused: {row['refused']}", "", ""])
+            continue
+        law = error = residual = ""
+        if row["a"] == row["a"]:
+            ceiling = f"{row['ceiling']:.2f} [{row['ceiling_low']:.2f}, {row['ceiling_high']:.2f}]"
+            law = f"a = {row['a']:.2f}, b = {row['b']:.2f}, b - a = {ceiling}"
+            error = f"{row['absolute_error']:.3f} (mean of the fitted part: {row['stays_error']:.3f})"
+        if row.get("residual") == row.get("residual") and row.get("residual") is not None:
+            residual = f"{row['residual']:+.3f}"
+        lines.append([*line, law, error, residual])
+    return markdown(["seed", "run", "fitted to", "law", "mean absolute error", "above the law"], lines)
+
+
+TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
+    "learning_rate": ("b_learning_rate_methods", compared),
+    "search": ("b_search", searched),
+    "head_to_head": ("b_methods", compared),
+    "second_family": ("b2_methods", compared),
+    "terms": ("c_terms_methods", compared),
+    "ablations": ("c_methods", compared),
+    "hacking": ("d_measured", hacked),
+    "laws": ("e_laws", fitted),
+    "signals_search": ("g_search", searched),
+    "signals": ("g_methods", compared),
+}
+
+
+if __name__ == "__main__":
+    main()
