@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,8 +66,8 @@ class Scale:
         words = [*settings, f"--evaluation.num_samples={samples}"]
         if updates is not None:
             words.append(f"--trainer.max_steps={updates}")
-        if self.is_small:  # two rollout batches, development seeds
-            seeds = "100,"
+        if self.is_small:  # two rollout batches, a development seed, the first few methods
+            seeds, methods = "100,", first_methods(methods, self.runs / "methods" / methods.name)
             words += ["--trainer.max_steps=8", "--evaluation.num_problems=16", "--evaluation.num_samples=16"]
         common = ("compare", HERE / "training.toml", "--methods", methods, "--seeds", seeds)
         _run(*COMMAND, *common, "--run", folder, "--jobs", self.jobs, *words)
@@ -74,6 +75,13 @@ class Scale:
 
     def collect(self, folder: Path, name: str) -> None:
         self.python("collect.py", folder, "--name", name, "--out", self.results)
+
+
+def first_methods(path: Path, copy: Path, count: int = 4) -> Path:
+    """A copy of a file of methods with the first of them only; each begins a line with its title in brackets."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_text("".join(re.split(r"^(?=\[)", path.read_text("utf-8"), flags=re.MULTILINE)[: count + 1]), "utf-8")
+    return copy
 
 
 def what_dsd_is(scale: Scale) -> None:

@@ -12,6 +12,7 @@ from figures import smooth
 from laws import blocks, laws
 from relax_rl.cli.plan import parse_methods, plan_runs
 from relax_rl.reports.reader import RunRecord
+from studies import first_methods
 from tables import read_table, write_table
 
 EVIDENCE = Path(__file__).parents[2] / "evidence"
@@ -21,6 +22,13 @@ EVIDENCE = Path(__file__).parents[2] / "evidence"
 def test_every_method_of_a_study_can_be_planned(path: Path, tmp_path: Path) -> None:
     planned = plan_runs(str(EVIDENCE / "training.toml"), [], parse_methods(str(path)), [100], tmp_path)
     assert [run.method for run in planned] == list(tomllib.loads(path.read_text()))
+
+
+def test_a_miniature_has_the_first_methods_of_a_file(tmp_path: Path) -> None:
+    path = EVIDENCE / "methods" / "ablations.toml"
+    few = first_methods(path, tmp_path / "methods" / "few.toml", 3)
+    whole = tomllib.loads(path.read_text())
+    assert list(tomllib.loads(few.read_text()).items()) == list(whole.items())[:3]
 
 
 def test_the_published_strength_stays_unless_another_is_plainly_better() -> None:
