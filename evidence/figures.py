@@ -132,7 +132,8 @@ def hacking(rows: Rows) -> Figure:
         )
     ):
         place = np.arange(len(trained)) + (shift - 1.5) * width
-        axis.bar(place, [value(row) for row in trained], width, label=name, color=color_of(shift))
+        grown = np.array([value(row) for row in trained])
+        axis.bar(place, grown - 1, width, bottom=1, label=name, color=color_of(shift))
     axis.axhline(1, color=MUTED, linewidth=0.8)
     axis.set(yscale="log", ylabel="times the start", xticks=range(len(labels)))
     axis.set_xticklabels(labels, rotation=30, ha="right")

@@ -10,6 +10,7 @@ from associations import partial_spearman, spearman
 from choose import chosen, methods_file
 from figures import smooth
 from laws import blocks, laws
+from page import TABLES, with_tables
 from relax_rl.cli.plan import parse_methods, plan_runs
 from relax_rl.reports.reader import RunRecord
 from studies import first_methods
@@ -96,3 +97,19 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (first["method"], first["value"]) == ("grpo", 0.25)
     assert (second["method"], second["more"]) == ("relax", 3.0)
     assert np.isnan([first["more"], second["value"]]).all()
+
+
+def test_the_page_shows_the_tables_of_the_results() -> None:
+    page = (EVIDENCE.parent / "docs/evidence/README.md").read_text("utf-8")
+    assert with_tables(page, EVIDENCE / "results") == page
+    assert "<!-- table head_to_head -->" in page
+
+
+def test_a_changed_number_on_the_page_is_seen() -> None:
+    text = "<!-- table search -->\n| made up |\n<!-- end of table -->\nrest\n"
+    written = with_tables(text, EVIDENCE / "results")
+    assert "made up" not in written
+    assert written.endswith("<!-- end of table -->\nrest\n")
+    with pytest.raises(SystemExit, match="table 'nowhere'"):
+        with_tables(text.replace("search", "nowhere"), EVIDENCE / "results")
+    assert "search" in TABLES
