@@ -99,6 +99,7 @@ def forest(rows: Rows) -> Figure:
             axis.plot([row["difference_low"], row["difference_high"]], [place, place], color=color_of(0))
             axis.plot(row["difference"], place, "o", color=color_of(0), mfc=color_of(0) if is_seen else "white")
         axis.axvline(0, color=MUTED, linewidth=0.8)
+        axis.set_ylim(-0.6, len(names) - 0.4)
         axis.set(title=f"{metric}, minus {methods_of(rows)[0]}", yticks=range(len(names)), yticklabels=names)
     return figure
 
