@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from relax_rl.config import batch_arithmetic
 from relax_rl.reports.comparison import compare_methods
 from relax_rl.reports.contents import Contents
 from relax_rl.reports.data import METHOD_COLUMNS, method_rows
 from relax_rl.reports.reader import RunRecord, read_runs
+from relax_rl.runs import RunDirectory
 from tables import Rows, write_table
 
 PASS_AT = (4, 16, 64)
@@ -63,17 +65,15 @@ def summary(run: RunRecord) -> dict:
         "method": run.method,
         "seed": run.seed,
         "updates": len(run.metrics),
-        "seconds": float(run.curve("step_time")[1].sum()),
-        "tokens": int(run.curve("num_tokens")[1].max(initial=0)),
+        "seconds": run.seconds,
+        "tokens": run.tokens,
         **{metric: estimate.value for metric, estimate in result.metrics.items()},
     }
 
 
 def curve(run: RunRecord) -> Rows:
     """One row a rollout batch: the mean of each metric over its updates, where it was logged at all."""
-    trainer = run.config["trainer"]
-    updates = int(trainer.get("steps_per_generation") or trainer["gradient_accumulation_steps"])
-    updates //= int(trainer["gradient_accumulation_steps"])
+    updates = batch_arithmetic(RunDirectory.open(run.path).read_config()).updates_per_rollout
     found: dict[int, dict[str, list[float]]] = {}
     for column, key in CURVES.items():
         for step, value in zip(*run.curve(key), strict=True):

@@ -130,8 +130,8 @@ def _summary(
         tuple(run.seed for run in runs),
         {name: value for name, value in values.items() if value is not None},
         differences,
-        _mean([float(run.curve("step_time")[1].sum()) for run in runs if run.metrics]),
-        _mean([float(run.curve("num_tokens")[1].max(initial=0)) for run in runs if run.metrics]),
+        _mean([run.seconds for run in runs if run.metrics]),
+        _mean([float(run.tokens) for run in runs if run.metrics]),
     )
 
 

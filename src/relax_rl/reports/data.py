@@ -69,7 +69,7 @@ def method_rows(comparison: Comparison) -> list[tuple[Any, ...]]:
 
 def _runs(runs: Sequence[RunRecord], names: Sequence[str]) -> Iterable[Sequence[Any]]:
     for run in runs:
-        spent = (len(run.metrics), run.curve("step_time")[1].sum(), int(run.curve("num_tokens")[1].max(initial=0)))
+        spent = (len(run.metrics), run.seconds, run.tokens)
         for stage, evaluation in run.evaluations.items():
             estimates = [evaluation.metrics.get(name) for name in names]
             values = [None if estimate is None else estimate.value for estimate in estimates]

@@ -70,6 +70,16 @@ class RunRecord:
     def seed(self) -> int:
         return int(self.config.get("seed") or 0)
 
+    @property
+    def seconds(self) -> float:
+        """Spent on the updates with their rollouts, as far as they were logged."""
+        return float(self.curve("step_time")[1].sum())
+
+    @property
+    def tokens(self) -> int:
+        """Prompts and completions of the rollouts, as far as they were logged."""
+        return int(self.curve("num_tokens")[1].max(initial=0))
+
     def curve(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps and values (two arrays of one length) at which the metric was logged as a number."""
         points = [(row["step"], row[key]) for row in self.metrics if _is_number(row.get(key))]
