@@ -14,13 +14,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 METHODS = HERE / "methods"
 COMMAND = (sys.executable, "-m", "relax_rl.cli.main")
+FEW_METHODS = 4
+SECOND_FAMILY = ("grpo", "entropy_bonus", "kl_cov", "relax, paper", "relax, singular", "relax, robust")
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Scale:
         if updates is not None:
             words.append(f"--trainer.max_steps={updates}")
         if self.is_small:  # two rollout batches, a development seed, the first few methods
-            seeds, methods = "100,", first_methods(methods, self.runs / "methods" / methods.name)
+            few = list(tables_of(methods))[:FEW_METHODS]
+            seeds, methods = "100,", some_methods(methods, self.runs / "methods" / f"few_{methods.name}", few)
             words += ["--trainer.max_steps=8", "--evaluation.num_problems=16", "--evaluation.num_samples=16"]
         common = ("compare", HERE / "training.toml", "--methods", methods, "--seeds", seeds)
         _run(*COMMAND, *common, "--run", folder, "--jobs", self.jobs, *words)
@@ -77,10 +81,17 @@ class Scale:
         self.python("collect.py", folder, "--name", name, "--out", self.results)
 
 
-def first_methods(path: Path, copy: Path, count: int = 4) -> Path:
-    """A copy of a file of methods with the first of them only; each begins a line with its title in brackets."""
+def tables_of(path: Path) -> dict[str, str]:
+    """The text of each method of a file, by its label; each begins a line with its title in brackets."""
+    parts = re.split(r"^(?=\[)", path.read_text("utf-8"), flags=re.MULTILINE)[1:]
+    return {next(iter(tomllib.loads(part))): part for part in parts}
+
+
+def some_methods(path: Path, copy: Path, labels: Sequence[str]) -> Path:
+    """A copy of a file of methods with these of them only."""
+    tables = tables_of(path)
     copy.parent.mkdir(parents=True, exist_ok=True)
-    copy.write_text("".join(re.split(r"^(?=\[)", path.read_text("utf-8"), flags=re.MULTILINE)[: count + 1]), "utf-8")
+    copy.write_text("".join(tables[label] for label in labels), "utf-8")
     return copy
 
 
@@ -106,7 +117,9 @@ def second_family(scale: Scale) -> None:
     if not (policy / "build.json").is_file():
         scale.python("subset_sum.py", "--out", policy, *(("--steps", 60) if scale.is_small else ()))
     shared = (f"--model={policy}", "--task=evidence.subset_sum:SubsetSumTask")
-    folder = scale.compare("second_family", METHODS / "second_family.toml", "21,22,23", *shared)
+    # At the strengths that countdown chose.
+    methods = some_methods(METHODS / "head_to_head.toml", scale.runs / "methods/second_family.toml", SECOND_FAMILY)
+    folder = scale.compare("second_family", methods, "21,22,23", *shared)
     scale.collect(folder, "b2")
 
 

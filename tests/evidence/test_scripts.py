@@ -13,7 +13,7 @@ from laws import blocks, laws
 from page import TABLES, with_tables
 from relax_rl.cli.plan import parse_methods, plan_runs
 from relax_rl.reports.reader import RunRecord
-from studies import first_methods
+from studies import SECOND_FAMILY, some_methods, tables_of
 from tables import read_table, write_table
 
 EVIDENCE = Path(__file__).parents[2] / "evidence"
@@ -27,9 +27,17 @@ def test_every_method_of_a_study_can_be_planned(path: Path, tmp_path: Path) -> N
 
 def test_a_miniature_has_the_first_methods_of_a_file(tmp_path: Path) -> None:
     path = EVIDENCE / "methods" / "ablations.toml"
-    few = first_methods(path, tmp_path / "methods" / "few.toml", 3)
+    few = some_methods(path, tmp_path / "methods" / "few.toml", list(tables_of(path))[:3])
     whole = tomllib.loads(path.read_text())
+    assert list(tables_of(path)) == list(whole)
     assert list(tomllib.loads(few.read_text()).items()) == list(whole.items())[:3]
+
+
+def test_the_second_family_has_the_strengths_that_countdown_chose(tmp_path: Path) -> None:
+    path = EVIDENCE / "methods" / "head_to_head.toml"
+    taken = tomllib.loads(some_methods(path, tmp_path / "second.toml", SECOND_FAMILY).read_text())
+    whole = tomllib.loads(path.read_text())
+    assert taken == {label: whole[label] for label in SECOND_FAMILY}
 
 
 def test_the_published_strength_stays_unless_another_is_plainly_better() -> None:
