@@ -124,9 +124,9 @@ def second_family(scale: Scale) -> None:
 
 
 def ablations(scale: Scale) -> None:
-    """C: first what the two terms do alone, in the folder of B, then one change at a time."""
+    """C, in the folder of B: first what the two terms do alone, then one change at a time."""
     scale.collect(scale.compare("head_to_head", METHODS / "controls.toml", "21,22,23,24,25"), "c_terms")
-    scale.collect(scale.compare("ablations", METHODS / "ablations.toml", "21,22,23"), "c")
+    scale.collect(scale.compare("head_to_head", METHODS / "ablations.toml", "21,22,23"), "c")
 
 
 def reward_hacking(scale: Scale) -> None:
