@@ -217,7 +217,7 @@ class TestRefusals:
             (["--trainer.max_steps", "0"], ["'trainer.max_steps'", "greater than or equal to 1", "0"]),
             (["--trainer.learning_rate", "fast"], ["'trainer.learning_rate'", "number", "'fast'"]),
             (["--trainer.learning_rate", "nan"], ["'trainer.learning_rate'", "finite", "nan"]),
-            (["--dtype", "fp8"], ["'dtype'", "'float32' or 'bfloat16'", "'fp8'"]),
+            (["--dtype", "fp8"], ["'dtype'", "'float32', 'mixed' or 'bfloat16'", "'fp8'"]),
             (["--trainer.report_to", "3"], ["'trainer.report_to'", "string", "3"]),
             (["--trainer", "3"], ["'trainer'", "table", "3"]),
             (["--objective", "[1]"], ["'objective'", "table", "[1]"]),

@@ -34,7 +34,7 @@ CORE = {
 }
 ADVANCED = {
     "model_revision": "of a Hugging Face model",
-    "dtype": "float32 or bfloat16",
+    "dtype": "float32, mixed (weights in float32, computed in bfloat16) or bfloat16",
     "verifier": "a name or package.module:function in place of the task's own",
     "monitor": "true (the default) measures the dispersion also under a method that does not use it",
     "train_split": "of the task",

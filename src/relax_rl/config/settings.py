@@ -162,6 +162,11 @@ _SET_ELSEWHERE = {
 }
 
 
+Precision = Literal["float32", "mixed", "bfloat16"]
+"""``mixed``: weights and optimiser in float32, the model's forward and backward in bfloat16. ``bfloat16`` keeps the
+weights in it, too, whose steps are 1/256 of a weight: a smaller update is rounded away."""
+
+
 class SamplingConfig(_Section):
     """How rollout batches are put together, for any method."""
 
@@ -199,7 +204,7 @@ class TrainConfig(_Section):
     model: str = "tiny"
     """``tiny`` (the embedded policy), ``smollm2`` (after ``make smollm2``), a Hugging Face name or a local folder."""
     model_revision: str | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Precision = "float32"
     task: TaskConfig = TaskConfig()
     verifier: str | VerifierConfig | list[VerifierConfig] | None = None
     """A name or ``package.module:function``; a table with options; several tables, each with a weight; null: the

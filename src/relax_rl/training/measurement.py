@@ -17,6 +17,7 @@ from relax_rl.objectives import Objective
 from relax_rl.objectives.probe import DictionarySettings
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import Problem, Task
+from relax_rl.training.precision import computing_in
 
 __all__ = ["PolicyEvaluation"]
 
@@ -44,16 +45,18 @@ class PolicyEvaluation:
         if not PartialState().is_main_process:
             return
         num_observables = None if objective.probe is None else objective.probe.settings.num_observables
-        dictionary = self._fit(model, tokenizer, num_observables)
-        if self._config.evaluation.before:
-            self._write("before", model, tokenizer, dictionary)
+        with computing_in(self._config.dtype, model):
+            dictionary = self._fit(model, tokenizer, num_observables)
+            if self._config.evaluation.before:
+                self._write("before", model, tokenizer, dictionary)
         self._run.evaluations.mkdir(exist_ok=True)
         dictionary.save(self._dictionary_path)
 
     def after(self, model: Any, tokenizer: Any) -> None:
         """Measure the trained policy with the dictionary of the initial one."""
         if PartialState().is_main_process:
-            self._write("after", model, tokenizer, KoopmanDictionary.load(self._dictionary_path))
+            with computing_in(self._config.dtype, model):
+                self._write("after", model, tokenizer, KoopmanDictionary.load(self._dictionary_path))
 
     def _fit(self, model: Any, tokenizer: Any, num_observables: int | None) -> KoopmanDictionary:
         given = {} if num_observables is None else {"num_observables": num_observables}

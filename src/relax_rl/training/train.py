@@ -30,6 +30,7 @@ from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.model_card import model_card
 from relax_rl.training.models import load_model
 from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE
+from relax_rl.training.precision import weight_dtype
 from relax_rl.training.prompts import prompt_dataset
 from relax_rl.training.rollouts import RolloutRecorder
 from relax_rl.training.trl_config import check_trl_version, grpo_config
@@ -122,7 +123,8 @@ def train(config: TrainConfig, run: RunDirectory, resume: bool = False) -> RunDi
     else:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if evaluation is not None:
-        evaluation.after(trainer.accelerator.unwrap_model(trainer.model), parts.tokenizer)
+        # Without the trainer's own precision, so that both evaluations are in that of the settings.
+        evaluation.after(trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False), parts.tokenizer)
     trainer.leave_group()
     return run
 
@@ -148,7 +150,7 @@ def _build(config: TrainConfig) -> _Parts:
     verifier = configured_verifier(config.verifier, task.verifier)
     if config.evaluation.enabled:
         task.problems(config.evaluation.split, config.evaluation.num_problems)
-    model, tokenizer = load_model(config.model, config.dtype, config.model_revision)
+    model, tokenizer = load_model(config.model, weight_dtype(config.dtype), config.model_revision)
     return _Parts(objective, task, verifier, problems, model, tokenizer)
 
 

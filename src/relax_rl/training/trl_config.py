@@ -79,7 +79,7 @@ def grpo_config(config: TrainConfig, objective: Objective, output_dir: Path, **f
     settings |= {
         "output_dir": str(output_dir),
         "seed": config.seed,
-        "bf16": False,
+        "bf16": config.dtype == "mixed",
         "beta": objective.reference_coefficient,
         "loss_type": "grpo",
         "save_strategy": "steps",
@@ -89,6 +89,11 @@ def grpo_config(config: TrainConfig, objective: Objective, output_dir: Path, **f
         **forced,
     }
     _check_trackers(settings["report_to"])
+    if config.dtype == "mixed" and settings.get("cache_implementation") == "static":
+        raise ConfigError(
+            "trainer.cache_implementation = static holds values of one precision, and dtype = mixed has two; set "
+            "--trainer.cache_implementation dynamic, or another dtype."
+        )
     try:
         return GRPOConfig(**settings)
     except (ValueError, TypeError) as error:
