@@ -111,16 +111,30 @@ def head_to_head(scale: Scale) -> None:
     scale.collect(scale.compare("head_to_head", methods, "21,22,23,24,25"), "b")
 
 
-def second_family(scale: Scale) -> None:
-    """B once more, on subset sums."""
+def subset_sum_settings(scale: Scale) -> tuple[str, str]:
+    """The second family's starting policy, built where it is not there yet, and its task."""
     policy = scale.runs / "subset_sum_policy"
     if not (policy / "build.json").is_file():
         scale.python("subset_sum.py", "--out", policy, *(("--steps", 60) if scale.is_small else ()))
-    shared = (f"--model={policy}", "--task=evidence.subset_sum:SubsetSumTask")
+    return f"--model={policy}", "--task=evidence.subset_sum:SubsetSumTask"
+
+
+def second_family(scale: Scale) -> None:
+    """B once more, on subset sums."""
+    shared = subset_sum_settings(scale)
     # At the strengths that countdown chose.
     methods = some_methods(METHODS / "head_to_head.toml", scale.runs / "methods/second_family.toml", SECOND_FAMILY)
     folder = scale.compare("second_family", methods, "21,22,23", *shared)
     scale.collect(folder, "b2")
+
+
+def confirmation(scale: Scale) -> None:
+    """H: what B's second family and E suggested, on seeds of its own."""
+    shared = subset_sum_settings(scale)
+    folder = scale.compare("confirmation", METHODS / "confirmation.toml", "31,32,33,34,35,36", *shared)
+    scale.collect(folder, "h")
+    folder = scale.compare("confirmation_long", METHODS / "entropy_law.toml", "31,32,33,34", updates=512, samples=16)
+    scale.collect(folder, "h_long")
 
 
 def ablations(scale: Scale) -> None:
@@ -170,6 +184,7 @@ STUDIES: dict[str, Callable[[Scale], None]] = {
     "d": reward_hacking,
     "e": entropy_law,
     "g": latent_signals,
+    "h": confirmation,
     "page": page,
 }
 
