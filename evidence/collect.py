@@ -37,17 +37,27 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the comparison")
     parser.add_argument("--name", required=True, help="of the study, before each file's name")
     parser.add_argument("--out", type=Path, default=Path("evidence/results"), help="(%(default)s)")
+    parser.add_argument("--against", metavar="METHOD", help="write the methods alone, compared with this one")
     arguments = parser.parse_args()
-    collect(arguments.folder, arguments.name, arguments.out)
+    if arguments.against is None:
+        collect(arguments.folder, arguments.name, arguments.out)
+    else:
+        runs, _ = finished_runs(arguments.folder)
+        write_table(arguments.out / f"{arguments.name}_methods.csv", methods(runs, arguments.against))
 
 
 def collect(folder: Path, name: str, out: Path) -> None:
     """Write the three tables of a comparison, of the runs that are finished."""
-    contents = Contents.read(folder)
-    runs = read_runs(*contents.evaluated_runs(folder))
-    write_table(out / f"{name}_methods.csv", methods(runs, contents.baseline))
+    runs, baseline = finished_runs(folder)
+    write_table(out / f"{name}_methods.csv", methods(runs, baseline))
     write_table(out / f"{name}_runs.csv", [summary(run) for run in runs])
     write_table(out / f"{name}_curves.csv", [row for run in runs for row in curve(run)])
+
+
+def finished_runs(folder: Path) -> tuple[list[RunRecord], str]:
+    """The runs of a comparison that are finished, and the method that the others are compared with."""
+    contents = Contents.read(folder)
+    return read_runs(*contents.evaluated_runs(folder)), contents.baseline
 
 
 def methods(runs: list[RunRecord], baseline: str) -> Rows:

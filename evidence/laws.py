@@ -28,7 +28,10 @@ def main() -> None:
 
 
 def laws(curves: Rows, baseline: str = "grpo") -> Rows:
-    """One row a seed, method and fit: of the start of a run, of all of it, and of the baseline's for another method."""
+    """One row a seed, method and fit: of the start of a run, of all of it, and of the baseline's for another method.
+
+    A run of the baseline is held against the law of the next seed's, which says what a residual of that size is worth.
+    """
     rows: Rows = []
     for seed in dict.fromkeys(row["seed"] for row in curves):
         runs = {
@@ -40,9 +43,20 @@ def laws(curves: Rows, baseline: str = "grpo") -> Rows:
             name = {"seed": int(seed), "method": method}
             rows.append(name | {"fit": "start"} | held_against(entropy, reward, slice(None, start), slice(start, None)))
             rows.append(name | {"fit": "whole"} | held_against(entropy, reward, slice(None), slice(None)))
-            if method != baseline and baseline in runs:
+            if baseline not in runs:
+                continue
+            if method != baseline:
                 rows.append(name | {"fit": f"whole of {baseline}"} | residual_of(runs[baseline], (entropy, reward)))
+            elif (other := next_seed(curves, seed)) != seed:
+                law = run_of(curves, baseline, other)
+                rows.append(name | {"fit": f"whole of {baseline}, seed {other:.0f}"} | residual_of(law, runs[method]))
     return rows
+
+
+def next_seed(curves: Rows, seed: float) -> float:
+    """The seed after this one, and the first after the last."""
+    seeds = list(dict.fromkeys(row["seed"] for row in curves))
+    return seeds[(seeds.index(seed) + 1) % len(seeds)]
 
 
 def run_of(curves: Rows, method: str, seed: float) -> tuple[np.ndarray, np.ndarray]:

@@ -133,8 +133,13 @@ def confirmation(scale: Scale) -> None:
     shared = subset_sum_settings(scale)
     folder = scale.compare("confirmation", METHODS / "confirmation.toml", "31,32,33,34,35,36", *shared)
     scale.collect(folder, "h")
-    folder = scale.compare("confirmation_long", METHODS / "entropy_law.toml", "31,32,33,34", updates=512, samples=16)
+    against = ("--against", "relax, KL alone")
+    scale.python("collect.py", folder, "--name", "h_control", "--out", scale.results, *against)
+    methods = METHODS / "confirmation_long.toml"
+    folder = scale.compare("confirmation_long", methods, "31,32,33,34", updates=512, samples=16)
     scale.collect(folder, "h_long")
+    curves = scale.results / "h_long_curves.csv"
+    scale.python("laws.py", "--curves", curves, "--name", "h_long", "--out", scale.results)
 
 
 def ablations(scale: Scale) -> None:

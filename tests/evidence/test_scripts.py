@@ -88,6 +88,20 @@ def test_a_run_that_obeys_the_law_is_foretold_from_its_start() -> None:
     assert found["relax, paper", "whole of grpo"]["residual"] == pytest.approx(0.1)
 
 
+def test_a_run_is_held_against_the_law_of_the_next_seed() -> None:
+    entropy = np.linspace(0.5, 0.1, 128)
+    curves = [
+        {"method": "grpo", "seed": seed, "entropy": h, "reward": 3.0 - 1.5 * np.exp(h) + shift}
+        for seed, shift in ((1.0, 0.0), (2.0, 0.1))
+        for h in entropy
+    ]
+    residuals = {row["fit"]: row["residual"] for row in laws(curves) if "residual" in row}
+    assert residuals == {
+        "whole of grpo, seed 2": pytest.approx(-0.1),
+        "whole of grpo, seed 1": pytest.approx(0.1),
+    }
+
+
 def test_a_run_without_a_law_says_why() -> None:
     curves = [{"method": "grpo", "seed": 1.0, "entropy": 0.3, "reward": 0.1 * (i % 2)} for i in range(128)]
     assert {row["refused"][:18] for row in laws(curves)} == {"the entropy stays "}
