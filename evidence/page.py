@@ -159,6 +159,7 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "long_laws": ("h_long_laws", fitted),
     "hacking": ("d_measured", hacked),
     "laws": ("e_laws", fitted),
+    "pretrained": ("f_methods", compared),
     "signals_search": ("g_search", searched),
     "signals": ("g_methods", compared),
 }

@@ -53,7 +53,14 @@ class Scale:
         _run(sys.executable, HERE / script, *words)
 
     def compare(
-        self, name: str, methods: Path, seeds: str, *settings: str, updates: int | None = None, samples: int = 64
+        self,
+        name: str,
+        methods: Path,
+        seeds: str,
+        *settings: str,
+        updates: int | None = None,
+        samples: int = 64,
+        base: str = "training.toml",
     ) -> Path:
         """Train and evaluate every method with every seed, and return the folder of the comparison.
 
@@ -64,6 +71,7 @@ class Scale:
             settings: for all runs.
             updates: of each run, if not those of the common setting.
             samples: a problem, in the evaluation.
+            base: file of this folder that the settings of all runs begin with.
         """
         folder = self.runs / name
         words = [*settings, f"--evaluation.num_samples={samples}"]
@@ -73,7 +81,7 @@ class Scale:
             few = list(tables_of(methods))[:FEW_METHODS]
             seeds, methods = "100,", some_methods(methods, self.runs / "methods" / f"few_{methods.name}", few)
             words += ["--trainer.max_steps=8", "--evaluation.num_problems=16", "--evaluation.num_samples=16"]
-        common = ("compare", HERE / "training.toml", "--methods", methods, "--seeds", seeds)
+        common = ("compare", HERE / base, "--methods", methods, "--seeds", seeds)
         _run(*COMMAND, *common, "--run", folder, "--jobs", self.jobs, *words)
         return folder
 
@@ -163,6 +171,18 @@ def entropy_law(scale: Scale) -> None:
     scale.python("laws.py", "--curves", scale.results / "e_curves.csv", "--out", scale.results)
 
 
+def pretrained(scale: Scale) -> None:
+    """F: SmolLM2, after `make smollm2`; in miniature the embedded policy takes its place."""
+    policy = scale.runs / "smollm2_policy"
+    if not (policy / "build.json").is_file():
+        size = ("--steps", 60, "--batch-size", 32, "--problems", 48)
+        model = ("tiny", "--learning-rate", 1e-3) if scale.is_small else ("smollm2", "--learning-rate", 2e-4)
+        scale.python("subset_sum.py", "--out", policy, "--model", *model, *size)
+    methods = METHODS / "pretrained.toml"
+    folder = scale.compare("pretrained", methods, "21,22,23", f"--model={policy}", samples=16, base="pretrained.toml")
+    scale.collect(folder, "f")
+
+
 def latent_signals(scale: Scale) -> None:
     """G: the screen, then the signals that passed it, in the folder of B, which has the others' runs."""
     scale.python("signals.py", "--out", scale.results)
@@ -188,6 +208,7 @@ STUDIES: dict[str, Callable[[Scale], None]] = {
     "c": ablations,
     "d": reward_hacking,
     "e": entropy_law,
+    "f": pretrained,
     "g": latent_signals,
     "h": confirmation,
     "page": page,

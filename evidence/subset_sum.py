@@ -6,7 +6,7 @@ builds its starting policy from the embedded one: supervised learning on written
 leave room to explore. The task is then ``--task evidence.subset_sum:SubsetSumTask`` from the repository's root.
 
 python evidence/subset_sum.py --out runs/evidence/smollm2_policy --model smollm2 --steps 60 --batch-size 32 \
-    --learning-rate 2e-4 --problems 32
+    --learning-rate 2e-4 --problems 48
 
 does the same with a pretrained model, which without it solves nothing of the kind (study F).
 

@@ -21,7 +21,8 @@ EVIDENCE = Path(__file__).parents[2] / "evidence"
 
 @pytest.mark.parametrize("path", sorted((EVIDENCE / "methods").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_method_of_a_study_can_be_planned(path: Path, tmp_path: Path) -> None:
-    planned = plan_runs(str(EVIDENCE / "training.toml"), [], parse_methods(str(path)), [100], tmp_path)
+    base = EVIDENCE / ("pretrained.toml" if path.stem == "pretrained" else "training.toml")
+    planned = plan_runs(str(base), [], parse_methods(str(path)), [100], tmp_path)
     assert [run.method for run in planned] == list(tomllib.loads(path.read_text()))
 
 
