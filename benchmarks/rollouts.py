@@ -29,7 +29,8 @@ from transformers.models.llama import modeling_llama
 from trl import GRPOTrainer
 
 from relax_rl.config import TrainConfig, load_config
-from relax_rl.evaluation.sampling import encode_prompt, left_pad, sample_completions
+from relax_rl.evaluation.prompts import encode_prompt, left_pad
+from relax_rl.evaluation.sampling import sample_completions
 from relax_rl.objectives import build_objective
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_model

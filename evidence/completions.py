@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from relax_rl.evaluation.sampling import Completion, encode_prompt, sample_completions
+from relax_rl.evaluation.prompts import encode_prompt
+from relax_rl.evaluation.sampling import Completion, sample_completions
 from relax_rl.tasks.base import Problem
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_model, model_location

@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl import GRPOConfig
 
 from relax_rl.objectives import Objective
+from relax_rl.rewards.reward_function import completion_text
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_tokenizer
 from relax_rl.training.prompts import prompt_dataset
@@ -55,12 +56,21 @@ class ScriptedTrainer(RelaxTrainer):
         return completions, None
 
 
-def parity_reward(completions: list[str], **_: Any) -> list[float]:
-    return [float(len(text) % 2) for text in completions]
+def parity_reward(completions: list[Any], **_: Any) -> list[float]:
+    return [float(len(completion_text(completion)) % 2) for completion in completions]
 
 
-def make_trainer(objective: Objective, output_dir: Any, model: Any = None, trainer_class: Any = None, **settings: Any):
-    tokenizer = load_tokenizer("tiny")
+def make_trainer(
+    objective: Objective,
+    output_dir: Any,
+    model: Any = None,
+    trainer_class: Any = None,
+    processor: Any = None,
+    task: Any = None,
+    **settings: Any,
+):
+    tokenizer = processor or load_tokenizer("tiny")
+    problems = CountdownTask().problems("train", 32) if task is None else task.problems("train")
     defaults = {
         "per_device_train_batch_size": 2 * GROUP,
         "gradient_accumulation_steps": 2,
@@ -85,5 +95,5 @@ def make_trainer(objective: Objective, output_dir: Any, model: Any = None, train
         args=GRPOConfig(output_dir=str(output_dir), **(defaults | settings)),
         processing_class=tokenizer,
         reward_funcs=[parity_reward],
-        train_dataset=prompt_dataset(CountdownTask().problems("train", 32), tokenizer),
+        train_dataset=prompt_dataset(problems, tokenizer),
     )

@@ -239,10 +239,20 @@ def _dictionaries(given: Sequence[str]) -> dict[str, Any]:
 def _texts(
     model: Any, tokenizer: Any, problems: list[Problem], arguments: argparse.Namespace
 ) -> tuple[list[LatentText], list[tuple[str, str]]]:
-    """What the model is to read, and the same in words, for the first few."""
-    from relax_rl.analysis.spectra import LatentText
-    from relax_rl.evaluation.sampling import encode_prompt, sample_completions
+    """What the model is to read, and the same in words, for the first few.
 
+    Raises:
+        DataError: a problem shows an image.
+    """
+    from relax_rl.analysis.spectra import LatentText
+    from relax_rl.evaluation.prompts import encode_prompt
+    from relax_rl.evaluation.sampling import sample_completions
+
+    shows = next((problem.id for problem in problems if problem.images), None)
+    if shows is not None:
+        raise DataError(
+            f"The problem {shows!r} shows an image, and `relax spectrum` reads words only; name another task."
+        )
     if arguments.text:
         texts = [_given_text(tokenizer, problem) for problem in problems]
         shown = [(problem.prompt, problem.solution or "") for problem in problems[:_SHOWN_TEXTS]]
@@ -271,6 +281,7 @@ def _given_text(tokenizer: Any, problem: Problem) -> LatentText:
     """The prompt as it is, without a chat template; a solution follows it, and alone is measured."""
     from relax_rl.analysis.spectra import LatentText
 
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor
     prompt = tokenizer(problem.prompt)["input_ids"]
     if problem.solution:
         rest = tokenizer(problem.solution, add_special_tokens=False)["input_ids"]

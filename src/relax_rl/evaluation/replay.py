@@ -9,8 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relax_rl.evaluation.sampling import evaluation_mode, left_pad, position_ids
-from relax_rl.latent.capture import ForwardCapture
+from relax_rl.evaluation.prompts import (
+    left_pad,
+    prompt_inputs,
+    prompt_positions,
+    with_completions,
+    without_image_token,
+)
+from relax_rl.latent.capture import ForwardCapture, evaluation_mode
 
 __all__ = ["ReplayBatch", "replay"]
 
@@ -45,7 +51,7 @@ def replay(
     """Run the model once over every prompt with its completion.
 
     Args:
-        prompts, completions: token ids, one pair a row, none empty.
+        prompts, completions: token ids, one pair a row, none empty; prompts of a processor bring their images along.
         temperature: of the sampling; divides the logits. At 0 (greedy) the entropy is that of temperature 1, since a
             greedy choice has none. Truncation by top-p is not applied.
 
@@ -77,18 +83,16 @@ def _forward(
     model: Any, prompts: list[Sequence[int]], completions: list[Sequence[int]], temperature: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     device = model.device
-    prompt_ids, prompt_mask = left_pad(prompts, device)
     completion_ids, mask = (tensor.flip(1) for tensor in left_pad([row[::-1] for row in completions], device))
-    attention = torch.cat([prompt_mask, mask], dim=1)
+    inputs = with_completions(prompt_inputs(prompts, device), completion_ids, mask)
     num_tokens = completion_ids.shape[1]
     # Asking the model for `hidden_states` would keep those of every layer; the backbone's own output is the last.
     capture = ForwardCapture(model)
     try:
         with capture.armed():
             output = model(
-                input_ids=torch.cat([prompt_ids, completion_ids], dim=1),
-                attention_mask=attention,
-                position_ids=position_ids(attention),
+                **inputs,
+                position_ids=prompt_positions(model, inputs),
                 use_cache=False,
                 logits_to_keep=num_tokens + 1,
             )
@@ -97,7 +101,8 @@ def _forward(
         capture.close()
     is_token = mask.bool()
     # The logits at a position are the distribution of the next token.
-    entropy = _entropy(output.logits[:, :-1], temperature or 1.0).masked_fill(~is_token, 0.0)
+    logits = without_image_token(model, output.logits[:, :-1])
+    entropy = _entropy(logits, temperature or 1.0).masked_fill(~is_token, 0.0)
     return entropy, hidden_states[:, -num_tokens:], is_token
 
 

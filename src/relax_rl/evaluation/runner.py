@@ -13,13 +13,14 @@ from relax_rl.errors import DataError
 from relax_rl.evaluation.dynamics import Dynamics, measure_dynamics
 from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.grading import grade_samples, grader_version
+from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.evaluation.records import Sample, sample_of
 from relax_rl.evaluation.result import EvaluationResult, PooledSpectrum, SampleRecord
 from relax_rl.evaluation.sampler import Sampler, SamplingSettings
-from relax_rl.evaluation.sampling import TransformersSampler, encode_prompt
+from relax_rl.evaluation.sampling import TransformersSampler
 from relax_rl.evaluation.summary import summarize
 from relax_rl.koopman import Estimator, KoopmanDictionary
-from relax_rl.tasks.base import Problem, Task
+from relax_rl.tasks.base import Problem, Task, image_digest
 
 __all__ = ["Evaluation", "evaluate", "replay_with", "rescore"]
 
@@ -53,7 +54,8 @@ def evaluate(
     """Sample ``num_samples`` completions of each problem and measure the policy.
 
     Args:
-        model, tokenizer: a Hugging Face causal language model and its tokenizer.
+        model, tokenizer: a Hugging Face causal language model and its tokenizer, or an image-text model and its
+            processor.
         num_problems: the first so many of the split; all of it when None.
         dictionary: observables for DSD and the spectrum; both are left out without one.
         estimator: of the DSD.
@@ -157,7 +159,8 @@ class Evaluation:
             raise DataError(f"task {self.task.name!r} has no problem in split {self.split!r}; name another split.")
         if len({problem.id for problem in problems}) < len(problems):
             raise DataError(f"task {self.task.name!r} has two problems of the same id in split {self.split!r}.")
-        prompt_digest = _digest([self.sampler.render(problem) for problem in problems])
+        # Words alone would not tell a problem from the same one with another image.
+        prompt_digest = _digest([self.sampler.render(problem) + image_digest(problem.images) for problem in problems])
         there = [] if folder is None else folder.start(self._identity(problems, prompt_digest), overwrite=overwrite)
         if folder is not None and folder.result_path.is_file() and folder.samples_path.is_file():
             return EvaluationResult.load(folder.result_path)

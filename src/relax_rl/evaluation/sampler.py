@@ -11,7 +11,7 @@ from typing import Protocol
 from relax_rl.errors import ConfigError
 from relax_rl.tasks.base import Problem
 
-__all__ = ["Completion", "Draw", "Sampler", "SamplingSettings", "request_seed"]
+__all__ = ["Completion", "Draw", "Sampler", "SamplingSettings", "refuse_images", "request_seed"]
 
 
 @dataclass(frozen=True)
@@ -109,3 +109,12 @@ def request_seed(seed: int, problem_id: str, index: int) -> int:
     # A digest, not seed + index: neighbouring seeds must not share streams.
     digest = hashlib.blake2b(f"{seed}/{index}/{problem_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) % 2**31
+
+
+def refuse_images(problem: Problem, backend: str) -> None:
+    """For a backend that is sent words only. Raises ConfigError for a problem with images."""
+    if problem.images:
+        raise ConfigError(
+            f"The problem {problem.id!r} shows an image, which --backend {backend} does not send; leave --backend out, "
+            "so that the model runs in this process."
+        )

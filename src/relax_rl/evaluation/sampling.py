@@ -1,4 +1,4 @@
-"""Sampling completions from a Hugging Face causal language model.
+"""Sampling completions from a Hugging Face causal or image-text language model.
 
 ``generate`` decodes every row of a batch until its slowest row ends, prefills a prompt again for each of its samples,
 and draws from one random stream, so that the batch size decides what is sampled. This loop drops finished rows from
@@ -17,15 +17,20 @@ import torch
 from transformers import DynamicCache
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.evaluation.prompts import (
+    encode_prompt,
+    prompt_inputs,
+    prompt_positions,
+    render_prompt,
+    without_image_token,
+)
 from relax_rl.evaluation.sampler import Completion, Draw, SamplingSettings
 from relax_rl.latent.capture import evaluation_mode
 from relax_rl.tasks.base import Problem
 
 __all__ = [
     "TransformersSampler",
-    "encode_prompt",
     "evaluation_mode",
-    "render_prompt",
     "sample_blocks",
     "sample_completions",
     "stop_token_ids",
@@ -39,25 +44,13 @@ _COMPACT_BELOW = 0.8
 """Finished rows are dropped once fewer than this share of the rows is unfinished: dropping copies the cache."""
 
 
-def render_prompt(tokenizer: Any, problem: Problem) -> str:
-    """Text that the model reads: the chat template around the problem's messages, or the plain prompt without one."""
-    if getattr(tokenizer, "chat_template", None):
-        return tokenizer.apply_chat_template(problem.messages, tokenize=False, add_generation_prompt=True)
-    return problem.prompt
-
-
-def encode_prompt(tokenizer: Any, problem: Problem) -> list[int]:
-    """Token ids of the rendered prompt, as TRL encodes it: a chat template brings its own special tokens."""
-    has_template = bool(getattr(tokenizer, "chat_template", None))
-    return tokenizer(render_prompt(tokenizer, problem), add_special_tokens=not has_template)["input_ids"]
-
-
 def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
     """Ids that end a completion: those of the generation config and the tokenizer's own."""
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = {configured} if isinstance(configured, int) else set(configured or ())
-    if tokenizer.eos_token_id is not None:
-        ids.add(tokenizer.eos_token_id)
+    own = getattr(tokenizer, "tokenizer", tokenizer).eos_token_id  # a processor holds its tokenizer
+    if own is not None:
+        ids.add(own)
     return sorted(ids)
 
 
@@ -80,6 +73,7 @@ def sample_completions(
     size or order beyond the last bits of the logits. The global random state is not touched.
 
     Args:
+        tokenizer: the model's own, or its processor.
         prompts: token ids (`encode_prompt`), none empty.
         temperature: 0 is greedy decoding.
         top_p: nucleus; the smallest set of tokens whose probability reaches it.
@@ -143,7 +137,7 @@ def sample_blocks(
 
 
 class TransformersSampler:
-    """A Hugging Face causal language model in this process.
+    """A Hugging Face causal or image-text language model, with its tokenizer or processor, in this process.
 
     Args:
         batch_size: completions decoded together.
@@ -277,11 +271,14 @@ class _Decoder:
     ) -> tuple[list[list[int]], list[float]]:
         """Ids and summed entropy of ``len(prompts) * repeats`` rows, each with its random stream."""
         device = self.model.device
-        ids, attention = left_pad(prompts, device)
+        inputs = prompt_inputs(prompts, device)
+        positions = prompt_positions(self.model, inputs)
         cache = DynamicCache(config=self.model.config.get_text_config())
-        logits = self._forward(ids, attention, cache)
+        logits = self._forward(cache, positions, inputs)
         cache.batch_repeat_interleave(repeats)
-        logits, attention = logits.repeat_interleave(repeats, dim=0), attention.repeat_interleave(repeats, dim=0)
+        logits = logits.repeat_interleave(repeats, dim=0)
+        attention = inputs["attention_mask"].repeat_interleave(repeats, dim=0)
+        positions = positions[..., -1:].repeat_interleave(repeats, dim=-2)
         choice = _Choice(streams, self.settings, logits.shape[-1], device)
         stops = torch.tensor(self.stop_ids, device=device, dtype=torch.long)
         rows = torch.arange(len(streams), device=device)
@@ -300,31 +297,12 @@ class _Decoder:
                 kept = is_open.nonzero().squeeze(1)
                 cache.batch_select_indices(kept)
                 rows, tokens, attention, is_open = rows[kept], tokens[kept], attention[kept], is_open[kept]
+                positions = positions[..., kept, :]
             attention = torch.cat([attention, attention.new_ones(len(rows), 1)], dim=1)
-            logits = self._forward(tokens[:, None], attention, cache)
+            positions = positions + 1
+            logits = self._forward(cache, positions, {"input_ids": tokens[:, None], "attention_mask": attention})
         return [row[row >= 0].tolist() for row in sampled.cpu()], entropy.tolist()
 
-    def _forward(self, ids: torch.Tensor, attention: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
-        positions = position_ids(attention)[:, -ids.shape[1] :]
-        output = self.model(
-            input_ids=ids,
-            attention_mask=attention,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1]
-
-
-def left_pad(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention mask (rows, longest); the pad id is 0 and never seen through the mask."""
-    longest = max(len(row) for row in rows)
-    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
-
-
-def position_ids(attention: torch.Tensor) -> torch.Tensor:
-    """Positions that start at 0 with the first attended token of each row."""
-    return (attention.cumsum(dim=1) - 1).clamp(min=0)
+    def _forward(self, cache: DynamicCache, positions: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        output = self.model(**inputs, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return without_image_token(self.model, output.logits[:, -1])

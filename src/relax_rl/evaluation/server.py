@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from relax_rl.errors import ConfigError, ModelError
-from relax_rl.evaluation.sampler import Completion, Draw, SamplingSettings, request_seed
+from relax_rl.evaluation.sampler import Completion, Draw, SamplingSettings, refuse_images, request_seed
 from relax_rl.tasks.base import Problem
 
 __all__ = ["ServerSampler"]
@@ -77,7 +77,8 @@ class ServerSampler:
         return self._base_url
 
     def render(self, problem: Problem) -> str:
-        """What is sent: the prompt, or the messages as JSON."""
+        """What is sent: the prompt, or the messages as JSON. Raises ConfigError for a problem with images."""
+        refuse_images(problem, self.backend)
         return problem.prompt if self._plain else json.dumps(problem.messages, ensure_ascii=False)
 
     def sample(

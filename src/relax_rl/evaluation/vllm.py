@@ -6,8 +6,8 @@ from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from relax_rl.errors import DependencyError
-from relax_rl.evaluation.sampler import Completion, Draw, SamplingSettings, request_seed
-from relax_rl.evaluation.sampling import encode_prompt, render_prompt
+from relax_rl.evaluation.prompts import encode_prompt, render_prompt
+from relax_rl.evaluation.sampler import Completion, Draw, SamplingSettings, refuse_images, request_seed
 from relax_rl.tasks.base import Problem
 
 __all__ = ["VllmSampler"]
@@ -43,7 +43,8 @@ class VllmSampler:
         self._batch_size = batch_size
 
     def render(self, problem: Problem) -> str:
-        """The text that the model reads."""
+        """The text that the model reads. Raises ConfigError for a problem with images."""
+        refuse_images(problem, self.backend)
         return render_prompt(self._tokenizer, problem)
 
     def sample(

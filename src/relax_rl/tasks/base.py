@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from relax_rl.errors import DataError
 from relax_rl.rewards.base import Verifier
 
-__all__ = ["Problem", "Task", "TaskReport", "digest", "in_order", "validate_task"]
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Problem", "Task", "TaskReport", "digest", "image_digest", "in_order", "validate_task"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Problem:
         instruction: What a chat model is asked; ``None`` means the same words as ``prompt`` (see ``question``).
         solution: A whole completion that must score 1.0, if the task knows one.
         mistake: A whole completion that must score 0.0 although it looks like an answer, if the task knows one.
+        images: What is shown with the question, before its words. Only an image-text model with a chat template is
+            given such problems.
     """
 
     id: str
@@ -34,6 +39,7 @@ class Problem:
     instruction: str | None = None
     solution: str | None = None
     mistake: str | None = None
+    images: tuple[Image, ...] = field(default=(), hash=False)
 
     @property
     def question(self) -> str:
@@ -42,7 +48,7 @@ class Problem:
 
     @property
     def messages(self) -> list[dict[str, str]]:
-        """The conversation for a chat model, as ``apply_chat_template`` takes it."""
+        """The words of the conversation for a chat model, as ``apply_chat_template`` takes them."""
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         return [*system, {"role": "user", "content": self.question}]
 
@@ -172,3 +178,11 @@ def in_order(problems: Sequence[Problem], count: int | None, seed: int, *, sourc
 def digest(*parts: str) -> int:
     """64 bits of blake2b over the parts: seeds and shares that depend on nothing else."""
     return int.from_bytes(hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).digest(), "big")
+
+
+def image_digest(images: Sequence[Image]) -> str:
+    """Hexadecimal digits that tell images by what they show, whatever file or object holds them; "" without any."""
+    found = hashlib.blake2b(digest_size=8)
+    for image in images:
+        found.update(f"{image.mode} {image.size} ".encode() + image.tobytes())
+    return found.hexdigest() if images else ""

@@ -1,4 +1,4 @@
-"""From a model's name to a model and its tokenizer."""
+"""From a model's name to a model and its tokenizer, or the processor of an image-text model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 
 from relax_rl.errors import ConfigError, ModelError
 
-__all__ = ["SMOLLM2_DIRECTORY", "load_model", "load_tokenizer", "model_location"]
+__all__ = ["SMOLLM2_DIRECTORY", "load_model", "load_processor", "load_tokenizer", "model_location"]
 
 SMOLLM2_DIRECTORY = Path("models/smollm2")
 
@@ -43,6 +53,26 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, padding_side="left")
     except (OSError, ValueError) as error:
         raise ModelError(f"No tokenizer could be loaded from {name}: {_first_line(error)}") from error
+    return _with_pad_token(tokenizer)
+
+
+def load_processor(name: str, revision: str | None = None) -> ProcessorMixin:
+    """The processor of an image-text model, which makes token ids of words and pixels of images, padding on the left.
+
+    Raises:
+        ModelError: when there is none, or it needs a package that is not installed.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(model_location(name), revision=revision, padding_side="left")
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"No processor of images could be loaded from {name}: {_first_line(error)}") from error
+    if not isinstance(processor, ProcessorMixin):
+        raise ModelError(f"{name} holds an image-text model without a processor; add its preprocessor_config.json.")
+    _with_pad_token(processor.tokenizer)
+    return processor
+
+
+def _with_pad_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -50,8 +80,8 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
 
 def load_model(
     name: str, dtype: str = "float32", revision: str | None = None, device_map: str | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model and its tokenizer.
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | ProcessorMixin]:
+    """A causal language model and its tokenizer, or an image-text model and its processor: the config tells which.
 
     Args:
         name: "tiny" (shipped with the package), "smollm2" (prepared by ``make smollm2``), a folder, or a Hub name.
@@ -68,12 +98,13 @@ def load_model(
         raise ConfigError(f"dtype is {dtype!r}; choose float32 or bfloat16.")
     location = model_location(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            location, dtype=dtypes[dtype], revision=revision, device_map=device_map
-        )
+        config = AutoConfig.from_pretrained(location, revision=revision)
+        reads_images = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        kind = AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
+        model = kind.from_pretrained(location, dtype=dtypes[dtype], revision=revision, device_map=device_map)
     except (OSError, ValueError) as error:
-        raise ModelError(f"No causal language model could be loaded from {name}: {_first_line(error)}") from error
-    return model, load_tokenizer(name, revision)
+        raise ModelError(f"No language model could be loaded from {name}: {_first_line(error)}") from error
+    return model, load_processor(name, revision) if reads_images else load_tokenizer(name, revision)
 
 
 def _first_line(error: Exception) -> str:

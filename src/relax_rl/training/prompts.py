@@ -8,36 +8,46 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from relax_rl.errors import DataError
-from relax_rl.tasks.base import Problem
+from relax_rl.evaluation.prompts import check_images
+from relax_rl.tasks.base import Problem, image_digest
 
 __all__ = ["prompt_dataset", "prompt_key"]
 
 
-def prompt_dataset(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Rows of `prompt` (messages for a tokenizer with a chat template, else plain text), `answer` and `problem_id`.
+def prompt_dataset(problems: Sequence[Problem], tokenizer: Any) -> Dataset:
+    """Rows of `prompt`, `answer`, `problem_id` and, if any problem shows one, `images`, under TRL's own names.
+
+    Args:
+        problems: of a task.
+        tokenizer: or the processor of an image-text model. A prompt is messages where it has a chat template, else
+            plain text.
 
     Raises:
         DataError: when there is no problem at all.
+        ConfigError: when a problem shows an image that the model cannot be given.
     """
     if not problems:
         raise DataError("The task has no training problems; check its split and its path.")
+    for problem in problems:
+        check_images(tokenizer, problem)
     is_chat = tokenizer.chat_template is not None
-    return Dataset.from_list(
-        [
-            {
-                "prompt": problem.messages if is_chat else problem.prompt,
-                "answer": problem.answer,
-                "problem_id": problem.id,
-            }
-            for problem in problems
-        ]
-    )
+    rows: list[dict[str, Any]] = [
+        {
+            "prompt": problem.messages if is_chat else problem.prompt,
+            "answer": problem.answer,
+            "problem_id": problem.id,
+        }
+        for problem in problems
+    ]
+    if any(problem.images for problem in problems):
+        rows = [row | {"images": list(problem.images)} for row, problem in zip(rows, problems, strict=True)]
+    return Dataset.from_list(rows)
 
 
-def prompt_key(prompt: Any) -> int:
-    """A number below 2^63 that stands for a prompt, the same in every process and every run."""
+def prompt_key(prompt: Any, images: Sequence[Any] = ()) -> int:
+    """A number below 2^63 that stands for a prompt and its images, the same in every process and every run."""
     text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+    text += image_digest(images)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1

@@ -30,19 +30,18 @@ class RolloutRecorder:
     def start(
         self,
         inputs: list[dict[str, Any]],
-        prompts: list[Any],
         completions: list[Any],
         is_truncated: list[bool],
         num_tokens: list[int],
         scores: dict[str, list[float]],
         rewards: list[float],
     ) -> None:
-        """A new rollout batch, in row order."""
+        """A new rollout batch, in row order; `inputs` are rows of `prompt_dataset`, whose images are not kept."""
         self._per_completion = []
         self._rows = [
             {
                 "problem_id": given.get("problem_id"),
-                "prompt": prompt,
+                "prompt": given["prompt"],
                 "completion": completion_text(completion),
                 "answer": given.get("answer"),
                 "reward": _finite(reward),
@@ -50,9 +49,7 @@ class RolloutRecorder:
                 "num_tokens": num_tokens[index],
                 "truncated": is_truncated[index],
             }
-            for index, (given, prompt, completion, reward) in enumerate(
-                zip(inputs, prompts, completions, rewards, strict=True)
-            )
+            for index, (given, completion, reward) in enumerate(zip(inputs, completions, rewards, strict=True))
         ]
 
     @property

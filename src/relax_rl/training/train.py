@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
@@ -22,7 +23,7 @@ from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.registry import configured_verifier
 from relax_rl.rewards.reward_function import VerifierReward
 from relax_rl.runs import RunDirectory
-from relax_rl.tasks.base import Problem, Task
+from relax_rl.tasks.base import Task
 from relax_rl.tasks.registry import build_task
 from relax_rl.training.branching import Branching
 from relax_rl.training.callbacks import MetricsFile, ProgressBar
@@ -46,9 +47,9 @@ class _Parts:
     objective: Objective
     task: Task
     verifier: Verifier
-    problems: list[Problem]
+    prompts: Dataset
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | ProcessorMixin
 
 
 def build_objective_from(config: TrainConfig) -> Objective:
@@ -151,7 +152,7 @@ def _build(config: TrainConfig) -> _Parts:
     if config.evaluation.enabled:
         task.problems(config.evaluation.split, config.evaluation.num_problems)
     model, tokenizer = load_model(config.model, weight_dtype(config.dtype), config.model_revision)
-    return _Parts(objective, task, verifier, problems, model, tokenizer)
+    return _Parts(objective, task, verifier, prompt_dataset(problems, tokenizer), model, tokenizer)
 
 
 def _trainer(config: TrainConfig, parts: _Parts, run: RunDirectory, args: Any) -> RelaxTrainer:
@@ -166,7 +167,7 @@ def _trainer(config: TrainConfig, parts: _Parts, run: RunDirectory, args: Any) -
         args=args,
         processing_class=parts.tokenizer,
         reward_funcs=[VerifierReward(parts.verifier)],
-        train_dataset=prompt_dataset(parts.problems, parts.tokenizer),
+        train_dataset=parts.prompts,
         callbacks=[MetricsFile(run), ProgressBar(f"{config.objective.name} seed {config.seed}")],
     )
     trainer.remove_callback(PrinterCallback)

@@ -64,6 +64,8 @@ class RolloutTrainer(GRPOTrainer):
         self._local_rewards: Tensor | None = None
         if branching is not None and self.use_vllm:
             raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
+        if branching is not None and "images" in kwargs["train_dataset"].column_names:
+            raise ConfigError("sampling.trunks does not take prompts with images; leave it out.")
         if self.args.per_device_train_batch_size % self.num_generations:
             raise ConfigError(
                 f"per_device_train_batch_size = {self.args.per_device_train_batch_size} is not a multiple of "
@@ -86,7 +88,6 @@ class RolloutTrainer(GRPOTrainer):
             ends: list[Any] = [*self.eos_token_ids, self._tokenizer.pad_token_id]
             self._recorder.start(
                 inputs,
-                prompts,
                 completions,
                 is_truncated=[not ids or ids[-1] not in ends for ids in completion_ids_list],
                 num_tokens=[len(ids) for ids in completion_ids_list],
@@ -159,7 +160,8 @@ class RolloutTrainer(GRPOTrainer):
             ]
             width = output["completion_ids"].shape[1]
             output["planning_mask"] = planning_mask(self._tokenizer, ids, self._grams, width).to(device)
-        output["prompt_key"] = torch.tensor([prompt_key(given["prompt"]) for given in inputs], device=device)
+        keys = [prompt_key(given["prompt"], given.get("images") or ()) for given in inputs]
+        output["prompt_key"] = torch.tensor(keys, device=device)
         rows = [{} for _ in inputs] if self._recorder is None else self._recorder.rows
         return Rollout(output, rows)
 

@@ -1,0 +1,170 @@
+"""From a problem to what a model reads: words, token ids and, for an image-text model, the pixels of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import ProcessorMixin
+
+from relax_rl.errors import ConfigError
+from relax_rl.tasks.base import Problem
+
+__all__ = [
+    "ProcessedPrompt",
+    "check_images",
+    "encode_prompt",
+    "left_pad",
+    "position_ids",
+    "prompt_inputs",
+    "prompt_positions",
+    "render_prompt",
+    "with_completions",
+    "without_image_token",
+]
+
+
+def check_images(tokenizer: Any, problem: Problem) -> None:
+    """Refuse a problem whose images would not reach the model.
+
+    Raises:
+        ConfigError: the model has a tokenizer and no processor, or its processor has no chat template.
+    """
+    if not problem.images:
+        return
+    if not isinstance(tokenizer, ProcessorMixin):
+        raise ConfigError(
+            f"The problem {problem.id!r} shows an image, and the model reads text only; choose an image-text model, or "
+            "a task without images."
+        )
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            f"The problem {problem.id!r} shows an image, and the model's processor has no chat template to place it "
+            "by; give the model's folder a chat_template.jinja."
+        )
+
+
+class ProcessedPrompt(Sequence[int]):
+    """A prompt of an image-text model: its token ids, those that stand for an image among them, and its conversation.
+
+    Pixels are made batch by batch (`prompt_inputs`). Those of all problems would not fit into memory, and how images of
+    several sizes are laid out side by side is the processor's own affair.
+    """
+
+    def __init__(self, processor: Any, conversation: list[dict[str, Any]]) -> None:
+        self.processor = processor
+        self.conversation = conversation
+        self._token_ids = list(processed([self])["input_ids"][0])
+
+    def __len__(self) -> int:
+        return len(self._token_ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._token_ids[index]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._token_ids)
+
+
+def processed(prompts: Sequence[ProcessedPrompt], **options: Any) -> dict[str, Any]:
+    """What the processor makes of some prompts, as TRL has it do: a chat template brings its own special tokens."""
+    return prompts[0].processor.apply_chat_template(
+        [prompt.conversation for prompt in prompts],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        **options,
+    )
+
+
+def render_prompt(tokenizer: Any, problem: Problem) -> str:
+    """Text that the model reads: the chat template around the problem's messages, or the plain prompt without one.
+
+    Raises:
+        ConfigError: see `check_images`.
+    """
+    check_images(tokenizer, problem)
+    if not getattr(tokenizer, "chat_template", None):
+        return problem.prompt
+    messages = _conversation(problem) if isinstance(tokenizer, ProcessorMixin) else problem.messages
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def encode_prompt(tokenizer: Any, problem: Problem) -> Sequence[int]:
+    """Token ids of the rendered prompt, as TRL encodes it: a chat template brings its own special tokens.
+
+    Raises:
+        ConfigError: see `check_images`.
+    """
+    check_images(tokenizer, problem)
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    if isinstance(tokenizer, ProcessorMixin):
+        if has_template:
+            return ProcessedPrompt(tokenizer, _conversation(problem))
+        return tokenizer(text=[problem.prompt])["input_ids"][0]
+    return tokenizer(render_prompt(tokenizer, problem), add_special_tokens=not has_template)["input_ids"]
+
+
+def _conversation(problem: Problem) -> list[dict[str, Any]]:
+    """The problem's messages in parts, with its images before the words of the user."""
+    turns = []
+    for message in problem.messages:
+        shown = problem.images if message["role"] == "user" else ()
+        parts: list[dict[str, Any]] = [{"type": "image", "image": image} for image in shown]
+        turns.append({"role": message["role"], "content": [*parts, {"type": "text", "text": message["content"]}]})
+    return turns
+
+
+def prompt_inputs(prompts: Sequence[Sequence[int]], device: torch.device) -> dict[str, Tensor]:
+    """A batch of prompts, all of one tokenizer or processor, as the model takes it.
+
+    Returns:
+        "input_ids" and "attention_mask" (B, L), padded on the left; for prompts of a processor also what it makes of
+        their images, in its own shapes.
+    """
+    processed_prompts = [prompt for prompt in prompts if isinstance(prompt, ProcessedPrompt)]
+    if not processed_prompts:
+        ids, attention = left_pad(prompts, device)
+        return {"input_ids": ids, "attention_mask": attention}
+    padding = {"padding": True, "padding_side": "left"}
+    made = processed(processed_prompts, return_tensors="pt", processor_kwargs=padding)
+    return {name: value.to(device) for name, value in made.items()}
+
+
+def with_completions(inputs: dict[str, Tensor], ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """The batch with completions (B, T) after its prompts; a completion is text, whose token type is 0."""
+    after = {"input_ids": ids, "attention_mask": mask}
+    types = {name: torch.zeros_like(ids) for name in inputs if name.endswith("token_type_ids")}
+    joined = {name: torch.cat([inputs[name], rows], dim=1) for name, rows in (after | types).items()}
+    return inputs | joined
+
+
+def prompt_positions(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """Positions (B, L) of a batch, or (axes, B, L) for a model that counts the rows and columns of an image."""
+    if inputs.keys() == {"input_ids", "attention_mask"}:
+        return position_ids(inputs["attention_mask"])
+    beside = {name: value for name, value in inputs.items() if name != "input_ids"}
+    return model._prepare_position_ids_for_generation(inputs["input_ids"], beside)
+
+
+def without_image_token(model: Any, logits: Tensor) -> Tensor:
+    """Logits (..., V) under which no image token is drawn: one without an image behind it cannot be read again."""
+    token = getattr(model.config, "image_token_id", None)
+    if token is None:
+        return logits
+    return logits.index_fill(-1, torch.tensor(token, device=logits.device), -torch.inf)
+
+
+def left_pad(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids and attention mask (rows, longest); the pad id is 0 and never seen through the mask."""
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def position_ids(attention: Tensor) -> Tensor:
+    """Positions that start at 0 with the first attended token of each row."""
+    return (attention.cumsum(dim=1) - 1).clamp(min=0)

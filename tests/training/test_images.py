@@ -1,0 +1,173 @@
+"""Training an image-text model through TRL: rows keep their images, and the states are those of its language model."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from trl.trainer.utils import split_pixel_values_by_grid
+
+from relax_rl.config import load_config
+from relax_rl.errors import ConfigError
+from relax_rl.evaluation.prompts import encode_prompt, prompt_inputs
+from relax_rl.objectives import build_objective
+from relax_rl.runs import RunDirectory
+from relax_rl.training.branching import Branching
+from relax_rl.training.models import load_model
+from relax_rl.training.prompts import prompt_dataset, prompt_key
+from relax_rl.training.train import train
+from support.images import KINDS, SquareTask, image_text_model, llava_folder
+from support.scripted import GROUP, ScriptedTrainer, make_trainer
+
+DICTIONARY = {"num_observables": 8, "steps": 3}
+OBJECTIVES = {
+    "grpo": {},
+    "kl_cov": {"k_ratio": 0.1},
+    "relax": {"xi": "quantile:0.5", "dictionary": DICTIONARY},
+    "flow_rl": {},
+    "opefo": {},
+}
+
+
+def trainer_for(kind, objective, folder, **settings) -> Any:
+    model, processor = image_text_model(kind)
+    return make_trainer(objective, folder, model=model, processor=processor, task=SquareTask(), **settings)
+
+
+def first_rollout(trainer) -> list[dict[str, Any]]:
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
+    trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    return trainer._buffered_inputs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_row_keeps_its_image_and_no_update_depends_on_micro_batches(kind, tmp_path):
+    losses, gradients = [], []
+    for per_device, accumulation in ((4 * GROUP, 1), (GROUP, 4)):
+        trainer = trainer_for(
+            kind,
+            build_objective("grpo"),
+            tmp_path,
+            per_device_train_batch_size=per_device,
+            gradient_accumulation_steps=accumulation,
+        )
+        batches = first_rollout(trainer)
+        shown = {}
+        for batch in batches:
+            rows = split_pixel_values_by_grid(batch)["pixel_values"]
+            for key, pixels in zip(batch["prompt_key"].tolist(), rows, strict=True):
+                shown.setdefault(key, []).append(pixels)
+        _, processor = image_text_model(kind)
+        assert len(shown) == 4
+        for problem in SquareTask().problems("train"):
+            made = prompt_inputs([encode_prompt(processor, problem)], trainer.model.device)["pixel_values"]
+            rows = shown[prompt_key(problem.messages if processor.chat_template else problem.prompt, problem.images)]
+            assert len(rows) == GROUP
+            assert all(torch.equal(row, made) for row in rows)
+        trainer.model.zero_grad()
+        loss = sum(trainer.compute_loss(trainer.model, batch) for batch in batches)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append({name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None})
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], atol=1e-6, rtol=1e-4)
+    # The loss reaches the eyes, too.
+    assert any("vis" in name and gradient.abs().max() > 1e-6 for name, gradient in gradients[0].items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_states_of_the_loss_are_those_of_the_language_model(kind, tmp_path):
+    objective = build_objective("relax", beta=0.0, xi=1.0, dictionary=DICTIONARY)
+    trainer = trainer_for(kind, objective, tmp_path)
+    inputs = first_rollout(trainer)[0]
+    forward, _ = trainer._forward(trainer.model, inputs)
+    batch = trainer._rollout_batch(inputs, forward)
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+    beside = {key: inputs[key] for key in ("pixel_values", "image_grid_thw", "mm_token_type_ids") if key in inputs}
+    with torch.no_grad():
+        output = trainer.model(ids, attention_mask=mask, **beside, output_hidden_states=True)
+        other = trainer.model(
+            ids, attention_mask=mask, **beside | {"pixel_values": -beside["pixel_values"]}, output_hidden_states=True
+        )
+    width = inputs["completion_ids"].shape[1]
+    states, is_token = batch.hidden_states.flatten(0, 1), inputs["completion_mask"].bool()
+    expected = output.hidden_states[-1][:, -width:]
+    torch.testing.assert_close(states[is_token].detach(), expected[is_token], atol=1e-5, rtol=1e-5)
+    assert (states - other.hidden_states[-1][:, -width:])[is_token].abs().max() > 1e-3
+    log_probs = output.logits[:, -width - 1 : -1].log_softmax(-1)
+    picked = log_probs.gather(-1, inputs["completion_ids"].unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(batch.log_probs.flatten(0, 1)[is_token].detach(), picked[is_token], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+def test_two_updates_of_a_rollout_move_words_and_eyes(method, tmp_path):
+    trainer = trainer_for(
+        "llava",
+        build_objective(method, **OBJECTIVES[method]),
+        tmp_path,
+        gradient_accumulation_steps=1,
+        steps_per_generation=2,
+        temperature=1.0,
+    )
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train()
+    moved = {name for name, p in trainer.model.named_parameters() if not torch.equal(before[name], p)}
+    assert {"model.vision_tower.embeddings.patch_embedding.weight", "lm_head.weight"} <= moved
+    rows = [row for row in trainer.state.log_history if "grad_norm" in row]
+    assert len(rows) == 2
+    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
+
+
+def test_a_run_trains_measures_and_can_be_measured_again(tmp_path):
+    config = load_config(
+        None,
+        [
+            f"--model={llava_folder()}",
+            "--task=support.images:SquareTask",
+            "--trainer.max_steps=1",
+            "--trainer.per_device_train_batch_size=8",
+            "--trainer.gradient_accumulation_steps=1",
+            "--trainer.num_generations=4",
+            "--trainer.max_completion_length=24",
+            "--trainer.save_steps=1",
+            "--evaluation.num_samples=4",
+            "--evaluation.num_problems=4",
+            "--dictionary.num_observables=4",
+            "--dictionary.steps=3",
+        ],
+    )
+    run = train(config, RunDirectory.new(tmp_path / "run"))
+    assert {row["prompt"][0]["content"] for row in run.read_completions(1)} == {"where:"}
+    evaluations = run.read_evaluations()
+    assert all("dsd" in evaluations[name]["metrics"] for name in ("before", "after"))
+    model, processor = load_model(str(run.latest_checkpoint()))
+    assert type(model).__name__ == "LlavaForConditionalGeneration"
+    assert type(processor).__name__ == "LlavaProcessor"
+
+
+def test_prompts_of_other_images_are_other_prompts():
+    problems = SquareTask().problems("train")
+    _, processor = image_text_model()
+    dataset = prompt_dataset(problems, processor)
+    keys = [prompt_key(row["prompt"], row["images"]) for row in dataset]
+    assert keys == [prompt_key(problem.messages, problem.images) for problem in problems]
+    assert len(set(keys)) == 4
+    plain = [replace(problem, images=()) for problem in problems]
+    assert "images" not in prompt_dataset(plain, processor).column_names
+
+
+def test_what_does_not_go_with_images_is_refused_before_the_run(tmp_path):
+    _, tokenizer = load_model("tiny")
+    with pytest.raises(ConfigError, match="the model reads text only"):
+        prompt_dataset(SquareTask().problems("train"), tokenizer)
+    kind = functools.partial(ScriptedTrainer, branching=Branching(GROUP, 2, 4, 32))
+    with pytest.raises(ConfigError, match="trunks does not take prompts with images"):
+        trainer_for("llava", build_objective("grpo"), tmp_path, trainer_class=kind)
