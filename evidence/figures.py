@@ -182,6 +182,8 @@ FIGURES: dict[str, tuple[tuple[str, ...], Callable[..., Figure]]] = {
     "hacking": (("d_measured",), hacking),
     "entropy-law": (("e_curves",), entropy_law),
     "signals": (("g_methods",), forest),
+    "confirmation": (("h_methods",), forest),
+    "long-runs": (("h_long_curves",), entropy_law),
 }
 
 
