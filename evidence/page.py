@@ -146,6 +146,19 @@ def fitted(rows: Rows) -> str:
     return markdown(["seed", "run", "fitted to", "law", "mean absolute error", "above the law"], lines)
 
 
+def varied(rows: Rows) -> str:
+    """Each method's average and worst case over variants: the mean over its seeds, and each seed."""
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        line = [method]
+        for name in ("average", "worst"):
+            values = [row[name] for row in rows if row["method"] == method]
+            each = f" ({', '.join(f'{value:.3f}' for value in values)})" if len(values) > 1 else ""
+            line.append(f"{sum(values) / len(values):.3f}{each}")
+        lines.append(line)
+    return markdown(["", "average over variants (each seed)", "worst variant (each seed)"], lines)
+
+
 TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "learning_rate": ("b_learning_rate_methods", compared),
     "search": ("b_search", searched),
@@ -160,6 +173,8 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "hacking": ("d_measured", hacked),
     "laws": ("e_laws", fitted),
     "pretrained": ("f_methods", compared),
+    "vision": ("f_vision_methods", compared),
+    "vision_variants": ("f_vision_variants", varied),
     "signals_search": ("g_search", searched),
     "signals": ("g_methods", compared),
 }

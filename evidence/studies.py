@@ -183,6 +183,18 @@ def pretrained(scale: Scale) -> None:
     scale.collect(folder, "f")
 
 
+def vision(scale: Scale) -> None:
+    """F, vision: countdown whose numbers are in an image, average and worst case over variants."""
+    policy = scale.runs / "vision_policy"
+    if not (policy / "build.json").is_file():
+        steps = ("--eyes-steps", 60, "--steps", 30) if scale.is_small else ()
+        scale.python("vision_policy.py", "--out", policy, *steps)
+    shared = (f"--model={policy}", "--task=evidence.vision:ShownCountdownTask", "--evaluation.num_problems=128")
+    folder = scale.compare("vision", METHODS / "vision.toml", "21,22,23", *shared, updates=64, samples=32)
+    scale.collect(folder, "f_vision")
+    scale.python("variants.py", folder, "--policy", policy, "--out", scale.results)
+
+
 def latent_signals(scale: Scale) -> None:
     """G: the screen, then the signals that passed it, in the folder of B, which has the others' runs."""
     scale.python("signals.py", "--out", scale.results)
@@ -209,6 +221,7 @@ STUDIES: dict[str, Callable[[Scale], None]] = {
     "d": reward_hacking,
     "e": entropy_law,
     "f": pretrained,
+    "f_vision": vision,
     "g": latent_signals,
     "h": confirmation,
     "page": page,

@@ -1,0 +1,48 @@
+"""How a policy does on average over the variants of its problems, and at worst: f_vision_variants.csv.
+
+python evidence/variants.py runs/evidence/vision --policy runs/evidence/vision_policy --out evidence/results
+
+average   mean@1 over all variants of all problems
+worst     of each problem the smallest mean@1 of its variants, averaged over problems
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.reports.contents import Contents
+from relax_rl.reports.reader import read_runs
+from tables import write_table
+from vision import base_of
+
+
+def average_and_worst(result: EvaluationResult) -> tuple[float, float]:
+    """See above; a problem that could not be scored counts for nothing."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for problem in result.per_problem:
+        if problem.mean_score is not None:
+            scores[base_of(problem.id)].append(problem.mean_score)
+    each = [score for of_base in scores.values() for score in of_base]
+    return sum(each) / len(each), sum(map(min, scores.values())) / len(scores)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of the comparison")
+    parser.add_argument("--policy", type=Path, required=True, help="that the runs started from")
+    parser.add_argument("--out", type=Path, default=Path("evidence/results"), help="(%(default)s)")
+    arguments = parser.parse_args()
+    start = json.loads((arguments.policy / "build.json").read_text("utf-8"))
+    rows = [{"method": "start", "seed": "", "average": start["average"], "worst": start["worst"]}]
+    for run in read_runs(*Contents.read(arguments.folder).evaluated_runs(arguments.folder)):
+        average, worst = average_and_worst(run.evaluations["after"])
+        rows.append({"method": run.method, "seed": run.seed, "average": average, "worst": worst})
+    write_table(arguments.out / "f_vision_variants.csv", rows)
+
+
+if __name__ == "__main__":
+    main()
