@@ -168,6 +168,7 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "ablations": ("c_methods", compared),
     "confirmation": ("h_methods", compared),
     "confirmation_control": ("h_control_methods", compared),
+    "confirmation_gate": ("h_gate_methods", compared),
     "long_runs": ("h_long_methods", compared),
     "long_laws": ("h_long_laws", fitted),
     "hacking": ("d_measured", hacked),

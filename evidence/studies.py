@@ -143,6 +143,8 @@ def confirmation(scale: Scale) -> None:
     scale.collect(folder, "h")
     against = ("--against", "relax, KL alone")
     scale.python("collect.py", folder, "--name", "h_control", "--out", scale.results, *against)
+    folder = scale.compare("confirmation", METHODS / "confirmation_gate.toml", "31,32,33,34,35,36", *shared)
+    scale.collect(folder, "h_gate")
     methods = METHODS / "confirmation_long.toml"
     folder = scale.compare("confirmation_long", methods, "31,32,33,34", updates=512, samples=16)
     scale.collect(folder, "h_long")
