@@ -189,10 +189,10 @@ def vision(scale: Scale) -> None:
     """F, vision: countdown whose numbers are in an image, average and worst case over variants."""
     policy = scale.runs / "vision_policy"
     if not (policy / "build.json").is_file():
-        steps = ("--eyes-steps", 60, "--steps", 30) if scale.is_small else ()
+        steps = ("--eyes-steps", 150, "--steps", 60) if scale.is_small else ()
         scale.python("vision_policy.py", "--out", policy, *steps)
     shared = (f"--model={policy}", "--task=evidence.vision:ShownCountdownTask", "--evaluation.num_problems=128")
-    folder = scale.compare("vision", METHODS / "vision.toml", "21,22,23", *shared, updates=64, samples=32)
+    folder = scale.compare("vision", METHODS / "vision.toml", "21,22,23", *shared, samples=32)
     scale.collect(folder, "f_vision")
     scale.python("variants.py", folder, "--policy", policy, "--out", scale.results)
 
