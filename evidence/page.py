@@ -12,6 +12,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 
 from tables import Rows, read_table
@@ -70,29 +71,31 @@ def markdown(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def compared(rows: Rows) -> str:
-    """Methods: primary measures with their differences to the first, then what else there is to know."""
+    """Methods: primary measures with their differences to the baseline, then what else there is to know."""
     found = {(row["method"], row["metric"]): row for row in rows}
     methods = list(dict.fromkeys(row["method"] for row in rows))
+    baseline = next(method for method in methods if isnan(found[method, "mean@1"]["difference"]))
     lines = []
     for method in methods:
         line = [method]
         for metric in ("mean@1", "pass@16"):
             row = found[method, metric]
-            line += [f"{row['value']:.3f}", difference(row) if method != methods[0] else ""]
+            line += [f"{row['value']:.3f}", difference(row) if method != baseline else ""]
         line += [f"{found[method, 'pass@64']['value']:.3f}" if (method, "pass@64") in found else ""]
         for metric, form in (("entropy", ".3f"), ("dsd", ".4f")):
             row = found[method, metric]
             line += [f"{row['value']:{form}}{star(row)}"]
         lines.append([*line, f"{found[method, 'length']['value']:.0f}"])
-    minus = f"minus {methods[0]}, p"
+    minus = f"minus {baseline}, p"
     return markdown(["", "mean@1", minus, "pass@16", minus, "pass@64", "entropy", "DSD", "tokens"], lines)
 
 
 def difference(row: dict) -> str:
     """With its interval and corrected p-value; bold where seen."""
     text = f"{row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}], "
-    text += "< 0.001" if row["corrected_p"] < 0.001 else f"{row['corrected_p']:.2f}"
-    return f"**{text}**" if row["corrected_p"] < 0.05 else text
+    p = row["corrected_p"]
+    text += "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return f"**{text}**" if p < 0.05 else text
 
 
 def star(row: dict) -> str:
