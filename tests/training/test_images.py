@@ -168,6 +168,10 @@ def test_what_does_not_go_with_images_is_refused_before_the_run(tmp_path):
     _, tokenizer = load_model("tiny")
     with pytest.raises(ConfigError, match="the model reads text only"):
         prompt_dataset(SquareTask().problems("train"), tokenizer)
-    kind = functools.partial(ScriptedTrainer, branching=Branching(GROUP, 2, 4, 32))
-    with pytest.raises(ConfigError, match="trunks does not take prompts with images"):
-        trainer_for("llava", build_objective("grpo"), tmp_path, trainer_class=kind)
+    for option, sentence in (
+        ({"branching": Branching(GROUP, 2, 4, 32)}, "trunks does not take prompts with images"),
+        ({"max_batches": 2}, "max_batches above 1 does not take prompts with images"),
+    ):
+        kind = functools.partial(ScriptedTrainer, **option)
+        with pytest.raises(ConfigError, match=sentence):
+            trainer_for("llava", build_objective("grpo"), tmp_path, trainer_class=kind)

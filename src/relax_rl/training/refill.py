@@ -119,7 +119,7 @@ def _replace(
                 old, new = (_padded(rows, width, fill, key in _LEFT) for rows in (old, new))
             rollout.tensors[key] = old.index_copy(0, torch.tensor(to, device=old.device, dtype=torch.int64), new[of])
         elif isinstance(old, list):
-            raise ConfigError("Dynamic sampling does not take prompts with images; set sampling.max_batches to 1.")
+            raise ConfigError(f"Dynamic sampling cannot replace rows of {key!r}; set sampling.max_batches to 1.")
     for place, source in zip(to, of, strict=True):
         rollout.rows[place] = fresh.rows[source]
 

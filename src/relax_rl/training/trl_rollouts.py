@@ -64,8 +64,11 @@ class RolloutTrainer(GRPOTrainer):
         self._local_rewards: Tensor | None = None
         if branching is not None and self.use_vllm:
             raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
-        if branching is not None and "images" in kwargs["train_dataset"].column_names:
-            raise ConfigError("sampling.trunks does not take prompts with images; leave it out.")
+        if "images" in kwargs["train_dataset"].column_names:
+            if branching is not None:
+                raise ConfigError("sampling.trunks does not take prompts with images; leave it out.")
+            if self._sampling is not None:
+                raise ConfigError("sampling.max_batches above 1 does not take prompts with images; set it to 1.")
         if self.args.per_device_train_batch_size % self.num_generations:
             raise ConfigError(
                 f"per_device_train_batch_size = {self.args.per_device_train_batch_size} is not a multiple of "
