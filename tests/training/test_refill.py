@@ -141,7 +141,7 @@ def test_rows_of_other_widths_are_padded_on_their_side():
     assert rollout.tensors["completion_ids"].tolist() == [[5, 99], [8, 9]]
     assert rollout.tensors["rewards"].tolist() == [0.0, 1.0]
     assert rollout.rows == [{"row": 0}, {"row": "new"}]
-    with pytest.raises(ConfigError, match="rows of .image."):
+    with pytest.raises(ConfigError, match="rows of 'image'"):
         _replace(Rollout({"image": [1, 2]}, [{}, {}]), Rollout({"image": [3]}, [{}]), [1], [0], 1, 0)
 
 
