@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from collect import finished_runs
 from relax_rl.reports.comparison import compare_methods
-from relax_rl.reports.contents import Contents
-from relax_rl.reports.reader import RunRecord, read_runs
+from relax_rl.reports.reader import RunRecord
 from tables import Rows, write_table
 
 MARGIN = 0.005
@@ -70,8 +70,7 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, help="file of methods to take the first ones from")
     parser.add_argument("--keep", default="grpo", metavar="LIST", help="which of them (%(default)s)")
     arguments = parser.parse_args()
-    paths, methods = Contents.read(arguments.search).evaluated_runs(arguments.search)
-    runs = read_runs(paths, methods)
+    runs = finished_runs(arguments.search)
     scored = scores(runs)
     found = chosen(scored)
     rows: Rows = [{"strength": label, **values, "chosen": label in found.values()} for label, values in scored.items()]

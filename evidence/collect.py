@@ -42,22 +42,21 @@ def main() -> None:
     if arguments.against is None:
         collect(arguments.folder, arguments.name, arguments.out)
     else:
-        runs, _ = finished_runs(arguments.folder)
-        write_table(arguments.out / f"{arguments.name}_methods.csv", methods(runs, arguments.against))
+        compared = methods(finished_runs(arguments.folder), arguments.against)
+        write_table(arguments.out / f"{arguments.name}_methods.csv", compared)
 
 
 def collect(folder: Path, name: str, out: Path) -> None:
     """Write the three tables of a comparison, of the runs that are finished."""
-    runs, baseline = finished_runs(folder)
-    write_table(out / f"{name}_methods.csv", methods(runs, baseline))
+    runs = finished_runs(folder)
+    write_table(out / f"{name}_methods.csv", methods(runs, Contents.read(folder).baseline))
     write_table(out / f"{name}_runs.csv", [summary(run) for run in runs])
     write_table(out / f"{name}_curves.csv", [row for run in runs for row in curve(run)])
 
 
-def finished_runs(folder: Path) -> tuple[list[RunRecord], str]:
-    """The runs of a comparison that are finished, and the method that the others are compared with."""
-    contents = Contents.read(folder)
-    return read_runs(*contents.evaluated_runs(folder)), contents.baseline
+def finished_runs(folder: Path) -> list[RunRecord]:
+    """The runs of a comparison that are trained and evaluated."""
+    return read_runs(*Contents.read(folder).evaluated_runs(folder))
 
 
 def methods(runs: list[RunRecord], baseline: str) -> Rows:

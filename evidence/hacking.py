@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from collect import finished_runs
 from completions import Rollout, sample
 from relax_rl.koopman import KoopmanDictionary, held_out_heterogeneity
 from relax_rl.koopman.dispersion import ROBUST_WINDOW
-from relax_rl.reports.contents import Contents
-from relax_rl.reports.reader import read_runs
 from relax_rl.runs import RunDirectory
 from relax_rl.training.objective_state import DICTIONARY_FILE
 from tables import Rows, write_table
@@ -42,7 +41,7 @@ def measured_runs(folder: Path, num_problems: int) -> Rows:
     """One row a trained policy, and one for the start under each dictionary."""
     rows: Rows = []
     seen: set[str] = set()
-    for run in read_runs(*Contents.read(folder).evaluated_runs(folder)):
+    for run in finished_runs(folder):
         checkpoint = RunDirectory.open(run.path).latest_checkpoint((DICTIONARY_FILE,))
         if checkpoint is None:
             raise SystemExit(f"{run.path} has no checkpoint with a dictionary; run the comparison once more.")

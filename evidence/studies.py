@@ -123,7 +123,7 @@ def subset_sum_settings(scale: Scale) -> tuple[str, str]:
     """The second family's starting policy, built where it is not there yet, and its task."""
     policy = scale.runs / "subset_sum_policy"
     if not (policy / "build.json").is_file():
-        scale.python("subset_sum.py", "--out", policy, *(("--steps", 60) if scale.is_small else ()))
+        scale.python("subset_sum_policy.py", "--out", policy, *(("--steps", 60) if scale.is_small else ()))
     return f"--model={policy}", "--task=evidence.subset_sum:SubsetSumTask"
 
 
@@ -179,7 +179,7 @@ def pretrained(scale: Scale) -> None:
     if not (policy / "build.json").is_file():
         size = ("--steps", 60, "--batch-size", 32, "--problems", 48)
         model = ("tiny", "--learning-rate", 1e-3) if scale.is_small else ("smollm2", "--learning-rate", 2e-4)
-        scale.python("subset_sum.py", "--out", policy, "--model", *model, *size)
+        scale.python("subset_sum_policy.py", "--out", policy, "--model", *model, *size)
     methods = METHODS / "pretrained.toml"
     folder = scale.compare("pretrained", methods, "21,22,23", f"--model={policy}", samples=16, base="pretrained.toml")
     scale.collect(folder, "f")

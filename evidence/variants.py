@@ -13,9 +13,8 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+from collect import finished_runs
 from relax_rl.evaluation.result import EvaluationResult
-from relax_rl.reports.contents import Contents
-from relax_rl.reports.reader import read_runs
 from tables import write_table
 from vision import base_of
 
@@ -38,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     start = json.loads((arguments.policy / "build.json").read_text("utf-8"))
     rows = [{"method": "start", "seed": "", "average": start["average"], "worst": start["worst"]}]
-    for run in read_runs(*Contents.read(arguments.folder).evaluated_runs(arguments.folder)):
+    for run in finished_runs(arguments.folder):
         average, worst = average_and_worst(run.evaluations["after"])
         rows.append({"method": run.method, "seed": run.seed, "average": average, "worst": worst})
     write_table(arguments.out / "f_vision_variants.csv", rows)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from relax_rl.rewards.countdown import CountdownAnswer
 from relax_rl.tasks.base import Problem
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_model
+from supervised import right_padded, updates
 from variants import average_and_worst
 from vision import CELL, CELLS, SIDE, ShownCountdownTask, draw
 
@@ -39,6 +40,7 @@ TEMPLATE = (
 )
 _BATCH, _LESSONS = 64, 4096
 _EYES_RATE, _RATE = 2e-3, 5e-4
+_WARM_UP = 50
 
 
 def new_policy(language_model: Any, tokenizer: Any) -> tuple[Any, LlavaProcessor]:
@@ -86,7 +88,7 @@ def open_eyes(model: Any, processor: Any, problems: Sequence[Problem], steps: in
     embeddings = model.get_input_embeddings().weight.detach()
     eyes = [*model.model.vision_tower.parameters(), *model.model.multi_modal_projector.parameters()]
     right = 0.0
-    for optimizer in _schedule(eyes, _EYES_RATE, steps):
+    for update in updates(eyes, _EYES_RATE, steps, _WARM_UP, steps / 2):
         drawings = [draw(_numbers(problem), rng) for problem in rng.choices(problems, k=_BATCH)]
         cells = torch.tensor([tokenizer.convert_tokens_to_ids(_bytes(tokenizer, d.cells)) for d in drawings])
         pixels = processor.image_processor([d.image for d in drawings], return_tensors="pt")["pixel_values"]
@@ -95,7 +97,7 @@ def open_eyes(model: Any, processor: Any, problems: Sequence[Problem], steps: in
         # Nearly the embedding itself, not only nearest to it: that is what the language model was trained on.
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), cells.flatten())
         loss = loss + (seen - embeddings[cells]).square().mean() / embeddings.var()
-        _step(optimizer, loss)
+        update(loss)
         right = (logits.argmax(-1) == cells).float().mean().item()
     return right
 
@@ -117,11 +119,11 @@ def teach(
 ) -> None:
     """Supervised learning of the lessons, each with a fresh drawing of its problem."""
     model.train()
-    for step, optimizer in enumerate(_schedule(list(model.parameters()), _RATE, steps)):
+    for step, update in enumerate(updates(model.parameters(), _RATE, steps, _WARM_UP, steps / 2)):
         chosen = rng.choices(range(len(problems)), k=_BATCH)
         inputs = _lesson_inputs(processor, [problems[i] for i in chosen], [lessons[i] for i in chosen], rng)
         loss = model(**inputs, use_cache=False).loss
-        _step(optimizer, loss)
+        update(loss)
         if (step + 1) % 50 == 0:
             print(f"step {step + 1} loss {loss.item():.3f}", flush=True)
 
@@ -133,12 +135,7 @@ def _lesson_inputs(
     tokenizer = processor.tokenizer
     image = [tokenizer.convert_tokens_to_ids(IMAGE)] * CELLS**2
     prompts = [[*image, *tokenizer.encode(f">{problem.answer.partition('>')[2]}:")] for problem in problems]
-    width = max(len(prompt) + len(lesson) for prompt, lesson in zip(prompts, lessons, strict=True))
-    ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
-    labels = torch.full_like(ids, -100)
-    for row, (prompt, lesson) in enumerate(zip(prompts, lessons, strict=True)):
-        ids[row, : len(prompt) + len(lesson)] = torch.tensor(prompt + lesson)
-        labels[row, len(prompt) : len(prompt) + len(lesson)] = torch.tensor(lesson)
+    ids, labels = right_padded(prompts, lessons, tokenizer.pad_token_id)
     images = [draw(_numbers(problem), rng).image for problem in problems]
     pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"]
     return {"input_ids": ids, "labels": labels, "pixel_values": pixels}
@@ -153,22 +150,6 @@ def _numbers(problem: Problem) -> tuple[int, ...]:
 def _bytes(tokenizer: Any, text: str) -> list[str]:
     """The tokens of a text, one a character."""
     return tokenizer.convert_ids_to_tokens(tokenizer.encode(text))
-
-
-def _schedule(parameters: list[Any], rate: float, steps: int) -> Iterator[torch.optim.Optimizer]:
-    """The optimiser, once a step, at a rate that warms up and cools down."""
-    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98))
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 50, (steps - step) / (steps / 2))
-        yield optimizer
-
-
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
-    optimizer.step()
 
 
 def build_policy(out: Path, seed: int, eyes_steps: int, steps: int) -> None:
