@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from relax_rl.analysis import fit_entropy_law
 from relax_rl.errors import DataError
 from relax_rl.reports.canvas import MUTED, color_of, linestyle_of, quieten
-from tables import Rows, read_table
+from tables import Rows, baseline_of, methods_of, read_table
 
 PRIMARY = ("mean@1", "pass@16")
 CURVES = {"reward": "reward", "entropy": "entropy (nats)", "dsd": "DSD, as trained", "length": "length (tokens)"}
@@ -45,11 +45,6 @@ def main() -> None:
             figure.savefig(arguments.out / f"evidence-{name}.png", dpi=110, bbox_inches="tight")
             plt.close(figure)
             print(arguments.out / f"evidence-{name}.png")
-
-
-def methods_of(rows: Rows) -> list[str]:
-    """In order of appearance."""
-    return list(dict.fromkeys(row["method"] for row in rows))
 
 
 def style(position: int) -> dict[str, str]:
@@ -100,7 +95,7 @@ def forest(rows: Rows) -> Figure:
             axis.plot(row["difference"], place, "o", color=color_of(0), mfc=color_of(0) if is_seen else "white")
         axis.axvline(0, color=MUTED, linewidth=0.8)
         axis.set_ylim(-0.6, len(names) - 0.4)
-        axis.set(title=f"{metric}, minus {methods_of(rows)[0]}", yticks=range(len(names)), yticklabels=names)
+        axis.set(title=f"{metric}, minus {baseline_of(rows)}", yticks=range(len(names)), yticklabels=names)
     return figure
 
 

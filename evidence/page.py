@@ -12,10 +12,9 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
-from math import isnan
 from pathlib import Path
 
-from tables import Rows, read_table
+from tables import Rows, baseline_of, methods_of, read_table
 
 HERE = Path(__file__).parent
 MARKED = re.compile(r"(?P<open><!-- table (?P<name>\w+) -->\n).*?(?P<close><!-- end of table -->)", re.DOTALL)
@@ -73,10 +72,9 @@ def markdown(headings: list[str], rows: list[list[str]]) -> str:
 def compared(rows: Rows) -> str:
     """Methods: primary measures with their differences to the baseline, then what else there is to know."""
     found = {(row["method"], row["metric"]): row for row in rows}
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    baseline = next(method for method in methods if isnan(found[method, "mean@1"]["difference"]))
+    baseline = baseline_of(rows)
     lines = []
-    for method in methods:
+    for method in methods_of(rows):
         line = [method]
         for metric in ("mean@1", "pass@16"):
             row = found[method, metric]
@@ -99,7 +97,7 @@ def difference(row: dict) -> str:
 
 
 def star(row: dict) -> str:
-    """Whether the difference to the first method is seen."""
+    """Whether the difference to the baseline is seen."""
     return "*" if row["corrected_p"] < 0.05 else ""
 
 
@@ -152,7 +150,7 @@ def fitted(rows: Rows) -> str:
 def varied(rows: Rows) -> str:
     """Each method's average and worst case over variants: the mean over its seeds, and each seed."""
     lines = []
-    for method in dict.fromkeys(row["method"] for row in rows):
+    for method in methods_of(rows):
         line = [method]
         for name in ("average", "worst"):
             values = [row[name] for row in rows if row["method"] == method]

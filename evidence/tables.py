@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+from math import isnan
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Rows", "read_table", "write_table"]
+__all__ = ["Rows", "baseline_of", "methods_of", "read_table", "write_table"]
 
 Rows = list[dict[str, Any]]
 
@@ -35,6 +36,16 @@ def read_table(path: Path) -> Rows:
     columns = {name: [row[name] for row in cells] for name in (cells[0] if cells else ())}
     read = {name: texts if name == "method" else _column(texts) for name, texts in columns.items()}
     return [{name: values[place] for name, values in read.items()} for place in range(len(cells))]
+
+
+def methods_of(rows: Rows) -> list[str]:
+    """In order of appearance."""
+    return list(dict.fromkeys(row["method"] for row in rows))
+
+
+def baseline_of(rows: Rows) -> str:
+    """The method of a comparison that the others are held against, which has no difference to itself."""
+    return next(row["method"] for row in rows if row["metric"] == "mean@1" and isnan(row["difference"]))
 
 
 def _cell(value: Any) -> Any:
