@@ -280,8 +280,9 @@ def _texts(
 def _given_text(tokenizer: Any, problem: Problem) -> LatentText:
     """The prompt as it is, without a chat template; a solution follows it, and alone is measured."""
     from relax_rl.analysis.spectra import LatentText
+    from relax_rl.evaluation.prompts import text_tokenizer
 
-    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor
+    tokenizer = text_tokenizer(tokenizer)
     prompt = tokenizer(problem.prompt)["input_ids"]
     if problem.solution:
         rest = tokenizer(problem.solution, add_special_tokens=False)["input_ids"]

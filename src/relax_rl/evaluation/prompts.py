@@ -21,6 +21,7 @@ __all__ = [
     "prompt_inputs",
     "prompt_positions",
     "render_prompt",
+    "text_tokenizer",
     "with_completions",
     "without_image_token",
 ]
@@ -44,6 +45,11 @@ def check_images(tokenizer: Any, problem: Problem) -> None:
             f"The problem {problem.id!r} shows an image, and the model's processor has no chat template to place it "
             "by; give the model's folder a chat_template.jinja."
         )
+
+
+def text_tokenizer(tokenizer: Any) -> Any:
+    """The tokenizer itself, or the one that a processor holds."""
+    return tokenizer.tokenizer if isinstance(tokenizer, ProcessorMixin) else tokenizer
 
 
 class ProcessedPrompt(Sequence[int]):

@@ -22,6 +22,7 @@ from relax_rl.evaluation.prompts import (
     prompt_inputs,
     prompt_positions,
     render_prompt,
+    text_tokenizer,
     without_image_token,
 )
 from relax_rl.evaluation.sampler import Completion, Draw, SamplingSettings
@@ -48,7 +49,7 @@ def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
     """Ids that end a completion: those of the generation config and the tokenizer's own."""
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = {configured} if isinstance(configured, int) else set(configured or ())
-    own = getattr(tokenizer, "tokenizer", tokenizer).eos_token_id  # a processor holds its tokenizer
+    own = text_tokenizer(tokenizer).eos_token_id
     if own is not None:
         ids.add(own)
     return sorted(ids)
