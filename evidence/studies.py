@@ -181,7 +181,7 @@ def pretrained(scale: Scale) -> None:
         model = ("tiny", "--learning-rate", 1e-3) if scale.is_small else ("smollm2", "--learning-rate", 2e-4)
         scale.python("subset_sum_policy.py", "--out", policy, "--model", *model, *size)
     methods = METHODS / "pretrained.toml"
-    folder = scale.compare("pretrained", methods, "21,22,23", f"--model={policy}", samples=16, base="pretrained.toml")
+    folder = scale.compare("pretrained", methods, "21,22", f"--model={policy}", samples=16, base="pretrained.toml")
     scale.collect(folder, "f")
 
 
