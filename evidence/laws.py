@@ -1,6 +1,8 @@
 """Study E: R = -a exp(H) + b, fitted to the start of a run and held against the rest, and to the other method.
 
 python evidence/laws.py --curves evidence/results/e_curves.csv --out evidence/results
+
+writes e_laws.csv, a row a fit, and e_residuals.csv, a row a method: how far its runs lie above the law of the baseline.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from relax_rl.analysis import fit_entropy_law
 from relax_rl.errors import DataError
@@ -24,7 +27,9 @@ def main() -> None:
     parser.add_argument("--name", default="e", help="before the file's name (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("evidence/results"), help="(%(default)s)")
     arguments = parser.parse_args()
-    write_table(arguments.out / f"{arguments.name}_laws.csv", laws(read_table(arguments.curves)))
+    fits = laws(read_table(arguments.curves))
+    write_table(arguments.out / f"{arguments.name}_laws.csv", fits)
+    write_table(arguments.out / f"{arguments.name}_residuals.csv", residuals(fits))
 
 
 def laws(curves: Rows, baseline: str = "grpo") -> Rows:
@@ -50,6 +55,23 @@ def laws(curves: Rows, baseline: str = "grpo") -> Rows:
             elif (other := next_seed(curves, seed)) != seed:
                 law = run_of(curves, baseline, other)
                 rows.append(name | {"fit": f"whole of {baseline}, seed {other:.0f}"} | residual_of(law, runs[method]))
+    return rows
+
+
+def residuals(fits: Rows) -> Rows:
+    """Mean over seeds of each method's residual from the baseline's law, with a t interval and the p of being 0."""
+    found: dict[str, list[float]] = {}
+    for row in fits:
+        if "residual" in row:
+            found.setdefault(row["method"], []).append(row["residual"])
+    rows: Rows = []
+    for method, values in found.items():
+        row = {"method": method, "seeds": len(values), "residual": float(np.mean(values))}
+        if len(values) > 1:
+            tested = stats.ttest_1samp(values, 0.0)
+            interval = tested.confidence_interval(0.95)
+            row |= {"low": float(interval.low), "high": float(interval.high), "p": float(tested.pvalue)}
+        rows.append(row)
     return rows
 
 

@@ -147,6 +147,15 @@ def fitted(rows: Rows) -> str:
     return markdown(["seed", "run", "fitted to", "law", "mean absolute error", "above the law"], lines)
 
 
+def above(rows: Rows) -> str:
+    """Mean residual of each method from the baseline's law."""
+    lines = []
+    for row in rows:
+        mean = f"{row['residual']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        lines.append([row["method"], f"{row['seeds']:.0f}", mean, f"{row['p']:.3f}"])
+    return markdown(["", "seeds", "above the law of grpo, mean over seeds", "p"], lines)
+
+
 def varied(rows: Rows) -> str:
     """Each method's average and worst case over variants: the mean over its seeds, and each seed."""
     lines = []
@@ -171,7 +180,9 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "confirmation_control": ("h_control_methods", compared),
     "confirmation_gate": ("h_gate_methods", compared),
     "long_runs": ("h_long_methods", compared),
+    "long_control": ("h_long_control_methods", compared),
     "long_laws": ("h_long_laws", fitted),
+    "long_residuals": ("h_long_residuals", above),
     "hacking": ("d_measured", hacked),
     "laws": ("e_laws", fitted),
     "pretrained": ("f_methods", compared),

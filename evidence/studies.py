@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 METHODS = HERE / "methods"
 COMMAND = (sys.executable, "-m", "relax_rl.cli.main")
 FEW_METHODS = 4
+CONTROL = "relax, KL alone"
 SECOND_FAMILY = ("grpo", "entropy_bonus", "kl_cov", "relax, paper", "relax, singular", "relax, robust")
 
 
@@ -85,8 +86,10 @@ class Scale:
         _run(*COMMAND, *common, "--run", folder, "--jobs", self.jobs, *words)
         return folder
 
-    def collect(self, folder: Path, name: str) -> None:
-        self.python("collect.py", folder, "--name", name, "--out", self.results)
+    def collect(self, folder: Path, name: str, *, against: str | None = None) -> None:
+        """The tables of a comparison, or, against another baseline than its own, that of the methods alone."""
+        words = ("--against", against) if against is not None else ()
+        self.python("collect.py", folder, "--name", name, "--out", self.results, *words)
 
 
 def tables_of(path: Path) -> dict[str, str]:
@@ -141,13 +144,13 @@ def confirmation(scale: Scale) -> None:
     shared = subset_sum_settings(scale)
     folder = scale.compare("confirmation", METHODS / "confirmation.toml", "31,32,33,34,35,36", *shared)
     scale.collect(folder, "h")
-    against = ("--against", "relax, KL alone")
-    scale.python("collect.py", folder, "--name", "h_control", "--out", scale.results, *against)
+    scale.collect(folder, "h_control", against=CONTROL)
     folder = scale.compare("confirmation", METHODS / "confirmation_gate.toml", "31,32,33,34,35,36", *shared)
     scale.collect(folder, "h_gate")
     methods = METHODS / "confirmation_long.toml"
     folder = scale.compare("confirmation_long", methods, "31,32,33,34", updates=512, samples=16)
     scale.collect(folder, "h_long")
+    scale.collect(folder, "h_long_control", against=CONTROL)
     curves = scale.results / "h_long_curves.csv"
     scale.python("laws.py", "--curves", curves, "--name", "h_long", "--out", scale.results)
 
