@@ -385,10 +385,9 @@ class TestBatchArithmetic:
         assert "for 6 updates" in plan.words()
         assert "2 processes x 2 micro-batches of 16" in plan.words()
 
-    def test_several_rollouts_in_an_update(self) -> None:
-        plan = batch_arithmetic(TrainConfig(trainer=TrainerConfig(steps_per_generation=1)))
-        assert (plan.completions_per_rollout, plan.rollouts, plan.total_completions) == (64, 400, 25_600)
-        assert "for 1/4 of an update" in plan.words()
+    def test_several_rollouts_in_an_update_are_refused_before_the_run(self) -> None:
+        with pytest.raises(ValueError, match=r"set trainer\.steps_per_generation to 4"):
+            batch_arithmetic(TrainConfig(trainer=TrainerConfig(steps_per_generation=1)))
 
     @settings(max_examples=60, deadline=None)
     @given(

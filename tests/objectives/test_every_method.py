@@ -133,6 +133,27 @@ def test_finite_gradients_at_the_edges(method, change):
     assert gradient.abs().sum() > 0
 
 
+@pytest.mark.parametrize("method", BASELINES)
+def test_a_sampler_that_disagrees_wildly_leaves_the_loss_a_number(method):
+    fields = fields_of(random_batch())
+    old = fields["old_log_probs"].clone()
+    old[0, 0, 0] -= 120.0
+    loss = build_objective(method, **OPTIONS.get(method, {}))(RolloutBatch(**fields | {"old_log_probs": old})).loss
+    assert loss.isfinite()
+
+
+# sr_grpo has the stable rank of the states for its reward and asks no verifier.
+@pytest.mark.parametrize("method", [name for name in BASELINES if name != "sr_grpo"])
+def test_a_completion_without_a_score_teaches_nothing(method):
+    fields = fields_of(random_batch(spread=0.0))
+    rewards = fields["rewards"].clone()
+    rewards[0] = math.nan
+    objective = build_objective(method, beta=0.0, **OPTIONS.get(method, {}))
+    batch = RolloutBatch(**fields | {"rewards": rewards})
+    (gradient,) = torch.autograd.grad(objective(batch).loss, batch.log_probs)
+    assert torch.equal(gradient[0], torch.zeros_like(gradient[0]))
+
+
 @pytest.mark.parametrize("method", [name for name in BASELINES if name not in LEARN_FROM_EQUAL_REWARDS])
 @pytest.mark.parametrize("reward", [0.0, math.nan])
 def test_equal_or_missing_rewards_give_no_policy_gradient_at_ratio_one(method, reward):

@@ -231,5 +231,8 @@ def test_the_overlong_punishment_by_hand():
     # Free up to 6 tokens; 8 cost half of it, 10 all.
     assert objective.advantage.shaping(batch)[0].tolist() == [0.5, 0.0]
     assert objective.advantage(batch)[0, 0].item() > 0
+    # What the loss leaves out was sampled all the same.
+    whole = replace(batch, mask=batch.mask & False, sampled_lengths=torch.tensor([[8, 10]]))
+    assert objective.advantage.shaping(whole)[0].tolist() == [0.5, 0.0]
     with pytest.raises(ConfigError, match=r"trainer\.max_completion_length"):
         build_objective("dapo", overlong_buffer=4)

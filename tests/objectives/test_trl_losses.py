@@ -34,6 +34,8 @@ def gradient_of(trainer, loss):
 @pytest.mark.parametrize("method", CASES)
 def test_our_loss_is_trls(method, beta, tmp_path):
     options, settings = CASES[method]
+    # The papers have a plain KL; TRL multiplies it by the importance ratio unless told not to.
+    settings = settings | {"use_bias_correction_kl": False}
     trainer = make_trainer(build_objective(method, **{"beta": beta} | options), tmp_path, **settings)
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
@@ -43,6 +45,8 @@ def test_our_loss_is_trls(method, beta, tmp_path):
     shape = inputs["completion_ids"].shape
     noise = 0.3 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
     inputs = inputs | {"old_per_token_logps": forward.log_probs[:, -shape[1] :] + noise}
+    if beta:  # a reference that the policy has left, or the KL and its gradient are 0
+        inputs["ref_per_token_logps"] = forward.log_probs[:, -shape[1] :] - noise.roll(1, 0)
     ours = trainer.compute_loss(trainer.model, inputs)
     our_gradient = gradient_of(trainer, ours)
     theirs = GRPOTrainer.compute_loss(trainer, trainer.model, inputs)

@@ -217,6 +217,15 @@ def test_a_weighted_set_is_a_reward_function_with_its_parts_logged() -> None:
         reward(completions=["\\boxed{5}"], answer=["5"])
 
 
+def test_an_answer_that_the_limit_cut_is_none_for_a_reward_too() -> None:
+    """The evaluation has always said so; a reward that paid for it would teach to run into the limit."""
+    texts, answers = ["So the answer is 12", "So the answer is 12"], ["12", "12"]
+    for verifier in (MathVerifier(), WeightedVerifiers({MathVerifier(): 1.0})):
+        reward = VerifierReward(verifier)
+        assert reward(completions=texts, answer=answers, truncated=[True, False]) == [0.0, 1.0]
+        assert reward(completions=texts, answer=answers) == [1.0, 1.0]
+
+
 def test_a_plain_verifier_is_a_reward_function() -> None:
     reward = VerifierReward(NumericVerifier())
     assert reward.__name__ == "numeric"

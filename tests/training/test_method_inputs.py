@@ -52,6 +52,15 @@ def test_a_head_that_does_more_than_a_product_is_refused():
         vocabulary_statistics(model, states, tokens, tokens.bool(), torch.full((1, 5), -0.1), 1.0)
 
 
+def test_a_head_in_sixteen_bits_may_round_though_the_states_came_back_in_full():
+    model = tiny_llama()
+    states, tokens = torch.randn(1, 5, 32), torch.ones(1, 5, dtype=torch.int64)
+    log_probs = model.lm_head(states).log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1) + 0.02
+    with pytest.raises(ModelError, match="a cap or a scale"):
+        vocabulary_statistics(model, states, tokens, tokens.bool(), log_probs, 1.0)
+    vocabulary_statistics(model, states, tokens, tokens.bool(), log_probs, 1.0, is_half_precision=True)
+
+
 def test_planning_phrases_are_found_whatever_their_case_and_cut_into_tokens():
     tokenizer = load_tokenizer("tiny")
     text = "So: WE  can use it, we can using it; then we can use it all. We can use"

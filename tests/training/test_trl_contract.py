@@ -129,6 +129,44 @@ def test_the_dictionary_is_refitted_when_asked_for(tmp_path):
     assert longer.objective.probe.bound.value == 1.0
 
 
+@pytest.mark.parametrize(("interval", "refitted"), [(1, [2, 4, 6, 8]), (2, [2, 4, 6, 8]), (3, [4, 6]), (5, [6])])
+def test_an_interval_that_ends_inside_a_rollout_batch_counts(interval, refitted, tmp_path, monkeypatch):
+    objective = build_objective("relax", xi=1.0, beta=0.0, dictionary=DICTIONARY | {"refit_interval": interval})
+    settings = {"gradient_accumulation_steps": 1, "steps_per_generation": 2, "max_steps": 10}
+    trainer, fitted = make_trainer(objective, tmp_path, **settings), []
+    calibrate = trainer._calibrate
+    monkeypatch.setattr(
+        trainer, "_calibrate", lambda batches: (fitted.append(trainer.state.global_step), calibrate(batches))
+    )
+    trainer.train()
+    assert fitted == [0, *refitted]
+
+
+def test_reward_functions_are_told_what_the_limit_cut_and_the_objective_what_was_sampled(tmp_path, monkeypatch):
+    told = []
+
+    def reward(completions, completion_ids, truncated, **_):
+        told.extend((len(ids), ids[-1], flag) for ids, flag in zip(completion_ids, truncated, strict=True))
+        return [float(len(ids) % 2) for ids in completion_ids]
+
+    trainer = make_trainer(build_objective("grpo"), tmp_path, mask_truncated_completions=True)
+    scripted = trainer._generate_single_turn
+    monkeypatch.setattr(
+        trainer, "_generate_single_turn", lambda ids, *_: ([row[:25] for row in scripted(ids)[0]], None)
+    )
+    monkeypatch.setattr(trainer, "reward_funcs", [reward])
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
+    inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    with torch.no_grad():
+        batch = trainer._rollout_batch(inputs, trainer._forward(trainer.model, inputs)[0])
+    lengths, last, is_cut = (torch.tensor(column[: 2 * GROUP]) for column in zip(*told, strict=True))
+    assert torch.equal(is_cut, last != trainer._tokenizer.eos_token_id)
+    assert 0 < is_cut.sum() < len(is_cut)
+    assert torch.equal(batch.lengths_as_sampled.flatten(), lengths)
+    assert torch.equal(batch.lengths.flatten(), lengths.masked_fill(is_cut, 0))
+
+
 def test_a_checkpoint_without_its_dictionary_is_refused(tmp_path):
     objective = build_objective("relax", xi=1.0, beta=0.0, dictionary=DICTIONARY)
     make_trainer(objective, tmp_path, save_strategy="steps", save_steps=2).train()

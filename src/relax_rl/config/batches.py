@@ -40,8 +40,6 @@ class BatchPlan:
         """Four lines for people, to be read before the run."""
         processes = "1 process" if self.num_processes == 1 else f"{self.num_processes} processes"
         serves = f"{self.updates_per_rollout} updates" if self.updates_per_rollout > 1 else "1 update"
-        if self.rollouts > self.updates:
-            serves = f"1/{round(self.rollouts / self.updates)} of an update"
         return "\n".join(
             [
                 f"rollout   {self.prompts_per_rollout:,} prompts x {self.group_size} completions = "
@@ -63,20 +61,25 @@ def batch_arithmetic(config: TrainConfig, num_processes: int = 1, num_problems: 
         num_problems: Problems of the training split, once they are known; until then ``config.train_problems``.
 
     Raises:
-        ConfigError: Updates straddle rollout batches, checkpoints fall inside one (a resume would not be exact), or
-            there are fewer problems than one rollout batch takes.
+        ConfigError: Updates straddle rollout batches or take several, checkpoints fall inside one (a resume would not
+            be exact), or there are fewer problems than one rollout batch takes.
     """
     trainer = config.trainer
     micro, accumulation = trainer.per_device_train_batch_size, trainer.gradient_accumulation_steps
     steps = trainer.steps_per_generation or accumulation
+    if steps < accumulation:
+        raise ConfigError(
+            f"trainer.steps_per_generation = {steps} micro-batches are fewer than an update takes "
+            f"(gradient_accumulation_steps = {accumulation}); set trainer.steps_per_generation to {accumulation}"
+        )
     uses = steps * trainer.num_iterations  # micro-batches that one rollout batch serves
-    if uses % accumulation and accumulation % uses:
+    if uses % accumulation:
         raise ConfigError(
             f"a rollout batch serves steps_per_generation x num_iterations = {uses} micro-batches and an update takes "
             f"gradient_accumulation_steps = {accumulation}, so updates would straddle rollout batches; set "
             f"trainer.steps_per_generation to {accumulation}"
         )
-    updates_per_rollout = max(1, uses // accumulation)
+    updates_per_rollout = uses // accumulation
     if trainer.save_steps % updates_per_rollout:
         nearest = max(1, round(trainer.save_steps / updates_per_rollout)) * updates_per_rollout
         raise ConfigError(

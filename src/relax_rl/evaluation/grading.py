@@ -59,11 +59,7 @@ def grade_samples(
 
 def _verdicts(verifier: Verifier, samples: Sequence[Sample], answers: Sequence[str]) -> list[Verdict]:
     completions = [sample.completion for sample in samples]
-    grading = getattr(verifier, "grade", None)
-    if grading is not None and "truncated" in inspect.signature(grading).parameters:
-        # An answer that the length limit cut is none; only the caller knows that it was reached.
-        return grading(completions, answers, truncated=[sample.truncated for sample in samples])
-    return grade(verifier, completions, answers)
+    return grade(verifier, completions, answers, truncated=[sample.truncated for sample in samples])
 
 
 def _answer_classes(verifier: Verifier, extracted: Sequence[str | None]) -> list[int | None]:

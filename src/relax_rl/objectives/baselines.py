@@ -13,7 +13,7 @@ from relax_rl.objectives.aggregation import SequenceMeanTokenMean, SequenceMeanT
 from relax_rl.objectives.covariance import CovarianceClippedSurrogate, CovarianceKLSurrogate
 from relax_rl.objectives.entropy import CorrectEntropy, EntropyBonus
 from relax_rl.objectives.objective import Objective
-from relax_rl.objectives.regularizers import plain_kl
+from relax_rl.objectives.regularizers import ReferenceKL, plain_kl
 from relax_rl.objectives.reward_shaping import OverlongPenalty, ShapedAdvantage
 from relax_rl.objectives.selection import SelectionScope
 from relax_rl.objectives.surrogates import CappedWeightSurrogate, ClippedSurrogate, SequenceRatioSurrogate
@@ -33,14 +33,14 @@ def dr_grpo(
     loss = (1/B) sum_i (1/max_tokens) sum_t PPO(r, R_i - mean).
 
     ``max_tokens`` is the longest completion allowed (3000 for the authors; set it to the run's max_completion_length).
-    It only scales the loss, and in verl and TRL it takes two settings to get both halves of the method.
+    It only scales the loss, the KL with it, and in verl and TRL it takes two settings to get both halves of the method.
     """
     return Objective(
         name="dr_grpo",
         advantage=GroupRelativeAdvantage(scale=False),
         surrogate=ClippedSurrogate(clip_low, clip_high),
         aggregation=SequenceMeanTokenSum(max_tokens),
-        regularizers=plain_kl(beta, "completion_mean"),
+        regularizers=(ReferenceKL(beta, gate="all", reduction="token_sum", max_tokens=max_tokens),),
     )
 
 

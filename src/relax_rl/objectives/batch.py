@@ -68,6 +68,8 @@ class RolloutBatch:
             (`relax_rl.objectives.selection`); None where none does, or where this batch is the whole update.
         signal: (P, G) what the objective's own signal says of each completion (`relax_rl.objectives.group_signal`), NaN
             where it says nothing; put there by the objective, from the hidden states.
+        sampled_lengths: (P, G) tokens of each whole completion, those that are masked too (a truncated one that is left
+            out of the loss, the shared beginning of branches); None where ``mask`` has them all.
         totals: counts over the whole update; None means that this batch is the whole update.
 
     Raises:
@@ -90,6 +92,7 @@ class RolloutBatch:
     prompt_keys: Tensor | None = None
     token_choice: Tensor | None = None
     signal: Tensor | None = None
+    sampled_lengths: Tensor | None = None
     totals: UpdateTotals | None = None
 
     def __post_init__(self) -> None:
@@ -105,6 +108,10 @@ class RolloutBatch:
                 raise DataError(f"{name} has shape {tuple(tensor.shape)}, but log_probs has {tuple(shape)}.")
         if self.rewards.shape != shape[:2]:
             raise DataError(f"rewards must have shape {tuple(shape[:2])}, but has {tuple(self.rewards.shape)}.")
+        if self.sampled_lengths is not None and self.sampled_lengths.shape != shape[:2]:
+            raise DataError(
+                f"sampled_lengths must have shape {tuple(shape[:2])}, but has {tuple(self.sampled_lengths.shape)}."
+            )
         if self.hidden_states is not None and (self.hidden_states.dim() != 4 or self.hidden_states.shape[:3] != shape):
             raise DataError(
                 f"hidden_states must have shape {(*shape, 'H')}, but has {tuple(self.hidden_states.shape)}."
@@ -133,13 +140,21 @@ class RolloutBatch:
 
     @property
     def lengths(self) -> Tensor:
-        """(P, G) number of completion tokens."""
+        """(P, G) number of completion tokens that the loss is of."""
         return self.mask.sum(-1)
 
     @property
+    def lengths_as_sampled(self) -> Tensor:
+        """(P, G) number of tokens of each whole completion."""
+        return self.lengths if self.sampled_lengths is None else self.sampled_lengths
+
+    @property
     def log_ratio(self) -> Tensor:
-        """(P, G, T) log of the importance ratio; 0 where masked, so that no exponential overflows behind the mask."""
-        return (self.log_probs - self.old_log_probs).masked_fill(~self.mask, 0.0)
+        """(P, G, T) log of the importance ratio; 0 where masked, so that no exponential overflows behind the mask.
+
+        Within 20 of 0, as in verl: exp(89) is infinite in float32, and times an advantage of 0 no number at all.
+        """
+        return (self.log_probs - self.old_log_probs).masked_fill(~self.mask, 0.0).clamp(-20.0, 20.0)
 
     @property
     def update_totals(self) -> UpdateTotals:

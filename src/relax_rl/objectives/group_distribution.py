@@ -119,10 +119,11 @@ class FlowBalanceSurrogate:
         residual = log_partition + sequence_token_mean(batch.log_probs, batch) - self.beta * advantages - ref
         log_weight = batch.log_ratio.detach().sum(-1)
         weight = log_weight.clamp(max=20.0).exp().clamp(max=self.weight_max)
-        loss = of_each_token(weight * residual.square()).expand_as(batch.log_probs)
+        is_scored = ~batch.rewards.isnan()
+        loss = of_each_token((weight * residual.square()).masked_fill(~is_scored, 0.0)).expand_as(batch.log_probs)
         nothing = torch.zeros_like(batch.mask)
         is_high = (log_weight.exp() > self.weight_max).unsqueeze(-1) & batch.mask
         return loss, clip_metrics(nothing, is_high, batch) | {
             "group/log_partition": log_partition.mean(),
-            "group/residual": residual.abs().mean(),
+            "group/residual": residual[is_scored].abs().mean(),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ __all__ = ["LatentExploration", "ReferenceKL", "plain_kl"]
 AdvantageShaping = Literal["positive", "positive_by_length", "none"]
 MeanScope = Literal["group", "micro_batch"]
 KLGate = Literal["above_xi", "above_xi_and_positive", "all"]
-KLReduction = Literal["group_sum", "completion_mean", "token_mean"]
+KLReduction = Literal["group_sum", "completion_mean", "token_mean", "token_sum"]
 
 
 def _require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -111,20 +111,25 @@ class ReferenceKL:
         gate: "above_xi" is ReLaX's adaptive KL; "above_xi_and_positive" also asks for a positive advantage (as run);
             "all" is the plain KL of GRPO (worse throughout in their Fig. 6).
         reduction: "group_sum" sums over the gated completions of a prompt and averages over prompts (as printed);
-            "completion_mean" averages over all completions (plain GRPO); "token_mean" over all tokens (as run).
+            "completion_mean" averages over all completions (plain GRPO); "token_mean" over all tokens (as run);
+            "token_sum" sums over tokens and divides by ``max_tokens``, a mean over all completions (Dr. GRPO).
             Completions outside the gate contribute 0 and stay in the denominator.
         estimator: k1, k2 or k3; see `relax_rl.objectives.kl` for what each one's gradient is.
+        max_tokens: the constant of "token_sum".
     """
 
     beta: float = 0.01
     gate: KLGate = "above_xi"
     reduction: KLReduction = "group_sum"
     estimator: KLEstimator = "k3"
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         _require_choice("gate", self.gate, ("above_xi", "above_xi_and_positive", "all"))
-        _require_choice("reduction", self.reduction, ("group_sum", "completion_mean", "token_mean"))
+        _require_choice("reduction", self.reduction, get_args(KLReduction))
         _require_choice("estimator", self.estimator, ("k1", "k2", "k3"))
+        if (self.reduction == "token_sum") != (self.max_tokens is not None):
+            raise ConfigError('max_tokens is the constant of reduction = "token_sum"; give both or neither.')
         if self.beta < 0:
             raise ConfigError(f"beta must not be negative, but is {self.beta}; 0 switches the term off.")
 
@@ -154,9 +159,10 @@ class ReferenceKL:
         log_probs, ref_log_probs = (x.masked_fill(~batch.mask, 0.0) for x in (batch.log_probs, batch.ref_log_probs))
         kl = token_kl(log_probs, ref_log_probs, self.estimator)
         totals = batch.update_totals
-        if self.reduction == "token_mean":
+        if self.reduction in ("token_mean", "token_sum"):
             gated = kl.masked_fill(~(batch.mask & is_selected.unsqueeze(-1)), 0.0)
-            share = gated.sum() / max(totals.num_tokens, 1.0)
+            constant = None if self.max_tokens is None else self.max_tokens * totals.num_completions
+            share = gated.sum() / (constant or max(totals.num_tokens, 1.0))
         else:
             count = totals.num_prompts if self.reduction == "group_sum" else totals.num_completions
             share = sequence_token_mean(kl, batch).masked_fill(~is_selected, 0.0).sum() / count

@@ -105,7 +105,7 @@ class OverlongPenalty:
         return frozenset()
 
     def __call__(self, batch: RolloutBatch) -> Tensor:
-        over = (self.max_tokens - self.buffer - batch.lengths) / self.buffer
+        over = (self.max_tokens - self.buffer - batch.lengths_as_sampled) / self.buffer
         return _rewards(batch) + self.factor * over.clamp(max=0.0)
 
 

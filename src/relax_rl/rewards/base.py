@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -70,18 +71,23 @@ def grade(
     completions: Sequence[str],
     answers: Sequence[str],
     num_tokens: Sequence[int] | None = None,
+    truncated: Sequence[bool] | None = None,
 ) -> list[Verdict]:
     """The verdicts of any verifier; those of one that does not explain itself hold its scores alone.
 
     Args:
         num_tokens: lengths of the completions, for a verifier with ``needs_num_tokens``; another is not given them.
+        truncated: which completions hit their length limit, where the caller knows, for a verifier whose ``grade``
+            asks for it: an answer that the limit cut is none.
 
     Raises:
         DataError: it returns another number of scores than it was asked for.
     """
     lengths = (num_tokens,) if getattr(verifier, "needs_num_tokens", False) else ()
     if isinstance(verifier, ExplainingVerifier):
-        verdicts = verifier.grade(completions, answers, *lengths)
+        asks = "truncated" in inspect.signature(verifier.grade).parameters
+        flags = {"truncated": truncated} if asks and truncated is not None else {}
+        verdicts = verifier.grade(completions, answers, *lengths, **flags)
     else:
         verdicts = [Verdict(score) for score in verifier.score(completions, answers, *lengths)]
     if len(verdicts) != len(completions):

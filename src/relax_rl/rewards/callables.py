@@ -86,10 +86,15 @@ class WeightedVerifiers:
         return [verdict.score for verdict in self.grade(completions, answers, num_tokens)]
 
     def grade(
-        self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
     ) -> list[Verdict]:
         """As ``score``, with what the first verifier that reads an answer extracted, and who could not score."""
-        each = [grade(verifier, completions, answers, num_tokens) for verifier, _ in self.members]
+        each = [grade(verifier, completions, answers, num_tokens, truncated) for verifier, _ in self.members]
         return [self._sum(verdicts) for verdicts in zip(*each, strict=True)]
 
     def parts(

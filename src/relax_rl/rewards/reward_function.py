@@ -15,7 +15,8 @@ class VerifierReward:
     """A verifier as a TRL reward function; `None` (not scored) stays `None`, which TRL leaves out of the baseline.
 
     It reads the dataset's column ``answer``: ``GRPOTrainer(reward_funcs=[VerifierReward(MathVerifier())], ...)``. Of a
-    weighted set the members' own scores are logged too, as ``verifiers/NAME``.
+    weighted set the members' own scores are logged too, as ``verifiers/NAME``. Training of this package tells it which
+    completions hit their length limit (``truncated``), which TRL alone does not.
     """
 
     def __init__(self, verifier: Verifier) -> None:
@@ -28,11 +29,12 @@ class VerifierReward:
         answer: Sequence[str],
         completion_ids: Sequence[Sequence[int]] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
+        truncated: Sequence[bool] | None = None,
         **_: Any,
     ) -> list[float | None]:
         texts = [completion_text(completion) for completion in completions]
         num_tokens = None if completion_ids is None else [len(ids) for ids in completion_ids]
-        verdicts = grade(self._verifier, texts, list(answer), num_tokens)
+        verdicts = grade(self._verifier, texts, list(answer), num_tokens, truncated)
         if log_metric is not None:
             for name, mean in _means_of_parts(verdicts).items():
                 log_metric(f"verifiers/{name}", mean)

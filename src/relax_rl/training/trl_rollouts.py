@@ -62,6 +62,7 @@ class RolloutTrainer(GRPOTrainer):
         self._sampling = DynamicSampling(max_batches, self.args.seed) if max_batches > 1 else None
         self._prefix_lengths: list[int] | None = None
         self._local_rewards: Tensor | None = None
+        self._local_lengths: Tensor | None = None
         if branching is not None and self.use_vllm:
             raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
         if "images" in kwargs["train_dataset"].column_names:
@@ -81,18 +82,22 @@ class RolloutTrainer(GRPOTrainer):
             )
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
-        rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        ends: list[Any] = [*self.eos_token_ids, self._tokenizer.pad_token_id]
+        is_truncated = [not ids or ids[-1] not in ends for ids in completion_ids_list]
+        # Every column of the inputs reaches the reward functions: an answer that the length limit cut is none.
+        told = [given | {"truncated": flag} for given, flag in zip(inputs, is_truncated, strict=True)]
+        rewards_per_func = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
+        self._local_lengths = torch.tensor([len(ids) for ids in completion_ids_list], device=self.accelerator.device)
         # The scores of all ranks come back; the rows of this rank are the ones that travel with the batch.
         start = self.accelerator.process_index * len(prompts)
         local = rewards_per_func[start : start + len(prompts)]
         weighted = (local * self.reward_weights.to(local.device)).nansum(dim=1)
         rewards = self._local_rewards = weighted.masked_fill(local.isnan().all(dim=1), float("nan"))
         if self._recorder is not None and self.model.training:
-            ends: list[Any] = [*self.eos_token_ids, self._tokenizer.pad_token_id]
             self._recorder.start(
                 inputs,
                 completions,
-                is_truncated=[not ids or ids[-1] not in ends for ids in completion_ids_list],
+                is_truncated=is_truncated,
                 num_tokens=[len(ids) for ids in completion_ids_list],
                 scores=dict(zip(self.reward_func_names, local.T.tolist(), strict=True)),
                 rewards=rewards.tolist(),
@@ -151,6 +156,7 @@ class RolloutTrainer(GRPOTrainer):
         if self._local_rewards is None:
             raise ModelError("TRL generated completions without scoring them; this version of TRL does not fit.")
         output["rewards"] = self._local_rewards
+        output["sampled_length"] = self._local_lengths
         if self._prefix_lengths is not None:
             prefix = torch.tensor(self._prefix_lengths, device=output["completion_ids"].device).unsqueeze(-1)
             places = torch.arange(output["completion_ids"].shape[1], device=prefix.device)

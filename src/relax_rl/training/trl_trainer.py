@@ -206,6 +206,7 @@ class RelaxTrainer(RolloutTrainer):
             sampling_weights=grouped(inputs.get("importance_sampling_ratio")),
             prompt_keys=inputs["prompt_key"][::group],
             token_choice=grouped(inputs.get("token_choice")),
+            sampled_lengths=grouped(inputs.get("sampled_length")),
             totals=UpdateTotals(
                 num_prompts=num_completions / group,
                 num_completions=num_completions,
@@ -233,6 +234,7 @@ class RelaxTrainer(RolloutTrainer):
             mask,
             forward.log_probs[:, -mask.shape[1] :].detach(),
             self.temperature,
+            is_half_precision=self.args.bf16 or self.args.fp16,
         )
 
     def _log_partition(self, inputs: dict[str, Any], forward: ForwardRecord, group: int) -> Tensor | None:
@@ -255,7 +257,10 @@ class RelaxTrainer(RolloutTrainer):
         probe, step = self.objective.probe, self.state.global_step
         if probe is None or probe.settings.refit_interval is None or step == 0:
             return False
-        return step % probe.settings.refit_interval == 0 and self._calibrated_at != step
+        # Asked once a rollout batch: has a multiple of the interval been passed since the last one?
+        uses = self.args.steps_per_generation * self.num_iterations
+        updates_per_rollout = uses // self.args.gradient_accumulation_steps
+        return step % probe.settings.refit_interval < updates_per_rollout and self._calibrated_at != step
 
     def _calibrate(self, batches: list[dict[str, Any]]) -> None:
         """Fit the dictionary, and xi where it is a quantile, on the completions of this rollout batch, of all ranks.

@@ -26,6 +26,8 @@ def vocabulary_statistics(
     mask: Tensor,
     log_probs: Tensor,
     temperature: float,
+    *,
+    is_half_precision: bool = False,
 ) -> dict[str, Tensor]:
     """The distributions made once more from the hidden states, some tokens at a time, without gradient.
 
@@ -37,6 +39,8 @@ def vocabulary_statistics(
         log_probs: (B, T) of the tokens, as the forward gave them: the check that nothing else lies between states and
             distribution.
         temperature: of the sampling.
+        is_half_precision: the forward computed in 16 bits, which the states do not show where a norm before the head
+            gives them back in float32.
 
     Returns:
         "entropy_flow" (B, T), see `relax_rl.objectives.entropy_flow`; "score_features" (B, H), the mean over the tokens
@@ -47,6 +51,7 @@ def vocabulary_statistics(
     """
     head = model.get_output_embeddings()
     weight, bias = head.weight.float(), getattr(head, "bias", None)
+    bound = 0.2 if is_half_precision or states.dtype != torch.float32 else 1e-3
     flow = torch.zeros(mask.shape, device=states.device)
     features = torch.zeros(len(states), states.shape[-1], device=states.device)
     rows, places = mask.nonzero(as_tuple=True)
@@ -54,15 +59,14 @@ def vocabulary_statistics(
         logits = states[row, place].float() @ weight.T
         logits = (logits if bias is None else logits + bias.float()) / temperature
         token = tokens[row, place]
-        _check(logits, token, log_probs[row, place], states.dtype)
+        _check(logits, token, log_probs[row, place], bound)
         flow[row, place] = entropy_flow(logits, token)
         features.index_add_(0, row, weight[token] - logits.softmax(-1) @ weight)
     return {"entropy_flow": flow, "score_features": features / mask.sum(-1, keepdim=True).clamp(min=1)}
 
 
-def _check(logits: Tensor, token: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+def _check(logits: Tensor, token: Tensor, expected: Tensor, bound: float) -> None:
     found = logits.log_softmax(-1).gather(-1, token.unsqueeze(-1)).squeeze(-1)
-    bound = 1e-3 if dtype == torch.float32 else 0.2
     if len(found) and not (found - expected.float()).abs().median() <= bound:
         raise ModelError(
             "The next-token distributions cannot be made from this model's hidden states and head (a cap or a scale on "
