@@ -82,6 +82,7 @@ def test_degrees_of_freedom_do_not_vanish_where_mean_squares_cancel() -> None:
     mean = seeded_mean(table)
     assert mean is not None
     bound = stats.t.ppf(0.975, 3) * math.sqrt((seed + problem - rest) / 256)
+    bound = max(bound, stats.t.ppf(0.975, 3 * 63) * math.sqrt(rest / 256))  # seeds this close are no surer than that
     assert mean.high - mean.value <= bound * (1 + 1e-9)
 
 
@@ -159,3 +160,11 @@ def test_detectable_difference_is_where_the_power_is(seeds: int) -> None:
     generator = np.random.default_rng(0)
     t = (generator.normal(size=200_000) + shift) / np.sqrt(generator.chisquare(dof, size=200_000) / dof)
     assert np.mean(np.abs(t) > stats.t.ppf(0.995, dof)) == pytest.approx(0.8, abs=0.005)
+
+
+def test_means_of_seeds_that_happen_to_coincide_are_not_certain() -> None:
+    found = seeded_mean([[0.5, 0.0, 0.5, 0.0], [0.0, 0.5, 0.0, 0.5]])
+    assert found is not None
+    assert found.low < 0 < found.value == 0.25 < found.high
+    # By hand: MS_rest = 0.5 / 3 over 8 values, t = 0.25 / sqrt(1/48) = sqrt(3), 3 degrees of freedom.
+    assert found.p_value == pytest.approx(2 * stats.t.sf(math.sqrt(3), 3))

@@ -8,10 +8,12 @@ the same ones. For values y[s, p] (S seeds, P problems), such as paired differen
 all three random. With mean squares MS_seed, MS_problem, MS_rest of the two-way table without replicates,
 
     var(mean) = MS_seed / (S P)                              over other seeds, on these problems;
-    var(mean) = (MS_seed + MS_problem - MS_rest) / (S P)     over other seeds and other problems (Clark 1973, quasi-F).
+    var(mean) = (MS_seed + MS_problem - MS_rest) / (S P)     over other seeds and other problems (Clark 1973, quasi-F);
+    var(mean) = MS_rest / (S P)                              what is left if seeds and problems did not matter at all.
 
 The first gives Student's t over the seeds' means, S - 1 degrees of freedom; the second a t with Satterthwaite's degrees
-of freedom. The wider of the two decides, so a claim holds for other seeds in any case, and for other problems too.
+of freedom; the third has (S - 1)(P - 1). The widest decides, so a claim holds for other seeds in any case, and for
+other problems too, and means of a few seeds that happen to coincide make no difference certain.
 Treating the problems of one run as the replicates, as a bootstrap over problems alone does, mistakes the noise between
 runs for an effect.
 """
@@ -124,6 +126,9 @@ def _worst(
     tests = []
     if num_seeds > 1:
         tests.append((squares.seed / count, num_seeds - 1.0))
+        if num_problems > 1:
+            # Means of seeds that happen to coincide: they cannot be surer than the scatter that they are means of.
+            tests.append((squares.rest / count, (num_seeds - 1.0) * (num_problems - 1.0)))
         if num_problems > 1 and squares.problem > squares.rest:
             total = squares.seed + squares.problem - squares.rest
             tests.append((total / count, _degrees_of_freedom(total, squares, num_seeds, num_problems)))
