@@ -197,3 +197,12 @@ def test_mistakes_are_named(states, mask, dictionary) -> None:
 def test_dictionary_width_is_checked(states, mask) -> None:
     with pytest.raises(DataError, match="width 3"):
         dynamic_spectral_dispersion(states, mask, KoopmanDictionary(torch.ones(3, 2)))
+
+
+def test_gram_statistics_with_nothing_wrong_but_the_last_snapshot_are_left_out_and_counted() -> None:
+    lifted = torch.randn(3, 40, 4, generator=torch.Generator().manual_seed(0))
+    lifted[1, -1, 0] = float("nan")
+    statistics = gram_statistics(lifted, snapshot_pairs(torch.ones(3, 40, dtype=torch.bool)))
+    found = dispersion_from_gram(statistics, "paper")
+    assert found.is_defined.tolist() == [True, False, True]
+    assert int(found.num_nonfinite) == 1

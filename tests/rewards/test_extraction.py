@@ -138,8 +138,9 @@ def test_any_text_has_an_extraction_and_nothing_is_made_up(text: str) -> None:
         "\\" * 10**6,
         "\x00" * 10**6,
         "the answer is $" + "$ " * 5 * 10**5,
+        "<answer>$" + "1" * 10**6 + "$</answer>",
     ],
-    ids=range(19),
+    ids=range(20),
 )
 def test_megabytes_cost_little(text: str) -> None:
     """Seconds of this process, far above the tenths that linear time takes and far below what a square would."""

@@ -165,7 +165,9 @@ def dispersion_from_gram(
         )
     _require_estimator(estimator, ridge)
     is_defined = statistics.num_pairs > statistics.num_observables
-    is_finite = torch.isfinite(statistics.gram.detach()).all(-1).all(-1)
+    # The last snapshot of a trajectory is in the cross statistics alone.
+    both = statistics.gram.detach() + statistics.cross.detach()
+    is_finite = torch.isfinite(both).all(-1).all(-1)
     return _from_gram(statistics, is_defined & is_finite, estimator, ridge, (~is_finite).sum())
 
 

@@ -260,7 +260,8 @@ def spectrum_from_statistics(statistics: GramStatistics, rank: Rank = None, ridg
     Raises:
         DataError: statistics of a batch, without a pair, or not finite.
     """
-    if statistics.gram.ndim != 2 or int(statistics.num_pairs) < 1 or not torch.isfinite(statistics.gram).all():
+    is_finite = all(bool(torch.isfinite(part).all()) for part in (statistics.gram, statistics.cross))
+    if statistics.gram.ndim != 2 or int(statistics.num_pairs) < 1 or not is_finite:
         raise DataError(
             f"A spectrum needs the finite Gram statistics of one set of pairs, got {tuple(statistics.gram.shape)} "
             f"with {statistics.num_pairs.tolist()} pairs; index or sum the batch."

@@ -32,7 +32,8 @@ _STATED = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _DELIMITED = (("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]"), ("$", "$"))
-_CURRENCY = re.compile(r"\$\s?\d[\d,]*(?:\.\d+)?(?![^$\n]*\$)", re.ASCII)
+# Possessive: with a step back for every digit, a megabyte of them would take the square of that.
+_CURRENCY = re.compile(r"\$\s?\d[\d,]*+(?:\.\d++)?+(?![^$\n]*\$)", re.ASCII)
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n|(?<=[^\s,]),(?=\s+(?:so|because|since|which|as)\b)")
 _NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?\s?\\?%?"
 _NUMBER_THEN_WORDS = re.compile(rf"(?:\\?\$)?\s?({_NUMBER})\s+(?!and\b|or\b)[A-Za-z]{{2,}}", re.ASCII)

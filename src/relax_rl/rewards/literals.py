@@ -63,6 +63,11 @@ _TIME = re.compile(r"(\d{1,2}):(\d{2})(?:([ap])\.?m\.?)?", re.ASCII | re.IGNOREC
 _ASSIGNED = re.compile(r"[A-Za-z](?:=|\\in(?![a-z]))(.+)", re.DOTALL)
 _E_NOTATION = re.compile(r"(?<![A-Za-z\\\d.])((?:\d+\.?\d*|\.\d+))[eE]([-+]?\d+)(?![A-Za-z\d.])", re.ASCII)
 
+_MIXED = re.compile(r"(?<![\d.,/^])(\d+)\s+(\d+)/(\d+)(?![\d/.])", re.ASCII)
+_SPACED_THOUSANDS = re.compile(r"(?<![\d.,])(?<!\d\s)\d{1,3}(?:\s\d{3})+(?!\s?[\d/])", re.ASCII)
+# All white space but that between two numbers, which are not one.
+_SPACE = re.compile(r"(?<![0-9.]) | (?![0-9.])")
+
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+"
 _RATIONAL = re.compile(
     rf"(?P<sign>[-+]?)(?:"
@@ -87,7 +92,10 @@ def tidy(text: str) -> str:
 def canonical(text: str) -> str:
     """``tidy`` without white space and text wrappers: equal strings are equal answers."""
     text = _OPTION.sub("", _TEXT.sub(r"\1", tidy(text)))
-    text = re.sub(r"\s+", "", _LISTED.sub(";", text)).rstrip(".")
+    text = " ".join(_LISTED.sub(";", text).split())
+    text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
+    text = _SPACED_THOUSANDS.sub(lambda match: "".join(match[0].split()), text)
+    text = _SPACE.sub("", text).rstrip(".")
     inside = _IN_PARENTHESES.fullmatch(text)
     return inside.group(1) if inside else text
 
