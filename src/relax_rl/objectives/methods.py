@@ -127,6 +127,9 @@ def relax_as_run(
     Singular values in place of eigenvalues, the padded tail inside the trajectory, weights that grow with length, the
     mean over the micro-batch, a KL only for completions with positive advantage, the ratio clipped to [0, 2], means
     over tokens (verl's default), and a dictionary refitted every 50 updates, for one epoch, by their loss.
+
+    The padded width is that of the batch it is given. verl pads to the longest response allowed, TRL to the longest of
+    the rollout batch: there the tail is shorter and the weights are larger.
     """
     probe = DispersionProbe.parse(dictionary, AS_RUN_DICTIONARY, xi, estimator, state_alignment, padding)
     return Objective(

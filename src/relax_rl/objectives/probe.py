@@ -52,7 +52,8 @@ class DictionarySettings:
         fit_objective: a loss that `KoopmanDictionary.fit` knows.
         max_trajectories: at most so many completions of the rollout batch are used.
         max_positions: only so many first tokens of each completion are used; None means all.
-        refit_interval: optimiser updates between two fits; None means that the first fit stays (the paper).
+        refit_interval: optimiser updates between two fits; None means that the first fit stays (the paper). A fit needs
+            a fresh rollout batch, and is made on the first one after a multiple of the interval.
         seed: of the start and of the batches; the run's own random numbers are not touched.
     """
 
