@@ -107,6 +107,12 @@ class RunDirectory:
             raise RunError(f"cannot write the run directory {self.path}: {error}") from error
         self._link_latest()
 
+    def discard_empty(self) -> None:
+        """Take back folders that were made for a run that did not come about, as long as nothing is in them."""
+        for folder in (self.checkpoints, self.path):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
     @property
     def config_path(self) -> Path:
         """Every setting, resolved."""

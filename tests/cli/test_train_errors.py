@@ -91,3 +91,17 @@ def test_a_tracker_that_is_not_installed(capsys, tmp_path):
 
 def test_an_option_of_trl_that_the_objective_replaces(capsys, tmp_path):
     assert "objective.name" in refused(capsys, tmp_path, "countdown", "--trainer.loss_type=dapo")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--trainer.reward_weights=[1.0,2.0]", "reward"), ("--trainer.use_vllm=true", "vLLM")],
+)
+def test_what_trl_refuses_costs_no_run(capsys, tmp_path, option, said):
+    assert said in refused(capsys, tmp_path, "countdown", option)
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    (run / "metrics.jsonl").write_text('{"step": 1}\n')
+    assert main(["train", "countdown", "--run", str(run), "--overwrite", option]) == 2
+    assert (run / "metrics.jsonl").read_text() == '{"step": 1}\n'

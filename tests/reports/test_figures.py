@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from relax_rl.evaluation.result import PooledSpectrum
+from relax_rl.koopman import koopman_eigenvalues
 from relax_rl.reports.curves import PANELS, Panel, draw_curves, plot_curve, smooth, smoothing_window
 from relax_rl.reports.reader import read_runs
 from relax_rl.reports.spectrum import SPURIOUS_RESIDUAL, draw_spectra, plot_spectrum
@@ -103,6 +105,19 @@ def test_spectrum_greys_the_spurious_and_colours_the_rest() -> None:
     assert np.asarray(sound.get_array()).tolist() == [0.1]
     assert ax.get_aspect() == 1.0
     assert ax.patches[0].get_radius() == 1  # the unit circle
+
+
+def test_a_spectrum_of_the_toolkit_is_drawn_as_it_is() -> None:
+    rotation = torch.tensor([[0.0, -0.9], [0.9, 0.0]], dtype=torch.float64)
+    states = [torch.tensor([1.0, 0.0], dtype=torch.float64)]
+    for _ in range(11):
+        states.append(rotation @ states[-1])
+    (sound,) = [
+        dots
+        for dots in plot_spectrum(koopman_eigenvalues([torch.stack(states)])).collections
+        if len(dots.get_offsets())
+    ]
+    assert sorted(np.asarray(sound.get_offsets()).tolist()) == [pytest.approx([0, -0.9]), pytest.approx([0, 0.9])]
 
 
 def test_every_run_and_stage_has_its_plane_at_one_scale(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
 from relax_rl.config import load_config
 from relax_rl.errors import ConfigError
 
-__all__ = ["refuse_settings", "task_options"]
+__all__ = ["at_least_one", "refuse_settings", "task_options"]
 
 
 def refuse_settings(settings: Sequence[str], verb: str) -> None:
@@ -28,3 +29,14 @@ def task_options(name: str, settings: Sequence[str], data_dir: str | None = None
             raise ConfigError(f"{word} has no effect here; only the task's own options do: --task.KEY VALUE")
     options = load_config(None, ["--task", name, *settings]).task.options
     return options if data_dir is None else options | {"data_dir": data_dir}
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1 on, for argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"give a whole number of at least 1, not {text!r}")
+    return int(text)

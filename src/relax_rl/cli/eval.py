@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from relax_rl.cli.arguments import task_options
+from relax_rl.cli.arguments import at_least_one, task_options
 from relax_rl.errors import ConfigError, RunError
 from relax_rl.runs import RunDirectory
 
@@ -46,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = "'tiny', 'smollm2', a Hugging Face name, a folder, a run directory, or the name that a server knows"
     core.add_argument("model", nargs="?", metavar="MODEL", help=model)
     core.add_argument("--task", metavar="NAME", help="its options are --task.KEY VALUE; a run has its own by default")
-    core.add_argument("-k", "--num-samples", type=_at_least_one, default=16, help="completions a problem (%(default)s)")
+    core.add_argument("-k", "--num-samples", type=at_least_one, default=16, help="completions a problem (%(default)s)")
     core.add_argument(
-        "--num-problems", type=_at_least_one, help="first ones of the split (all; 128 of a task without end)"
+        "--num-problems", type=at_least_one, help="first ones of the split (all; 128 of a task without end)"
     )
     core.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="(evaluations/MODEL-TASK-kK-tTEMPERATURE-seedSEED)"
@@ -64,11 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument("--top-p", type=float, default=1.0, help="(%(default)s)")
     sampling.add_argument(
         "--max-completion-length",
-        type=_at_least_one,
+        type=at_least_one,
         metavar="T",
         help="tokens (a run's own, or 2048; without end 256)",
     )
-    sampling.add_argument("--batch-size", type=_at_least_one, default=256, help="completions at once (%(default)s)")
+    sampling.add_argument("--batch-size", type=at_least_one, default=256, help="completions at once (%(default)s)")
     sampling.add_argument("--seed", type=int, default=0, help="of the sampling (%(default)s)")
     sampling.add_argument("--problem-seed", type=int, default=0, help="of the problems, or their order (%(default)s)")
     sampling.add_argument("--data-dir", metavar="DIR", help="folder that the task reads its files from")
@@ -77,20 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     advanced.add_argument("--backend", choices=backends, default=backends[0], help="what samples (%(default)s)")
     advanced.add_argument("--base-url", metavar="URL", help="of the server, with its version: http://localhost:8000/v1")
     advanced.add_argument("--plain", action="store_true", help="of a server: /completions, no chat template")
-    advanced.add_argument("--concurrency", type=_at_least_one, default=16, help="requests at a time (%(default)s)")
+    advanced.add_argument("--concurrency", type=at_least_one, default=16, help="requests at a time (%(default)s)")
     advanced.add_argument("--timeout", type=float, default=600.0, metavar="S", help="of a request (%(default)s)")
     advanced.add_argument(
         "--dictionary", type=Path, metavar="FILE", help="measure DSD with it too (a run's own, otherwise none)"
     )
     advanced.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
     advanced.add_argument("--revision", help="of a Hugging Face model")
-
-
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relax_rl.cli.arguments import refuse_settings, task_options
+from relax_rl.cli.arguments import at_least_one, refuse_settings, task_options
 from relax_rl.errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts", type=Path, metavar="FILE", help="a prompt a line, or JSON Lines with a prompt column"
     )
     core.add_argument("--task", metavar="NAME", help="prompts of a task, instead (countdown, if neither is given)")
-    core.add_argument("-n", "--num-prompts", type=_at_least_one, default=20, help="first ones (%(default)s)")
-    core.add_argument("--generate", type=_at_least_one, metavar="T", help="completions of at most T tokens (256)")
+    core.add_argument("-n", "--num-prompts", type=at_least_one, default=20, help="first ones (%(default)s)")
+    core.add_argument("--generate", type=at_least_one, metavar="T", help="completions of at most T tokens (256)")
     core.add_argument("--text", action="store_true", help="generate nothing: read the prompts and what follows them")
     core.add_argument("--compare", metavar="MODEL2", help="measure another model on the same prompts, and test")
     core.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: spectra/MODEL")
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     measure = parser.add_argument_group("advanced: what is measured")
     measure.add_argument("--sites", metavar="LIST", help="embed,layer_3_out,layer_-1_out,final_norm_out or all (five)")
     measure.add_argument("--estimators", default="paper,robust", help="of the DSD: paper,singular,robust (%(default)s)")
-    measure.add_argument("--observables", type=_at_least_one, metavar="F", help="of the dictionaries (up to 50)")
+    measure.add_argument("--observables", type=at_least_one, metavar="F", help="of the dictionaries (up to 50)")
     measure.add_argument("--kind", choices=_KINDS, default=_KINDS[0], help="of the dictionaries (%(default)s)")
     measure.add_argument(
         "--dictionary", action="append", default=[], metavar="[SITE=]FILE", help="a saved one; may be repeated"
@@ -66,21 +66,14 @@ def _add_reading(reading: argparse._ArgumentGroup) -> None:
         "--store", type=Path, metavar="DIR", help="keep the states there, and read what it has already"
     )
     reading.add_argument("--statistics-only", action="store_true", help="the store keeps Gram matrices, not states")
-    reading.add_argument("--num-samples", type=_at_least_one, default=1, help="completions a prompt (%(default)s)")
+    reading.add_argument("--num-samples", type=at_least_one, default=1, help="completions a prompt (%(default)s)")
     reading.add_argument("--temperature", type=float, default=1.0, help="0 is greedy (%(default)s)")
     reading.add_argument("--split", default="test", help="of the task (%(default)s)")
     reading.add_argument("--data-dir", metavar="DIR", help="folder that the task reads its files from")
-    reading.add_argument("--batch-tokens", type=_at_least_one, default=2**13, help="of one forward (%(default)s)")
+    reading.add_argument("--batch-tokens", type=at_least_one, default=2**13, help="of one forward (%(default)s)")
     reading.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
     reading.add_argument("--revision", help="of a Hugging Face model")
     reading.add_argument("--device-map", metavar="MAP", help="such as auto: spread the model over devices")
-
-
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:

@@ -68,6 +68,8 @@ class SamplingSettings:
         for name in ("num_samples", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1.")
+        if self.seed < 0:
+            raise ConfigError(f"seed = {self.seed} must not be negative.")
         if not 0.0 <= self.temperature < math.inf:
             raise ConfigError(
                 f"temperature = {self.temperature} must be finite and not negative; 0 is greedy decoding."

@@ -48,7 +48,9 @@ def plot_spectrum(spectrum: Eigenpairs | None, ax: Axes | None = None, *, extent
     if spectrum is None:
         ax.text(0, 0, "not measured", ha="center", va="center", fontsize=9, color=MUTED)
         return ax
-    values, residuals = np.array(spectrum.eigenvalues).reshape(-1, 2), np.array(spectrum.residuals)
+    values, residuals = np.array(spectrum.eigenvalues), np.array(spectrum.residuals)
+    # Complex numbers as the toolkit has them, pairs (re, im) as a result file has them.
+    values = np.stack([values.real, values.imag], -1) if np.iscomplexobj(values) else values.reshape(-1, 2)
     spurious = ~(residuals < SPURIOUS_RESIDUAL)  # NaN is spurious too
     if getattr(spectrum, "residual_kind", "") == "vacuous":
         spurious[:] = True  # zero by construction

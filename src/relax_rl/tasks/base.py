@@ -168,6 +168,8 @@ def in_order(problems: Sequence[Problem], count: int | None, seed: int, *, sourc
     Raises:
         DataError: fewer problems than asked for; ``source`` says of what, ``split`` of which part.
     """
+    if count is not None and count < 0:
+        raise DataError(f"{count} problems of '{split}' were asked for; give a number of at least 0.")
     if count is not None and count > len(problems):
         raise DataError(f"{source} has {len(problems)} problems in '{split}'; {count} were asked for.")
     if seed != 0:

@@ -16,7 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
 from relax_rl.config import TrainConfig, batch_arithmetic
-from relax_rl.errors import ConfigError, RunError
+from relax_rl.errors import ConfigError, RelaxError, RunError
 from relax_rl.objectives import Objective, build_objective, method_options
 from relax_rl.objectives.probe import DictionarySettings
 from relax_rl.rewards.base import Verifier
@@ -111,8 +111,8 @@ def train(config: TrainConfig, run: RunDirectory, resume: bool = False) -> RunDi
     checkpoint = _checkpoint(run, parts.objective) if resume else None
     on_cpu = {"use_cpu": True} if not torch.cuda.is_available() else {}
     args = grpo_config(config, parts.objective, run.checkpoints, **on_cpu)
-    run.start(config)
     trainer = _trainer(config, parts, run, args)
+    run.start(config)  # takes the place of a finished run under --overwrite, so nothing that can be refused comes after
     if checkpoint is not None and PartialState().is_main_process:
         run.rewind(_updates_in(checkpoint))
     evaluation = PolicyEvaluation(config, parts.task, run) if config.evaluation.enabled else None
@@ -157,6 +157,16 @@ def _build(config: TrainConfig) -> _Parts:
 
 def _trainer(config: TrainConfig, parts: _Parts, run: RunDirectory, args: Any) -> RelaxTrainer:
     set_seed(config.seed)
+    try:
+        return _built_trainer(config, parts, run, args)
+    except (RelaxError, ImportError, ValueError) as error:
+        run.discard_empty()
+        if isinstance(error, RelaxError):
+            raise
+        raise ConfigError(f"TRL refuses the settings under 'trainer': {' '.join(str(error).split())}") from error
+
+
+def _built_trainer(config: TrainConfig, parts: _Parts, run: RunDirectory, args: Any) -> RelaxTrainer:
     trainer = RelaxTrainer(
         objective=parts.objective,
         recorder=RolloutRecorder(run),
