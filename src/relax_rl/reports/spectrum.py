@@ -50,7 +50,7 @@ def plot_spectrum(spectrum: Eigenpairs | None, ax: Axes | None = None, *, extent
         return ax
     values, residuals = np.array(spectrum.eigenvalues), np.array(spectrum.residuals)
     # Complex numbers as the toolkit has them, pairs (re, im) as a result file has them.
-    values = np.stack([values.real, values.imag], -1) if np.iscomplexobj(values) else values.reshape(-1, 2)
+    values = np.stack([np.real(values), np.imag(values)], -1) if np.iscomplexobj(values) else values.reshape(-1, 2)
     spurious = ~(residuals < SPURIOUS_RESIDUAL)  # NaN is spurious too
     if getattr(spectrum, "residual_kind", "") == "vacuous":
         spurious[:] = True  # zero by construction
