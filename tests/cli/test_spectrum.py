@@ -189,7 +189,7 @@ BAD: list[tuple[list[str], str]] = [
     (["--estimators", "paper,best"], "'best'"),
     (["--fit-steps", "-1"], "--fit-steps is -1"),
     (["--temperature", "-0.5"], "--temperature is -0.5"),
-    (["-n", "0"], "must be at least 1"),
+    (["-n", "0"], "whole number of at least 1"),
     (["--sites", "layer_9_out"], "layer_0_out to layer_3_out"),
     (["--observables", "200", "--generate", "10"], "more than 200 snapshot pairs"),
     (["--store", "good.txt"], "no latent store"),
