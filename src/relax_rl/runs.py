@@ -109,6 +109,8 @@ class RunDirectory:
 
     def discard_empty(self) -> None:
         """Take back folders that were made for a run that did not come about, as long as nothing is in them."""
+        if not is_first_process():
+            return
         for folder in (self.checkpoints, self.path):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()

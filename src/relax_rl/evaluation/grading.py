@@ -12,7 +12,7 @@ from pathlib import Path
 
 from relax_rl import __version__
 from relax_rl.evaluation.records import Sample
-from relax_rl.rewards.base import Verdict, Verifier, grade
+from relax_rl.rewards.base import Verifier, grade
 
 __all__ = ["grade_samples", "grader_version", "solution_path"]
 
@@ -34,7 +34,9 @@ def grade_samples(
     """
     flat = [sample for row in samples for sample in row]
     golds = [answer for row, answer in zip(samples, answers, strict=True) for _ in row]
-    verdicts = iter(_verdicts(verifier, flat, golds))
+    # An answer that the length limit cut is none; only the caller knows that it was reached.
+    cut = [sample.truncated for sample in flat]
+    verdicts = iter(grade(verifier, [sample.completion for sample in flat], golds, truncated=cut))
     graded = []
     for row, answer in zip(samples, answers, strict=True):
         found = [next(verdicts) for _ in row]
@@ -55,11 +57,6 @@ def grade_samples(
             ]
         )
     return graded
-
-
-def _verdicts(verifier: Verifier, samples: Sequence[Sample], answers: Sequence[str]) -> list[Verdict]:
-    completions = [sample.completion for sample in samples]
-    return grade(verifier, completions, answers, truncated=[sample.truncated for sample in samples])
 
 
 def _answer_classes(verifier: Verifier, extracted: Sequence[str | None]) -> list[int | None]:

@@ -161,8 +161,8 @@ class ReferenceKL:
         totals = batch.update_totals
         if self.reduction in ("token_mean", "token_sum"):
             gated = kl.masked_fill(~(batch.mask & is_selected.unsqueeze(-1)), 0.0)
-            constant = None if self.max_tokens is None else self.max_tokens * totals.num_completions
-            share = gated.sum() / (constant or max(totals.num_tokens, 1.0))
+            of_tokens = max(totals.num_tokens, 1.0)
+            share = gated.sum() / (of_tokens if self.max_tokens is None else self.max_tokens * totals.num_completions)
         else:
             count = totals.num_prompts if self.reduction == "group_sum" else totals.num_completions
             share = sequence_token_mean(kl, batch).masked_fill(~is_selected, 0.0).sum() / count
