@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from relax_rl.analysis.spectra import LatentText, latent_spectra
-from relax_rl.analysis.spectra_rulers import SpectrumSettings
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.latent.sites import FINAL_NORM
 from relax_rl.latent.store import LatentStore
 from relax_rl.latent.trajectories import capture_inputs
+from relax_rl.spectra.measure import LatentText, latent_spectra
+from relax_rl.spectra.rulers import SpectrumSettings
 
 
 def random_model(width: int = 576, layers: int = 30) -> LlamaForCausalLM:

@@ -34,8 +34,8 @@ from relax_rl.koopman import (
     held_out_heterogeneity,
     snapshot_pairs,
 )
-from relax_rl.koopman.eigensolvers import eig
-from relax_rl.koopman.spectrum import eigenvalue_moduli
+from relax_rl.koopman.linalg.eigensolvers import eig
+from relax_rl.koopman.spectra.eigenpairs import eigenvalue_moduli
 
 Candidate = Callable[[Tensor], Tensor]
 """Lifted states (B, T, F) -> dispersion (B,)."""

@@ -6,7 +6,8 @@ python benchmarks/rollouts.py --repeats 5   more rounds
 256 completions of countdown, as one update of ``relax train countdown`` draws them: 16 prompts, 16 of each, decoded by
 TRL's own generation config (`GRPOTrainer.generation_config`, which switches compilation off). The settings differ in
 the cache, in the attention, and in how many rows are decoded together; all draw from the same seed. The last row is the
-loop that evaluation uses, `relax_rl.evaluation.sampling`, for comparison. One round before the first is not counted.
+loop that evaluation uses, `relax_rl.evaluation.samplers.transformers`, for comparison. One round before the first is
+not counted.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from trl import GRPOTrainer
 
 from relax_rl.config import TrainConfig, load_config
 from relax_rl.evaluation.prompts import encode_prompt, left_pad
-from relax_rl.evaluation.sampling import sample_completions
+from relax_rl.evaluation.samplers.transformers import sample_completions
 from relax_rl.objectives import build_objective
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_model
-from relax_rl.training.prompts import prompt_dataset
-from relax_rl.training.trl_config import grpo_config
+from relax_rl.training.trl.config import grpo_config
+from relax_rl.training.trl.dataset import prompt_dataset
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ SETTINGS = (
     Setting("static", "eager"),
     Setting("static", "sdpa", chunk=64),
 )
-OWN = "relax_rl.evaluation.sampling"
+OWN = "relax_rl.evaluation.samplers.transformers"
 
 
 class Rollouts:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from relax_rl.koopman import KoopmanDictionary
-from relax_rl.koopman.dictionary_fit import lift_batch, residual_loss
+from relax_rl.koopman.dictionaries.fit import lift_batch, residual_loss
 
 NUM_OBSERVABLES = 50
 

@@ -32,7 +32,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from relax_rl.objectives import RolloutBatch, build_objective
 from relax_rl.training.models import SMOLLM2_DIRECTORY, load_model, load_tokenizer
-from relax_rl.training.trl_trainer import RelaxTrainer
+from relax_rl.training.trl.trainer import RelaxTrainer
 
 GROUP, PROMPT, TARGET = 8, 64, 1.05
 LOSSES = ("trl grpo", "grpo", "relax")

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from relax_rl.koopman.dmd import dmd
+from relax_rl.koopman.spectra.dmd import dmd
 
 FEATURES, SNAPSHOTS, RANK = 2048, 512, 50
 

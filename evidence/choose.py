@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from collect import finished_runs
-from relax_rl.reports.comparison import compare_methods
-from relax_rl.reports.reader import RunRecord
+from relax_rl.comparison.methods import compare_methods
+from relax_rl.comparison.records import RunRecord
 from tables import Rows, write_table
 
 MARGIN = 0.005

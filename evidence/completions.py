@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from relax_rl.evaluation.prompts import encode_prompt
-from relax_rl.evaluation.sampling import Completion, sample_completions
+from relax_rl.evaluation.samplers.transformers import Completion, sample_completions
 from relax_rl.tasks.base import Problem
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_model, model_location

@@ -24,7 +24,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 
 from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.evaluation.runner import evaluate
-from relax_rl.evaluation.sampling import sample_completions
+from relax_rl.evaluation.samplers.transformers import sample_completions
 from relax_rl.rewards.countdown import CountdownAnswer
 from relax_rl.tasks.base import Problem
 from relax_rl.tasks.countdown import CountdownTask

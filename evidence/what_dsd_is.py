@@ -22,9 +22,9 @@ from associations import association
 from completions import Rollout, sample
 from relax_rl.evaluation import pass_at_k
 from relax_rl.koopman import Dispersion, KoopmanDictionary, dispersion_from_lifted
-from relax_rl.koopman.operators import least_squares_operator
-from relax_rl.koopman.snapshots import gram_from_trajectories
-from relax_rl.koopman.spectrum import eigenpairs, squared_residuals
+from relax_rl.koopman.operators.fits import least_squares_operator
+from relax_rl.koopman.pairs.snapshots import gram_from_trajectories
+from relax_rl.koopman.spectra.eigenpairs import eigenpairs, squared_residuals
 from tables import Rows, write_table
 
 ESTIMATORS = ("paper", "singular", "robust")

@@ -291,7 +291,7 @@ def _rehearse_training(source: Any, words: list[str]) -> None:
     from relax_rl.rewards.registry import configured_verifier
     from relax_rl.tasks.registry import build_task
     from relax_rl.training.train import build_objective_from
-    from relax_rl.training.trl_config import grpo_config
+    from relax_rl.training.trl.config import grpo_config
 
     config = load_config(source, words)
     task = build_task(config.task.name, **config.task.options)
@@ -300,7 +300,7 @@ def _rehearse_training(source: Any, words: list[str]) -> None:
 
 
 def _rehearse_comparison(arguments: argparse.Namespace, settings: Sequence[str]) -> None:
-    from relax_rl.cli.plan import parse_methods, parse_seeds, plan_runs
+    from relax_rl.workflows.compare.plan import parse_methods, parse_seeds, plan_runs
 
     methods, seeds = parse_methods(arguments.methods), parse_seeds(arguments.seeds)[:1]
     for planned in plan_runs(arguments.config, [*arguments.settings, *settings], methods, seeds, Path("runs")):

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relax_rl.cli.jobs import Job, run_jobs
 from relax_rl.cli.main import main
-from relax_rl.cli.plan import parse_methods, parse_seeds, plan_runs
+from relax_rl.comparison.contents import Contents
 from relax_rl.errors import ConfigError, RunError
 from relax_rl.evaluation.metrics import pass_at_k
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
-from relax_rl.reports.contents import Contents
 from relax_rl.runs import RunDirectory
 from relax_rl.statistics.intervals import bootstrap_mean
+from relax_rl.workflows.compare.jobs import Job, run_jobs
+from relax_rl.workflows.compare.plan import parse_methods, parse_seeds, plan_runs
 
 SMALL = [
     *("--trainer.max_steps=2", "--trainer.save_steps=1", "--trainer.num_generations=4"),
@@ -278,7 +278,8 @@ def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")  # a command that waits for ever: it reads a config that nobody writes
     (tmp_path / "wait.toml").symlink_to(tmp_path / "fifo")
     code = (
-        "from pathlib import Path; from relax_rl.cli.jobs import *; from relax_rl.runs import RunDirectory; "
+        "from pathlib import Path; from relax_rl.workflows.compare.jobs import *; "
+        "from relax_rl.runs import RunDirectory; "
         f"p = Path({str(tmp_path)!r}); "
         "run_jobs([Job('waits', ('train', str(p / 'wait.toml')), RunDirectory(p / 'r'), 1, p / 'log')], 1)"
     )
@@ -342,7 +343,7 @@ def test_two_methods_and_two_seeds_survive_a_kill(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_something_else_is_not_removed(tmp_path: Path) -> None:
-    from relax_rl.cli.jobs import job_of
+    from relax_rl.workflows.compare.jobs import job_of
 
     (planned,) = plan_runs("countdown", SMALL, parse_methods("grpo"), [0], tmp_path)
     (planned.config.run_path / "checkpoints").mkdir(parents=True)

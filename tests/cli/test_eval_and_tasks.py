@@ -62,7 +62,7 @@ def test_read_graded_again_and_compared_without_sampling(
     assert main([*words, "--seed", "1", "-o", "other"]) == 0
     before = (folder / "result.json").read_bytes()
     capsys.readouterr()
-    monkeypatch.setattr("relax_rl.evaluation.sampling.sample_blocks", None)
+    monkeypatch.setattr("relax_rl.evaluation.samplers.transformers.sample_blocks", None)
     assert main(words) == 0
     assert main(["eval", "--rescore", str(folder), "--against", "other"]) == 0
     shown = capsys.readouterr()

@@ -23,7 +23,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page is left out: its figures take longer than everything else."""
-    monkeypatch.setattr("relax_rl.cli.spectrum_output.write_spectrum_page", lambda page, output: output.write_text(""))
+    monkeypatch.setattr("relax_rl.cli.spectrum_tables.write_spectrum_page", lambda page, output: output.write_text(""))
 
 
 def rows_of(name: str) -> list[dict[str, str]]:
@@ -232,7 +232,7 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("relax_rl.cli.spectrum_output.write_spectrum_page", fail)
+        patch.setattr("relax_rl.cli.spectrum_tables.write_spectrum_page", fail)
         assert main(["spectrum", "tiny", *SHORT, "--seed", "1", "--overwrite"]) == 130
     assert Path("out/spectrum.json").read_text() == first
     assert [file.name for file in Path().iterdir()] == ["out"]

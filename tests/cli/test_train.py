@@ -61,7 +61,7 @@ class TestDryRun:
     ) -> None:
         monkeypatch.setenv("WORLD_SIZE", "2")
         # TRL's own settings would look for the other process.
-        monkeypatch.setattr("relax_rl.training.trl_config.grpo_config", lambda *_, **__: None)
+        monkeypatch.setattr("relax_rl.training.trl.config.grpo_config", lambda *_, **__: None)
         assert main(["train", "countdown", "--dry-run"]) == 0
         assert "2 processes x 4 micro-batches of 64" in capsys.readouterr().out
 

@@ -18,7 +18,7 @@ from relax_rl.errors import DataError, RunError
 from relax_rl.evaluation import EvaluationFolder, EvaluationResult, evaluate, rescore
 from relax_rl.evaluation.records import Sample
 from relax_rl.evaluation.runner import Evaluation
-from relax_rl.evaluation.sampler import Completion, Draw, SamplingSettings
+from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings
 from relax_rl.tasks.base import Problem
 
 FILES = ("samples.jsonl", "result.json", "settings.json")

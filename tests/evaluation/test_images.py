@@ -13,9 +13,9 @@ from relax_rl.errors import ConfigError
 from relax_rl.evaluation import evaluate
 from relax_rl.evaluation.prompts import encode_prompt, prompt_inputs, render_prompt
 from relax_rl.evaluation.replay import replay
-from relax_rl.evaluation.sampling import sample_completions
-from relax_rl.evaluation.server import ServerSampler
-from relax_rl.evaluation.vllm import VllmSampler
+from relax_rl.evaluation.samplers.server import ServerSampler
+from relax_rl.evaluation.samplers.transformers import sample_completions
+from relax_rl.evaluation.samplers.vllm import VllmSampler
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.tasks.base import Problem, image_digest
 from support.images import KINDS, SquareTask, image_text_model, square

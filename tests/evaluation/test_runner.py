@@ -18,7 +18,7 @@ from relax_rl.evaluation import EvaluationResult, evaluate, pass_at_k
 from relax_rl.evaluation import replay as replay_module
 from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.evaluation.replay import replay
-from relax_rl.evaluation.sampling import sample_completions
+from relax_rl.evaluation.samplers.transformers import sample_completions
 from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
 from relax_rl.tasks.countdown import CountdownTask
 

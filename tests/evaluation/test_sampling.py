@@ -9,9 +9,9 @@ import torch
 from scipy import stats
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.evaluation import sampling
 from relax_rl.evaluation.prompts import encode_prompt, render_prompt
-from relax_rl.evaluation.sampling import sample_completions
+from relax_rl.evaluation.samplers import transformers as sampling
+from relax_rl.evaluation.samplers.transformers import sample_completions
 from relax_rl.tasks.base import Problem
 
 PROMPTS = [[2, 3, 4], [5], [6, 7, 8, 9, 10], [3, 3]]

@@ -13,8 +13,8 @@ import pytest
 from relax_rl.errors import ConfigError, ModelError
 from relax_rl.evaluation import EvaluationFolder, EvaluationResult
 from relax_rl.evaluation.runner import Evaluation
-from relax_rl.evaluation.sampler import SamplingSettings, request_seed
-from relax_rl.evaluation.server import ServerSampler
+from relax_rl.evaluation.samplers.protocol import SamplingSettings, request_seed
+from relax_rl.evaluation.samplers.server import ServerSampler
 
 SETTINGS = SamplingSettings(num_samples=4, max_new_tokens=7, temperature=0.5, top_p=0.9, seed=3)
 

@@ -11,8 +11,8 @@ import pytest
 from relax_rl.errors import DependencyError
 from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.evaluation.runner import Evaluation
-from relax_rl.evaluation.sampler import SamplingSettings, request_seed
-from relax_rl.evaluation.vllm import VllmSampler
+from relax_rl.evaluation.samplers.protocol import SamplingSettings, request_seed
+from relax_rl.evaluation.samplers.vllm import VllmSampler
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from choose import chosen, methods_file
 from figures import smooth
 from laws import blocks, laws
 from page import TABLES, with_tables
-from relax_rl.cli.plan import parse_methods, plan_runs
-from relax_rl.reports.reader import RunRecord
+from relax_rl.comparison.records import RunRecord
+from relax_rl.workflows.compare.plan import parse_methods, plan_runs
 from studies import SECOND_FAMILY, some_methods, tables_of
 from tables import read_table, write_table
 

@@ -11,8 +11,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import wasserstein_distance
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.assignment import optimal_assignment
-from relax_rl.koopman.wasserstein import spectral_wasserstein, spectral_wasserstein_matrix
+from relax_rl.koopman.linalg.assignment import optimal_assignment
+from relax_rl.koopman.similarity.distances import spectral_wasserstein, spectral_wasserstein_matrix
 
 
 def points(rng: np.random.Generator, *shape: int) -> torch.Tensor:

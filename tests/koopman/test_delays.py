@@ -6,10 +6,10 @@ import torch
 from scipy.linalg import hankel
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.delays import delay_embedding
-from relax_rl.koopman.dmd import dmd
-from relax_rl.koopman.kernels import LinearKernel, kernel_edmd
-from relax_rl.koopman.snapshots import pack_trajectories, snapshot_pairs
+from relax_rl.koopman.pairs.delays import delay_embedding
+from relax_rl.koopman.pairs.snapshots import pack_trajectories, snapshot_pairs
+from relax_rl.koopman.spectra.dmd import dmd
+from relax_rl.koopman.spectra.kernels import LinearKernel, kernel_edmd
 
 VALUES = np.array([0.98 * np.exp(0.4j), 0.98 * np.exp(-0.4j), 0.9 * np.exp(1.1j), 0.9 * np.exp(-1.1j), 0.7])
 

@@ -11,15 +11,15 @@ from safetensors.torch import save_file
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman import KoopmanDictionary, load_dictionary
-from relax_rl.koopman.dictionaries import _batches
-from relax_rl.koopman.dictionary_fit import (
+from relax_rl.koopman.dictionaries.fit import (
     condition_penalty,
     lift_batch,
     partition_trajectories,
     residual_loss,
     validation_residual,
 )
-from relax_rl.koopman.lifting import sigmoid_lift
+from relax_rl.koopman.dictionaries.lifting import sigmoid_lift
+from relax_rl.koopman.dictionaries.sigmoid import _batches
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, dictionary: KoopmanDict
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("relax_rl.koopman.observables.save_file", fail)
+    monkeypatch.setattr("relax_rl.koopman.dictionaries.protocol.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         KoopmanDictionary(dictionary.weight * 2).save(path)
     assert KoopmanDictionary.load(path).digest == dictionary.digest

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.dmd import dmd, dmd_from_statistics, edmd
-from relax_rl.koopman.residuals import primal_residuals
-from relax_rl.koopman.snapshots import GramStatistics, gram_statistics, pack_trajectories, snapshot_pairs
+from relax_rl.koopman.pairs.snapshots import GramStatistics, gram_statistics, pack_trajectories, snapshot_pairs
+from relax_rl.koopman.spectra.dmd import dmd, dmd_from_statistics, edmd
+from relax_rl.koopman.spectra.residuals import primal_residuals
 
 VARIANTS = ("least_squares", "forward_backward", "total_least_squares")
 RIDGE_OF = {"ridge": 1e-3}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from relax_rl.errors import ConfigError
-from relax_rl.koopman.eigensolvers import CPU_EIGENSOLVER_SIZE, eig, eigensolver_device, eigh, solver_device
+from relax_rl.koopman.linalg.eigensolvers import CPU_EIGENSOLVER_SIZE, eig, eigensolver_device, eigh, solver_device
 
 
 @pytest.mark.parametrize("batch", [(), (0,), (1,), (9,), (3, 5)])

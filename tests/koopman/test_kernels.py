@@ -6,9 +6,9 @@ import torch
 from scipy.spatial.distance import cdist, pdist
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.dmd import dmd, edmd
-from relax_rl.koopman.kernels import LinearKernel, PolynomialKernel, RBFKernel, kernel_edmd, median_distance
-from relax_rl.koopman.snapshots import pack_trajectories, snapshot_pairs
+from relax_rl.koopman.pairs.snapshots import pack_trajectories, snapshot_pairs
+from relax_rl.koopman.spectra.dmd import dmd, edmd
+from relax_rl.koopman.spectra.kernels import LinearKernel, PolynomialKernel, RBFKernel, kernel_edmd, median_distance
 
 
 def assert_same_set(values, expected, atol: float) -> None:

@@ -10,8 +10,8 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.koopstd import KoopSTD, koopstd_distances
-from relax_rl.koopman.landscape import agglomerate, classical_scaling, dynamical_landscape, silhouette
+from relax_rl.koopman.similarity.koopstd import KoopSTD, koopstd_distances
+from relax_rl.koopman.similarity.landscape import agglomerate, classical_scaling, dynamical_landscape, silhouette
 
 
 def euclidean(points: np.ndarray) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from relax_rl.koopman.lifting import sigmoid_lift
+from relax_rl.koopman.dictionaries.lifting import sigmoid_lift
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
-from relax_rl.koopman.operators import (
+from relax_rl.koopman.operators.fits import (
     denoised_statistics,
     forward_backward_operator,
     least_squares_operator,
@@ -15,7 +15,7 @@ from relax_rl.koopman.operators import (
     ridge_operator,
     total_least_squares_operator,
 )
-from relax_rl.koopman.snapshots import GramStatistics, gram_statistics
+from relax_rl.koopman.pairs.snapshots import GramStatistics, gram_statistics
 
 
 def statistics_of(x: np.ndarray, y: np.ndarray) -> GramStatistics:

@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import least_squares
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.dmd import dmd
-from relax_rl.koopman.optimised_dmd import _normal_equations, _project, optimised_dmd
+from relax_rl.koopman.spectra.dmd import dmd
+from relax_rl.koopman.spectra.optimised_dmd import _normal_equations, _project, optimised_dmd
 
 EXPONENTS = np.array([-0.1 + 2j, -0.1 - 2j, 0.02 + 5j, 0.02 - 5j])
 FIRST, SECOND = np.random.default_rng(0).standard_normal((2, 20)) + 1j * np.random.default_rng(1).standard_normal(

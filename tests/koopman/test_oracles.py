@@ -15,7 +15,7 @@ from relax_rl.koopman import (
     pseudospectrum,
     spectrum_from_statistics,
 )
-from relax_rl.koopman.snapshots import GramStatistics
+from relax_rl.koopman.pairs.snapshots import GramStatistics
 
 
 def as_trajectories(x: np.ndarray, y: np.ndarray, weights: np.ndarray | float = 1.0) -> list[torch.Tensor]:

@@ -13,11 +13,11 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from relax_rl.koopman.delays import delay_embedding
-from relax_rl.koopman.dmd import dmd, dmd_from_statistics
-from relax_rl.koopman.operators import denoised_statistics
-from relax_rl.koopman.optimised_dmd import optimised_dmd
-from relax_rl.koopman.streaming import GramStream
+from relax_rl.koopman.operators.fits import denoised_statistics
+from relax_rl.koopman.pairs.delays import delay_embedding
+from relax_rl.koopman.pairs.streaming import GramStream
+from relax_rl.koopman.spectra.dmd import dmd, dmd_from_statistics
+from relax_rl.koopman.spectra.optimised_dmd import optimised_dmd
 
 PLAIN = (0.448132483632 + 0.880618320619j, 0.894962802703 + 0.377994117306j)
 FORWARD_BACKWARD = (0.464046494618 + 0.87573915543j, 0.895548923278 + 0.377723955217j)

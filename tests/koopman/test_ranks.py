@@ -7,7 +7,7 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 from relax_rl.errors import ConfigError
-from relax_rl.koopman.ranks import check_rank, hard_threshold, select_rank
+from relax_rl.koopman.linalg.ranks import check_rank, hard_threshold, select_rank
 
 
 @pytest.mark.parametrize("ratio", [0.05, 0.3, 0.5, 1.0])

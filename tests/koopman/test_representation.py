@@ -8,7 +8,7 @@ from scipy.stats import ortho_group, spearmanr
 from sklearn.cross_decomposition import CCA
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.representation import (
+from relax_rl.koopman.similarity.representation import (
     canonical_correlation,
     linear_cka,
     procrustes_similarity,

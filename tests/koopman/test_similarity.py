@@ -14,9 +14,9 @@ from scipy.stats import ortho_group
 from sklearn.metrics import silhouette_score
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.koopstd import KoopSTD, koopstd_distance, koopstd_distances, short_time_frames
-from relax_rl.koopman.vector_fields import delay_operator, delay_spectrum, vector_field_distance
-from relax_rl.koopman.wasserstein import spectral_wasserstein_matrix
+from relax_rl.koopman.similarity.distances import spectral_wasserstein_matrix
+from relax_rl.koopman.similarity.koopstd import KoopSTD, koopstd_distance, koopstd_distances, short_time_frames
+from relax_rl.koopman.similarity.vector_fields import delay_operator, delay_spectrum, vector_field_distance
 
 
 def linear_signal(eigenvalues: list[complex], T: int, H: int, seed: int = 0, noise: float = 0.0) -> torch.Tensor:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relax_rl.errors import DataError
-from relax_rl.koopman.snapshots import (
+from relax_rl.koopman.pairs.snapshots import (
     GramStatistics,
     exclude_nonfinite,
     gram_from_trajectories,

@@ -12,8 +12,8 @@ from relax_rl.koopman import (
     koopman_eigenvalues,
     spectrum_from_statistics,
 )
-from relax_rl.koopman.operators import least_squares_operator, ridge_operator, whitened_operator
-from relax_rl.koopman.spectrum import (
+from relax_rl.koopman.operators.fits import least_squares_operator, ridge_operator, whitened_operator
+from relax_rl.koopman.spectra.eigenpairs import (
     MAX_EIGENVALUE_CONDITION,
     eigenpairs,
     eigenvalue_moduli,

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relax_rl.errors import DataError
-from relax_rl.koopman.dmd import dmd, dmd_from_statistics
-from relax_rl.koopman.snapshots import GramStatistics
-from relax_rl.koopman.streaming import GramStream
+from relax_rl.koopman.pairs.snapshots import GramStatistics
+from relax_rl.koopman.pairs.streaming import GramStream
+from relax_rl.koopman.spectra.dmd import dmd, dmd_from_statistics
 
 
 def explicit(x: np.ndarray, y: np.ndarray) -> GramStatistics:

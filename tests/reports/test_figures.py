@@ -12,11 +12,11 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from relax_rl.comparison.records import read_runs
 from relax_rl.evaluation.result import PooledSpectrum
 from relax_rl.koopman import koopman_eigenvalues
 from relax_rl.reports.curves import PANELS, Panel, draw_curves, plot_curve, smooth, smoothing_window
-from relax_rl.reports.reader import read_runs
-from relax_rl.reports.spectrum import SPURIOUS_RESIDUAL, draw_spectra, plot_spectrum
+from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL, draw_spectra, plot_spectrum
 
 
 def test_half_written_last_row_and_missing_values_are_left_out(make_run: Callable[..., Path]) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from relax_rl.analysis import fit_entropy_law, forecast_from_start
+from relax_rl.comparison.records import read_runs
 from relax_rl.reports.laws import entropy_laws
-from relax_rl.reports.reader import read_runs
 
 
 def log(path: Path, **series: np.ndarray) -> None:

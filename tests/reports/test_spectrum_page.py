@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from relax_rl.analysis.spectra import LatentSpectra, Path2D, SiteSpectrum
-from relax_rl.analysis.spectra_difference import spectra_differences
-from relax_rl.analysis.spectra_rulers import SpectrumSettings, TrajectorySpectrum
 from relax_rl.koopman import gram_from_trajectories
 from relax_rl.reports import spectrum_figures as figures
-from relax_rl.reports.spectrum_page import SpectrumPage, summary_cells, write_spectrum_page
-from relax_rl.reports.spectrum_tables import eigenvalue_rows, half_life, remarks, site_summaries, trajectory_rows
+from relax_rl.reports.spectra.page import SpectrumPage, summary_cells, write_spectrum_page
+from relax_rl.reports.spectra.tables import eigenvalue_rows, half_life, remarks, site_summaries, trajectory_rows
+from relax_rl.spectra.difference import spectra_differences
+from relax_rl.spectra.measure import LatentSpectra, Path2D, SiteSpectrum
+from relax_rl.spectra.rulers import SpectrumSettings, TrajectorySpectrum
 
 SITES = ("embed", "final_norm_out")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relax_rl.reports.reader import read_runs
+from relax_rl.comparison.records import read_runs
 from relax_rl.reports.tables import ResultRow, metric_names, paired_difference, result_rows, results_table
 from relax_rl.statistics.intervals import Estimate
 

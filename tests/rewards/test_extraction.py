@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relax_rl.rewards.extraction import Extraction, extract_answer
+from relax_rl.rewards.mathematics.extraction import Extraction, extract_answer
 
 EXTRACTED = [
     # Boxes: the last one that holds something.

@@ -24,8 +24,8 @@ from relax_rl.rewards import (
     WeightedVerifiers,
     grade,
 )
-from relax_rl.rewards.extraction import extract_answer
-from relax_rl.rewards.literals import same_literal
+from relax_rl.rewards.mathematics.extraction import extract_answer
+from relax_rl.rewards.mathematics.literals import same_literal
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from relax_rl.errors import ConfigError, RunError
-from relax_rl.rewards.pool import Outcome, WorkerPool
+from relax_rl.rewards.workers.pool import Outcome, WorkerPool
 
 HOSTILE = """
 import ctypes, os, sys, time
@@ -177,7 +177,7 @@ def test_a_forked_child_gets_workers_of_its_own(target: str, tmp_path: Path) -> 
     program = f"""
         import os, sys
         sys.path.insert(0, {str(tmp_path)!r})
-        from relax_rl.rewards.pool import WorkerPool
+        from relax_rl.rewards.workers.pool import WorkerPool
         pool = WorkerPool({target!r}, num_workers=1)
         mine = pool.map([("pid",)])[0].value
         if (child := os.fork()) == 0:
@@ -194,7 +194,7 @@ def test_a_program_without_main_guard_is_not_run_again(target: str, tmp_path: Pa
     """multiprocessing's spawn would import the caller's main module in every worker, and train twice."""
     program = tmp_path / "train_without_guard.py"
     program.write_text(
-        "print('top level')\nfrom relax_rl.rewards.pool import WorkerPool\n"
+        "print('top level')\nfrom relax_rl.rewards.workers.pool import WorkerPool\n"
         f"pool = WorkerPool({target!r}, num_workers=2)\nprint([o.value for o in pool.map([('echo', 1)] * 4)])\n"
         "print(*pool.worker_pids())\n"
     )
@@ -205,7 +205,7 @@ def test_a_program_without_main_guard_is_not_run_again(target: str, tmp_path: Pa
 
 def test_workers_end_with_a_killed_parent(target: str, tmp_path: Path) -> None:
     program = (
-        f"import os, sys; sys.path.insert(0, {str(tmp_path)!r}); from relax_rl.rewards.pool import WorkerPool; "
+        f"import os, sys; sys.path.insert(0, {str(tmp_path)!r}); from relax_rl.rewards.workers.pool import WorkerPool; "
         f"pool = WorkerPool({target!r}, num_workers=1); print(pool.map([('pid',)])[0].value, flush=True); "
         "os.kill(os.getpid(), 9)"
     )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relax_rl.rewards.units import Unit, in_same_unit, read_quantity, with_currency_in_words
+from relax_rl.rewards.mathematics.units import Unit, in_same_unit, read_quantity, with_currency_in_words
 
 # (one, other): how many of the other make one. From the SI brochure and NIST SP 811, appendix B.
 CONVERSIONS = [

@@ -15,8 +15,8 @@ from relax_rl.objectives import Objective
 from relax_rl.rewards.reward_function import completion_text
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_tokenizer
-from relax_rl.training.prompts import prompt_dataset
-from relax_rl.training.trl_trainer import RelaxTrainer
+from relax_rl.training.trl.dataset import prompt_dataset
+from relax_rl.training.trl.trainer import RelaxTrainer
 
 GROUP = 4
 

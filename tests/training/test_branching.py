@@ -6,9 +6,9 @@ import torch
 from relax_rl.config import load_config
 from relax_rl.errors import ConfigError
 from relax_rl.objectives import build_objective
-from relax_rl.training.branching import Branching
 from relax_rl.training.train import branching_from
-from relax_rl.training.trl_trainer import RelaxTrainer
+from relax_rl.training.trl.branching import Branching
+from relax_rl.training.trl.trainer import RelaxTrainer
 from support.scripted import make_trainer
 
 

@@ -9,8 +9,8 @@ from trl import GRPOConfig, GRPOTrainer
 from relax_rl.config import load_config
 from relax_rl.errors import ConfigError, DependencyError, ModelError
 from relax_rl.objectives import build_objective
-from relax_rl.training import trl_config
-from relax_rl.training.trl_config import check_trl_version, grpo_config
+from relax_rl.training.trl import config as trl_config
+from relax_rl.training.trl.config import check_trl_version, grpo_config
 from support.scripted import GROUP, make_trainer
 
 DICTIONARY = {"num_observables": 8, "steps": 3}

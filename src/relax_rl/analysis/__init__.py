@@ -1,4 +1,4 @@
-"""What runs and models tell: laws of entropy, comparisons of methods, spectra of models."""
+"""Laws of a run: entropy against reward, the change of entropy, scaling with compute."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relax_rl.analysis.comparison import holm, seeded_mean, seeds_needed
     from relax_rl.analysis.entropy_change import bandit_entropy_change, carriers, change_agreement, covariances
     from relax_rl.analysis.entropy_law import fit_entropy_law, forecast_from_start
     from relax_rl.analysis.scaling import fit_scaling_curve
@@ -19,13 +18,9 @@ __all__ = [
     "fit_entropy_law",
     "fit_scaling_curve",
     "forecast_from_start",
-    "holm",
-    "seeded_mean",
-    "seeds_needed",
 ]
 
 _PLACES = {
-    "comparison": ("holm", "seeded_mean", "seeds_needed"),
     "entropy_change": ("bandit_entropy_change", "carriers", "change_agreement", "covariances"),
     "entropy_law": ("fit_entropy_law", "forecast_from_start"),
     "scaling": ("fit_scaling_curve",),

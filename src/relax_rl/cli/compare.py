@@ -19,17 +19,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.cli.jobs import Failure, job_of, run_jobs
-from relax_rl.cli.plan import PlannedRun, parse_methods, parse_seeds, plan_runs
 from relax_rl.cli.train import ADVANCED, CORE, add_settings, rehearse
+from relax_rl.comparison.contents import Contents
 from relax_rl.config import BatchPlan, shipped_configs
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError, RunError
-from relax_rl.reports.contents import Contents
+from relax_rl.workflows.compare.jobs import Failure, job_of, run_jobs
+from relax_rl.workflows.compare.plan import PlannedRun, parse_methods, parse_seeds, plan_runs
 
 if TYPE_CHECKING:
-    from relax_rl.analysis.comparison import SeededMean
-    from relax_rl.reports.comparison import Comparison
+    from relax_rl.comparison.methods import Comparison
+    from relax_rl.statistics.seeded_means import SeededMean
 
 __all__ = ["EPILOG", "HELP", "add_arguments", "run"]
 
@@ -173,10 +173,10 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 def _tell(folder: Path) -> None:
     """Tables and verdicts on the screen, the data as CSV, the page."""
-    from relax_rl.reports.comparison import compare_methods
+    from relax_rl.comparison.methods import compare_methods
+    from relax_rl.comparison.records import read_runs
     from relax_rl.reports.data import write_comparison_data
     from relax_rl.reports.page import write_report
-    from relax_rl.reports.reader import read_runs
 
     contents = Contents.read(folder)
     baseline, metrics = contents.baseline, contents.metrics

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.cli.jobs import job_of, run_jobs
-from relax_rl.cli.plan import parse_methods, plan_runs
 from relax_rl.errors import ConfigError, RelaxError
 from relax_rl.runs import RunDirectory
+from relax_rl.workflows.compare.jobs import job_of, run_jobs
+from relax_rl.workflows.compare.plan import parse_methods, plan_runs
 
 if TYPE_CHECKING:
     from relax_rl.evaluation.result import EvaluationResult

@@ -146,7 +146,7 @@ def _measure(arguments: argparse.Namespace, settings: Sequence[str]) -> tuple[Ev
     options = (subject.options if name == subject.task else {}) | options
 
     from relax_rl.evaluation.folder import EvaluationFolder
-    from relax_rl.evaluation.sampler import SamplingSettings
+    from relax_rl.evaluation.samplers.protocol import SamplingSettings
     from relax_rl.tasks.registry import build_task
 
     task = build_task(name, **options)
@@ -188,7 +188,7 @@ def _policy(arguments: argparse.Namespace, subject: _Subject, task: Task) -> dic
     if (arguments.backend == "server") != (arguments.base_url is not None):
         raise ConfigError("--backend server and --base-url URL go together; give both or neither")
     if arguments.backend == "server":
-        from relax_rl.evaluation.server import ServerSampler
+        from relax_rl.evaluation.samplers.server import ServerSampler
 
         return {
             "sampler": ServerSampler(
@@ -203,14 +203,14 @@ def _policy(arguments: argparse.Namespace, subject: _Subject, task: Task) -> dic
     from relax_rl.training.models import load_model, model_location
 
     if arguments.backend == "vllm":
-        from relax_rl.evaluation.vllm import VllmSampler
+        from relax_rl.evaluation.samplers.vllm import VllmSampler
 
         place = model_location(subject.model)
         return {"sampler": VllmSampler(place, dtype=arguments.dtype, revision=arguments.revision)}
     import torch
 
     from relax_rl.evaluation.runner import replay_with
-    from relax_rl.evaluation.sampling import TransformersSampler
+    from relax_rl.evaluation.samplers.transformers import TransformersSampler
     from relax_rl.koopman import KoopmanDictionary
 
     model, tokenizer = load_model(subject.model, arguments.dtype, arguments.revision)
@@ -285,7 +285,7 @@ def _print_comparison(first: EvaluationResult, second: EvaluationResult) -> None
     from rich.console import Console
     from rich.table import Table
 
-    from relax_rl.evaluation.comparison import compare_results, different_settings
+    from relax_rl.comparison.pairs import compare_results, different_settings
 
     rows = compare_results(first, second)
     for name, (before, after) in different_settings(first, second).items():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relax_rl.cli.arguments import refuse_settings
-from relax_rl.reports.contents import Contents
+from relax_rl.comparison.contents import Contents
 from relax_rl.runs import RunDirectory
 
 __all__ = ["HELP", "add_arguments", "run"]

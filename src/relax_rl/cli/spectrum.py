@@ -20,9 +20,9 @@ from relax_rl.cli.arguments import at_least_one, refuse_settings, task_options
 from relax_rl.errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
-    from relax_rl.analysis.spectra import LatentSpectra, LatentText
-    from relax_rl.analysis.spectra_rulers import SpectrumSettings
     from relax_rl.latent.store import LatentStore
+    from relax_rl.spectra.measure import LatentSpectra, LatentText
+    from relax_rl.spectra.rulers import SpectrumSettings
     from relax_rl.tasks.base import Problem
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -83,9 +83,9 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     problems = _problems(arguments, settings)
     measured = _settings(arguments)
 
-    from relax_rl.analysis.spectra_difference import spectra_differences
-    from relax_rl.cli.spectrum_output import print_tables, write_folder
-    from relax_rl.reports.spectrum_page import SpectrumPage
+    from relax_rl.cli.spectrum_tables import print_tables, write_folder
+    from relax_rl.reports.spectra.page import SpectrumPage
+    from relax_rl.spectra.difference import spectra_differences
 
     first, excerpts = _measure(arguments.model, problems, measured, arguments, arguments.store)
     models, differences = [first], []
@@ -131,7 +131,7 @@ def _problems(arguments: argparse.Namespace, settings: Sequence[str]) -> list[Pr
     if arguments.prompts:
         refuse_settings(settings, "spectrum --prompts")
 
-        from relax_rl.cli.prompts import read_prompts
+        from relax_rl.workflows.prompts import read_prompts
 
         return read_prompts(arguments.prompts, arguments.num_prompts)
 
@@ -143,7 +143,7 @@ def _problems(arguments: argparse.Namespace, settings: Sequence[str]) -> list[Pr
 
 
 def _settings(arguments: argparse.Namespace) -> SpectrumSettings:
-    from relax_rl.analysis.spectra_rulers import SpectrumSettings
+    from relax_rl.spectra.rulers import SpectrumSettings
 
     return SpectrumSettings(
         sites=tuple(arguments.sites.split(",")) if arguments.sites else (),
@@ -166,7 +166,7 @@ def _measure(
     """The spectra of a model and what it read, as (prompt, text)."""
     import torch
 
-    from relax_rl.analysis.spectra import latent_spectra
+    from relax_rl.spectra.measure import latent_spectra
     from relax_rl.training.models import load_model
 
     dictionaries = _dictionaries(arguments.dictionary)
@@ -237,9 +237,9 @@ def _texts(
     Raises:
         DataError: a problem shows an image.
     """
-    from relax_rl.analysis.spectra import LatentText
     from relax_rl.evaluation.prompts import encode_prompt
-    from relax_rl.evaluation.sampling import sample_completions
+    from relax_rl.evaluation.samplers.transformers import sample_completions
+    from relax_rl.spectra.measure import LatentText
 
     shows = next((problem.id for problem in problems if problem.images), None)
     if shows is not None:
@@ -272,8 +272,8 @@ def _texts(
 
 def _given_text(tokenizer: Any, problem: Problem) -> LatentText:
     """The prompt as it is, without a chat template; a solution follows it, and alone is measured."""
-    from relax_rl.analysis.spectra import LatentText
     from relax_rl.evaluation.prompts import text_tokenizer
+    from relax_rl.spectra.measure import LatentText
 
     tokenizer = text_tokenizer(tokenizer)
     prompt = tokenizer(problem.prompt)["input_ids"]

@@ -131,7 +131,7 @@ def rehearse(config: TrainConfig, num_processes: int = 1) -> tuple[BatchPlan, in
 
     from relax_rl.training.models import model_location
     from relax_rl.training.train import build_objective_from
-    from relax_rl.training.trl_config import grpo_config
+    from relax_rl.training.trl.config import grpo_config
 
     model_location(config.model)
     grpo_config(config, build_objective_from(config), RunDirectory(config.run_path).checkpoints, use_cpu=True)

@@ -12,17 +12,17 @@ from torch import Tensor
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.estimators.spectral import EigenfunctionEstimator, SpectralEstimator
 from relax_rl.estimators.trajectories import read_rows, read_trajectories
-from relax_rl.koopman.delays import delay_embedding
-from relax_rl.koopman.dmd import Modes, Variant, dmd
-from relax_rl.koopman.ranks import Rank
-from relax_rl.koopman.reduction import Solver
-from relax_rl.koopman.snapshots import pack_trajectories
+from relax_rl.koopman.linalg.ranks import Rank
+from relax_rl.koopman.operators.reduction import Solver
+from relax_rl.koopman.pairs.delays import delay_embedding
+from relax_rl.koopman.pairs.snapshots import pack_trajectories
+from relax_rl.koopman.spectra.dmd import Modes, Variant, dmd
 
 __all__ = ["DMD", "DelayDMD"]
 
 
 class DMD(EigenfunctionEstimator):
-    """Dynamic mode decomposition (:func:`relax_rl.koopman.dmd.dmd`), in all its variants.
+    """Dynamic mode decomposition (:func:`relax_rl.koopman.spectra.dmd.dmd`), in all its variants.
 
     Args:
         rank: directions to keep: a number, a share of the energy in (0, 1), "optimal" (Gavish and Donoho), None (all).

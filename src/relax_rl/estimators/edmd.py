@@ -14,16 +14,16 @@ from torch import Tensor
 from relax_rl.errors import DataError
 from relax_rl.estimators.spectral import EigenfunctionEstimator
 from relax_rl.estimators.trajectories import read_trajectories
-from relax_rl.koopman.dmd import Modes, Variant, edmd
-from relax_rl.koopman.observables import Dictionary
-from relax_rl.koopman.ranks import Rank
-from relax_rl.koopman.snapshots import pack_trajectories
+from relax_rl.koopman.dictionaries.protocol import Dictionary
+from relax_rl.koopman.linalg.ranks import Rank
+from relax_rl.koopman.pairs.snapshots import pack_trajectories
+from relax_rl.koopman.spectra.dmd import Modes, Variant, edmd
 
 __all__ = ["EDMD"]
 
 
 class EDMD(EigenfunctionEstimator):
-    """Extended DMD (:func:`relax_rl.koopman.dmd.edmd`).
+    """Extended DMD (:func:`relax_rl.koopman.spectra.dmd.edmd`).
 
     Args:
         observables: a scikit-learn transformer, fitted here on a clone; or a function of states (N, H) to (N, F), of

@@ -11,16 +11,16 @@ from torch import Tensor
 from relax_rl.errors import ConfigError
 from relax_rl.estimators.spectral import EigenfunctionEstimator
 from relax_rl.estimators.trajectories import read_trajectories
-from relax_rl.koopman.dmd import Variant
-from relax_rl.koopman.kernels import LinearKernel, PolynomialKernel, RBFKernel, kernel_edmd, median_distance
-from relax_rl.koopman.ranks import Rank
-from relax_rl.koopman.snapshots import pack_trajectories
+from relax_rl.koopman.linalg.ranks import Rank
+from relax_rl.koopman.pairs.snapshots import pack_trajectories
+from relax_rl.koopman.spectra.dmd import Variant
+from relax_rl.koopman.spectra.kernels import LinearKernel, PolynomialKernel, RBFKernel, kernel_edmd, median_distance
 
 __all__ = ["KernelEDMD"]
 
 
 class KernelEDMD(EigenfunctionEstimator):
-    """EDMD on all observables of a kernel (:func:`relax_rl.koopman.kernels.kernel_edmd`).
+    """EDMD on all observables of a kernel (:func:`relax_rl.koopman.spectra.kernels.kernel_edmd`).
 
     Holds where features outnumber snapshots: what is decomposed is the T x T matrix of inner products.
 

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from relax_rl.estimators.spectral import EigenfunctionEstimator
 from relax_rl.estimators.trajectories import read_trajectories
-from relax_rl.koopman.optimised_dmd import optimised_dmd
-from relax_rl.koopman.residuals import primal_residuals, residual_kind
-from relax_rl.koopman.snapshots import pack_trajectories
+from relax_rl.koopman.pairs.snapshots import pack_trajectories
+from relax_rl.koopman.spectra.optimised_dmd import optimised_dmd
+from relax_rl.koopman.spectra.residuals import primal_residuals, residual_kind
 
 __all__ = ["OptimisedDMD"]
 
 
 class OptimisedDMD(EigenfunctionEstimator):
-    """Optimised DMD (:func:`relax_rl.koopman.optimised_dmd.optimised_dmd`): unbiased under noise of measurement.
+    """Optimised DMD (:func:`relax_rl.koopman.spectra.optimised_dmd.optimised_dmd`): unbiased under measurement noise.
 
     Args:
         rank: number of exponentials.

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.estimators.trajectories import read_rows, read_trajectories
-from relax_rl.koopman.dmd import DynamicModes
-from relax_rl.koopman.residuals import disjoint_folds, dual_residuals, residual_kind
+from relax_rl.koopman.spectra.dmd import DynamicModes
+from relax_rl.koopman.spectra.residuals import disjoint_folds, dual_residuals, residual_kind
 
 __all__ = ["EigenfunctionEstimator", "SpectralEstimator"]
 

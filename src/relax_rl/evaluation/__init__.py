@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from relax_rl.evaluation.comparison import PairedDifference, compare_results
+from relax_rl.comparison.pairs import PairedDifference, compare_results
 from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.metrics import maj_at_k, mean_at_k, pass_at_k
 from relax_rl.evaluation.result import EvaluationResult
@@ -16,7 +16,7 @@ from relax_rl.statistics.intervals import Estimate, bootstrap_difference, bootst
 
 if TYPE_CHECKING:
     from relax_rl.evaluation.runner import Evaluation, evaluate, rescore
-    from relax_rl.evaluation.sampling import sample_completions
+    from relax_rl.evaluation.samplers.transformers import sample_completions
 
 __all__ = [
     "Estimate",
@@ -36,7 +36,12 @@ __all__ = [
 ]
 
 # Torch takes seconds to import; the command line and the report page read results without it.
-_WITH_TORCH = {"Evaluation": "runner", "evaluate": "runner", "rescore": "runner", "sample_completions": "sampling"}
+_WITH_TORCH = {
+    "Evaluation": "runner",
+    "evaluate": "runner",
+    "rescore": "runner",
+    "sample_completions": "samplers.transformers",
+}
 
 
 def __getattr__(name: str) -> Any:

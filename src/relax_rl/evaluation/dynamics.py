@@ -19,10 +19,10 @@ from relax_rl.koopman import (
     gram_statistics,
     snapshot_pairs,
 )
-from relax_rl.koopman.operators import least_squares_operator
-from relax_rl.koopman.residuals import squared_residuals
-from relax_rl.koopman.snapshots import exclude_nonfinite
-from relax_rl.koopman.spectrum import eigenpairs
+from relax_rl.koopman.operators.fits import least_squares_operator
+from relax_rl.koopman.pairs.snapshots import exclude_nonfinite
+from relax_rl.koopman.spectra.eigenpairs import eigenpairs
+from relax_rl.koopman.spectra.residuals import squared_residuals
 
 __all__ = ["Dynamics", "measure_dynamics"]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from relax_rl.errors import DataError
-from relax_rl.evaluation.sampler import Completion, Draw
+from relax_rl.evaluation.samplers.protocol import Completion, Draw
 from relax_rl.tasks.base import Problem
 
 __all__ = ["Sample", "sample_of"]

@@ -16,8 +16,8 @@ from relax_rl.evaluation.grading import grade_samples, grader_version
 from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.evaluation.records import Sample, sample_of
 from relax_rl.evaluation.result import EvaluationResult, PooledSpectrum, SampleRecord
-from relax_rl.evaluation.sampler import Sampler, SamplingSettings
-from relax_rl.evaluation.sampling import TransformersSampler
+from relax_rl.evaluation.samplers.protocol import Sampler, SamplingSettings
+from relax_rl.evaluation.samplers.transformers import TransformersSampler
 from relax_rl.evaluation.summary import summarize
 from relax_rl.koopman import Estimator, KoopmanDictionary
 from relax_rl.tasks.base import Problem, Task, image_digest

@@ -5,29 +5,28 @@ pairs, R rank. Time runs along rows: a lifted trajectory is V (T, F), its pairs 
 G = X^T X, cross matrix A = X^T Y, and L = Y^T Y. Lift in float32, everything after it in float64.
 """
 
-from relax_rl.koopman.assignment import optimal_assignment
-from relax_rl.koopman.controls import (
+from relax_rl.koopman.dictionaries.fixed import (
+    IdentityDictionary,
+    PolynomialDictionary,
+    RadialBasisDictionary,
+    RandomFourierDictionary,
+)
+from relax_rl.koopman.dictionaries.network import NetworkDictionary
+from relax_rl.koopman.dictionaries.protocol import Dictionary, DictionaryFitReport, load_dictionary
+from relax_rl.koopman.dictionaries.sigmoid import KoopmanDictionary
+from relax_rl.koopman.dispersion.controls import (
     SurrogateNull,
     dispersion_by_length,
     held_out_heterogeneity,
     surrogate_null,
 )
-from relax_rl.koopman.delays import delay_embedding
-from relax_rl.koopman.dictionaries import KoopmanDictionary
-from relax_rl.koopman.dispersion import (
+from relax_rl.koopman.dispersion.estimators import (
     LARGE_MODULUS,
     Dispersion,
     Estimator,
     dispersion_from_gram,
     dispersion_from_lifted,
     dynamic_spectral_dispersion,
-)
-from relax_rl.koopman.dmd import DynamicModes, dmd, dmd_from_statistics, edmd
-from relax_rl.koopman.fixed_dictionaries import (
-    IdentityDictionary,
-    PolynomialDictionary,
-    RadialBasisDictionary,
-    RandomFourierDictionary,
 )
 from relax_rl.koopman.geometry import (
     EffectiveRankGrowth,
@@ -38,9 +37,19 @@ from relax_rl.koopman.geometry import (
     stable_rank,
     trajectory_curvature,
 )
-from relax_rl.koopman.kernels import KernelModes, LinearKernel, PolynomialKernel, RBFKernel, kernel_edmd
-from relax_rl.koopman.koopstd import KoopSTD, ShortTimeSpectrum, koopstd_distance, koopstd_distances, short_time_frames
-from relax_rl.koopman.landscape import (
+from relax_rl.koopman.linalg.assignment import optimal_assignment
+from relax_rl.koopman.pairs.delays import delay_embedding
+from relax_rl.koopman.pairs.snapshots import GramStatistics, gram_from_trajectories, gram_statistics, snapshot_pairs
+from relax_rl.koopman.pairs.streaming import GramStream
+from relax_rl.koopman.similarity.distances import spectral_wasserstein, spectral_wasserstein_matrix
+from relax_rl.koopman.similarity.koopstd import (
+    KoopSTD,
+    ShortTimeSpectrum,
+    koopstd_distance,
+    koopstd_distances,
+    short_time_frames,
+)
+from relax_rl.koopman.similarity.landscape import (
     Landscape,
     Scaling,
     agglomerate,
@@ -48,17 +57,24 @@ from relax_rl.koopman.landscape import (
     dynamical_landscape,
     silhouette,
 )
-from relax_rl.koopman.network_dictionary import NetworkDictionary
-from relax_rl.koopman.observables import Dictionary, DictionaryFitReport, load_dictionary
-from relax_rl.koopman.optimised_dmd import ExponentialFit, optimised_dmd
-from relax_rl.koopman.pseudospectrum import complex_grid, pseudospectrum, pseudospectrum_from_statistics
-from relax_rl.koopman.representation import (
+from relax_rl.koopman.similarity.representation import (
     canonical_correlation,
     linear_cka,
     procrustes_similarity,
     representational_similarity,
 )
-from relax_rl.koopman.residuals import (
+from relax_rl.koopman.similarity.vector_fields import delay_operator, delay_spectrum, vector_field_distance
+from relax_rl.koopman.spectra.dmd import DynamicModes, dmd, dmd_from_statistics, edmd
+from relax_rl.koopman.spectra.eigenpairs import (
+    SPURIOUS_RESIDUAL,
+    KoopmanSpectrum,
+    koopman_eigenvalues,
+    spectrum_from_statistics,
+)
+from relax_rl.koopman.spectra.kernels import KernelModes, LinearKernel, PolynomialKernel, RBFKernel, kernel_edmd
+from relax_rl.koopman.spectra.optimised_dmd import ExponentialFit, optimised_dmd
+from relax_rl.koopman.spectra.pseudospectrum import complex_grid, pseudospectrum, pseudospectrum_from_statistics
+from relax_rl.koopman.spectra.residuals import (
     GRAM_RESIDUAL_FLOOR,
     ResidualKind,
     disjoint_folds,
@@ -68,17 +84,6 @@ from relax_rl.koopman.residuals import (
     primal_residuals,
     residual_kind,
 )
-from relax_rl.koopman.snapshots import GramStatistics, gram_from_trajectories, gram_statistics, snapshot_pairs
-from relax_rl.koopman.spectrum import (
-    SPURIOUS_RESIDUAL,
-    KoopmanSpectrum,
-    koopman_eigenvalues,
-    spectrum_from_statistics,
-)
-from relax_rl.koopman.streaming import GramStream
-from relax_rl.koopman.text_dynamics import RegimeOperators, TextModes, calibrate_threshold, text_modes, uncaptured_share
-from relax_rl.koopman.vector_fields import delay_operator, delay_spectrum, vector_field_distance
-from relax_rl.koopman.wasserstein import spectral_wasserstein, spectral_wasserstein_matrix
 
 __all__ = [
     "GRAM_RESIDUAL_FLOOR",
@@ -106,14 +111,11 @@ __all__ = [
     "RBFKernel",
     "RadialBasisDictionary",
     "RandomFourierDictionary",
-    "RegimeOperators",
     "ResidualKind",
     "Scaling",
     "ShortTimeSpectrum",
     "SurrogateNull",
-    "TextModes",
     "agglomerate",
-    "calibrate_threshold",
     "canonical_correlation",
     "classical_scaling",
     "complex_grid",
@@ -161,8 +163,6 @@ __all__ = [
     "spectrum_from_statistics",
     "stable_rank",
     "surrogate_null",
-    "text_modes",
     "trajectory_curvature",
-    "uncaptured_share",
     "vector_field_distance",
 ]

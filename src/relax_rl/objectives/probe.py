@@ -17,7 +17,7 @@ from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman import KoopmanDictionary, dispersion_from_lifted, dynamic_spectral_dispersion
-from relax_rl.koopman.snapshots import exclude_nonfinite
+from relax_rl.koopman.pairs.snapshots import exclude_nonfinite
 from relax_rl.objectives.batch import RolloutBatch
 
 __all__ = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from relax_rl.comparison.records import Rollout, RunRecord
 from relax_rl.evaluation.result import SampleRecord
 from relax_rl.reports.markup import Html, element, join
-from relax_rl.reports.reader import Rollout, RunRecord
 
 __all__ = ["evaluation_samples", "rollout_samples"]
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from scipy.signal import savgol_filter
 
+from relax_rl.comparison.records import RunRecord, by_method
 from relax_rl.reports.canvas import INK, MUTED, as_axes, color_of, linestyle_of, quieten
-from relax_rl.reports.reader import RunRecord, by_method
 
 __all__ = ["PANELS", "Panel", "band_of", "draw_curves", "plot_curve", "smooth", "smoothing_window"]
 

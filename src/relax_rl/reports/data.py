@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from relax_rl.reports.comparison import Comparison
-from relax_rl.reports.reader import RunRecord
+from relax_rl.comparison.methods import Comparison
+from relax_rl.comparison.records import RunRecord
 from relax_rl.runs import write_whole
 
 __all__ = ["csv_text", "method_rows", "write_comparison_data"]

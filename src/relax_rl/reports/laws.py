@@ -8,9 +8,9 @@ import numpy as np
 
 from relax_rl.analysis.entropy_change import change_agreement
 from relax_rl.analysis.entropy_law import MIN_POINTS, fit_entropy_law, forecast_from_start
+from relax_rl.comparison.records import RunRecord
 from relax_rl.errors import DataError
 from relax_rl.reports.markup import Html, element
-from relax_rl.reports.reader import RunRecord
 
 __all__ = ["entropy_laws"]
 

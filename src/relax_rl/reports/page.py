@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from relax_rl.comparison.methods import compare_methods
+from relax_rl.comparison.records import RunRecord, by_method, flatten, read_runs
 from relax_rl.reports.canvas import svg_source
-from relax_rl.reports.comparison import compare_methods
 from relax_rl.reports.completions import evaluation_samples, rollout_samples
 from relax_rl.reports.curves import PANELS, curve_of, draw_curves, smoothing_window
 from relax_rl.reports.data import METHOD_COLUMNS, method_rows
 from relax_rl.reports.document import document, download, figure, footer, listed, unique, wide, write_document
 from relax_rl.reports.laws import entropy_laws
 from relax_rl.reports.markup import Html, element, join
-from relax_rl.reports.reader import RunRecord, by_method, flatten, read_runs
-from relax_rl.reports.spectrum import SPURIOUS_RESIDUAL, draw_spectra
+from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL, draw_spectra
 from relax_rl.reports.tables import ResultRow, comparison_table, metric_names, result_rows, results_table
 
 __all__ = ["write_report"]

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from relax_rl.comparison.records import RunRecord
 from relax_rl.evaluation.metrics import pass_at_k
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
 from relax_rl.reports.markup import Html, element
-from relax_rl.reports.reader import RunRecord
 from relax_rl.statistics.intervals import Estimate, bootstrap_difference
 
 if TYPE_CHECKING:
-    from relax_rl.analysis.comparison import SeededMean
-    from relax_rl.reports.comparison import Comparison
+    from relax_rl.comparison.methods import Comparison
+    from relax_rl.statistics.seeded_means import SeededMean
 
 __all__ = [
     "ResultRow",

@@ -1,16 +1,16 @@
 """Verifiers: programs that score what a policy wrote, in bounded time and without torch."""
 
-from relax_rl.rewards.answers import ChoiceVerifier, ExactVerifier, NumericVerifier
 from relax_rl.rewards.base import ExplainingVerifier, Verdict, Verifier, grade
 from relax_rl.rewards.callables import CallableVerifier, WeightedVerifiers
 from relax_rl.rewards.countdown import CountdownVerifier
-from relax_rl.rewards.extraction import Extraction, extract_answer
 from relax_rl.rewards.format import FormatVerifier
-from relax_rl.rewards.math import MathVerifier
+from relax_rl.rewards.mathematics.answers import ChoiceVerifier, ExactVerifier, NumericVerifier
+from relax_rl.rewards.mathematics.extraction import Extraction, extract_answer
+from relax_rl.rewards.mathematics.verifier import MathVerifier
 from relax_rl.rewards.overlong import SoftOverlongPenalty
-from relax_rl.rewards.pool import Outcome, WorkerPool
 from relax_rl.rewards.registry import build_verifier, verifier_names
 from relax_rl.rewards.reward_function import VerifierReward
+from relax_rl.rewards.workers.pool import Outcome, WorkerPool
 
 __all__ = [
     "CallableVerifier",

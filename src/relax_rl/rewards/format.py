@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from relax_rl.errors import ConfigError
 from relax_rl.rewards.base import Verdict, check_lengths
-from relax_rl.rewards.extraction import extract_answer
+from relax_rl.rewards.mathematics.extraction import extract_answer
 
 __all__ = ["FormatVerifier"]
 

@@ -9,12 +9,12 @@ from typing import Any
 from relax_rl.config import VerifierConfig
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError
-from relax_rl.rewards.answers import ChoiceVerifier, ExactVerifier, NumericVerifier
 from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.callables import CallableVerifier, WeightedVerifiers
 from relax_rl.rewards.countdown import CountdownVerifier
 from relax_rl.rewards.format import FormatVerifier
-from relax_rl.rewards.math import MathVerifier
+from relax_rl.rewards.mathematics.answers import ChoiceVerifier, ExactVerifier, NumericVerifier
+from relax_rl.rewards.mathematics.verifier import MathVerifier
 from relax_rl.rewards.overlong import SoftOverlongPenalty
 
 __all__ = ["build_verifier", "configured_verifier", "verifier_names"]

@@ -4,9 +4,9 @@ Its items depend on ``seed + index``, so lists of neighbouring seeds share all q
 seed of its own, a digest of (task, configuration, split, seed, index). A question belongs to one split by its own
 digest, and a list holds no question twice.
 
-Its scorers run in :class:`~relax_rl.rewards.pool.WorkerPool`, since some hand the completion to a parser that has no
-limit. They give partial credit, also for an answer that merely contains the right one; here only a full score counts,
-unless partial credit is asked for.
+Its scorers run in :class:`~relax_rl.rewards.workers.pool.WorkerPool`, since some hand the completion to a parser that
+has no limit. They give partial credit, also for an answer that merely contains the right one; here only a full score
+counts, unless partial credit is asked for.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 
 from relax_rl.errors import ConfigError, DataError, DependencyError
 from relax_rl.rewards.base import Verdict
-from relax_rl.rewards.extraction import extract_answer
-from relax_rl.rewards.pool import WorkerPool
+from relax_rl.rewards.mathematics.extraction import extract_answer
+from relax_rl.rewards.workers.pool import WorkerPool
 from relax_rl.tasks.base import Problem, digest
 
 __all__ = ["ReasoningGymTask", "ReasoningGymVerifier", "score_item"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import Verifier
-from relax_rl.rewards.extraction import extract_answer
-from relax_rl.rewards.math import MathVerifier
+from relax_rl.rewards.mathematics.extraction import extract_answer
+from relax_rl.rewards.mathematics.verifier import MathVerifier
 from relax_rl.tasks.base import Problem, digest, in_order
 from relax_rl.tasks.rows import Row, hub_rows, json_lines
 
@@ -28,7 +28,7 @@ _LAST_DIGIT = re.compile(r"\d(?=\D*$)", re.ASCII)
 
 @dataclass(frozen=True)
 class MathTask:
-    """Problems from ``path`` or from ``hub``, graded by :class:`~relax_rl.rewards.math.MathVerifier`.
+    """Problems from ``path`` or from ``hub``, graded by :class:`~relax_rl.rewards.mathematics.verifier.MathVerifier`.
 
     Splits. A mapping ``{"train": file, "test": file}`` gives each split its file; a Hub dataset has its own, which
     ``hub_splits`` may rename. One file alone is divided: a digest of the problem's text puts ``test_share`` of it into

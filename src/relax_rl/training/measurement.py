@@ -12,7 +12,7 @@ from relax_rl.config import TrainConfig
 from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.evaluation.replay import replay
 from relax_rl.evaluation.runner import evaluate
-from relax_rl.evaluation.sampling import sample_completions
+from relax_rl.evaluation.samplers.transformers import sample_completions
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import Objective
 from relax_rl.objectives.probe import DictionarySettings

@@ -25,17 +25,17 @@ from relax_rl.rewards.reward_function import VerifierReward
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import Task
 from relax_rl.tasks.registry import build_task
-from relax_rl.training.branching import Branching
-from relax_rl.training.callbacks import MetricsFile, ProgressBar
 from relax_rl.training.measurement import PolicyEvaluation
-from relax_rl.training.model_card import model_card
 from relax_rl.training.models import load_model
 from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE
 from relax_rl.training.precision import weight_dtype
-from relax_rl.training.prompts import prompt_dataset
-from relax_rl.training.rollouts import RolloutRecorder
-from relax_rl.training.trl_config import check_trl_version, grpo_config
-from relax_rl.training.trl_trainer import RelaxTrainer
+from relax_rl.training.trl.branching import Branching
+from relax_rl.training.trl.callbacks import MetricsFile, ProgressBar
+from relax_rl.training.trl.config import check_trl_version, grpo_config
+from relax_rl.training.trl.dataset import prompt_dataset
+from relax_rl.training.trl.model_card import model_card
+from relax_rl.training.trl.recorder import RolloutRecorder
+from relax_rl.training.trl.trainer import RelaxTrainer
 
 __all__ = ["build_objective_from", "train"]
 

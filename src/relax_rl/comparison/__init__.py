@@ -1,0 +1,1 @@
+"""May two evaluations be compared, by what, and what do methods differ in over seeds?"""

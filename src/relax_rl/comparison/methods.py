@@ -1,0 +1,251 @@
+"""Methods compared over seeds: their means, paired differences to a baseline, and a sentence for each.
+
+The statistics are those of `relax_rl.statistics.seeded_means`: the seed is the unit of replication. Differences are
+paired by seed and by problem, and their p-values corrected by Holm for the number of methods, for each metric by
+itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from relax_rl.comparison.records import RunRecord, by_method
+from relax_rl.errors import DataError
+from relax_rl.reports.tables import metric_names, per_problem_value, same_settings
+from relax_rl.statistics.seeded_means import SeededMean, detectable_difference, holm, seeded_mean, seeds_needed
+
+__all__ = ["Comparison", "Difference", "MethodSummary", "compare_methods", "compared_metrics"]
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A method minus the baseline, over the seeds that both have.
+
+    Attributes:
+        mean: paired by seed and problem.
+        corrected_p: by Holm over the methods.
+        seeds_needed: to see a true difference of this size with power 0.8; None when 1000 would not do, or cannot be
+            said.
+        detectable: the smallest true difference that so many seeds show with power 0.8; NaN with a single seed.
+    """
+
+    mean: SeededMean
+    corrected_p: float
+    seeds_needed: int | None
+    detectable: float
+
+    @property
+    def shown_p(self) -> str:
+        """The corrected p-value to three places; a dash with a single seed."""
+        if math.isnan(self.corrected_p):
+            return "–"
+        return "< 0.001" if self.corrected_p < 0.001 else f"{self.corrected_p:.3f}"
+
+    @property
+    def is_seen(self) -> bool:
+        return self.corrected_p < ALPHA
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """One method.
+
+    Attributes:
+        values: by metric, after training. Those kept problem by problem (mean@1, pass@k) over seeds and problems, the
+            others over seeds alone.
+        differences: by metric; empty for the baseline.
+        seconds, tokens: of a run's updates, mean over its runs; NaN where no update was logged.
+        sentence: what can be said of it.
+    """
+
+    method: str
+    seeds: tuple[int, ...]
+    values: dict[str, SeededMean]
+    differences: dict[str, Difference]
+    seconds: float
+    tokens: float
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All methods, the baseline among them, and what a reader must know about the runs."""
+
+    baseline: str
+    metrics: tuple[str, ...]
+    methods: tuple[MethodSummary, ...]
+    remarks: tuple[str, ...]
+
+
+def compare_methods(
+    runs: Sequence[RunRecord], baseline: str | None = None, metrics: Sequence[str] | None = None
+) -> Comparison:
+    """Compare the methods of runs that have been evaluated after training; those that have not are left out.
+
+    Args:
+        baseline: a method; that of the first run when None.
+        metrics: whose differences are tested, each corrected for the number of methods by itself; ``mean@1`` and the
+            largest ``pass@k`` when None.
+
+    Raises:
+        DataError: no run of the baseline has been evaluated, two evaluations have other settings or problems, or a
+            metric is not kept problem by problem.
+    """
+    finished = [run for run in runs if "after" in run.evaluations]
+    methods = by_method(finished)
+    baseline = next(iter(methods), None) if baseline is None else baseline
+    if baseline is None or baseline not in methods:
+        raise DataError(f"no run of {baseline or 'any method'} was evaluated after training; finish one first.")
+    first = methods[baseline][0].evaluations["after"]
+    for run in finished:
+        if not same_settings(first, run.evaluations["after"]):
+            raise DataError(f"{run.path} was evaluated with other settings than {methods[baseline][0].path}.")
+    metrics = compared_metrics(finished) if metrics is None else metrics
+    differences = _differences(methods, baseline, metrics)
+    summaries = [_summary(name, members, metrics, differences.get(name, {})) for name, members in methods.items()]
+    told = tuple(_with_sentence(summary, baseline, len(methods) - 1) for summary in summaries)
+    return Comparison(baseline, tuple(metrics), told, tuple(_remarks(finished)))
+
+
+def compared_metrics(runs: Sequence[RunRecord]) -> list[str]:
+    """The metrics whose differences are tested: mean@1 and the largest pass@k."""
+    return [name for name in metric_names(runs) if name == "mean@1" or name.startswith("pass@")]
+
+
+def _summary(
+    method: str, runs: Sequence[RunRecord], metrics: Sequence[str], differences: dict[str, Difference]
+) -> MethodSummary:
+    values = {name: _share(seeded_mean(_table(runs, name, _problems(runs)))) for name in metrics}
+    for name in ("entropy", "dsd", "length"):
+        estimates = [run.evaluations["after"].metrics.get(name) for run in runs]
+        if all(estimate is not None for estimate in estimates):
+            values[name] = seeded_mean([[estimate.value] for estimate in estimates if estimate is not None])
+    return MethodSummary(
+        method,
+        tuple(run.seed for run in runs),
+        {name: value for name, value in values.items() if value is not None},
+        differences,
+        _mean([run.seconds for run in runs if run.metrics]),
+        _mean([float(run.tokens) for run in runs if run.metrics]),
+    )
+
+
+def _share(mean: SeededMean | None) -> SeededMean | None:
+    """With its interval cut to what a share can be."""
+    return mean and replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0))
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+def _problems(runs: Sequence[RunRecord]) -> list[str]:
+    """Problems that every run was evaluated on, in order."""
+    shared = set.intersection(*({p.id for p in run.evaluations["after"].per_problem} for run in runs))
+    return [problem.id for problem in runs[0].evaluations["after"].per_problem if problem.id in shared]
+
+
+def _table(runs: Sequence[RunRecord], metric: str, problems: Sequence[str]) -> np.ndarray:
+    """(S, P), NaN where a problem has no value."""
+    value_of = per_problem_value(metric)
+    if value_of is None:
+        raise DataError(f"{metric} is not kept problem by problem.")
+    rows = []
+    for run in runs:
+        by_id = {problem.id: problem for problem in run.evaluations["after"].per_problem}
+        rows.append([value_of(by_id[problem]) for problem in problems])
+    return np.array(rows, dtype=np.float64)
+
+
+def _differences(
+    methods: dict[str, list[RunRecord]], baseline: str, metrics: Sequence[str]
+) -> dict[str, dict[str, Difference]]:
+    others = [name for name in methods if name != baseline]
+    found: dict[str, dict[str, Difference]] = {name: {} for name in others}
+    for metric in metrics:
+        means = {name: _paired(methods[baseline], methods[name], metric) for name in others}
+        known = {name: mean for name, mean in means.items() if mean is not None}
+        corrected = holm([mean.p_value for mean in known.values()])
+        for (name, mean), p_value in zip(known.items(), corrected, strict=True):
+            found[name][metric] = _difference(mean, p_value, len(known))
+    return found
+
+
+def _paired(first: Sequence[RunRecord], second: Sequence[RunRecord], metric: str) -> SeededMean | None:
+    """``second - first`` over the seeds and problems of both; None when they share no seed or no problem."""
+    others = {run.seed: run for run in second}
+    pairs = [(run, others[run.seed]) for run in first if run.seed in others]
+    if not pairs:
+        return None
+    before, after = zip(*pairs, strict=True)
+    problems = _problems([*before, *after])
+    return seeded_mean(_table(after, metric, problems) - _table(before, metric, problems))
+
+
+def _difference(mean: SeededMean, corrected_p: float, num_comparisons: int) -> Difference:
+    if mean.num_seeds < 2:
+        return Difference(mean, corrected_p, None, math.nan)
+    # Holm's first step, the hardest to pass.
+    spread, alpha = (mean.seed_deviation, mean.problem_variance), ALPHA / num_comparisons
+    needed = seeds_needed(mean.value, *spread, alpha=alpha)
+    if needed is not None and corrected_p >= ALPHA:
+        needed = max(needed, mean.num_seeds + 1)  # so many were not enough
+    return Difference(mean, corrected_p, needed, detectable_difference(mean.num_seeds, *spread, alpha=alpha))
+
+
+def _with_sentence(summary: MethodSummary, baseline: str, num_comparisons: int) -> MethodSummary:
+    if summary.method == baseline:
+        parts = [f"the baseline of {num_comparisons} comparison{'s' * (num_comparisons != 1)}"]
+    else:
+        parts = [_clause(name, difference, baseline) for name, difference in summary.differences.items()]
+    sentence = f"{summary.method}: {'; '.join(parts) or 'shares no seed or problem with the baseline'}."
+    return replace(summary, sentence=sentence)
+
+
+def _clause(metric: str, difference: Difference, baseline: str) -> str:
+    mean = difference.mean
+    size = f"{mean.value:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
+    if mean.value == mean.low == mean.high:
+        return f"{metric} is that of {baseline} in every run" if mean.value == 0 else f"{metric} {size} throughout"
+    if mean.num_seeds < 2:
+        return f"{metric} {size} for these two runs, and one seed says nothing about the methods"
+    p_value = f"p {difference.shown_p}" if difference.shown_p[0] == "<" else f"p = {difference.shown_p}"
+    if difference.is_seen:
+        return f"{'better' if mean.value > 0 else 'worse'} than {baseline} in {metric}, {size}, {p_value}"
+    needed = difference.seeds_needed
+    would = "not even 1000 seeds would show one of that size" if needed is None else f"would need about {needed} seeds"
+    shown = f"{mean.num_seeds} seeds show {difference.detectable:.2g} or more"
+    return f"no difference seen in {metric}, {size}, {p_value}: {would} ({shown})"
+
+
+def _remarks(runs: Sequence[RunRecord]) -> list[str]:
+    """Whether the runs are alike in what a comparison needs alike, as far as their directories tell."""
+    remarks = []
+    starts = [run.evaluations["before"].per_problem for run in runs if "before" in run.evaluations]
+    if any(start != starts[0] for start in starts):
+        remarks.append("the runs did not start from policies that measure alike: see their evaluations before training")
+    for seed in sorted({run.seed for run in runs}):
+        seen = [_prompts_seen(run) for run in runs if run.seed == seed and run.rollouts]
+        if any(prompts != seen[0] for prompts in seen):
+            remarks.append(f"the runs of seed {seed} did not see the same prompts in the same order")
+    return remarks + [f"{' and '.join(names)} measure alike in every run" for names in _alike(runs)]
+
+
+def _alike(runs: Sequence[RunRecord]) -> list[list[str]]:
+    """Methods that came to the very same policies: they have the same gradient under these settings."""
+    found: dict[object, list[str]] = {}
+    for method, members in by_method(runs).items():
+        results = tuple((run.seed, run.evaluations["after"].per_problem) for run in members)
+        found.setdefault(results, []).append(method)
+    return [names for names in found.values() if len(names) > 1]
+
+
+def _prompts_seen(run: RunRecord) -> list[tuple[int, list[object]]]:
+    """Problems of the rollout batches that were read: the first and the last."""
+    return [(rollout.step, [row.get("problem_id") for row in rollout.rows]) for rollout in run.rollouts]

@@ -1,0 +1,74 @@
+"""Completions from vLLM in this process; the package is imported when a sampler is made, and is not a dependency."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from typing import Any
+
+from relax_rl.errors import DependencyError
+from relax_rl.evaluation.prompts import encode_prompt, render_prompt
+from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings, refuse_images, request_seed
+from relax_rl.tasks.base import Problem
+
+__all__ = ["VllmSampler"]
+
+
+class VllmSampler:
+    """vLLM's offline engine. Each sample is a request with its own seed; the prefix cache prefills a prompt once.
+
+    vLLM draws the same tokens from a seed only while its kernels see the same batch: samples that are kept are never
+    drawn again, but another run may differ in some.
+
+    Args:
+        model: a folder or a name on the Hub.
+        batch_size: requests handed over at once; samples are kept after every lot.
+
+    Raises:
+        DependencyError: vLLM is not installed.
+    """
+
+    backend = "vllm"
+    fingerprint = ""
+
+    def __init__(self, model: str, *, dtype: str = "bfloat16", revision: str | None = None, batch_size: int = 2048):
+        try:
+            import vllm  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise DependencyError(
+                f"--backend vllm needs the package vllm ({error}); pip install vllm, or leave --backend out."
+            ) from error
+        self._vllm: Any = vllm
+        self._llm: Any = vllm.LLM(model=model, dtype=dtype, revision=revision, enable_prefix_caching=True)
+        self._tokenizer: Any = self._llm.get_tokenizer()
+        self._batch_size = batch_size
+
+    def render(self, problem: Problem) -> str:
+        """The text that the model reads. Raises ConfigError for a problem with images."""
+        refuse_images(problem, self.backend)
+        return render_prompt(self._tokenizer, problem)
+
+    def sample(
+        self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
+    ) -> Iterator[list[Draw]]:
+        """See :class:`.sampler.Sampler`."""
+        rows = [(place, index) for place in range(len(problems)) for index in range(settings.num_samples)]
+        wanted = [row for row in rows if row not in done]
+        for start in range(0, len(wanted), self._batch_size):
+            lot = wanted[start : start + self._batch_size]
+            prompts = [{"prompt_token_ids": encode_prompt(self._tokenizer, problems[place])} for place, _ in lot]
+            parameters = [
+                self._vllm.SamplingParams(
+                    temperature=settings.temperature,
+                    top_p=settings.top_p,
+                    max_tokens=settings.max_new_tokens,
+                    seed=request_seed(settings.seed, problems[place].id, index),
+                )
+                for place, index in lot
+            ]
+            replies = self._llm.generate(prompts, parameters, use_tqdm=False)
+            yield [Draw(*row, _completion(reply.outputs[0])) for row, reply in zip(lot, replies, strict=True)]
+
+
+def _completion(output: Any) -> Completion:
+    token_ids = tuple(output.token_ids)
+    return Completion(output.text, token_ids, len(token_ids), output.finish_reason == "length")

@@ -1,0 +1,1 @@
+"""Observables: functions that lift a hidden state, fitted or fixed."""

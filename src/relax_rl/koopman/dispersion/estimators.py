@@ -1,0 +1,361 @@
+"""Dynamic spectral dispersion (DSD): how unevenly a latent trajectory's modes contract.
+
+Three estimators of one idea, the variance of a spectrum's moduli:
+
+``paper``     Eq. 6 as printed: the population variance of |eigenvalues| of K = pinv(X) Y.
+``singular``  What the authors' working code ran: the unbiased variance of the smoothed singular values of a ridge fit.
+``robust``    Ours: the mean, over windows of one fixed number of pairs, of the variance of |eigenvalues| of the
+              time-symmetric whitened operator, the radius of pure noise taken off.
+
+Why ``robust`` is built as it is (numbers in docs/robust-dispersion.md):
+
+- Not a function of length. A least-squares spectrum from N pairs carries noise of radius sqrt(F / N), so any statistic
+  of it depends on N. Every window here has the same N, so for stationary dynamics the expectation is the same at every
+  length by construction; length only lowers the variance. The price: modes slower than a window are seen as its mean.
+- Bounded. With S = (X^T X + Y^T Y) / 2 the eigenvalues of S^-1 X^T Y lie in the unit disc for *any* data (see
+  :func:`~relax_rl.koopman.operators.fits.whitened_operator`), so that 0 <= DSD <= 1/4.
+- Not inflated by conditioning. Mixing or scaling the kept directions does not change the eigenvalues; directions that
+  carry next to no variance are left out of the variance, not counted as modes of modulus zero. There are four pairs to
+  a direction, and moduli inside the disc that pure noise fills become zero, with no gradient.
+- What it does not promise: whoever chooses every state of a trajectory freely can bring it near the bound, by giving
+  each window modes that truly last next to modes that truly do not; pairs held out of the fit then show them too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.dictionaries.protocol import Dictionary
+from relax_rl.koopman.linalg.eigensolvers import lapack_on_one_thread
+from relax_rl.koopman.operators.fits import least_squares_operator, ridge_operator, whitened_operator
+from relax_rl.koopman.pairs.snapshots import GramStatistics, exclude_nonfinite, gram_statistics, snapshot_pairs
+from relax_rl.koopman.spectra.eigenpairs import SPURIOUS_RESIDUAL, eigenpairs, eigenvalue_moduli
+from relax_rl.koopman.spectra.residuals import squared_residuals
+
+__all__ = [
+    "LARGE_MODULUS",
+    "ROBUST_WINDOW",
+    "Dispersion",
+    "Estimator",
+    "dispersion_from_gram",
+    "dispersion_from_lifted",
+    "dynamic_spectral_dispersion",
+]
+
+Estimator = Literal["paper", "singular", "robust"]
+
+ROBUST_WINDOW = 32
+"""Snapshot pairs in a window of "robust": short enough that completions of 33 tokens have a dispersion."""
+
+LARGE_MODULUS = 1.5
+"""An eigenvalue of a larger modulus is the regression's, not the trajectory's, which would grow without bound by it."""
+
+_AS_RUN_RIDGE = 1e-3
+_AS_RUN_SMOOTHING = 1e-3
+# Four pairs a direction make the eigenvalues of pure noise fill a disc of radius 1/2, which is then subtracted.
+_PAIRS_PER_DIRECTION = 4
+_ENDS_AT_A_TIME = 256
+# Directions that carry less than this share of the leading direction's variance are not dynamics: rounding, mostly.
+_NEGLIGIBLE_VARIANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Dispersion:
+    """DSD of a batch of trajectories, and what a person needs to trust it. Only `values` carries gradient."""
+
+    values: Tensor
+    """(B,) float64; 0, without gradient, where undefined."""
+    is_defined: Tensor
+    """(B,) bool: finite, and more snapshot pairs than observables (with no more, a fit interpolates whatever the
+    dynamics); for "robust" also at least one window of pairs."""
+    num_pairs: Tensor
+    """(B,) int64."""
+    spectral_radius: Tensor
+    """(B,) largest modulus of the operator's eigenvalues, of "singular" too; 0 where undefined."""
+    condition: Tensor
+    """(B,) condition number of the regression; 0 where undefined."""
+    num_clamped: Tensor
+    """(B,) int64: modes whose gradient was bounded because they are nearly defective; none for "singular"."""
+    num_nonfinite: Tensor
+    """() int64: trajectories left out because they hold NaN or Inf."""
+    median_residual: Tensor
+    """(B,) median ResDMD residual of the eigenpairs, NaN where undefined. Of "robust", whose whitened operator treats
+    the two snapshots of a pair alike, it is sqrt(1 - |lambda|^2), averaged over windows."""
+    spurious_share: Tensor
+    """(B,) share of the eigenpairs with a residual above `relax_rl.koopman.SPURIOUS_RESIDUAL`, NaN where undefined."""
+    dictionary_digest: str | None = None
+    """Of the dictionary that lifted the states; None if they came lifted. Values of two dictionaries cannot be
+    compared."""
+
+    @property
+    def defined_share(self) -> float:
+        """Share of the trajectories that have a dispersion; NaN of none."""
+        return float(self.is_defined.double().mean())
+
+
+def dynamic_spectral_dispersion(
+    hidden_states: Tensor,
+    mask: Tensor,
+    dictionary: Dictionary,
+    estimator: Estimator = "paper",
+    *,
+    ridge: float | None = None,
+    chunk_size: int | None = None,
+    window: int = ROBUST_WINDOW,
+) -> Dispersion:
+    """DSD of hidden states (B, T, H) under a dictionary, differentiable with respect to the hidden states.
+
+    Args:
+        hidden_states: (B, T, H), any floating dtype; lifted in float32, everything after it in float64.
+        mask: (B, T) bool, true at the tokens of the trajectory; padding may hold anything, NaN included.
+        dictionary: of the same width H; its digest is in the result.
+        estimator: "paper", "singular" or "robust".
+        ridge: absolute ridge of "paper" (default: none) or "singular" (default 1e-3); "robust" takes none.
+        chunk_size: pairs taken at a time when Gram statistics are summed; bounds memory, changes nothing else.
+        window: snapshot pairs in a window of "robust", which needs at least as many; values of different windows cannot
+            be compared.
+
+    The gradient of "paper" and "singular" is that of their value; "robust" holds the subspace of each window fixed. A
+    warning is given where an eigenvalue has a modulus above :data:`LARGE_MODULUS`.
+
+    Raises:
+        DataError: shapes or dtypes that do not fit.
+        ConfigError: an unknown estimator or a ridge that it cannot take.
+    """
+    _require_shapes(hidden_states, mask, "hidden states", "H")
+    states, kept, is_nonfinite = exclude_nonfinite(hidden_states, mask)
+    measured = _from_finite(dictionary(states), kept, is_nonfinite, estimator, ridge, chunk_size, window)
+    return replace(measured, dictionary_digest=dictionary.digest)
+
+
+def dispersion_from_lifted(
+    lifted: Tensor,
+    mask: Tensor,
+    estimator: Estimator = "paper",
+    *,
+    ridge: float | None = None,
+    chunk_size: int | None = None,
+    window: int = ROBUST_WINDOW,
+) -> Dispersion:
+    """DSD of states (B, T, F) that were lifted already; otherwise :func:`dynamic_spectral_dispersion`."""
+    _require_shapes(lifted, mask, "lifted states", "F")
+    states, kept, is_nonfinite = exclude_nonfinite(lifted, mask)
+    return _from_finite(states, kept, is_nonfinite, estimator, ridge, chunk_size, window)
+
+
+def dispersion_from_gram(
+    statistics: GramStatistics, estimator: Estimator = "paper", *, ridge: float | None = None
+) -> Dispersion:
+    """DSD from Gram statistics of batch shape (B,), which may be sums over shards of each trajectory.
+
+    Raises:
+        ConfigError: estimator "robust", which looks at windows and so needs the states in order.
+    """
+    if estimator == "robust":
+        raise ConfigError(
+            "estimator='robust' is a mean over windows, which Gram statistics of whole trajectories do not hold; "
+            "gather the lifted states (T, F) and call dispersion_from_lifted."
+        )
+    _require_estimator(estimator, ridge)
+    is_defined = statistics.num_pairs > statistics.num_observables
+    # The last snapshot of a trajectory is in the cross statistics alone.
+    both = statistics.gram.detach() + statistics.cross.detach()
+    is_finite = torch.isfinite(both).all(-1).all(-1)
+    return _from_gram(statistics, is_defined & is_finite, estimator, ridge, (~is_finite).sum())
+
+
+def _from_finite(
+    lifted: Tensor,
+    kept: Tensor,
+    is_nonfinite: Tensor,
+    estimator: Estimator,
+    ridge: float | None,
+    chunk_size: int | None,
+    window: int,
+) -> Dispersion:
+    _require_estimator(estimator, ridge)
+    if window < _PAIRS_PER_DIRECTION:
+        raise ConfigError(f"window must be at least {_PAIRS_PER_DIRECTION} snapshot pairs, got {window}.")
+    pairs = snapshot_pairs(kept)
+    with torch.autocast(lifted.device.type, enabled=False):
+        if estimator == "robust":
+            return _robust(lifted, pairs, is_nonfinite.sum(), window)
+        statistics = gram_statistics(lifted, pairs, chunk_size=chunk_size, needs_future=False)
+        statistics = replace(statistics, future=_future(statistics.gram.detach(), lifted.detach(), pairs))
+        is_defined = statistics.num_pairs > statistics.num_observables
+        return _from_gram(statistics, is_defined, estimator, ridge, is_nonfinite.sum())
+
+
+def _from_gram(
+    statistics: GramStatistics, is_defined: Tensor, estimator: Estimator, ridge: float | None, num_nonfinite: Tensor
+) -> Dispersion:
+    """Spectra of the defined rows only, scattered back: an undefined row is never near an eigensolver or a gradient."""
+    chosen = is_defined.nonzero().squeeze(-1)
+    rows = GramStatistics(
+        statistics.gram[chosen], statistics.cross[chosen], statistics.future[chosen], statistics.num_pairs[chosen]
+    )
+    if estimator == "singular":
+        with lapack_on_one_thread():
+            fit = ridge_operator(rows, _AS_RUN_RIDGE if ridge is None else ridge)
+            singular_values = torch.linalg.svdvals(fit.matrix)
+        moduli = (singular_values.square() + _AS_RUN_SMOOTHING).sqrt()
+        size = moduli.shape[-1]
+        variance = _variance(moduli) * (size / max(size - 1, 1))
+        num_clamped = torch.zeros_like(chosen)
+        eigenvalues, eigenvectors = eigenpairs(fit.matrix)
+    else:
+        fit = ridge_operator(rows, ridge) if ridge else least_squares_operator(rows)
+        spectrum = eigenvalue_moduli(fit.matrix)
+        variance, num_clamped = _variance(spectrum.values), spectrum.num_clamped
+        eigenvalues, eigenvectors = spectrum.eigenvalues, spectrum.eigenvectors
+    with torch.no_grad():
+        residuals = squared_residuals(rows, eigenvalues, eigenvectors).clamp_min(0.0).sqrt()
+    radius = eigenvalues.abs().amax(-1)
+    _warn_if_large(radius)
+
+    def scatter(values: Tensor, undefined: float = 0.0) -> Tensor:
+        return values.new_full(is_defined.shape, undefined).index_put((chosen,), values)
+
+    return Dispersion(
+        values=scatter(variance),
+        is_defined=is_defined,
+        num_pairs=statistics.num_pairs,
+        spectral_radius=scatter(radius),
+        condition=scatter(fit.condition),
+        num_clamped=scatter(num_clamped),
+        num_nonfinite=num_nonfinite,
+        median_residual=scatter(_median(residuals), torch.nan),
+        spurious_share=scatter((residuals > SPURIOUS_RESIDUAL).double().mean(-1), torch.nan),
+    )
+
+
+def _future(gram: Tensor, lifted: Tensor, pairs: Tensor) -> Tensor:
+    """L = Y^T Y (B, F, F) from G: but for the ends of each run of pairs, second snapshots are first ones too."""
+    ends = torch.nn.functional.pad(pairs.double(), (1, 0)) - torch.nn.functional.pad(pairs.double(), (0, 1))
+    rows, steps = ends.nonzero(as_tuple=True)
+    future = gram.clone()
+    # A few at a time: a mask may have as many holes as tokens, and each is a matrix here.
+    for row, step in zip(rows.split(_ENDS_AT_A_TIME), steps.split(_ENDS_AT_A_TIME), strict=True):
+        snapshots = lifted[row, step].double()
+        products = (ends[row, step].unsqueeze(-1) * snapshots).unsqueeze(-1) * snapshots.unsqueeze(-2)
+        future.index_add_(0, row, products)
+    return future
+
+
+def _robust(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor, window: int) -> Dispersion:
+    """The "robust" estimator of :func:`dynamic_spectral_dispersion` on finite lifted states (B, T, F)."""
+    num_pairs = pairs.sum(-1)
+    num_observables = lifted.shape[-1]
+    is_defined = (num_pairs > num_observables) & (num_pairs >= window)
+    rows, positions, links = _windows(pairs, is_defined, window)
+    tokens = (rows.unsqueeze(-1) * lifted.shape[1] + positions).flatten()
+    snapshots = lifted.flatten(0, 1).index_select(0, tokens).double().view(*positions.shape, num_observables)
+    rank = min(window // _PAIRS_PER_DIRECTION, num_observables)
+    fit = whitened_operator(snapshots, links, rank, center=True, rcond=_NEGLIGIBLE_VARIANCE)
+    spectrum = eigenvalue_moduli(fit.matrix)
+    noise_radius = (rank / window) ** 0.5
+    moduli = (spectrum.values - noise_radius).clamp_min(0.0) / (1.0 - noise_radius)
+    moduli, _ = moduli.sort(-1, descending=True)
+    is_kept = torch.arange(rank, device=moduli.device) < fit.rank.unsqueeze(-1)
+    counts = torch.bincount(rows, minlength=len(num_pairs)).clamp_min(1)
+
+    modes = spectrum.values.detach()
+    residuals = torch.where(
+        is_kept, (1.0 - modes.sort(-1, descending=True).values.square()).clamp_min(0.0).sqrt(), torch.nan
+    )
+    spurious = torch.where(is_kept, (residuals > SPURIOUS_RESIDUAL).double(), torch.nan).nanmean(-1)
+
+    def largest(values: Tensor) -> Tensor:
+        return values.new_zeros(num_pairs.shape).scatter_reduce(0, rows, values, "amax")
+
+    def mean(values: Tensor) -> Tensor:
+        return torch.zeros_like(counts, dtype=torch.float64).index_add(0, rows, values) / counts
+
+    return Dispersion(
+        values=mean(_variance(moduli, is_kept)),
+        is_defined=is_defined,
+        num_pairs=num_pairs,
+        spectral_radius=largest(modes.amax(-1)),
+        condition=largest(torch.where(fit.rank > 0, fit.condition, 0.0)),
+        num_clamped=torch.zeros_like(num_pairs).index_add(0, rows, spectrum.num_clamped),
+        num_nonfinite=num_nonfinite,
+        median_residual=torch.where(is_defined, mean(_median(residuals)), torch.nan),
+        spurious_share=torch.where(is_defined, mean(spurious), torch.nan),
+    )
+
+
+def _median(values: Tensor) -> Tensor:
+    """Median over the last dimension of what is not NaN; of an even number, the mean of the two in the middle."""
+    if values.shape[0] == 0:
+        return values.sum(-1)
+    return values.nanquantile(0.5, dim=-1)
+
+
+def _warn_if_large(radius: Tensor) -> None:
+    if bool((radius > LARGE_MODULUS).any()):
+        warnings.warn(
+            f"An operator matrix has an eigenvalue of modulus above {LARGE_MODULUS}, which is the regression's and not "
+            "the trajectory's: its dispersion says how ill-posed the fit is (see spectral_radius and condition). "
+            "Use estimator='robust', longer trajectories, or fewer observables.",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+
+
+def _variance(moduli: Tensor, is_kept: Tensor | None = None) -> Tensor:
+    """Population variance over the last dimension, of the entries kept; fine with no rows, where torch.var warns."""
+    weights = torch.ones_like(moduli) if is_kept is None else is_kept.to(moduli.dtype)
+    count = weights.sum(-1, keepdim=True).clamp_min(1.0)
+    mean = (weights * moduli).sum(-1, keepdim=True) / count
+    return (weights * (moduli - mean).square()).sum(-1) / count.squeeze(-1)
+
+
+def _windows(pairs: Tensor, is_defined: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Windows of `window` consecutive snapshot pairs, half overlapping, spread evenly over each defined trajectory.
+
+    Returns:
+        The trajectory (M,) of each window; the steps t (M, L) of its snapshots, L = window + 1 where the mask has no
+        hole; and which neighbours (M, L - 1) are its pairs, false across a hole and in what fills up shorter windows.
+    """
+    rows, starts = [], []
+    offsets = torch.arange(window, device=pairs.device)
+    for row in is_defined.nonzero().squeeze(-1).tolist():
+        steps = pairs[row].nonzero().squeeze(-1)
+        last_start = len(steps) - window
+        count = 1 + -(-last_start // max(window // 2, 1))
+        first = torch.linspace(0, last_start, count, dtype=torch.float64, device=pairs.device).round().long()
+        starts.append(steps[first.unsqueeze(-1) + offsets])
+        rows.append(torch.full((count,), row, device=pairs.device))
+    if not rows:
+        empty = torch.zeros((0, window + 1), dtype=torch.long, device=pairs.device)
+        return empty[:, 0], empty, empty[:, 1:].bool()
+    first = torch.cat(starts)
+    # Behind a hole, the place of a pair in its window moves on by one: its first snapshot is nobody's second.
+    places = offsets + torch.nn.functional.pad((first.diff(dim=-1) > 1).cumsum(-1), (1, 0))
+    length = int(places.max()) + 2
+    positions = first.new_zeros((len(first), length)).scatter_(1, places, first).scatter_(1, places + 1, first + 1)
+    links = torch.zeros((len(first), length - 1), dtype=torch.bool, device=pairs.device).scatter_(1, places, True)
+    return torch.cat(rows), positions, links
+
+
+def _require_estimator(estimator: str, ridge: float | None) -> None:
+    if estimator not in get_args(Estimator):
+        raise ConfigError(f"Unknown estimator {estimator!r}; use one of {', '.join(get_args(Estimator))}.")
+    if ridge is not None and (ridge < 0 or estimator == "robust"):
+        raise ConfigError(
+            f"ridge={ridge} does not fit estimator={estimator!r}: leave it out, or give a positive number."
+        )
+
+
+def _require_shapes(states: Tensor, mask: Tensor, name: str, letter: str) -> None:
+    if states.ndim != 3 or mask.shape != states.shape[:2] or not states.is_floating_point():
+        raise DataError(
+            f"{name.capitalize()} must be a floating (B, T, {letter}) and the mask (B, T), got {tuple(states.shape)} "
+            f"{states.dtype} and {tuple(mask.shape)}."
+        )

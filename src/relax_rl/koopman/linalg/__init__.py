@@ -1,0 +1,1 @@
+"""Eigenvalues, ranks, directions and assignments, batched and differentiable."""

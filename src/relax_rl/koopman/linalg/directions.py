@@ -1,0 +1,23 @@
+"""The leading directions of many rows, through the Gram matrix of the short side."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from relax_rl.koopman.linalg.eigensolvers import eigh
+
+__all__ = ["leading_directions"]
+
+
+def leading_directions(rows: Tensor, rank: int) -> Tensor:
+    """Right singular vectors (..., F, R) of rows (..., N, F) float64, the largest last; R = min(rank, N, F).
+
+    For where all there is to know is the subspace, a few directions of many: a product, an eigendecomposition of the
+    smaller Gram matrix and no other singular vector. The directions of the smallest singular values are lost to
+    rounding once these fall below sqrt(eps) of the largest, but the columns are orthonormal in any case.
+    """
+    is_wide = rows.shape[-2] < rows.shape[-1]
+    _, vectors = eigh(rows @ rows.mT if is_wide else rows.mT @ rows)
+    leading = vectors[..., -rank:]
+    return torch.linalg.qr(rows.mT @ leading).Q if is_wide else leading

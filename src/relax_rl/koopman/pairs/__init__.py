@@ -1,0 +1,1 @@
+"""From trajectories to snapshot pairs and their sums."""

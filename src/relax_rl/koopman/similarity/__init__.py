@@ -1,0 +1,1 @@
+"""How alike two trajectories, or two systems, are."""

@@ -1,0 +1,1 @@
+"""From an operator to eigenpairs, and how much of them is real."""

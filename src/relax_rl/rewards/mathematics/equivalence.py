@@ -1,0 +1,131 @@
+"""Whether two answers mean the same. Runs inside a grading process: sympy may hang, or eat all memory, on any of this.
+
+Collections are taken apart by :mod:`relax_rl.rewards.mathematics.members`; their single values go to ``math-verify``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import replace
+from typing import Any
+
+from math_verify import parse, verify
+from math_verify.parser import LatexExtractionConfig
+from sympy import Add, Basic, Derivative, Eq, Expr, MatrixBase, Symbol, simplify
+
+from relax_rl.rewards.mathematics.literals import without_e_notation
+from relax_rl.rewards.mathematics.members import same_answer
+
+__all__ = ["compare"]
+
+# It warns, once a process, that its own timeout is off. It is: the pool has the limit.
+logging.getLogger("math_verify").setLevel(logging.ERROR)
+
+_WITH_UNITS = LatexExtractionConfig(boxed_match_priority=0)
+_WITHOUT_UNITS = replace(_WITH_UNITS, normalization_config=replace(_WITH_UNITS.normalization_config, units=False))
+# Read as Euler's number, whatever its subscript; under another letter the two sides still agree with each other.
+_SUBSCRIPTED_E = re.compile(r"(?<![\\A-Za-z])[Ee]_")
+# `M_{\odot}`, `m_{\max}`: its grammar has names in an index, but no commands.
+_COMMAND_INDEX = re.compile(r"_\s*\{\s*\\([A-Za-z]+)\s*\}")
+# As exact fractions, since floats would be compared after rounding: 1.414214 is not the root of 2.
+_DECIMAL = re.compile(r"(?<![\d.,^])(\d*)\.(\d+)(?![\d.])", re.ASCII)
+_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\\circ", re.ASCII)
+_NUMPY = re.compile(r"(?<![A-Za-z])np\.(?=[a-z])")
+_COMMAND_OR_LETTER = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
+_VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
+# The relative difference above which two constants differ, whatever math-verify says, which takes 1e-16 for zero.
+_RELATIVE_TOLERANCE = 1e-10
+
+
+class _UnreadableGoldError(Exception):
+    """The gold answer parses to nothing, so that no verdict is possible."""
+
+
+def compare(gold: str, answer: str) -> dict[str, Any]:
+    """``{"verdict": bool}``, or ``{"verdict": None, "reason": "gold unreadable"}``."""
+    try:
+        return {"verdict": same_answer(gold, answer, _same_value)}
+    except _UnreadableGoldError:
+        return {"verdict": None, "reason": "gold unreadable"}
+
+
+def _same_value(gold: str, answer: str) -> bool:
+    gold, answer = _distinguish_cases(gold, answer)
+    # math-verify drops what looks like a unit, and `t` and `b + c` do: only beside a plain number is `5 m` five metres.
+    numeric = _VARIABLE.search(gold) is None
+    expected = _parse(gold, _WITHOUT_UNITS) or _parse(gold, _WITH_UNITS)
+    if not expected:
+        raise _UnreadableGoldError(gold)
+    first, second = (_WITH_UNITS, _WITHOUT_UNITS) if numeric else (_WITHOUT_UNITS, _WITH_UNITS)
+    found = _parse(answer, first) or _parse(answer, second)
+    if not found:
+        return False  # the gold answer is mathematics, and this is not
+    return any(
+        verify(one, other, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True)
+        and _as_close(one, other)
+        and _not_by_default(one, other)
+        for one in expected
+        for other in found
+    )
+
+
+def _parse(text: str, config: LatexExtractionConfig) -> list[Any]:
+    """Sympy objects of an answer; never of a bare one, which math-verify searches for the last number in it."""
+    text = _COMMAND_INDEX.sub(r"_{\1}", _SUBSCRIPTED_E.sub(r"\\Upsilon_", without_e_notation(text)))
+    if _TRIGONOMETRIC.search(text):  # elsewhere the sign is left out, as units are
+        text = _DEGREES.sub(r"\\frac{\1\\pi}{180}", text)
+    text = _DECIMAL.sub(_as_fraction, _NUMPY.sub(r"\\", text))
+    for wrapped in (f"\\boxed{{{text}}}", f"${text}$"):
+        parsed = parse(wrapped, extraction_config=[config], parsing_timeout=None, raise_on_error=True)  # type: ignore[arg-type]
+        found = [item for item in parsed if isinstance(item, (Basic, MatrixBase))]
+        if found:
+            return found
+    return []
+
+
+def _as_fraction(decimal: re.Match[str]) -> str:
+    whole, decimals = decimal.groups()
+    return f"\\frac{{{int(whole + decimals)}}}{{{10 ** len(decimals)}}}"
+
+
+def _distinguish_cases(*texts: str) -> tuple[str, ...]:
+    """The parser lowers all letters; where one text has both ``M`` and ``m``, the former gets a letter of its own."""
+    used = [{found for found in _COMMAND_OR_LETTER.findall(text) if len(found) == 1} for text in texts]
+    both = sorted({letter for letters in used for letter in letters if letter.isupper() and letter.lower() in letters})
+    if not both:
+        return texts
+    taken = {letter.lower() for letters in used for letter in letters}
+    free = dict(zip(both, (letter for letter in "qzwvujkyxnlhgfcbaprstom" if letter not in taken), strict=False))
+    return tuple(_COMMAND_OR_LETTER.sub(lambda found: free.get(found.group(), found.group()), text) for text in texts)
+
+
+def _as_close(one: Any, other: Any) -> bool:
+    if not (isinstance(one, Expr) and isinstance(other, Expr) and one.is_number and other.is_number):
+        return True
+    left, right = one.doit().evalf(20), other.doit().evalf(20)
+    try:  # in sympy's numbers, whose exponents have no bound: 1/2004! is not 1/2005!
+        return bool(abs(left - right) <= _RELATIVE_TOLERANCE * max(abs(left), abs(right)))
+    except TypeError:  # not finite, or not decided: math-verify's word stands
+        return True
+
+
+def _not_by_default(one: Any, other: Any) -> bool:
+    """Whether two equations differ by a factor only.
+
+    math-verify compares equations by what solves them, and takes two that it cannot solve, or a derivative of what it
+    thinks a constant, for equal. A factor that is a sum, such as ``x - 1``, would add solutions.
+    """
+    if not (isinstance(one, Eq) and isinstance(other, Eq)) or one == other:
+        return True
+    (left, right), (other_left, other_right) = one.args, other.args
+    quotient: Any = (left - right) / (other_left - other_right)  # type: ignore[operator]
+    factor = simplify(quotient.replace(Derivative, lambda *parts: Symbol(str(parts))))
+    return factor.is_zero is not True and not any(term.free_symbols for term in factor.atoms(Add))
+
+
+# The first parse builds the grammar's tables and the first comparison imports half of sympy, some 0.3 s together: done
+# while the worker starts, so that no item pays for it out of its own time.
+compare("x^2+2x+1", "(x+2)^2")
+compare("\\sqrt{18}", "3\\sqrt{2}")

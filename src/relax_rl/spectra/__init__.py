@@ -1,0 +1,1 @@
+"""The Koopman spectrum of a language model: measured, read, compared."""

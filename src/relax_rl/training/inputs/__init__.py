@@ -1,0 +1,1 @@
+"""Where the optional inputs of an objective come from."""

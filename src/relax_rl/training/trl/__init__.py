@@ -1,0 +1,1 @@
+"""The adapter to TRL: rollouts, trainer, settings, callbacks."""

@@ -1,0 +1,204 @@
+"""The rollouts of GRPO by TRL, as our objectives need them: whole groups, in order, with all that is known of each row.
+
+Nothing is copied out of TRL: its generation and its scoring are called, and their rows added to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.utils import pad, split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
+
+from relax_rl.errors import ConfigError, ModelError
+from relax_rl.training.inputs.planning import planning_mask
+from relax_rl.training.trl.branching import Branching
+from relax_rl.training.trl.dataset import prompt_key
+from relax_rl.training.trl.recorder import RolloutRecorder
+from relax_rl.training.trl.refill import DynamicSampling, Rollout
+
+__all__ = ["RolloutTrainer"]
+
+
+class RolloutTrainer(GRPOTrainer):
+    """`trl.GRPOTrainer` whose rollout batches are whole groups.
+
+    Args:
+        recorder: receives the rows of every rollout batch; None to keep none.
+        max_batches: budget of dynamic sampling, in rollout batches; 1 leaves groups that teach nothing where they are.
+        branching: how groups are made of trunks and branches; None samples all completions apart.
+        grams: planning phrases to find in the completions.
+        kwargs: those of `trl.GRPOTrainer`.
+
+    Raises:
+        ConfigError: when a micro-batch would not hold whole groups, or an update would straddle rollouts.
+    """
+
+    # TRL leaves these open in its own annotations.
+    args: Any
+    model: Any
+    accelerator: Any
+    num_generations: Any
+    num_generations_eval: Any
+    _buffered_inputs: Any
+    _tokenizer: Any
+
+    def __init__(
+        self,
+        *,
+        recorder: RolloutRecorder | None = None,
+        max_batches: int = 1,
+        branching: Branching | None = None,
+        grams: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._recorder = recorder
+        self._branching = branching
+        self._grams = grams
+        self._sampling = DynamicSampling(max_batches, self.args.seed) if max_batches > 1 else None
+        self._prefix_lengths: list[int] | None = None
+        self._local_rewards: Tensor | None = None
+        self._local_lengths: Tensor | None = None
+        if branching is not None and self.use_vllm:
+            raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
+        if "images" in kwargs["train_dataset"].column_names:
+            if branching is not None:
+                raise ConfigError("sampling.trunks does not take prompts with images; leave it out.")
+            if self._sampling is not None:
+                raise ConfigError("sampling.max_batches above 1 does not take prompts with images; set it to 1.")
+        if self.args.per_device_train_batch_size % self.num_generations:
+            raise ConfigError(
+                f"per_device_train_batch_size = {self.args.per_device_train_batch_size} is not a multiple of "
+                f"num_generations = {self.num_generations}; a micro-batch must hold whole groups."
+            )
+        if self.args.steps_per_generation % self.args.gradient_accumulation_steps:
+            raise ConfigError(
+                f"steps_per_generation = {self.args.steps_per_generation} is not a multiple of "
+                f"gradient_accumulation_steps = {self.args.gradient_accumulation_steps}; use one batch of rollouts."
+            )
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
+        ends: list[Any] = [*self.eos_token_ids, self._tokenizer.pad_token_id]
+        is_truncated = [not ids or ids[-1] not in ends for ids in completion_ids_list]
+        # Every column of the inputs reaches the reward functions: an answer that the length limit cut is none.
+        told = [given | {"truncated": flag} for given, flag in zip(inputs, is_truncated, strict=True)]
+        rewards_per_func = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
+        self._local_lengths = torch.tensor([len(ids) for ids in completion_ids_list], device=self.accelerator.device)
+        # The scores of all ranks come back; the rows of this rank are the ones that travel with the batch.
+        start = self.accelerator.process_index * len(prompts)
+        local = rewards_per_func[start : start + len(prompts)]
+        weighted = (local * self.reward_weights.to(local.device)).nansum(dim=1)
+        rewards = self._local_rewards = weighted.masked_fill(local.isnan().all(dim=1), float("nan"))
+        if self._recorder is not None and self.model.training:
+            self._recorder.start(
+                inputs,
+                completions,
+                is_truncated=is_truncated,
+                num_tokens=[len(ids) for ids in completion_ids_list],
+                scores=dict(zip(self.reward_func_names, local.T.tolist(), strict=True)),
+                rewards=rewards.tolist(),
+            )
+        return rewards_per_func
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        rollout = self._sample(inputs)
+        sampling = self._sampling
+        if sampling is not None and self.model.training:
+            rollout, figures = sampling.refilled(
+                rollout,
+                self._sample,
+                self.accelerator,
+                self.train_dataset,
+                self.num_generations,
+                self._tokenizer.pad_token_id,
+            )
+            for name, value in figures.items():
+                self._metrics["train"][name].append(value)
+            if self._recorder is not None:
+                self._recorder.rows = rollout.rows
+        output = rollout.tensors
+        output["row"] = torch.arange(len(output["rewards"]), device=self.accelerator.device)
+        return output
+
+    def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._branching is None or not self.model.training:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+
+        def complete(prompts: list[list[int]]) -> list[list[int]]:
+            return super(RolloutTrainer, self)._generate_single_turn(prompts, *args, **kwargs)[0]
+
+        prompts = [list(ids) for ids in prompt_ids]
+        completions, self._prefix_lengths = self._branching.completed(
+            prompts, complete, self._entropies, self._tokenizer
+        )
+        return completions, None
+
+    @torch.no_grad()
+    def _entropies(self, prompts: list[list[int]], completions: list[list[int]]) -> list[Tensor]:
+        """(T_i) entropy of each token of some completions."""
+        rows = [torch.tensor(prompt + completion) for prompt, completion in zip(prompts, completions, strict=True)]
+        ids = pad(rows, padding_value=self._tokenizer.pad_token_id, padding_side="right").to(self.accelerator.device)
+        mask = pad([torch.ones_like(row) for row in rows], padding_value=0, padding_side="right").to(ids.device)
+        _, entropy, _ = self._get_per_token_logps_and_entropies(
+            self.model, ids, mask, ids.shape[1] - 1, self.args.per_device_train_batch_size, compute_entropy=True
+        )
+        starts = [len(prompt) - 1 for prompt in prompts]
+        lengths = [len(completion) for completion in completions]
+        return [row[start : start + length] for row, start, length in zip(entropy, starts, lengths, strict=True)]
+
+    def _sample(self, inputs: list[dict[str, Any]]) -> Rollout:
+        """TRL's completions of some prompts, scored, and what the objective is to know of each row."""
+        output = super()._generate_and_score_completions(inputs)
+        if self._local_rewards is None:
+            raise ModelError("TRL generated completions without scoring them; this version of TRL does not fit.")
+        output["rewards"] = self._local_rewards
+        output["sampled_length"] = self._local_lengths
+        if self._prefix_lengths is not None:
+            prefix = torch.tensor(self._prefix_lengths, device=output["completion_ids"].device).unsqueeze(-1)
+            places = torch.arange(output["completion_ids"].shape[1], device=prefix.device)
+            output["tool_mask"], self._prefix_lengths = (places >= prefix).long(), None
+        device = self.accelerator.device
+        if self._grams:
+            ids = [
+                row[keep].tolist()
+                for row, keep in zip(output["completion_ids"], output["completion_mask"].bool(), strict=True)
+            ]
+            width = output["completion_ids"].shape[1]
+            output["planning_mask"] = planning_mask(self._tokenizer, ids, self._grams, width).to(device)
+        keys = [prompt_key(given["prompt"], given.get("images") or ()) for given in inputs]
+        output["prompt_key"] = torch.tensor(keys, device=device)
+        rows = [{} for _ in inputs] if self._recorder is None else self._recorder.rows
+        return Rollout(output, rows)
+
+    def _whole_groups(self, shuffled: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """TRL's micro-batches with its shuffle of the rows undone, and the totals of each update added."""
+        parts: list[dict[str, Any]] = [split_pixel_values_by_grid(part) for part in shuffled]
+        order = torch.cat([part["row"] for part in parts]).argsort()
+        rows: dict[str, Any] = {}
+        for key, first in parts[0].items():
+            if isinstance(first, Tensor) and first.ndim > 0:
+                rows[key] = torch.cat([part[key] for part in parts])[order]
+            elif isinstance(first, list):
+                joined = [item for part in parts for item in part[key]]
+                rows[key] = [joined[index] for index in order.tolist()]
+            else:
+                rows[key] = first
+        split: list[Any] = split_tensor_dict(rows, len(parts))
+        batches: list[dict[str, Any]] = [unsplit_pixel_values_by_grid(part) for part in split]
+        window = self.args.gradient_accumulation_steps
+        for start in range(0, len(batches), window):
+            update = batches[start : start + window]
+            num_tokens = sum(self._completion_mask(batch).sum() for batch in update)
+            total = self.accelerator.reduce(torch.as_tensor(num_tokens, dtype=torch.float64), reduction="sum")
+            for batch in update:
+                batch["num_update_tokens"] = float(total)
+        return batches
+
+    @staticmethod
+    def _completion_mask(inputs: dict[str, Any]) -> Tensor:
+        mask = inputs["completion_mask"]
+        return (mask * inputs["tool_mask"] if "tool_mask" in inputs else mask).bool()

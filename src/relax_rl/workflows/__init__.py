@@ -1,0 +1,1 @@
+"""What each command does, as a function: no argument parsing and no printing."""

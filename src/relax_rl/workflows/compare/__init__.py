@@ -1,0 +1,1 @@
+"""Several methods, several seeds, one verdict."""
