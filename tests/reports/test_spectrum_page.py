@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from relax_rl.koopman import gram_from_trajectories
-from relax_rl.reports import spectrum_figures as figures
+from relax_rl.reports.spectra import figures
 from relax_rl.reports.spectra.page import SpectrumPage, summary_cells, write_spectrum_page
 from relax_rl.reports.spectra.tables import eigenvalue_rows, half_life, remarks, site_summaries, trajectory_rows
 from relax_rl.spectra.difference import spectra_differences
