@@ -130,7 +130,7 @@ def rehearse(config: TrainConfig, num_processes: int = 1) -> tuple[BatchPlan, in
     plan = batch_arithmetic(config, num_processes, num_problems)
 
     from relax_rl.training.models import model_location
-    from relax_rl.training.train import build_objective_from
+    from relax_rl.training.objective import build_objective_from
     from relax_rl.training.trl.config import grpo_config
 
     model_location(config.model)

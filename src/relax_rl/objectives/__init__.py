@@ -4,7 +4,17 @@ Dimension letters: P prompts, G completions of a prompt, B = P*G, T completion t
 """
 
 from relax_rl.objectives.batch import RolloutBatch, UpdateTotals
-from relax_rl.objectives.methods import METHODS, build_objective, method_options
+from relax_rl.objectives.limits import RunLimits
+from relax_rl.objectives.methods import METHODS, build_objective, is_verified, method_options
 from relax_rl.objectives.objective import Objective
 
-__all__ = ["METHODS", "Objective", "RolloutBatch", "UpdateTotals", "build_objective", "method_options"]
+__all__ = [
+    "METHODS",
+    "Objective",
+    "RolloutBatch",
+    "RunLimits",
+    "UpdateTotals",
+    "build_objective",
+    "is_verified",
+    "method_options",
+]

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from relax_rl.errors import ConfigError
+from relax_rl.objectives.base import Aggregation
 from relax_rl.objectives.batch import RolloutBatch
 
-__all__ = ["SequenceMeanTokenMean", "SequenceMeanTokenSum", "TokenMean", "sequence_token_mean"]
+__all__ = ["SequenceMeanTokenMean", "TokenMean", "sequence_token_mean"]
 
 
 def sequence_token_mean(values: Tensor, batch: RolloutBatch) -> Tensor:
@@ -24,38 +24,17 @@ def sequence_token_mean(values: Tensor, batch: RolloutBatch) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SequenceMeanTokenMean:
+class SequenceMeanTokenMean(Aggregation):
     """Mean over completions of the mean over their tokens (GRPO as published, arXiv 2402.03300)."""
 
     def __call__(self, loss: Tensor, batch: RolloutBatch) -> Tensor:
+        # The completions of the update, not of this micro-batch: only so do the shares of micro-batches add up.
         return sequence_token_mean(loss, batch).sum() / batch.update_totals.num_completions
 
 
 @dataclass(frozen=True)
-class TokenMean:
+class TokenMean(Aggregation):
     """Mean over all tokens of the update (DAPO, arXiv 2503.14476; verl's default)."""
 
     def __call__(self, loss: Tensor, batch: RolloutBatch) -> Tensor:
         return loss.masked_fill(~batch.mask, 0.0).sum() / max(batch.update_totals.num_tokens, 1.0)
-
-
-@dataclass(frozen=True)
-class SequenceMeanTokenSum:
-    """Mean over completions of the sum over their tokens, divided by a constant (Dr. GRPO, arXiv 2503.20783).
-
-    With a constant in place of the completion's length, a long wrong completion is no longer punished less a token.
-
-    Attributes:
-        max_tokens: the constant, in tokens; the authors (and TRL's ``dr_grpo``) take the longest completion allowed.
-            verl divides by the padded width instead, so that its loss depends on the padding.
-    """
-
-    max_tokens: int
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ConfigError(f"max_tokens must be at least 1, but is {self.max_tokens}; give the longest completion.")
-
-    def __call__(self, loss: Tensor, batch: RolloutBatch) -> Tensor:
-        total = loss.masked_fill(~batch.mask, 0.0).sum()
-        return total / (self.max_tokens * batch.update_totals.num_completions)

@@ -6,12 +6,14 @@ H hidden width, F observables.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import DataError
+from relax_rl.objectives.inputs import ENTROPY, HIDDEN_STATES, REF_LOG_PROBS, Input
 
 __all__ = ["RolloutBatch", "UpdateTotals"]
 
@@ -29,18 +31,6 @@ class UpdateTotals:
     num_tokens: float
 
 
-_OF_EACH_TOKEN = (
-    "old_log_probs",
-    "mask",
-    "ref_log_probs",
-    "entropy",
-    "old_entropy",
-    "entropy_flow",
-    "planning_mask",
-    "token_choice",
-)
-
-
 @dataclass(frozen=True)
 class RolloutBatch:
     """Whole groups of completions, as one forward of the policy sees them.
@@ -52,25 +42,13 @@ class RolloutBatch:
         rewards: (P, G); NaN marks a completion that no verifier could score. It gets advantage 0.
         ref_log_probs: (P, G, T) under the frozen reference policy, where a KL term needs it.
         entropy: (P, G, T) entropy in nats of the next-token distribution at the sampling temperature.
-        old_entropy: (P, G, T) the same under the policy that sampled the tokens, no gradient.
-        entropy_flow: (P, G, T) how the policy-gradient step on a token moves the entropy of its own distribution, no
-            gradient; see `relax_rl.objectives.entropy_flow`.
-        planning_mask: (P, G, T) bool, True at the tokens of planning phrases.
-        log_partition: (P,) a learned estimate of log Z of each prompt, with gradient.
-        score_features: (P, G, H) mean over the tokens of the gradient of their log-probability in the hidden state, up
-            to the temperature; no gradient.
         hidden_states: (P, G, T, H) final-norm states, one for each completion token, with gradient.
         sampling_weights: (P, G, T) or (P, G, 1) factors that correct for an inference engine whose probabilities
             differ from the trainer's (TRL's ``importance_sampling_ratio``).
-        prompt_keys: (P,) int64, one number for each prompt, the same whenever it comes again; None where no method
-            remembers prompts.
-        token_choice: (P, G, T) what a method that compares the tokens of an update made of these
-            (`relax_rl.objectives.selection`); None where none does, or where this batch is the whole update.
-        signal: (P, G) what the objective's own signal says of each completion (`relax_rl.objectives.group_signal`), NaN
-            where it says nothing; put there by the objective, from the hidden states.
         sampled_lengths: (P, G) tokens of each whole completion, those that are masked too (a truncated one that is left
             out of the loss, the shared beginning of branches); None where ``mask`` has them all.
         totals: counts over the whole update; None means that this batch is the whole update.
+        extras: what single methods read beside these, by input (`relax_rl.objectives.inputs`).
 
     Raises:
         DataError: when the shapes do not agree; the sentence names the tensor.
@@ -82,18 +60,11 @@ class RolloutBatch:
     rewards: Tensor
     ref_log_probs: Tensor | None = None
     entropy: Tensor | None = None
-    old_entropy: Tensor | None = None
-    entropy_flow: Tensor | None = None
-    planning_mask: Tensor | None = None
-    log_partition: Tensor | None = None
-    score_features: Tensor | None = None
     hidden_states: Tensor | None = None
     sampling_weights: Tensor | None = None
-    prompt_keys: Tensor | None = None
-    token_choice: Tensor | None = None
-    signal: Tensor | None = None
     sampled_lengths: Tensor | None = None
     totals: UpdateTotals | None = None
+    extras: Mapping[Input, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.log_probs.dim() != 3:
@@ -101,38 +72,55 @@ class RolloutBatch:
                 f"log_probs must have shape (prompts, group, tokens), but has {tuple(self.log_probs.shape)}; "
                 "reshape the rows of a prompt's completions into one group."
             )
-        shape = self.log_probs.shape
-        for name in _OF_EACH_TOKEN:
-            tensor = getattr(self, name)
-            if tensor is not None and tensor.shape != shape:
-                raise DataError(f"{name} has shape {tuple(tensor.shape)}, but log_probs has {tuple(shape)}.")
-        if self.rewards.shape != shape[:2]:
-            raise DataError(f"rewards must have shape {tuple(shape[:2])}, but has {tuple(self.rewards.shape)}.")
-        if self.sampled_lengths is not None and self.sampled_lengths.shape != shape[:2]:
-            raise DataError(
-                f"sampled_lengths must have shape {tuple(shape[:2])}, but has {tuple(self.sampled_lengths.shape)}."
-            )
-        if self.hidden_states is not None and (self.hidden_states.dim() != 4 or self.hidden_states.shape[:3] != shape):
-            raise DataError(
-                f"hidden_states must have shape {(*shape, 'H')}, but has {tuple(self.hidden_states.shape)}."
-            )
+        self._check_shapes()
         if self.mask.dtype != torch.bool:
             object.__setattr__(self, "mask", self.mask.bool())
 
-    def required(self, name: str) -> Tensor:
-        """An optional tensor that a method cannot do without; one of each token is 0 (False) where masked.
+    def _check_shapes(self) -> None:
+        shape = self.log_probs.shape
+        optional = self._optional_fields | dict(self.extras)
+        tensors = {"old_log_probs": self.old_log_probs, "mask": self.mask}
+        tensors |= {of.name: tensor for of, tensor in optional.items() if of.is_per_token and tensor is not None}
+        for name, tensor in tensors.items():
+            if tensor.shape != shape:
+                raise DataError(f"{name} has shape {tuple(tensor.shape)}, but log_probs has {tuple(shape)}.")
+        for name, tensor in (("rewards", self.rewards), ("sampled_lengths", self.sampled_lengths)):
+            if tensor is not None and tensor.shape != shape[:2]:
+                raise DataError(f"{name} must have shape {tuple(shape[:2])}, but has {tuple(tensor.shape)}.")
+        states = self.hidden_states
+        if states is not None and (states.dim() != 4 or states.shape[:3] != shape):
+            raise DataError(f"hidden_states must have shape {(*shape, 'H')}, but has {tuple(states.shape)}.")
+
+    @property
+    def _optional_fields(self) -> dict[Input, Tensor | None]:
+        return {REF_LOG_PROBS: self.ref_log_probs, ENTROPY: self.entropy, HIDDEN_STATES: self.hidden_states}
+
+    def required(self, wanted: Input) -> Tensor:
+        """An optional input that a method cannot do without; one of each token is 0 (False) where masked.
+
+        Filled and not multiplied: whatever stands behind the mask, a NaN included, must not reach a loss or a gradient.
 
         Raises:
             DataError: when the batch carries none.
         """
-        tensor = getattr(self, name)
+        tensor = self._optional_fields[wanted] if wanted.is_field else self.extras.get(wanted)
         if tensor is None:
-            raise DataError(f"The objective needs RolloutBatch.{name}, which is None.")
-        return tensor.masked_fill(~self.mask, 0) if name in _OF_EACH_TOKEN else tensor
+            place = f"RolloutBatch.{wanted.name}" if wanted.is_field else f"RolloutBatch.extras[{wanted.name.upper()}]"
+            raise DataError(f"The objective needs {place} ({', '.join(wanted.shape)}): {wanted.about}; pass it.")
+        return tensor.masked_fill(~self.mask, 0) if wanted.is_per_token else tensor
+
+    def with_extra(self, made: Input, tensor: Tensor) -> RolloutBatch:
+        """This batch with one more input."""
+        return replace(self, extras={**self.extras, made: tensor})
 
     @property
     def num_prompts(self) -> int:
         return self.log_probs.shape[0]
+
+    @property
+    def float_rewards(self) -> Tensor:
+        """(P, G) rewards as floating-point numbers, which alone can hold the NaN of a missing score."""
+        return self.rewards if self.rewards.is_floating_point() else self.rewards.float()
 
     @property
     def group_size(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,15 +13,18 @@ from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives.base import (
     Advantage,
     Aggregation,
+    Component,
     GroupSignal,
     Measurements,
     ObjectiveOutput,
     Regularizer,
     SignalReading,
     Surrogate,
+    TokenSelector,
     TokenWeights,
 )
 from relax_rl.objectives.batch import RolloutBatch
+from relax_rl.objectives.inputs import HIDDEN_STATES, SIGNAL, TOKEN_CHOICE, Input
 from relax_rl.objectives.probe import (
     DictionarySettings,
     DispersionBound,
@@ -29,8 +32,7 @@ from relax_rl.objectives.probe import (
     GroupDispersion,
     LiftedStates,
 )
-from relax_rl.objectives.report import UpdateReport
-from relax_rl.objectives.selection import TokenSelector
+from relax_rl.objectives.updates import UpdateReport
 
 __all__ = ["Objective"]
 
@@ -66,25 +68,29 @@ class Objective:
             raise ConfigError(f"The objective {self.name!r} has a signal, which reads lifted states; give it a probe.")
 
     @property
-    def needs(self) -> frozenset[str]:
-        """The optional tensors of `RolloutBatch` that this objective reads and does not make itself."""
-        needed: frozenset[str] = frozenset() if self.probe is None else frozenset({"hidden_states"})
-        readers = [
-            self.advantage,
-            self.token_weights,
-            self.surrogate,
-            *(term for term in self.regularizers if term.is_active),
-        ]
-        return needed.union(*(getattr(reader, "needs", frozenset()) for reader in readers)) - {"signal"}
+    def inputs(self) -> frozenset[Input]:
+        """The optional inputs of `RolloutBatch` that this objective reads and does not make itself."""
+        read: set[Input] = set() if self.probe is None else {HIDDEN_STATES}
+        read |= set() if self.selector is None else {TOKEN_CHOICE}
+        return frozenset(read.union(*(component.inputs() for component in self._readers)) - {SIGNAL})
+
+    @property
+    def reads_predicting_states(self) -> bool:
+        """Whether `HIDDEN_STATES` are to be those that predict each completion token, not those of the tokens."""
+        return self.probe is not None and self.probe.state_alignment == "predicting"
+
+    @property
+    def _readers(self) -> list[Component]:
+        """The components that take part in the loss as it is now; an inactive term reads nothing."""
+        optional = (self.token_weights, self.signal)
+        always: list[Component] = [self.advantage, self.surrogate, self.aggregation]
+        active = (term for term in self.regularizers if term.is_active)
+        return [*always, *(part for part in optional if part is not None), *active]
 
     @property
     def reference_coefficient(self) -> float:
-        """The largest coefficient of a KL to the reference policy; 0 means that no reference model is needed.
-
-        It is 1 where the reference is read by something else than a KL.
-        """
-        largest = max((getattr(term, "beta", 0.0) for term in self.regularizers), default=0.0)
-        return largest or float("ref_log_probs" in self.needs)
+        """The largest coefficient of a pull towards the reference policy; 0 means that no reference is needed."""
+        return max(component.reference_coefficient for component in self._components.values())
 
     @property
     def is_calibrated(self) -> bool:
@@ -95,10 +101,7 @@ class Objective:
         if self.probe is None:
             return self
         calibrated = replace(self, probe=self.probe.calibrated(hidden_states, mask))
-        if not self.remembers_completions:
-            return calibrated
-        # What is remembered was measured by another dictionary.
-        return calibrated._with({"signal": cast(Any, self.signal).forget()})
+        return calibrated._with({name: part.recalibrated() for name, part in self._components.items()})
 
     def monitored(self, settings: DictionarySettings) -> Objective:
         """This objective, which does not look at hidden states, with a probe whose figures are only logged."""
@@ -107,10 +110,8 @@ class Objective:
     @property
     def selector(self) -> TokenSelector | None:
         """The component that chooses among all tokens of an update; None where none does, or its scope is smaller."""
-        for component in (self.token_weights, self.surrogate):
-            if getattr(component, "scope", None) == "update":
-                return cast(TokenSelector, component)
-        return None
+        found = (component.selector for component in self._components.values())
+        return next((selector for selector in found if selector is not None), None)
 
     @torch.no_grad()
     def survey(self, batch: RolloutBatch) -> Tensor:
@@ -118,55 +119,54 @@ class Objective:
         if self.selector is None:
             raise DataError(f"The objective {self.name!r} does not choose among the tokens of an update.")
         if self.signal is not None and self.probe is not None:
-            batch = replace(batch, signal=self.signal(self._lift(batch, self.probe), batch).values)
+            batch = batch.with_extra(SIGNAL, self.signal(self._lift(batch, self.probe), batch).values)
         return self.selector.columns(batch, self.advantage(batch))[batch.mask]
 
     @torch.no_grad()
     def choose(self, columns: Tensor) -> Tensor:
-        """(N,) each token's part (`RolloutBatch.token_choice`), for the columns (N, C) of all tokens of an update."""
+        """(N,) each token's part (the input `TOKEN_CHOICE`), for the columns (N, C) of all tokens of an update."""
         if self.selector is None:
             raise DataError(f"The objective {self.name!r} does not choose among the tokens of an update.")
         return self.selector.choose(columns)
 
     @property
-    def _components(self) -> dict[str, Any]:
-        """The components by where they stand, those of `regularizers` by their place."""
-        names = ("advantage", "token_weights", "surrogate", "signal")
-        named = {name: getattr(self, name) for name in names}
+    def _components(self) -> dict[str, Component]:
+        """The components by their place, as `state` names them; those of `regularizers` by their number."""
+        placed = {
+            "advantage": self.advantage,
+            "token_weights": self.token_weights,
+            "surrogate": self.surrogate,
+            "aggregation": self.aggregation,
+            "signal": self.signal,
+        }
+        named: dict[str, Component] = {name: part for name, part in placed.items() if part is not None}
         return named | {f"regularizers.{place}": term for place, term in enumerate(self.regularizers)}
 
     def _with(self, changed: Mapping[str, Any]) -> Objective:
         regularizers = (changed.get(f"regularizers.{place}", term) for place, term in enumerate(self.regularizers))
         parts = {name: component for name, component in changed.items() if "." not in name}
-        return replace(self, **parts, regularizers=tuple(regularizers)) if changed else self
+        return replace(self, **parts, regularizers=tuple(regularizers))
+
+    def before_rollout(self, keys: Tensor, rewards: Tensor) -> Objective:
+        """The objective that knows a rollout batch's rewards (P, G) and prompt keys (P,); see `Component`."""
+        return self._with({name: part.before_rollout(keys, rewards) for name, part in self._components.items()})
 
     def after(self, report: UpdateReport) -> Objective:
-        """The objective of the next update; see `relax_rl.objectives.report`."""
-        return self._with({name: part.after(report) for name, part in self._components.items() if _is_adaptive(part)})
+        """The objective of the next update; see `relax_rl.objectives.updates`."""
+        return self._with({name: part.after(report) for name, part in self._components.items()})
 
-    @property
-    def remembers_prompts(self) -> bool:
-        return hasattr(self.advantage, "remember")
-
-    def remember(self, keys: Tensor, rewards: Tensor) -> Objective:
-        """The objective that knows the rewards (P, G) of a rollout batch's prompts, whose keys are (P,) int64."""
-        return self._with({"advantage": cast(Any, self.advantage).remember(keys, rewards)})
-
-    @property
-    def remembers_completions(self) -> bool:
-        return hasattr(self.signal, "remember")
-
-    def remember_completions(self, rows: Tensor) -> Objective:
+    def after_rollout(self, rows: Tensor) -> Objective:
         """The objective that knows the completions of a rollout batch.
 
         Args:
             rows: (N, ...) `ObjectiveOutput.to_remember` of all its micro-batches, each once, after its last update.
         """
-        return self._with({"signal": cast(Any, self.signal).remember(rows)})
+        return self._with({name: part.after_rollout(rows) for name, part in self._components.items()})
 
     def state(self) -> dict[str, dict[str, Any]]:
         """All that moves from one update to the next, as JSON has it, by component."""
-        return {name: part.state() for name, part in self._components.items() if _is_adaptive(part)}
+        states = {name: part.state() for name, part in self._components.items()}
+        return {name: state for name, state in states.items() if state}
 
     def restored(self, state: Mapping[str, Mapping[str, Any]]) -> Objective:
         """This objective with the state of another of the same method.
@@ -174,8 +174,8 @@ class Objective:
         Raises:
             KeyError: when the state is another method's.
         """
-        adaptive = {name: part for name, part in self._components.items() if _is_adaptive(part)}
-        return self._with({name: part.restored(state[name]) for name, part in adaptive.items()})
+        parts = self._components
+        return self._with({name: parts[name].restored(state[name]) for name in self.state()})
 
     def on(self, device: torch.device) -> Objective:
         """This objective with its dictionary on a device."""
@@ -187,7 +187,7 @@ class Objective:
         """Loss of one batch, or its share of an update's loss (see `UpdateTotals`)."""
         lifted = None if self.probe is None else self._lift(batch, self.probe)
         reading = self._read(batch, lifted)
-        batch = batch if reading is None else replace(batch, signal=reading.values)
+        batch = batch if reading is None else batch.with_extra(SIGNAL, reading.values)
         advantages = self.advantage(batch)
         token_advantages, weight_metrics = advantages, {}
         if self.token_weights is not None:
@@ -200,7 +200,7 @@ class Objective:
         measured = Measurements(advantages=advantages)
         per_completion = {"advantage": advantages}
         if self.probe is not None and lifted is not None:
-            with torch.set_grad_enabled(self._teaches_through("hidden_states")):
+            with torch.set_grad_enabled(self._teaches_through(HIDDEN_STATES)):
                 dispersion, xi = self.probe.measure(lifted)
             measured = Measurements(advantages, dispersion, xi)
             metrics |= _dispersion_metrics(dispersion, xi)
@@ -219,24 +219,20 @@ class Objective:
         figures = {name: float(value.detach()) for name, value in metrics.items()}
         return ObjectiveOutput(loss, figures, per_completion, None if reading is None else reading.to_remember)
 
-    def _teaches_through(self, *names: str) -> bool:
-        """Whether a term wants the gradient of what is so named; without, it is for the log alone and has no graph."""
-        is_wanted = any(term.is_active and not term.needs.isdisjoint(names) for term in self.regularizers)
+    def _teaches_through(self, *given: Input) -> bool:
+        """Whether a term wants the gradient of an input; without, it is for the log alone and has no graph."""
+        is_wanted = any(term.is_active and not term.inputs().isdisjoint(given) for term in self.regularizers)
         return is_wanted and torch.is_grad_enabled()
 
     def _lift(self, batch: RolloutBatch, probe: DispersionProbe) -> LiftedStates:
-        with torch.set_grad_enabled(self._teaches_through("hidden_states", "signal")):
+        with torch.set_grad_enabled(self._teaches_through(HIDDEN_STATES, SIGNAL)):
             return probe.lift(batch)
 
     def _read(self, batch: RolloutBatch, lifted: LiftedStates | None) -> SignalReading | None:
         if self.signal is None or lifted is None:
             return None
-        with torch.set_grad_enabled(self._teaches_through("signal")):
+        with torch.set_grad_enabled(self._teaches_through(SIGNAL)):
             return self.signal(lifted, batch)
-
-
-def _is_adaptive(component: Any) -> bool:
-    return hasattr(component, "after")
 
 
 def _dispersion_metrics(dispersion: GroupDispersion, xi: float) -> dict[str, Tensor]:

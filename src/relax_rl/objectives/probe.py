@@ -19,6 +19,7 @@ from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman import KoopmanDictionary, dispersion_from_lifted, dynamic_spectral_dispersion
 from relax_rl.koopman.pairs.snapshots import exclude_nonfinite
 from relax_rl.objectives.batch import RolloutBatch
+from relax_rl.objectives.inputs import HIDDEN_STATES
 
 __all__ = [
     "DictionaryOption",
@@ -299,10 +300,8 @@ class DispersionProbe:
                 "The objective has no dictionary or no value for xi yet: pass dictionary=KoopmanDictionary.fit(...) "
                 "and xi as a number, or call objective.calibrated(hidden_states, mask) with the first rollout batch."
             )
-        if batch.hidden_states is None:
-            raise DataError("The objective needs hidden states, but RolloutBatch.hidden_states is None.")
         group = batch.log_probs.shape[:2]
-        states, mask = self._trajectories(batch.hidden_states.flatten(0, 1), batch.mask.flatten(0, 1))
+        states, mask = self._trajectories(batch.required(HIDDEN_STATES).flatten(0, 1), batch.mask.flatten(0, 1))
         states, mask, is_nonfinite = exclude_nonfinite(states, mask)
         lifted = self.dictionary(states)
         return LiftedStates(lifted.unflatten(0, group), mask.unflatten(0, group), is_nonfinite.sum())

@@ -7,50 +7,31 @@ result depends on how an update is cut to fit into memory. Here the set is the w
 
 The whole update is never in one place, so a selector has two halves: `TokenSelector.columns` reads a few numbers of
 each token off a micro-batch, and `TokenSelector.choose` looks at those of all tokens together and gives each its part.
-Between them, a trainer gathers the columns of all micro-batches and ranks, and hands out `RolloutBatch.token_choice`.
+Between them, a trainer gathers the columns of all micro-batches and ranks, and passes the input `TOKEN_CHOICE`.
 """
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.objectives.base import SelectionScope, TokenSelector
 from relax_rl.objectives.batch import RolloutBatch
+from relax_rl.objectives.inputs import TOKEN_CHOICE
+from relax_rl.objectives.surrogates import of_each_token
 
 __all__ = [
-    "SelectionScope",
-    "TokenSelector",
     "choose_tokens",
+    "covariance_columns",
     "largest",
     "require_scope",
     "require_share",
     "selected_share",
+    "token_covariance",
 ]
-
-SelectionScope = Literal["update", "micro_batch"]
-
-
-class TokenSelector(Protocol):
-    """A component that singles out tokens by comparing them with the others."""
-
-    @property
-    def scope(self) -> SelectionScope: ...
-
-    @property
-    def is_idle_on_policy(self) -> bool:
-        """Whether the choice has no effect where every ratio is 1, so that an update on-policy can go without one."""
-        ...
-
-    def columns(self, batch: RolloutBatch, advantages: Tensor) -> Tensor:
-        """(P, G, T, C) what is to be known of each token, no gradient; masked tokens are ignored."""
-        ...
-
-    def choose(self, columns: Tensor) -> Tensor:
-        """(N,) the part of each token, for the columns (N, C) of all tokens that are compared."""
-        ...
 
 
 def choose_tokens(selector: TokenSelector, batch: RolloutBatch, advantages: Tensor) -> Tensor:
@@ -60,17 +41,34 @@ def choose_tokens(selector: TokenSelector, batch: RolloutBatch, advantages: Tens
         DataError: when the choice is to be over the update, of which this batch is only a part, and was not made.
     """
     if selector.scope == "update":
-        if batch.token_choice is not None:
-            return batch.token_choice
+        choice = batch.extras.get(TOKEN_CHOICE)
+        if choice is not None:
+            return choice
         if batch.totals is not None and batch.totals.num_tokens != float(batch.mask.sum()):
             raise DataError(
                 "The method chooses among all tokens of an update, and this batch is a part of one: pass "
-                "RolloutBatch.token_choice from Objective.choose, or set scope='micro_batch'."
+                "RolloutBatch.extras[TOKEN_CHOICE] from Objective.choose, or set scope='micro_batch'."
             )
     columns = selector.columns(batch, advantages)
     choice = columns.new_zeros(batch.mask.shape)
     choice[batch.mask] = selector.choose(columns[batch.mask]).to(choice.dtype)
     return choice
+
+
+def covariance_columns(batch: RolloutBatch, advantages: Tensor) -> Tensor:
+    """(P, G, T, 2) log-probability and advantage of each token, no gradient."""
+    log_probs = batch.log_probs.detach()
+    return torch.stack([log_probs, of_each_token(advantages).expand_as(log_probs)], dim=-1)
+
+
+def token_covariance(columns: Tensor) -> Tensor:
+    """cov_t, (N,) float64, of the columns (N, 2 or more) of a set of tokens: the product of the first two, centred.
+
+    cov_t = (log_probs_t - mean log_probs) (A_t - mean A), means over the N tokens (arXiv 2505.22617, Eq. 10).
+    """
+    centred = columns[:, :2].double()
+    centred = centred - centred.mean(dim=0, keepdim=True)
+    return centred[:, 0] * centred[:, 1]
 
 
 def largest(values: Tensor, count: int) -> Tensor:

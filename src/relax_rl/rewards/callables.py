@@ -7,8 +7,8 @@ from numbers import Real
 from typing import Any
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.import_path import resolve
 from relax_rl.rewards.base import Verdict, Verifier, check_lengths, grade
-from relax_rl.rewards.workers.worker import resolve
 
 __all__ = ["CallableVerifier", "WeightedVerifiers"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from relax_rl.errors import ConfigError
-from relax_rl.rewards.workers.worker import resolve
+from relax_rl.import_path import resolve
 from relax_rl.tasks.base import Task
 from relax_rl.tasks.benchmarks import BENCHMARKS, EVALUATION_SETS, benchmark, parse_levels
 from relax_rl.tasks.countdown import DEFAULT_SIZES, CountdownTask

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from relax_rl.objectives.report import UpdateReport
+from relax_rl.objectives.updates import UpdateReport
 
 __all__ = ["EntropyForecast"]
 

@@ -17,8 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from relax_rl.config import TrainConfig, batch_arithmetic
 from relax_rl.errors import ConfigError, RelaxError, RunError
-from relax_rl.objectives import Objective, build_objective, method_options
-from relax_rl.objectives.probe import DictionarySettings
+from relax_rl.objectives import Objective
 from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.registry import configured_verifier
 from relax_rl.rewards.reward_function import VerifierReward
@@ -27,6 +26,7 @@ from relax_rl.tasks.base import Task
 from relax_rl.tasks.registry import build_task
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import load_model
+from relax_rl.training.objective import build_objective_from
 from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE
 from relax_rl.training.precision import weight_dtype
 from relax_rl.training.trl.branching import Branching
@@ -37,7 +37,7 @@ from relax_rl.training.trl.model_card import model_card
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.trainer import RelaxTrainer
 
-__all__ = ["build_objective_from", "train"]
+__all__ = ["train"]
 
 
 @dataclass(frozen=True)
@@ -52,43 +52,12 @@ class _Parts:
     tokenizer: PreTrainedTokenizerBase | ProcessorMixin
 
 
-def build_objective_from(config: TrainConfig) -> Objective:
-    """The objective that a run's settings describe.
-
-    Raises:
-        ConfigError: for a method or setting that does not exist, or more observables than a completion can bear.
-    """
-    given = {name: value for name, value in config.dictionary.model_dump().items() if value is not None}
-    options = config.objective.options
-    if "dictionary" in options:
-        raise ConfigError("'objective.dictionary' is not set there; use 'dictionary.KEY', such as dictionary.steps.")
-    if "dictionary" in method_options(config.objective.name):
-        objective = build_objective(config.objective.name, **options, dictionary=given)
-    else:
-        objective = build_objective(config.objective.name, **options)
-    if objective.probe is None and config.monitor:
-        objective = objective.monitored(DictionarySettings.parse(given, DictionarySettings()))
-    if objective.probe is not None:
-        _check_observables(objective.probe.settings.num_observables, config.trainer.max_completion_length)
-    return objective
-
-
 def branching_from(config: TrainConfig) -> Branching | None:
     """CURE's rollout plan where the settings ask for it. Raises ConfigError for groups that it does not fit."""
     sampling, trainer = config.sampling, config.trainer
     if sampling.trunks is None:
         return None
     return Branching(trainer.num_generations, sampling.trunks, sampling.branch_top, trainer.max_completion_length)
-
-
-def _check_observables(num_observables: int, max_completion_length: int) -> None:
-    num_pairs = max_completion_length - 1
-    if num_observables >= num_pairs:
-        raise ConfigError(
-            f"dictionary.num_observables = {num_observables} needs completions of more snapshot pairs than that, but "
-            f"trainer.max_completion_length = {max_completion_length} gives at most {num_pairs}; set "
-            f"dictionary.num_observables to {max(num_pairs // 3, 1)}, or allow longer completions."
-        )
 
 
 def train(config: TrainConfig, run: RunDirectory, resume: bool = False) -> RunDirectory:

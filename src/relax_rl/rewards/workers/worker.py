@@ -7,7 +7,6 @@ over its standard input and output. Nothing is pickled.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -15,23 +14,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-__all__ = ["main", "resolve"]
+from relax_rl.import_path import resolve
+
+__all__ = ["main"]
 
 # Of the address space: a process that has held so much is answered for, and replaced.
 _MEMORY_SHARE = 0.6
-
-
-def resolve(target: str) -> Callable[..., Any]:
-    """The object named by ``package.module:name``; raises ImportError, AttributeError, ValueError or TypeError."""
-    module_name, separator, attribute = target.partition(":")
-    if not (module_name and separator and attribute):
-        raise ValueError(f"'{target}' does not have the form package.module:name")
-    found: Any = importlib.import_module(module_name)
-    for part in attribute.split("."):
-        found = getattr(found, part)
-    if not callable(found):
-        raise TypeError(f"'{target}' is not callable")
-    return found
 
 
 def main(target: str, timeout_s: float, memory_bytes: int) -> None:

@@ -10,8 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from relax_rl.errors import RunError
+from relax_rl.objectives.inputs import Input
+from relax_rl.training.inputs.provider import MicroBatch, Provider, Trainer
 
-__all__ = ["PARTITION_FILE", "PartitionHead"]
+__all__ = ["PARTITION_FILE", "LearnedPartition", "PartitionHead"]
 
 PARTITION_FILE = "partition.safetensors"
 
@@ -78,3 +80,27 @@ class PartitionHead(nn.Module):
                 f"The checkpoint {folder} holds no usable {PARTITION_FILE} ({error}); resume from an older one, or "
                 "start the run again with --overwrite."
             ) from error
+
+
+class LearnedPartition(Provider):
+    """log Z of each prompt by a `PartitionHead` that is trained along with the policy."""
+
+    def __init__(self, wanted: Input, trainer: Trainer) -> None:
+        super().__init__(wanted, trainer)
+        width = trainer.policy.get_output_embeddings().weight.shape[1]
+        self._head = PartitionHead(width, seed=trainer.args.seed).to(trainer.accelerator.device)
+
+    def tensor(self, micro: MicroBatch) -> Tensor:
+        # All rows of a group have the same prompt: its first row stands for it.
+        mask = micro.rows["prompt_mask"][:: micro.group_size].bool()
+        self._head.train(self.trainer.is_training)
+        return self._head(micro.forward.hidden_states[:: micro.group_size, : mask.shape[1]], mask)
+
+    def join(self, optimizer: torch.optim.Optimizer) -> None:
+        self._head.join(optimizer, self.trainer.accelerator, self.trainer.args.max_grad_norm or 0.0)
+
+    def save(self, folder: Path) -> None:
+        self._head.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self._head.load(folder)

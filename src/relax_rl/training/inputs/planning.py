@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-__all__ = ["planning_mask"]
+from relax_rl.objectives.inputs import Input, PlanningMask
+from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows, Trainer
+
+__all__ = ["PlanningPhrases", "planning_mask"]
 
 
 def planning_mask(tokenizer: Any, token_ids: Sequence[Sequence[int]], grams: Sequence[str], width: int) -> Tensor:
@@ -39,3 +42,20 @@ def _text(piece: str | None) -> str:
     for sign, meant in (("\u0120", " "), ("\u2581", " "), ("\u010a", "\n"), ("\u00e2\u0122\u013b", "'")):
         piece = piece.replace(sign, meant)
     return piece
+
+
+class PlanningPhrases(Provider):
+    """The mask of the phrases that the objective names, found once in each completion."""
+
+    def __init__(self, wanted: Input, trainer: Trainer) -> None:
+        super().__init__(wanted, trainer)
+        self._grams = cast(PlanningMask, wanted).grams
+
+    def sampled(self, given: list[dict[str, Any]], output: Rows) -> dict[str, Tensor]:
+        ids, kept = output["completion_ids"], output["completion_mask"].bool()
+        token_ids = [row[keep].tolist() for row, keep in zip(ids, kept, strict=True)]
+        mask = planning_mask(self.trainer.text_tokenizer, token_ids, self._grams, ids.shape[1])
+        return {"planning_mask": mask.to(self.trainer.accelerator.device)}
+
+    def tensor(self, micro: MicroBatch) -> Tensor | None:
+        return micro.rows.get("planning_mask")

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from relax_rl.objectives import Objective
+from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows
 
-__all__ = ["choose_over_update"]
+__all__ = ["ChoiceOverUpdate", "choose_over_update"]
 
 
 def choose_over_update(
     accelerator: Any, objective: Objective, columns: list[Tensor], masks: list[Tensor]
 ) -> list[Tensor]:
-    """What the objective makes of each token of an update, for this process's micro-batches.
+    """The objective's choice among all tokens of an update, for this process's micro-batches.
 
     The tokens are compared in the order process, micro-batch, row, position, which is the order of the rows of a
     rollout batch where it serves one update: so the choice is the same on one process as on many.
@@ -27,7 +28,7 @@ def choose_over_update(
         masks: (B, T) bool for each, the tokens that the columns are of.
 
     Returns:
-        (B, T) for each micro-batch: `RolloutBatch.token_choice`.
+        (B, T) for each micro-batch: the input `TOKEN_CHOICE`.
     """
     local = torch.cat(columns)
     counts = accelerator.gather(torch.tensor([len(local)], device=local.device)).tolist()
@@ -40,3 +41,28 @@ def choose_over_update(
     for mask, chosen in zip(masks, own.split([len(part) for part in columns]), strict=True):
         choices.append(torch.zeros_like(mask, dtype=chosen.dtype).masked_scatter(mask, chosen))
     return choices
+
+
+class ChoiceOverUpdate(Provider):
+    """Has the objective choose among all tokens of an update before its first micro-batch.
+
+    One more forward of the update without gradient. A single micro-batch on a single process is the whole update, and
+    chooses for itself.
+    """
+
+    def before_update(self, batches: list[Rows]) -> None:
+        trainer, selector = self.trainer, self.trainer.objective.selector
+        if selector is None or len(batches) * trainer.accelerator.num_processes == 1:
+            return
+        masks = [trainer.completion_mask(batch) for batch in batches]
+        if selector.is_idle_on_policy and "old_per_token_logps" not in batches[0]:
+            choices = [torch.zeros_like(mask, dtype=torch.float32) for mask in masks]
+        else:
+            surveyed = (trainer.rollout_batch(batch, trainer.forward_only(batch)) for batch in batches)
+            columns = [trainer.objective.survey(batch) for batch in surveyed]
+            choices = choose_over_update(trainer.accelerator, trainer.objective, columns, masks)
+        for batch, choice in zip(batches, choices, strict=True):
+            batch["token_choice"] = choice
+
+    def tensor(self, micro: MicroBatch) -> Tensor | None:
+        return micro.rows.get("token_choice")

@@ -8,14 +8,31 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ModelError
-from relax_rl.objectives.entropy_flow import entropy_flow
+from relax_rl.training.inputs.provider import MicroBatch, Provider
 
-__all__ = ["VOCABULARY_NEEDS", "vocabulary_statistics"]
-
-VOCABULARY_NEEDS = frozenset({"entropy_flow", "score_features"})
-"""The tensors of a `RolloutBatch` that are found here."""
+__all__ = ["EntropyFlow", "ScoreFeatures", "entropy_flow", "vocabulary_statistics"]
 
 _TOKENS_AT_ONCE = 1024
+
+
+def entropy_flow(logits: Tensor, tokens: Tensor) -> Tensor:
+    """E_a, (...), for logits (..., V) at the sampling temperature and the sampled tokens (...), int64.
+
+    A policy-gradient step of size eta on token a with advantage A moves the logits z by eta A (1[v = a] - pi_v). To
+    first order the entropy then changes by -eta A E_a, with
+
+        E_a = pi_a (log pi_a + H) - sum_x pi_x^2 (log pi_x + H).
+
+    The identity is exact for a table of logits (arXiv 2505.22617, Lemma 1, with the logit step of one token); in a
+    network the tokens share parameters.
+    """
+    log_probs = logits.log_softmax(dim=-1)
+    probs = log_probs.exp()
+    # 0 log 0 is 0, also where a logit is -inf.
+    surprise = torch.where(probs > 0, log_probs, 0.0)
+    excess = surprise - (probs * surprise).sum(-1, keepdim=True)
+    weighted = probs * excess
+    return weighted.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - (probs * weighted).sum(-1)
 
 
 @torch.no_grad()
@@ -43,7 +60,7 @@ def vocabulary_statistics(
             gives them back in float32.
 
     Returns:
-        "entropy_flow" (B, T), see `relax_rl.objectives.entropy_flow`; "score_features" (B, H), the mean over the tokens
+        "entropy_flow" (B, T), see `entropy_flow`; "score_features" (B, H), the mean over the tokens
         of W^T (e_y - pi), which is temperature times the gradient of log pi(y) in the state (arXiv 2512.15687).
 
     Raises:
@@ -72,3 +89,35 @@ def _check(logits: Tensor, token: Tensor, expected: Tensor, bound: float) -> Non
             "The next-token distributions cannot be made from this model's hidden states and head (a cap or a scale on "
             "the logits?), and the method needs them; choose another objective or another model."
         )
+
+
+class _Statistics(Provider):
+    """The vocabulary's statistics of a micro-batch."""
+
+    def _measured(self, micro: MicroBatch) -> dict[str, Tensor]:
+        if micro.forward.log_probs is None:
+            raise ModelError("TRL's fused head gave no log-probabilities; this version of TRL does not fit.")
+        args = self.trainer.args
+        return vocabulary_statistics(
+            self.trainer.policy,
+            micro.predicting_states.detach(),
+            micro.rows["completion_ids"],
+            micro.mask,
+            micro.forward.log_probs[:, -micro.mask.shape[1] :].detach(),
+            self.trainer.temperature,
+            is_half_precision=args.bf16 or args.fp16,
+        )
+
+
+class EntropyFlow(_Statistics):
+    """See `entropy_flow`."""
+
+    def tensor(self, micro: MicroBatch) -> Tensor:
+        return self._measured(micro)["entropy_flow"]
+
+
+class ScoreFeatures(_Statistics):
+    """See `vocabulary_statistics`."""
+
+    def tensor(self, micro: MicroBatch) -> Tensor:
+        return self._measured(micro)["score_features"]

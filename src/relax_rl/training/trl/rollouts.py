@@ -5,7 +5,6 @@ Nothing is copied out of TRL: its generation and its scoring are called, and the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,9 +13,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import pad, split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from relax_rl.errors import ConfigError, ModelError
-from relax_rl.training.inputs.planning import planning_mask
 from relax_rl.training.trl.branching import Branching
-from relax_rl.training.trl.dataset import prompt_key
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.refill import DynamicSampling, Rollout
 
@@ -30,7 +27,6 @@ class RolloutTrainer(GRPOTrainer):
         recorder: receives the rows of every rollout batch; None to keep none.
         max_batches: budget of dynamic sampling, in rollout batches; 1 leaves groups that teach nothing where they are.
         branching: how groups are made of trunks and branches; None samples all completions apart.
-        grams: planning phrases to find in the completions.
         kwargs: those of `trl.GRPOTrainer`.
 
     Raises:
@@ -52,13 +48,11 @@ class RolloutTrainer(GRPOTrainer):
         recorder: RolloutRecorder | None = None,
         max_batches: int = 1,
         branching: Branching | None = None,
-        grams: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._recorder = recorder
         self._branching = branching
-        self._grams = grams
         self._sampling = DynamicSampling(max_batches, self.args.seed) if max_batches > 1 else None
         self._prefix_lengths: list[int] | None = None
         self._local_rewards: Tensor | None = None
@@ -161,18 +155,13 @@ class RolloutTrainer(GRPOTrainer):
             prefix = torch.tensor(self._prefix_lengths, device=output["completion_ids"].device).unsqueeze(-1)
             places = torch.arange(output["completion_ids"].shape[1], device=prefix.device)
             output["tool_mask"], self._prefix_lengths = (places >= prefix).long(), None
-        device = self.accelerator.device
-        if self._grams:
-            ids = [
-                row[keep].tolist()
-                for row, keep in zip(output["completion_ids"], output["completion_mask"].bool(), strict=True)
-            ]
-            width = output["completion_ids"].shape[1]
-            output["planning_mask"] = planning_mask(self._tokenizer, ids, self._grams, width).to(device)
-        keys = [prompt_key(given["prompt"], given.get("images") or ()) for given in inputs]
-        output["prompt_key"] = torch.tensor(keys, device=device)
+        output |= self._columns(inputs, output)
         rows = [{} for _ in inputs] if self._recorder is None else self._recorder.rows
         return Rollout(output, rows)
+
+    def _columns(self, given: list[dict[str, Any]], output: dict[str, Any]) -> dict[str, Any]:
+        """Columns that a subclass adds to freshly sampled rows."""
+        return {}
 
     def _whole_groups(self, shuffled: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """TRL's micro-batches with its shuffle of the rows undone, and the totals of each update added."""

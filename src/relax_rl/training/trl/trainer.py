@@ -18,11 +18,10 @@ from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.capture import ForwardCapture, ForwardRecord
 from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
 from relax_rl.objectives.base import ObjectiveOutput
-from relax_rl.objectives.token_weights import PlanningCredit
+from relax_rl.objectives.inputs import ENTROPY, HIDDEN_STATES, PROMPT_KEYS, Input
 from relax_rl.training.entropy_forecast import EntropyForecast
-from relax_rl.training.inputs.partition import PartitionHead
-from relax_rl.training.inputs.token_choice import choose_over_update
-from relax_rl.training.inputs.vocabulary import VOCABULARY_NEEDS, vocabulary_statistics
+from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows
+from relax_rl.training.inputs.providers import check_provided, provider_of
 from relax_rl.training.objective_state import restore_objective, save_objective
 from relax_rl.training.trl.rollouts import RolloutTrainer
 from relax_rl.training.trl.update_sums import UpdateSums
@@ -43,8 +42,8 @@ class RelaxTrainer(RolloutTrainer):
     """
 
     def __init__(self, *, objective: Objective, card: str | None = None, **kwargs: Any) -> None:
-        credit = objective.token_weights
-        super().__init__(grams=credit.grams if isinstance(credit, PlanningCredit) else (), **kwargs)
+        check_provided(objective)
+        super().__init__(**kwargs)
         self._card = card
         self.objective = objective
         self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))
@@ -52,10 +51,43 @@ class RelaxTrainer(RolloutTrainer):
         self._update = UpdateSums()
         self._to_remember: deque[Tensor] = deque(maxlen=self.args.steps_per_generation)
         self._forecast = EntropyForecast()
-        self._partition: PartitionHead | None = None
-        if "log_partition" in objective.needs:
-            width = self.accelerator.unwrap_model(self.model).get_output_embeddings().weight.shape[1]
-            self._partition = PartitionHead(width, seed=self.args.seed).to(self.accelerator.device)
+        self._providers = {wanted: provider_of(wanted, self) for wanted in self._wanted}
+
+    # What providers ask of the trainer ----------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Any:
+        return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def text_tokenizer(self) -> Any:
+        return self._tokenizer
+
+    @property
+    def is_training(self) -> bool:
+        return self.model.training
+
+    def completion_mask(self, rows: Rows) -> Tensor:
+        return self._completion_mask(rows)
+
+    def forward_only(self, rows: Rows) -> ForwardRecord:
+        with torch.no_grad():
+            return self._forward(self.model_wrapped, rows)[0]
+
+    @property
+    def _wanted(self) -> frozenset[Input]:
+        """The inputs of the objective as it is now, and the entropy, which every report of an update has."""
+        return self.objective.inputs | {ENTROPY}
+
+    def _provider(self, wanted: Input) -> Provider:
+        # A term that was inactive at the start, such as a scheduled bonus, asks for its input only once it acts.
+        if wanted not in self._providers:
+            self._providers[wanted] = provider_of(wanted, self)
+        return self._providers[wanted]
+
+    def _columns(self, given: list[dict[str, Any]], output: Rows) -> Rows:
+        found = [self._provider(wanted).sampled(given, output) for wanted in self._wanted]
+        return {name: column for columns in found for name, column in columns.items()}
 
     # Before an update ---------------------------------------------------------------------------------------------
 
@@ -66,52 +98,29 @@ class RelaxTrainer(RolloutTrainer):
             return inputs
         if self._buffered_inputs is not previous:
             self._buffered_inputs = self._whole_groups(self._buffered_inputs)
-            if "old_entropy" in self.objective.needs and "old_per_token_logps" in self._buffered_inputs[0]:
-                self._measure_old_entropy(self._buffered_inputs)
-            if self.objective.remembers_prompts:
-                self._remember(self._buffered_inputs)
+            for wanted in self._in_order:
+                self._provider(wanted).before_updates(self._buffered_inputs)
+            if PROMPT_KEYS in self.objective.inputs:
+                self._tell_rewards(self._buffered_inputs)
             if not self.objective.is_calibrated or self._refit_is_due():
                 self._calibrate(self._buffered_inputs)
         place, window = self._step % self.args.steps_per_generation, self.args.gradient_accumulation_steps
         if place % window == 0:
-            self._choose_tokens(self._buffered_inputs[place : place + window])
+            for wanted in self._in_order:
+                self._provider(wanted).before_update(self._buffered_inputs[place : place + window])
         return self._buffered_inputs[place]
 
-    def _measure_old_entropy(self, batches: list[dict[str, Any]]) -> None:
-        """The entropy under the policy that sampled, before the first update of a rollout batch that serves several."""
-        for batch in batches:
-            with torch.no_grad():
-                forward, _ = self._forward(self.model_wrapped, batch)
-            if forward.entropy is not None:
-                batch["old_entropy"] = forward.entropy[:, -batch["completion_ids"].shape[1] :]
+    @property
+    def _in_order(self) -> list[Input]:
+        """The inputs in one order on all ranks: a set's order differs between processes, and providers gather."""
+        return sorted(self._wanted, key=lambda wanted: wanted.name)
 
-    def _remember(self, batches: list[dict[str, Any]]) -> None:
-        """Tell the objective the rewards of this rollout batch, of all ranks."""
+    def _tell_rewards(self, batches: list[Rows]) -> None:
+        """Tell the objective the rewards of this rollout batch, of all ranks, before its first update."""
         keys = torch.cat([batch["prompt_key"] for batch in batches])[:: self.num_generations]
         rewards = torch.cat([batch["rewards"] for batch in batches]).unflatten(0, (-1, self.num_generations))
-        self._set_objective(self.objective.remember(self.accelerator.gather(keys), self.accelerator.gather(rewards)))
-
-    def _choose_tokens(self, update: list[dict[str, Any]]) -> None:
-        """Have the objective choose among all tokens of an update, where it does, before its first micro-batch.
-
-        One more forward of the update without gradient. A single micro-batch on a single process is the whole update,
-        and chooses for itself.
-        """
-        selector = self.objective.selector
-        if selector is None or len(update) * self.accelerator.num_processes == 1:
-            return
-        masks = [self._completion_mask(batch) for batch in update]
-        if selector.is_idle_on_policy and "old_per_token_logps" not in update[0]:
-            choices = [torch.zeros_like(mask, dtype=torch.float32) for mask in masks]
-        else:
-            columns = []
-            for batch in update:
-                with torch.no_grad():
-                    forward, _ = self._forward(self.model_wrapped, batch)
-                columns.append(self.objective.survey(self._rollout_batch(batch, forward)))
-            choices = choose_over_update(self.accelerator, self.objective, columns, masks)
-        for batch, choice in zip(update, choices, strict=True):
-            batch["token_choice"] = choice
+        gathered = self.accelerator.gather(keys), self.accelerator.gather(rewards)
+        self._set_objective(self.objective.before_rollout(*gathered))
 
     # The loss -----------------------------------------------------------------------------------------------------
 
@@ -125,7 +134,7 @@ class RelaxTrainer(RolloutTrainer):
             )
         mode = "train" if self.model.training else "eval"
         forward, logged = self._forward(model, inputs)
-        batch = self._rollout_batch(inputs, forward)
+        batch = self.rollout_batch(inputs, forward)
         output = self.objective(batch)
         metrics = self._rank_means(output)
         # TRL's own figures stay, except where the objective computes the same one.
@@ -154,12 +163,13 @@ class RelaxTrainer(RolloutTrainer):
             self._metrics["train"][name].append(value)
         self._set_objective(self.objective.after(report))
         uses = self.args.steps_per_generation * self.num_iterations
-        if self.objective.remembers_completions and self._step % uses == uses - 1:
-            # The last pass over the rollout batch has each of its micro-batches once.
+        if self._to_remember and self._step % uses == uses - 1:
+            # The last pass over the rollout batch has each of its micro-batches once. A method that remembers gives
+            # rows for every micro-batch, if only none of them: so either all ranks are here or none is.
             rows = gather_object([row for part in self._to_remember for row in part.cpu()])
             self._to_remember.clear()
             if rows:
-                self._set_objective(self.objective.remember_completions(torch.stack(rows)))
+                self._set_objective(self.objective.after_rollout(torch.stack(rows)))
 
     def _forward(self, model: Any, inputs: Any) -> tuple[ForwardRecord, dict[str, float]]:
         """TRL's own forward of a micro-batch, and the figures it logs with it; its loss is dropped."""
@@ -172,78 +182,53 @@ class RelaxTrainer(RolloutTrainer):
             logged, self._metrics[mode] = self._metrics[mode], kept
         return self._capture.take(), {name: values[-1] for name, values in logged.items()}
 
-    def _rollout_batch(self, inputs: dict[str, Any], forward: ForwardRecord) -> RolloutBatch:
-        mask = self._completion_mask(inputs)
+    def rollout_batch(self, rows: Rows, forward: ForwardRecord) -> RolloutBatch:
+        """What the objective reads of a micro-batch: its groups as a tensor shape, and the inputs it asks for."""
+        mask = self._completion_mask(rows)
         num_rows, num_tokens = mask.shape
         group = self.num_generations if self.model.training else self.num_generations_eval
-        if forward.log_probs is None or forward.entropy is None:
-            raise ModelError("TRL's fused head gave no log-probabilities or entropy; this version of TRL does not fit.")
+        if forward.log_probs is None:
+            raise ModelError("TRL's fused head gave no log-probabilities; this version of TRL does not fit.")
         log_probs = forward.log_probs[:, -num_tokens:]
-        old = inputs.get("old_per_token_logps")
-        window = self.current_gradient_accumulation_steps if self.model.training else 1
-        num_completions = num_rows * window * self.accelerator.num_processes
+        # Without them the policy that samples is the policy that learns, and every ratio is 1.
+        old = rows.get("old_per_token_logps")
+        found = self._inputs_of(MicroBatch(rows, forward, mask, group))
+        fields = {wanted.name: tensor for wanted, tensor in found.items() if wanted.is_field}
 
-        needs = self.objective.needs
-        entropy = forward.entropy[:, -num_tokens:]
-        found = self._vocabulary(inputs, forward) if needs & VOCABULARY_NEEDS else {}
-
-        def grouped(rows: Tensor | None) -> Tensor | None:
-            return None if rows is None else rows.unflatten(0, (num_rows // group, group))
+        def grouped(column: Tensor | None) -> Tensor | None:
+            return None if column is None else column.unflatten(0, (num_rows // group, group))
 
         return RolloutBatch(
             log_probs=log_probs.unflatten(0, (-1, group)),
             old_log_probs=(log_probs.detach() if old is None else old).unflatten(0, (-1, group)),
             mask=mask.unflatten(0, (-1, group)),
-            rewards=inputs["rewards"].unflatten(0, (-1, group)),
-            ref_log_probs=grouped(inputs.get("ref_per_token_logps")),
-            entropy=grouped(entropy),
-            old_entropy=grouped(inputs.get("old_entropy", entropy.detach() if "old_entropy" in needs else None)),
-            entropy_flow=grouped(found.get("entropy_flow")),
-            score_features=grouped(found.get("score_features")),
-            planning_mask=grouped(inputs.get("planning_mask")),
-            log_partition=self._log_partition(inputs, forward, group),
-            hidden_states=grouped(self._states(forward, num_tokens)),
-            sampling_weights=grouped(inputs.get("importance_sampling_ratio")),
-            prompt_keys=inputs["prompt_key"][::group],
-            token_choice=grouped(inputs.get("token_choice")),
-            sampled_lengths=grouped(inputs.get("sampled_length")),
-            totals=UpdateTotals(
-                num_prompts=num_completions / group,
-                num_completions=num_completions,
-                num_tokens=inputs.get("num_update_tokens", float(mask.sum())),
-            ),
+            rewards=rows["rewards"].unflatten(0, (-1, group)),
+            sampling_weights=grouped(rows.get("importance_sampling_ratio")),
+            sampled_lengths=grouped(rows.get("sampled_length")),
+            totals=self._totals(rows, mask, group),
+            extras={wanted: tensor for wanted, tensor in found.items() if not wanted.is_field},
+            **fields,
         )
 
-    def _states(self, forward: ForwardRecord, num_tokens: int) -> Tensor | None:
-        """(B, T, H) of the (B, L, H) states: those of the completion's tokens, or those that predict them."""
-        probe = self.objective.probe
-        if probe is None and "hidden_states" not in self.objective.needs:
-            return None
-        end = forward.hidden_states.shape[1] - (probe is not None and probe.state_alignment == "predicting")
-        return forward.hidden_states[:, end - num_tokens : end]
-
-    def _vocabulary(self, inputs: dict[str, Any], forward: ForwardRecord) -> dict[str, Tensor]:
-        """What takes the whole next-token distributions; see `vocabulary_statistics`."""
-        mask, end = self._completion_mask(inputs), forward.hidden_states.shape[1] - 1
-        if forward.log_probs is None:
-            raise ModelError("TRL's fused head gave no log-probabilities; this version of TRL does not fit.")
-        return vocabulary_statistics(
-            self.accelerator.unwrap_model(self.model),
-            forward.hidden_states[:, end - mask.shape[1] : end].detach(),
-            inputs["completion_ids"],
-            mask,
-            forward.log_probs[:, -mask.shape[1] :].detach(),
-            self.temperature,
-            is_half_precision=self.args.bf16 or self.args.fp16,
+    def _totals(self, rows: Rows, mask: Tensor, group: int) -> UpdateTotals:
+        """Counts of the whole update on all ranks, by which every share of a loss is divided."""
+        window = self.current_gradient_accumulation_steps if self.model.training else 1
+        num_completions = mask.shape[0] * window * self.accelerator.num_processes
+        return UpdateTotals(
+            num_prompts=num_completions / group,
+            num_completions=num_completions,
+            num_tokens=rows.get("num_update_tokens", float(mask.sum())),
         )
 
-    def _log_partition(self, inputs: dict[str, Any], forward: ForwardRecord, group: int) -> Tensor | None:
-        """(P,) log Z of each prompt, from the first row of its group, where the objective learns it."""
-        if self._partition is None:
-            return None
-        mask = inputs["prompt_mask"][::group].bool()
-        self._partition.train(self.model.training)
-        return self._partition(forward.hidden_states[::group, : mask.shape[1]], mask)
+    def _inputs_of(self, micro: MicroBatch) -> dict[Input, Tensor]:
+        """The inputs that the objective asks for; those of completions by group, those of prompts as they are."""
+        found: dict[Input, Tensor] = {}
+        for wanted in self._in_order:
+            tensor = self._provider(wanted).tensor(micro)
+            if tensor is not None:
+                is_of_rows = wanted.shape[:2] == ("P", "G")
+                found[wanted] = tensor.unflatten(0, (-1, micro.group_size)) if is_of_rows else tensor
+        return found
 
     def _rank_means(self, output: ObjectiveOutput) -> dict[str, float]:
         """The objective's metrics, averaged over the ranks that have them."""
@@ -268,11 +253,10 @@ class RelaxTrainer(RolloutTrainer):
         One more forward without gradient, once: the states of all micro-batches are needed before the first loss.
         """
         states, masks = [], []
+        provider = self._provider(HIDDEN_STATES)
         for batch in batches:
-            with torch.no_grad():
-                forward, _ = self._forward(self.model_wrapped, batch)
             mask = self._completion_mask(batch)
-            local = self._states(forward, mask.shape[1])
+            local = provider.tensor(MicroBatch(batch, self.forward_only(batch), mask, self.num_generations))
             if local is None:
                 return
             states.append(local.float())
@@ -294,11 +278,12 @@ class RelaxTrainer(RolloutTrainer):
             (Path(str(self.args.output_dir)) / "README.md").write_text(self._card, encoding="utf-8")
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-        """The optimiser of the policy, and of the head for log Z where there is one."""
+        """The optimiser of the policy, and of what a provider learns."""
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(*args, **kwargs)
-        if is_new and self._partition is not None:
-            self._partition.join(optimizer, self.accelerator, self.args.max_grad_norm or 0.0)
+        if is_new:
+            for provider in self._providers.values():
+                provider.join(optimizer)
         return optimizer
 
     def leave_group(self) -> None:
@@ -320,8 +305,8 @@ class RelaxTrainer(RolloutTrainer):
             folder = Path(output_dir or str(self.args.output_dir))
             draws = 0 if self._sampling is None else self._sampling.draws
             save_objective(self.objective, self._forecast, folder, draws)
-            if self._partition is not None:
-                self._partition.save(folder)
+            for provider in self._providers.values():
+                provider.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -329,5 +314,5 @@ class RelaxTrainer(RolloutTrainer):
         if self._sampling is not None:
             self._sampling.draws = draws
         self._set_objective(objective)
-        if self._partition is not None:
-            self._partition.load(Path(resume_from_checkpoint))
+        for provider in self._providers.values():
+            provider.load(Path(resume_from_checkpoint))

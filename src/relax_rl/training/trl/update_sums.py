@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.objectives import RolloutBatch
-from relax_rl.objectives.report import UpdateReport
+from relax_rl.objectives.updates import UpdateReport
 
 __all__ = ["UpdateSums"]
 

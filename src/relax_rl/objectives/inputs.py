@@ -1,0 +1,107 @@
+"""The optional inputs of an objective: what a component may ask for beside log-probabilities, mask and rewards.
+
+A component lists its inputs in `Component.inputs`; whoever runs the objective provides them. In a training run that is
+the table `relax_rl.training.inputs.providers`. An input is a constant of this module, so a misspelt one is an import
+error and not a tensor that silently stays None.
+
+The first three are fields of `RolloutBatch`, since many methods read them. The others travel in `RolloutBatch.extras`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = [
+    "ENTROPY",
+    "ENTROPY_FLOW",
+    "HIDDEN_STATES",
+    "LOG_PARTITION",
+    "OLD_ENTROPY",
+    "PLANNING_MASK",
+    "PROMPT_KEYS",
+    "REF_LOG_PROBS",
+    "SCORE_FEATURES",
+    "SIGNAL",
+    "TOKEN_CHOICE",
+    "Input",
+    "PlanningMask",
+]
+
+
+@dataclass(frozen=True)
+class Input:
+    """An optional tensor of a batch.
+
+    Attributes:
+        name: of the tensor, as errors and logs show it.
+        shape: its dimensions by letter: P prompts, G completions of a prompt, T tokens, H hidden width.
+        about: what it holds.
+        is_field: whether it is a field of `RolloutBatch` rather than one of its extras.
+    """
+
+    name: str
+    shape: tuple[str, ...]
+    about: str = field(compare=False)
+    is_field: bool = False
+
+    @property
+    def is_per_token(self) -> bool:
+        """Whether it has one number for each token."""
+        return self.shape == _PER_TOKEN
+
+
+_PER_TOKEN = ("P", "G", "T")
+_PER_COMPLETION = ("P", "G")
+
+REF_LOG_PROBS = Input("ref_log_probs", _PER_TOKEN, "log-probabilities under the frozen reference policy", is_field=True)
+ENTROPY = Input(
+    "entropy",
+    _PER_TOKEN,
+    "entropy in nats of each next-token distribution at the sampling temperature, with gradient",
+    is_field=True,
+)
+HIDDEN_STATES = Input(
+    "hidden_states",
+    (*_PER_TOKEN, "H"),
+    "final-norm states, one for each completion token, with gradient",
+    is_field=True,
+)
+
+OLD_ENTROPY = Input("old_entropy", _PER_TOKEN, "the entropy under the policy that sampled the tokens, no gradient")
+ENTROPY_FLOW = Input(
+    "entropy_flow",
+    _PER_TOKEN,
+    "how the policy-gradient step on a token moves the entropy of its own distribution, no gradient",
+)
+SCORE_FEATURES = Input(
+    "score_features",
+    (*_PER_COMPLETION, "H"),
+    "mean over the tokens of the gradient of their log-probability in the hidden state, up to the temperature",
+)
+LOG_PARTITION = Input("log_partition", ("P",), "a learned estimate of log Z of each prompt, with gradient")
+PROMPT_KEYS = Input("prompt_keys", ("P",), "int64, one number for each prompt, the same whenever the prompt returns")
+TOKEN_CHOICE = Input(
+    "token_choice", _PER_TOKEN, "the result of comparing all tokens of an update; see relax_rl.objectives.selection"
+)
+SIGNAL = Input(
+    "signal",
+    _PER_COMPLETION,
+    "the objective's own signal of each completion, NaN where undefined; the objective makes it",
+)
+
+
+@dataclass(frozen=True)
+class PlanningMask(Input):
+    """Bool, True at the tokens of planning phrases.
+
+    Attributes:
+        grams: the phrases. Two requests for different phrases are the same input: a batch carries one such mask.
+    """
+
+    name: str = "planning_mask"
+    shape: tuple[str, ...] = _PER_TOKEN
+    about: str = field(default="bool, True at the tokens of planning phrases", compare=False)
+    grams: tuple[str, ...] = field(default=(), compare=False)
+
+
+PLANNING_MASK = PlanningMask()

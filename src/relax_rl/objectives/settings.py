@@ -1,0 +1,114 @@
+"""The settings of a method: declared once, inherited, and checked by their declaration.
+
+A method's own settings are a subclass with the paper's defaults. A setting that a method does not have is refused, so
+nothing can be asked for that has no effect.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from relax_rl.errors import ConfigError
+from relax_rl.objectives.advantages import GroupRelativeAdvantage
+from relax_rl.objectives.kl import KLEstimator
+from relax_rl.objectives.regularizers import KLReduction, ReferenceKL
+from relax_rl.objectives.surrogates import ClippedSurrogate, RatioBounds
+
+__all__ = ["AdvantageSettings", "ClipSettings", "MethodSettings", "RatioSettings", "nearest", "parsed"]
+
+
+class MethodSettings(BaseModel):
+    """What every method has: a KL to the reference policy, off unless the paper has one.
+
+    Attributes:
+        paper: arXiv number of the source; None for what has no paper.
+        verified: whether the formula was read at its source. A method that is known from a note alone says False, and
+            a comparison refuses it unless told otherwise.
+        beta: coefficient of the KL on all completions.
+        kl_estimator: see `relax_rl.objectives.kl`.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
+
+    paper: ClassVar[str | None] = None
+    verified: ClassVar[bool] = True
+
+    beta: float = 0.0
+    kl_estimator: KLEstimator = "k3"
+
+    def kl(self, reduction: KLReduction, max_completion_length: int | None = None) -> tuple[ReferenceKL]:
+        """The terms of a method whose only regularizer is a KL on all completions; inactive where ``beta`` is 0."""
+        return (ReferenceKL(self.beta, "all", reduction, self.kl_estimator, max_completion_length),)
+
+
+class AdvantageSettings(MethodSettings):
+    """With the group-relative advantage.
+
+    Attributes:
+        epsilon: added to the group's standard deviation; TRL's 1e-4 unless the method's code has another.
+    """
+
+    epsilon: float = 1e-4
+
+    @property
+    def advantage(self) -> GroupRelativeAdvantage:
+        return GroupRelativeAdvantage(self.epsilon)
+
+
+class ClipSettings(MethodSettings):
+    """With bounds on the ratio, as distances from 1."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+
+
+class RatioSettings(ClipSettings):
+    """With PPO's clipped ratio, and the two bounds that close its open side; see `RatioBounds`."""
+
+    delta: float | None = None
+    dual_clip: float | None = None
+
+    @property
+    def bounds(self) -> RatioBounds:
+        return RatioBounds(self.clip_low, self.clip_high, self.delta, self.dual_clip)
+
+    @property
+    def surrogate(self) -> ClippedSurrogate:
+        return ClippedSurrogate(self.bounds)
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+_RENAMED = {"max_tokens": "max_completion_length", "dual_bound": "dual_clip"}
+
+
+def parsed(model: type[Settings], method: str, options: Mapping[str, Any]) -> Settings:
+    """The settings of a method, each of the declared type.
+
+    Raises:
+        ConfigError: for a setting that the method does not have (naming the nearest), or a value of another type.
+    """
+    for key in options:
+        if key not in model.model_fields:
+            hint = f" it is {_RENAMED[key]!r} now." if key in _RENAMED else nearest(key, model.model_fields)
+            raise ConfigError(f"The objective {method!r} has no setting {key!r};{hint}")
+    try:
+        return model(**options)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        key = str(detail["loc"][0])
+        expected = str(detail["msg"]).replace("Input should be", "must be").replace("a valid ", "a ")
+        default = model.model_fields[key].default
+        raise ConfigError(
+            f"objective.{key} {expected}, but is {options[key]!r}; give a value such as {default!r}."
+        ) from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence: the nearest name, or all there are."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" did you mean {close[0]!r}?" if close else f" there are {', '.join(sorted(known))}."
