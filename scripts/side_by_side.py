@@ -1,0 +1,117 @@
+"""Run two revisions of this project on one machine and compare what they compute, to the last bit.
+
+    python scripts/side_by_side.py --reference 1c15099
+    python scripts/side_by_side.py --reference main~3 --candidate main --parts losses --methods grpo,relax
+
+- losses: loss, gradients and metrics of every method on fixed batches, over two updates.
+
+A revision is unpacked in the work folder; a folder is used as it is. Each runs in processes of its own, with the
+interpreter that runs this script. Results are kept in the work folder, so that the reference is computed once.
+Exits with 1 when something differs that is not listed in EXPECTED.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from side_by_side.differences import Check
+from side_by_side.losses import losses
+from side_by_side.revisions import ROOT, Revision, SideBySideError
+
+EXPECTED: dict[tuple[str, str], str] = {
+    # ("train", "dr_grpo"): "The constant of the loss is the run's completion length limit, no longer 3000.",
+}
+"""Differences that are meant, by part and name of the check, and why. They are printed apart and do not fail."""
+
+PARTS = ("losses",)
+
+
+def checks(arguments: argparse.Namespace, reference: Revision, candidate: Revision) -> Iterator[Check]:
+    """All that was asked for, as it is computed."""
+    methods = _methods(arguments.methods, reference)
+    for part in arguments.parts:
+        if part == "losses":
+            yield from losses(reference, candidate, methods, arguments.fresh)
+
+
+def _methods(given: str | None, reference: Revision) -> list[str]:
+    known = list(reference.methods)
+    chosen = known if given is None else given.split(",")
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise SideBySideError(f"The reference has no method {unknown[0]!r}; it has {', '.join(known)}.")
+    return chosen
+
+
+def report(found: Sequence[Check]) -> int:
+    """Print the differences that are meant, and a summary. The exit code."""
+    stated = [check for check in found if not check.is_equal and (check.part, check.name) in EXPECTED]
+    failed = [check for check in found if not check.is_equal and check not in stated]
+    gone = [check for check in found if check.is_equal and (check.part, check.name) in EXPECTED]
+    if stated:
+        print("\nstated differences:")
+    for check in stated:
+        print(f"{check.part} {check.name}: {EXPECTED[check.part, check.name]}")
+        for text in check.found[:SHOWN]:
+            print(f"    {text}")
+        if len(check.found) > SHOWN:
+            print(f"    and {len(check.found) - SHOWN} more")
+    for check in gone:
+        print(
+            f"\n{check.part} {check.name}: equal, but listed as a difference; remove it from EXPECTED when it is done"
+        )
+    if failed:
+        print("\ndifferences:")
+    for check in failed:
+        print(check.line())
+    equal = len(found) - len(stated) - len(failed)
+    print(f"\n{len(found)} checks: {equal} equal, {len(stated)} stated differences, {len(failed)} differences")
+    return 1 if failed else 0
+
+
+SHOWN = 6
+"""Values that are printed of a stated difference."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare, and give the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", required=True, metavar="REV|DIR", help="what the candidate must equal")
+    parser.add_argument("--candidate", default=str(ROOT), metavar="REV|DIR", help="(the working tree)")
+    parser.add_argument("--parts", default=",".join(PARTS), metavar="LIST", help="(%(default)s)")
+    parser.add_argument("--methods", metavar="LIST", help="only these methods (all)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once (%(default)s)")
+    parser.add_argument("--work", type=Path, default=Path("runs/side_by_side"), metavar="DIR", help="(%(default)s)")
+    parser.add_argument("--updates", type=int, default=20, metavar="N", help="of a training run (%(default)s)")
+    parser.add_argument("--fresh", action="store_true", help="compute the candidate again, even where results are kept")
+    arguments = parser.parse_args(argv)
+    arguments.parts = arguments.parts.split(",")
+    work = arguments.work.resolve()
+    try:
+        unknown = [part for part in arguments.parts if part not in PARTS]
+        if unknown:
+            raise SideBySideError(f"There is no part {unknown[0]!r}; there are {', '.join(PARTS)}.")
+        (work / "trees").mkdir(parents=True, exist_ok=True)
+        reference = Revision.of(arguments.reference, "reference", work)
+        candidate = Revision.of(arguments.candidate, "candidate", work).beside(reference)
+        for revision in (reference, candidate):
+            revision.check()
+        found = []
+        for check in checks(arguments, reference, candidate):
+            print(check.line(), flush=True)
+            found.append(check)
+        for revision in (reference, candidate):
+            revision.check_unchanged()
+    except SideBySideError as error:
+        print(f"side_by_side: {error}", file=sys.stderr)
+        return 2
+    return report(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
