@@ -72,7 +72,7 @@ def build(method: str, settings: Mapping[str, Any], group_size: int) -> Any:
     if run_limits is None:
         return located("build_objective")(method, **given)
     numbers = {
-        "completion_length": limits.get("max_tokens", DEFAULT_LENGTH),
+        "max_completion_length": limits.get("max_tokens", DEFAULT_LENGTH),
         "group_size": group_size,
         "updates": 4,
     }
@@ -113,11 +113,15 @@ def calibrated(objective: Any, states: Tensor, mask: Tensor) -> Any:
 
 def remembering_prompts(objective: Any, keys: Tensor, rewards: Tensor) -> Any:
     """The objective after it has seen the rewards (P, G) of a rollout batch."""
+    if hasattr(objective, "before_rollout"):
+        return objective.before_rollout(keys, rewards)
     return objective.remember(keys, rewards) if objective.remembers_prompts else objective
 
 
 def remembering_completions(objective: Any, rows: Tensor | None) -> Any:
     """The objective after it has seen the completions of a rollout batch."""
+    if rows is not None and hasattr(objective, "after_rollout"):
+        return objective.after_rollout(rows)
     if rows is None or not objective.remembers_completions:
         return objective
     return objective.remember_completions(rows)
