@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from relax_rl.objectives import RolloutBatch
+from relax_rl.objectives import RolloutBatch, inputs
 
 A = 0.5 / (math.sqrt(0.5) + 1e-4)
 """Advantage of the right one of two completions: rewards 1 and 0 have mean 1/2 and std sqrt(1/2)."""
@@ -24,9 +24,25 @@ def two_completions(ratio, rewards=(1.0, 0.0), mask=None, old=None, entropy=None
     )
 
 
+INPUTS = {value.name: value for value in vars(inputs).values() if isinstance(value, inputs.Input)}
+"""The optional inputs by name."""
+
+
 def fields_of(batch, change=lambda tensor: tensor):
     given = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    return {name: change(value) for name, value in given.items() if isinstance(value, torch.Tensor)}
+    changed = {name: change(value) for name, value in given.items() if isinstance(value, torch.Tensor)}
+    return changed | {"extras": {wanted: change(tensor) for wanted, tensor in batch.extras.items()}}
+
+
+def with_inputs(batch, **given):
+    """The batch with optional inputs by name, fields or extras."""
+    fields = {name: tensor for name, tensor in given.items() if INPUTS[name].is_field}
+    extras = {INPUTS[name]: tensor for name, tensor in given.items() if not INPUTS[name].is_field}
+    return dataclasses.replace(batch, **fields, extras={**batch.extras, **extras})
+
+
+def input_names(objective):
+    return {wanted.name for wanted in objective.inputs}
 
 
 def random_batch(seed=0, prompts=3, group=4, tokens=6, spread=0.3):
@@ -46,11 +62,13 @@ def random_batch(seed=0, prompts=3, group=4, tokens=6, spread=0.3):
         rewards=torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]]).repeat(prompts, 1)[:prompts, :group],
         ref_log_probs=old - 0.1 * uniform(*shape),
         entropy=(2 * uniform(*shape)).requires_grad_(),
-        old_entropy=2 * uniform(*shape),
-        entropy_flow=uniform(*shape) - 0.3,
-        planning_mask=uniform(*shape) < 0.4,
-        log_partition=uniform(prompts).requires_grad_(),
-        score_features=uniform(prompts, group, 3) - 0.5,
+        extras={
+            inputs.OLD_ENTROPY: 2 * uniform(*shape),
+            inputs.ENTROPY_FLOW: uniform(*shape) - 0.3,
+            inputs.PLANNING_MASK: uniform(*shape) < 0.4,
+            inputs.LOG_PARTITION: uniform(prompts).requires_grad_(),
+            inputs.SCORE_FEATURES: uniform(prompts, group, 3) - 0.5,
+            inputs.PROMPT_KEYS: torch.arange(prompts),
+        },
         hidden_states=uniform(*shape, 3) - 0.5,
-        prompt_keys=torch.arange(prompts),
     )

@@ -8,26 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from objectives.batches import fields_of, random_batch
+from objectives.batches import fields_of, random_batch, with_inputs
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import METHODS, RolloutBatch, UpdateTotals, build_objective, method_options
+from relax_rl.objectives.inputs import SCORE_FEATURES
 
 BASELINES = [name for name in METHODS if name not in ("grpo", "relax", "relax_as_run")]
 LEARN_FROM_EQUAL_REWARDS = {"dmpo", "flow_rl", "g2rl", "sr_grpo", "log_det"}
 """These ask for a uniform policy over the group or for the reference, or are rewarded for their hidden states."""
-BY_SIGNAL = {
-    "dictionary": KoopmanDictionary(torch.tensor([[1.0, -1.0], [0.5, 2.0], [-2.0, 1.0]])),
-    "xi": 1.0,
-    "coefficient": 1.0,
-}
 OPTIONS = {
     "pass_at_k": {"k": 2},
     "kl_cov": {"k_ratio": 0.2},
     "clip_cov": {"ratio": 0.2, "cov_low": 0.0},
-    "spectral_diversity": BY_SIGNAL,
-    "state_volume": BY_SIGNAL,
-    "spectral_novelty": BY_SIGNAL,
 }
 """Settings that make a small batch feel the method."""
 
@@ -39,7 +31,7 @@ def test_padding_and_what_is_behind_the_mask_do_not_matter(method):
     expected = objective(batch)
 
     def padded(tensor):
-        if tensor.dim() < 3 or tensor is batch.score_features:
+        if tensor.dim() < 3 or tensor is batch.extras[SCORE_FEATURES]:
             return tensor
         fill = False if tensor.dtype == torch.bool else float("nan")
         mask, side = (batch.mask, (0, 5)) if tensor.dim() == 3 else (batch.mask.unsqueeze(-1), (0, 0, 0, 5))
@@ -86,7 +78,7 @@ def _with_choices(objective, micros):
     parts = choice.split([int(micro.mask.sum()) for micro in micros])
     zeros = [torch.zeros(micro.mask.shape, dtype=choice.dtype) for micro in micros]
     return [
-        replace(micro, token_choice=zero.masked_scatter(micro.mask, part))
+        with_inputs(micro, token_choice=zero.masked_scatter(micro.mask, part))
         for micro, zero, part in zip(micros, zeros, parts, strict=True)
     ]
 
@@ -95,12 +87,12 @@ def _with_choices(objective, micros):
 def test_a_part_of_an_update_is_not_taken_for_the_whole(method):
     batch = random_batch()
     part = replace(batch, totals=UpdateTotals(6, 24, 2 * float(batch.mask.sum())))
-    with pytest.raises(DataError, match=r"RolloutBatch\.token_choice"):
+    with pytest.raises(DataError, match=r"extras\[TOKEN_CHOICE\]"):
         build_objective(method)(part)
     alone = build_objective(method, scope="micro_batch")
     assert alone.selector is None
     torch.testing.assert_close(2 * alone(part).loss, alone(batch).loss)
-    with pytest.raises(ConfigError, match="scope is 'rank'"):
+    with pytest.raises(ConfigError, match=r"objective\.scope must be 'update' or 'micro_batch', but is 'rank'"):
         build_objective(method, scope="rank")
 
 
@@ -177,10 +169,10 @@ def test_the_settings_are_listed_and_others_refused(method):
 
 
 def test_a_whole_number_is_asked_for_where_it_must_be_one():
-    with pytest.raises(ConfigError, match=r"objective\.max_tokens is 2\.5; give a whole number"):
-        build_objective("dr_grpo", max_tokens=2.5)
-    with pytest.raises(ConfigError, match="max_tokens must be at least 1"):
-        build_objective("dr_grpo", max_tokens=0)
+    with pytest.raises(ConfigError, match=r"objective\.max_completion_length must be an integer, but is 2\.5"):
+        build_objective("dr_grpo", max_completion_length=2.5)
+    with pytest.raises(ConfigError, match="max_completion_length must be at least 1"):
+        build_objective("dr_grpo", max_completion_length=0)
 
 
 def test_every_method_has_a_row_with_a_test_that_is_there():

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from objectives.batches import random_batch, two_completions
+from objectives.batches import input_names, random_batch, two_completions, with_inputs
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives import build_objective
-from relax_rl.objectives.report import UpdateReport
-from relax_rl.objectives.reward_shaping import EllipticalBonus, GradientNovelty, mean_states
+from relax_rl.objectives.inputs import SCORE_FEATURES
+from relax_rl.objectives.methods.g2rl import GradientNovelty
+from relax_rl.objectives.methods.rep_exp import EllipticalBonus
+from relax_rl.objectives.shaping import mean_states
+from relax_rl.objectives.updates import UpdateReport
 
 
 def latent_batch(prompts=2, group=4, tokens=50, width=6, seed=0):
@@ -66,8 +69,8 @@ def test_rep_exp_adds_the_bonus_where_a_completion_is_right():
     advantages = objective.advantage(batch).numpy()
     assert advantages[0] == pytest.approx(expected[0], rel=1e-6)
     assert advantages[1].tolist() == [0.0] * 4
-    assert objective.needs == {"hidden_states"}
-    with pytest.raises(ConfigError, match="kind is 'both'"):
+    assert input_names(objective) == {"hidden_states"}
+    with pytest.raises(ConfigError, match=r"objective\.kind must be .*, but is 'both'"):
         build_objective("rep_exp", kind="both")
     with pytest.raises(DataError, match=r"RolloutBatch\.hidden_states"):
         objective(replace(batch, hidden_states=None))
@@ -97,7 +100,7 @@ def test_g2rl_by_hand():
     expected = [(value - second) / (1 - second) for value in raw]
     assert novelty[0].tolist() == pytest.approx(expected, rel=1e-9)
     batch = two_completions([[1.0], [1.0]])
-    batch = replace(batch, score_features=torch.tensor([[[1.0, 0.0], [1.0, 0.0]]], dtype=torch.float64))
+    batch = with_inputs(batch, score_features=torch.tensor([[[1.0, 0.0], [1.0, 0.0]]], dtype=torch.float64))
     shaped = GradientNovelty()(batch)
     assert shaped[0].tolist() == [1.0, -1.0]  # no difference in novelty
     lone = GradientNovelty().novelty(features, signs, torch.tensor([[True, False, False]]))
@@ -107,10 +110,10 @@ def test_g2rl_by_hand():
 def test_g2rl_rewards_follow_the_printed_formula():
     batch = latent_batch()
     rewards = torch.tensor([[1.0, 0.0, 1.0, math.nan], [0.0, 0.0, 1.0, 0.0]], dtype=torch.float64)
-    batch = replace(batch, rewards=rewards, score_features=batch.hidden_states[:, :, 0])
+    batch = with_inputs(replace(batch, rewards=rewards), score_features=batch.hidden_states[:, :, 0])
     shaping = GradientNovelty(strength=0.5)
     signs = torch.where(rewards == 1, 1.0, -1.0).double()
-    novelty = shaping.novelty(batch.score_features, signs, ~rewards.isnan())
+    novelty = shaping.novelty(batch.extras[SCORE_FEATURES], signs, ~rewards.isnan())
     expected = signs + 0.5 * novelty
     found = shaping(batch)
     assert found[0, 3].isnan()
@@ -227,7 +230,7 @@ def test_states_are_read_and_not_taught_through_and_broken_ones_left_out(method)
 def test_the_overlong_punishment_by_hand():
     mask = [[True] * 8 + [False] * 2, [True] * 10]
     batch = two_completions([[1.0] * 10, [1.0] * 10], rewards=(1.0, 1.0), mask=mask)
-    objective = build_objective("dapo", overlong_buffer=4, max_tokens=10)
+    objective = build_objective("dapo", overlong_buffer=4, max_completion_length=10)
     # Free up to 6 tokens; 8 cost half of it, 10 all.
     assert objective.advantage.shaping(batch)[0].tolist() == [0.5, 0.0]
     assert objective.advantage(batch)[0, 0].item() > 0

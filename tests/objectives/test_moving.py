@@ -6,11 +6,12 @@ import math
 import pytest
 import torch
 
-from objectives.batches import A, fields_of, random_batch, two_completions
+from objectives.batches import A, fields_of, input_names, random_batch, two_completions
 from relax_rl.errors import ConfigError
 from relax_rl.objectives import RolloutBatch, build_objective
-from relax_rl.objectives.prompt_memory import PromptMemory
-from relax_rl.objectives.report import Schedule, UpdateReport
+from relax_rl.objectives.inputs import PROMPT_KEYS
+from relax_rl.objectives.methods.dcpo import PromptMemory
+from relax_rl.objectives.updates import Schedule, UpdateReport
 
 
 def report(entropy=1.0, step=1, num_steps=10):
@@ -56,7 +57,7 @@ def test_the_adaptive_bonus_in_force_is_the_fixed_one():
 def test_schedules_by_hand():
     assert [Schedule(1.0, 0.0).at(x) for x in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
     assert Schedule(0.6, 0.4, "cosine").at(1 / 3) == pytest.approx(0.6 - 0.2 * 0.25)  # (1 - cos 60 deg) / 2 = 1/4
-    with pytest.raises(ConfigError, match="schedule is 'step'"):
+    with pytest.raises(ConfigError, match=r"objective\.schedule must be"):
         build_objective("scheduled_entropy_bonus", schedule="step")
 
 
@@ -102,8 +103,8 @@ def test_the_mean_of_what_stays_is_over_completions_and_not_over_tokens():
 def rewards_of(rewards, keys=None):
     rewards = torch.tensor(rewards, dtype=torch.float64)
     zeros = torch.zeros(*rewards.shape, 1, dtype=torch.float64)
-    keys = None if keys is None else torch.tensor(keys)
-    return RolloutBatch(zeros, zeros, zeros == 0, rewards, prompt_keys=keys)
+    extras = {} if keys is None else {PROMPT_KEYS: torch.tensor(keys)}
+    return RolloutBatch(zeros, zeros, zeros == 0, rewards, extras=extras)
 
 
 def test_prompt_memory_is_the_recorded_one():
@@ -127,15 +128,15 @@ def test_dcpo_smooths_over_the_visits_of_a_prompt():
     second = torch.tensor([[1.0, 1.0, 0.0, 1.0]])
     batch = rewards_of([[1.0, 1.0, 0.0, 1.0]], keys=[7])
     new = [0.5, 0.5, -1.5, 0.5]  # (s - 3/4) / (1/2)
-    once = advantage.remember(torch.tensor([7]), second)
+    once = advantage.before_rollout(torch.tensor([7]), second)
     assert once(batch)[0].tolist() == pytest.approx(new)
     assert advantage(batch)[0].tolist() == pytest.approx(new)
-    twice = advantage.remember(torch.tensor([7]), first).remember(torch.tensor([7]), second)
+    twice = advantage.before_rollout(torch.tensor([7]), first).before_rollout(torch.tensor([7]), second)
     total = [(value - 0.5) / math.sqrt(0.3125) for value in (1.0, 1.0, 0.0, 1.0)]
     # At the second visit both mixtures are halves.
     assert twice(batch)[0].tolist() == pytest.approx([(a + b) / 2 for a, b in zip(new, total, strict=True)])
     # A group without spread still learns from what the prompt had before: that is the point of it.
-    third = twice.remember(torch.tensor([7]), torch.zeros(1, 4))
+    third = twice.before_rollout(torch.tensor([7]), torch.zeros(1, 4))
     found = third(rewards_of([[0.0, 0.0, 0.0, 0.0]], keys=[7]))[0].tolist()
     mean, std = 1 / 3, math.sqrt((2 * 0.3125 + 2 / 3 * 0.25) / 3)
     assert found == pytest.approx([-mean / std / 3] * 4)  # A_new = 0; the smaller of a third and two thirds of A_tot
@@ -144,10 +145,10 @@ def test_dcpo_smooths_over_the_visits_of_a_prompt():
 
 def test_the_memory_goes_through_a_checkpoint_and_knows_prompts_apart():
     objective = build_objective("dcpo")
-    assert objective.remembers_prompts
-    assert not build_objective("dcpo", smooth=False).remembers_prompts
+    assert input_names(objective) == {"prompt_keys"}
+    assert input_names(build_objective("dcpo", smooth=False)) == set()
     keys = torch.tensor([2**62 + 1, 2**62 + 2])
-    moved = objective.remember(keys, torch.tensor([[1.0, 0.0], [math.nan, 1.0]]))
+    moved = objective.before_rollout(keys, torch.tensor([[1.0, 0.0], [math.nan, 1.0]]))
     assert list(moved.advantage.memory.entries) == [2**62 + 1]  # one score is no spread
     assert through_json(moved, objective) == moved
     unscored = moved.advantage(rewards_of([[1.0, math.nan, 0.0]], keys=[3]))[0]

@@ -5,13 +5,15 @@ import math
 import pytest
 import torch
 
+from objectives.batches import input_names
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
 from relax_rl.objectives import RolloutBatch, UpdateTotals, build_objective
 from relax_rl.objectives.base import Measurements
-from relax_rl.objectives.logmeanexp import additive_surrogate, log_mean_exp, log_sum_exp
+from relax_rl.objectives.log_mean_exp import additive_surrogate, log_mean_exp, log_sum_exp
+from relax_rl.objectives.methods.relax import LatentExploration
 from relax_rl.objectives.probe import DictionarySettings, DispersionBound, GroupDispersion
-from relax_rl.objectives.regularizers import LatentExploration, ReferenceKL
+from relax_rl.objectives.regularizers import ReferenceKL
 
 P, G, T, H, F = 2, 3, 40, 6, 4
 
@@ -331,13 +333,13 @@ def test_settings_that_do_not_exist_are_refused():
     with pytest.raises(ConfigError, match=r"dictionary\.observables"):
         DictionarySettings.parse({"observables": 3}, DictionarySettings())
     for option in ({"estimator": "best"}, {"state_alignment": "next"}, {"padding": "left"}, {"kl_gate": "some"}):
-        with pytest.raises(ConfigError, match="choose one of"):
+        with pytest.raises(ConfigError, match="choose one of|must be"):
             build_objective("relax", **option)
 
 
 def test_needs_follow_the_coefficients():
-    assert build_objective("grpo").needs == frozenset()
-    assert build_objective("grpo", beta=0.1).needs == {"ref_log_probs"}
-    assert build_objective("relax", beta=0.0).needs == {"hidden_states"}
-    assert build_objective("relax").needs == {"hidden_states", "ref_log_probs"}
+    assert input_names(build_objective("grpo")) == set()
+    assert input_names(build_objective("grpo", beta=0.1)) == {"ref_log_probs"}
+    assert input_names(build_objective("relax", beta=0.0)) == {"hidden_states"}
+    assert input_names(build_objective("relax")) == {"hidden_states", "ref_log_probs"}
     assert build_objective("relax").reference_coefficient == 0.01

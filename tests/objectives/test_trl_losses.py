@@ -9,7 +9,10 @@ from support.scripted import make_trainer
 
 WHOLE = {"gradient_accumulation_steps": 1}
 CASES = {
-    "dr_grpo": ({"max_tokens": 32}, {"loss_type": "dr_grpo", "scale_rewards": "none", "max_completion_length": 32}),
+    "dr_grpo": (
+        {"max_completion_length": 32},
+        {"loss_type": "dr_grpo", "scale_rewards": "none", "max_completion_length": 32},
+    ),
     "dapo": ({}, {"loss_type": "dapo", "epsilon_high": 0.28}),
     "gspo": ({}, {"importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4}),
     # A cap among the ratios that occur, so that it acts.

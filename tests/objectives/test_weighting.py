@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from objectives.batches import A, random_batch, two_completions
+from objectives.batches import A, input_names, random_batch, two_completions, with_inputs
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives import build_objective
-from relax_rl.objectives.covariance import CovarianceKernel
-from relax_rl.objectives.entropy_flow import entropy_flow
+from relax_rl.objectives.inputs import LOG_PARTITION, OLD_ENTROPY
+from relax_rl.objectives.methods.cw_grpo import CovarianceKernel
+from relax_rl.training.inputs.vocabulary import entropy_flow
 
 
 def gradient_of(objective, batch):
@@ -19,7 +20,7 @@ def gradient_of(objective, batch):
 
 def with_(batch, **tensors):
     as_tensor = {name: torch.tensor([value]) for name, value in tensors.items()}
-    return replace(batch, **{k: v if v.dtype == torch.bool else v.double() for k, v in as_tensor.items()})
+    return with_inputs(batch, **{k: v if v.dtype == torch.bool else v.double() for k, v in as_tensor.items()})
 
 
 def recorded_batch():
@@ -27,8 +28,9 @@ def recorded_batch():
     batch = random_batch(seed=3, prompts=4, tokens=40, spread=0.6)
     lengths = torch.tensor([[40, 31, 9, 25], [12, 40, 18, 33], [28, 10, 40, 17], [22, 35, 14, 40]])
     rewards = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [1, 0, 1, 1]], dtype=torch.float64)
-    old_entropy = batch.entropy.detach() * (1 + 0.08 * (batch.old_entropy - 1))
-    return replace(batch, mask=torch.arange(40) < lengths.unsqueeze(-1), rewards=rewards, old_entropy=old_entropy)
+    old_entropy = batch.entropy.detach() * (1 + 0.08 * (batch.extras[OLD_ENTROPY] - 1))
+    batch = replace(batch, mask=torch.arange(40) < lengths.unsqueeze(-1), rewards=rewards)
+    return with_inputs(batch, old_entropy=old_entropy)
 
 
 # What was there on this batch: value, and sum of the sizes of the gradient. HTPO and ERC are the authors' functions
@@ -65,12 +67,12 @@ def test_hicra_by_hand():
     # Advantages +-1/2 without std; planning: 0.6 and -0.4.
     assert objective(batch).loss.item() == pytest.approx(-(0.6 + 0.55 - 0.4 - 0.45) / 4, rel=1e-12)
     assert objective(batch).metrics["tokens/selected"] == 0.5
-    assert objective.needs == {"planning_mask"}
-    with pytest.raises(DataError, match=r"RolloutBatch\.planning_mask, which is None"):
+    assert input_names(objective) == {"planning_mask"}
+    with pytest.raises(DataError, match=r"extras\[PLANNING_MASK\]"):
         objective(two_completions([[1.0], [1.0]]))
     with pytest.raises(ConfigError, match="grams"):
         build_objective("hicra", grams=["  "])
-    with pytest.raises(ConfigError, match="list of phrases"):
+    with pytest.raises(ConfigError, match="must be a list"):
         build_objective("hicra", grams="let us see")
 
 
@@ -124,7 +126,7 @@ def test_erc_takes_the_gradient_and_leaves_the_loss():
     assert gradient_of(objective, batch) == pytest.approx([-A / 4, 0.0, 0.0, 0.9 * A / 4])
     assert objective(batch).loss.item() == pytest.approx(build_objective("dapo")(batch).loss.item(), rel=1e-12)
     assert objective(batch).metrics["clip_ratio/entropy"] == 0.5
-    assert objective.needs == {"entropy", "old_entropy"}
+    assert input_names(objective) == {"entropy", "old_entropy"}
 
 
 @pytest.mark.parametrize("token", [0, 1, 4])
@@ -172,22 +174,22 @@ def test_dmpo_by_hand():
     flat = replace(batch, rewards=torch.ones(1, 2))
     assert build_objective("dmpo")(flat).loss.item() > 0.01
     assert build_objective("dmpo", skip_flat=True)(flat).loss.item() == 0.0
-    with pytest.raises(ConfigError, match="divergence is 'kl'"):
+    with pytest.raises(ConfigError, match="but is 'kl'"):
         build_objective("dmpo", divergence="kl")
 
 
 def test_flow_rl_by_hand_and_its_minimum():
     batch = two_completions([[1.0, 1.0], [1.1, 1.0]], old=[[-1.0, -3.0], [-1.0, -1.0]])
     batch = with_(batch, ref_log_probs=[[-1.0, -2.0], [-1.0, -1.0]], log_partition=0.0)
-    batch = replace(batch, log_partition=torch.tensor([0.3], dtype=torch.float64, requires_grad=True))
+    batch = with_inputs(batch, log_partition=torch.tensor([0.3], dtype=torch.float64, requires_grad=True))
     objective = build_objective("flow_rl", tilt=2.0)
     a = 0.5 / (math.sqrt(0.5) + 1e-6)
     first, second = 0.3 - 2.0 - 2 * a + 1.5, 0.3 + (-1 + math.log(1.1) - 1) / 2 + 2 * a + 1.0
     out = objective(batch)
     assert out.loss.item() == pytest.approx((first**2 + 1.1 * second**2) / 2, rel=1e-9)
-    slope = torch.autograd.grad(out.loss, batch.log_partition)[0].item()
+    slope = torch.autograd.grad(out.loss, batch.extras[LOG_PARTITION])[0].item()
     assert slope == pytest.approx(first + 1.1 * second, rel=1e-9)
-    assert objective.needs == {"ref_log_probs", "log_partition"}
+    assert input_names(objective) == {"ref_log_probs", "log_partition"}
     assert objective.reference_coefficient == 1.0
     # The reference tilted by the reward, and its log Z, is a minimum with value 0.
     tilted = batch.ref_log_probs + 2.0 * torch.tensor([[[a], [-a]]]) - 0.3

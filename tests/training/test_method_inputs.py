@@ -5,9 +5,8 @@ import torch
 
 from relax_rl.errors import ModelError, RunError
 from relax_rl.objectives import build_objective
-from relax_rl.objectives.entropy_flow import entropy_flow
 from relax_rl.training.inputs.planning import planning_mask
-from relax_rl.training.inputs.vocabulary import vocabulary_statistics
+from relax_rl.training.inputs.vocabulary import entropy_flow, vocabulary_statistics
 from relax_rl.training.models import load_tokenizer
 from support.scripted import GROUP, make_trainer, tiny_llama
 

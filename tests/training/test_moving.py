@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from relax_rl.objectives import build_objective
-from relax_rl.objectives.report import UpdateReport
+from relax_rl.objectives.updates import UpdateReport
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.trl.dataset import prompt_key
 from support.scripted import make_trainer

@@ -143,6 +143,8 @@ class Objective:
         return named | {f"regularizers.{place}": term for place, term in enumerate(self.regularizers)}
 
     def _with(self, changed: Mapping[str, Any]) -> Objective:
+        if all(changed[name] is part for name, part in self._components.items() if name in changed):
+            return self
         regularizers = (changed.get(f"regularizers.{place}", term) for place, term in enumerate(self.regularizers))
         parts = {name: component for name, component in changed.items() if "." not in name}
         return replace(self, **parts, regularizers=tuple(regularizers))

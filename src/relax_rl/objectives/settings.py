@@ -16,7 +16,7 @@ from relax_rl.errors import ConfigError
 from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.kl import KLEstimator
 from relax_rl.objectives.regularizers import KLReduction, ReferenceKL
-from relax_rl.objectives.surrogates import ClippedSurrogate, RatioBounds
+from relax_rl.objectives.surrogates import ClippedSurrogate
 
 __all__ = ["AdvantageSettings", "ClipSettings", "MethodSettings", "RatioSettings", "nearest", "parsed"]
 
@@ -67,22 +67,19 @@ class ClipSettings(MethodSettings):
 
 
 class RatioSettings(ClipSettings):
-    """With PPO's clipped ratio, and the two bounds that close its open side; see `RatioBounds`."""
+    """With PPO's clipped ratio, and the two bounds that close its open side; see `RatioSurrogate`."""
 
     delta: float | None = None
     dual_clip: float | None = None
 
     @property
-    def bounds(self) -> RatioBounds:
-        return RatioBounds(self.clip_low, self.clip_high, self.delta, self.dual_clip)
-
-    @property
     def surrogate(self) -> ClippedSurrogate:
-        return ClippedSurrogate(self.bounds)
+        return ClippedSurrogate(self.clip_low, self.clip_high, self.delta, self.dual_clip)
 
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
+_SEQUENCES = (("'str' instances are not allowed as a Sequence value", "must be a list"),)
 _RENAMED = {"max_tokens": "max_completion_length", "dual_bound": "dual_clip"}
 
 
@@ -101,7 +98,9 @@ def parsed(model: type[Settings], method: str, options: Mapping[str, Any]) -> Se
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         key = str(detail["loc"][0])
-        expected = str(detail["msg"]).replace("Input should be", "must be").replace("a valid ", "a ")
+        expected = str(detail["msg"])
+        for theirs, ours in (("Input should be", "must be"), ("a valid ", "a "), ("a integer", "an integer"), *_SEQUENCES):
+            expected = expected.replace(theirs, ours)
         default = model.model_fields[key].default
         raise ConfigError(
             f"objective.{key} {expected}, but is {options[key]!r}; give a value such as {default!r}."

@@ -11,7 +11,7 @@ from relax_rl.errors import ConfigError
 from relax_rl.objectives.base import Surrogate
 from relax_rl.objectives.batch import RolloutBatch
 
-__all__ = ["ClippedSurrogate", "RatioBounds", "clip_metrics", "dual_clip", "of_each_token", "unit_ratio"]
+__all__ = ["ClippedSurrogate", "RatioSurrogate", "clip_metrics", "dual_clip", "of_each_token", "unit_ratio"]
 
 
 def of_each_token(advantages: Tensor) -> Tensor:
@@ -40,8 +40,8 @@ def unit_ratio(batch: RolloutBatch) -> Tensor:
 
 
 @dataclass(frozen=True)
-class RatioBounds:
-    """Where the ratio of a policy-gradient term is bounded.
+class RatioSurrogate(Surrogate):
+    """A surrogate that bounds a ratio; a subclass says which ratio.
 
         -min(min(r, delta) A, clip(r, 1 - clip_low, 1 + clip_high) A), then `dual_clip`.
 
@@ -49,8 +49,8 @@ class RatioBounds:
 
     Attributes:
         clip_low, clip_high: PPO's bounds, as distances from 1.
-        delta: bound on the ratio of tokens with a negative advantage, which PPO's clip leaves open ("two-sided" clip of
-            INTELLECT-2; TRL's ``delta``); None: off.
+        delta: bound on the ratio of tokens with a negative advantage, which PPO's clip leaves open (the two-sided clip
+            of INTELLECT-2; TRL's ``delta``); None: off.
         dual_clip: bound c on the loss of these tokens, c |A| (arXiv 1912.09729; verl's ``clip_ratio_c``); None: off.
             Where c and delta lie above 1 + clip_high they bound the same thing, and the smaller one acts.
     """
@@ -70,9 +70,10 @@ class RatioBounds:
                     "off."
                 )
 
-    def loss(self, ratio: Tensor, advantages: Tensor, batch: RolloutBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def bounded(self, ratio: Tensor, advantages: Tensor, batch: RolloutBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Per-token loss (P, G, T) for ratios (P, G, T) and advantages (P, G) or (P, G, T), and the shares clipped."""
         advantage, low, high = of_each_token(advantages), 1 - self.clip_low, 1 + self.clip_high
+        # Only the free branch is capped: TRL's clip bounds stay as they are, also where delta lies inside them.
         free = ratio if self.delta is None else ratio.clamp(max=self.delta)
         loss = -torch.minimum(free * advantage, ratio.clamp(low, high) * advantage)
         if self.dual_clip is not None:
@@ -81,11 +82,9 @@ class RatioBounds:
 
 
 @dataclass(frozen=True)
-class ClippedSurrogate(Surrogate):
-    """PPO's clipped ratio of each token, r = exp(log_probs - old_log_probs); see `RatioBounds`."""
-
-    bounds: RatioBounds = RatioBounds()
+class ClippedSurrogate(RatioSurrogate):
+    """PPO's clipped ratio of each token, r = exp(log_probs - old_log_probs); see `RatioSurrogate`."""
 
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Per-token loss (P, G, T) for advantages (P, G) or (P, G, T), and the shares of tokens that were clipped."""
-        return self.bounds.loss(torch.exp(batch.log_ratio), advantages, batch)
+        return self.bounded(torch.exp(batch.log_ratio), advantages, batch)

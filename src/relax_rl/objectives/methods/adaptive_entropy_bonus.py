@@ -18,7 +18,7 @@ from relax_rl.objectives.entropy import EntropyBonus
 from relax_rl.objectives.inputs import ENTROPY, Input
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import AdvantageSettings, ClipSettings
-from relax_rl.objectives.surrogates import ClippedSurrogate, RatioBounds
+from relax_rl.objectives.surrogates import ClippedSurrogate
 from relax_rl.objectives.updates import UpdateReport
 
 __all__ = ["AdaptiveEntropyBonus", "AdaptiveEntropyBonusSettings", "adaptive_entropy_bonus"]
@@ -46,7 +46,7 @@ def adaptive_entropy_bonus(settings: AdaptiveEntropyBonusSettings) -> Objective:
     return Objective(
         name="adaptive_entropy_bonus",
         advantage=settings.advantage,
-        surrogate=ClippedSurrogate(RatioBounds(settings.clip_low, settings.clip_high)),
+        surrogate=ClippedSurrogate(settings.clip_low, settings.clip_high),
         aggregation=TokenMean(),
         regularizers=(*settings.kl("token_mean"), bonus),
     )

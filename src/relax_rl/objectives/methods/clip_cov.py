@@ -88,7 +88,7 @@ class CovarianceClippedSurrogate(TokenSelector, Surrogate):
     def columns(self, batch: RolloutBatch, advantages: Tensor) -> Tensor:
         """(P, G, T, 3): those of `covariance_columns`, and 1 where PPO has clipped the token."""
         ratio, advantage = torch.exp(batch.log_ratio.detach()), of_each_token(advantages)
-        bounded = ratio.clamp(1 - self.clipped.bounds.clip_low, 1 + self.clipped.bounds.clip_high)
+        bounded = ratio.clamp(1 - self.clipped.clip_low, 1 + self.clipped.clip_high)
         is_clipped = (bounded * advantage < ratio * advantage).to(ratio.dtype)
         return torch.cat([covariance_columns(batch, advantages), is_clipped.unsqueeze(-1)], dim=-1)
 

@@ -60,7 +60,8 @@ def _advantage(settings: DAPOSettings, limits: RunLimits) -> Advantage:
     length = settings.max_completion_length or limits.max_completion_length
     if length is None:
         raise ConfigError(
-            "objective.overlong_buffer needs the longest completion allowed; set objective.max_completion_length."
+            "objective.overlong_buffer needs the longest completion allowed, which a run has from "
+            "trainer.max_completion_length; set objective.max_completion_length."
         )
     return ShapedAdvantage(
         OverlongPenalty(length, settings.overlong_buffer, settings.overlong_factor), settings.advantage

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
-from relax_rl.objectives.base import Surrogate
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import AdvantageSettings, RatioSettings
-from relax_rl.objectives.surrogates import RatioBounds
+from relax_rl.objectives.surrogates import RatioSurrogate
 
 __all__ = ["GSPOSettings", "SequenceRatioSurrogate", "gspo"]
 
@@ -32,17 +31,14 @@ def gspo(settings: GSPOSettings) -> Objective:
     return Objective(
         name="gspo",
         advantage=settings.advantage,
-        surrogate=SequenceRatioSurrogate(settings.bounds),
+        surrogate=SequenceRatioSurrogate(settings.clip_low, settings.clip_high, settings.delta, settings.dual_clip),
         aggregation=SequenceMeanTokenMean(),
         regularizers=settings.kl("completion_mean"),
     )
 
 
-_BOUNDS = RatioBounds(3e-4, 4e-4)
-
-
 @dataclass(frozen=True)
-class SequenceRatioSurrogate(Surrogate):
+class SequenceRatioSurrogate(RatioSurrogate):
     """GSPO: PPO's clip on the ratio of the whole completion (arXiv 2507.18071, GSPO-token form).
 
     s_i = exp(mean_t (log_probs - old_log_probs)), and for each token s_it = sg[s_i] exp(log_probs - sg[log_probs]),
@@ -50,10 +46,11 @@ class SequenceRatioSurrogate(Surrogate):
     we do not. On the first update after a rollout, where every ratio is 1, it is GRPO.
 
     Attributes:
-        bounds: 3e-4 and 4e-4 (the paper's section 5.1, as TRL's paper index quotes it).
+        clip_low, clip_high: 3e-4 and 4e-4 (the paper's section 5.1, as TRL's paper index quotes it).
     """
 
-    bounds: RatioBounds = _BOUNDS
+    clip_low: float = 3e-4
+    clip_high: float = 4e-4
 
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Per-token loss (P, G, T) for advantages (P, G) or (P, G, T), and the shares of tokens that were clipped."""
@@ -62,4 +59,4 @@ class SequenceRatioSurrogate(Surrogate):
         # Masked before the exponential, whose gradient would be NaN where a log-probability behind the mask is.
         own = (batch.log_probs - batch.log_probs.detach()).masked_fill(~batch.mask, 0.0)
         ratio = torch.exp(mean + own)
-        return self.bounds.loss(ratio, advantages, batch)
+        return self.bounded(ratio, advantages, batch)

@@ -9,23 +9,29 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from latent_signals import spectral_novelty
+from latent_signals.spectral_diversity import SpectralDiversity
+from latent_signals.spectral_novelty import SpectralNovelty, SpectrumMemory
+from latent_signals.state_volume import StateVolume
 from objectives.batches import random_batch
 from relax_rl.errors import ConfigError
 from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
-from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals, build_objective, spectral_novelty
+from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals, build_objective
 from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.aggregation import TokenMean
 from relax_rl.objectives.probe import LiftedStates
-from relax_rl.objectives.report import UpdateReport
-from relax_rl.objectives.spectral_diversity import SpectralDiversity
-from relax_rl.objectives.spectral_novelty import SpectralNovelty, SpectrumMemory
-from relax_rl.objectives.state_volume import StateVolume
 from relax_rl.objectives.surrogates import ClippedSurrogate
+from relax_rl.objectives.updates import UpdateReport
 
 H, F = 6, 3
 SIGNAL_METHODS = {"spectral_diversity": "diversity", "state_volume": "volume"}
 EVERY_WAY = [(method, {"form": form}) for method in SIGNAL_METHODS for form in ("advantage", "regularizer")]
 EVERY_WAY.append(("spectral_novelty", {}))
+
+
+def build_signal(name, **settings):
+    """A method of the folder, by its import path."""
+    return build_objective(f"latent_signals.signal_methods:{name}", **settings)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +167,7 @@ def group_relative(rewards, epsilon=1e-4):
 def test_spectral_diversity_is_a_bonus_on_the_reward_of_correct_completions(dictionary):
     batch = latent_batch()
     expected = diversities_of(batch, dictionary)
-    out = build_objective("spectral_diversity", coefficient=2.0, dictionary=dictionary, xi=1.0)(batch)
+    out = build_signal("spectral_diversity", coefficient=2.0, dictionary=dictionary, xi=1.0)(batch)
     assert out.per_completion["diversity"].numpy() == pytest.approx(expected, rel=1e-5, nan_ok=True)
     rewards = batch.rewards.double().numpy() + 2.0 * np.nan_to_num(expected)
     assert out.per_completion["advantage"].numpy() == pytest.approx(group_relative(rewards), rel=1e-4, abs=1e-5)
@@ -173,7 +179,7 @@ def test_spectral_diversity_is_a_bonus_on_the_reward_of_correct_completions(dict
 def test_the_regularizer_is_the_mean_diversity_and_a_descent_step_raises_it(dictionary):
     batch = latent_batch()
     options = {"form": "regularizer", "dictionary": dictionary, "xi": 1.0}
-    objective = build_objective("spectral_diversity", coefficient=0.5, **options)
+    objective = build_signal("spectral_diversity", coefficient=0.5, **options)
     out = objective(batch)
     means = np.nanmean(diversities_of(batch, dictionary), axis=-1)
     policy = build_objective("grpo")(batch).loss.item()
@@ -211,11 +217,11 @@ def test_the_volume_is_what_a_completion_adds_to_that_of_the_others(among, space
             rest = np.delete(vectors, place, axis=0)
             bonus[p, g] = whole - np.linalg.slogdet(np.eye(len(rest)) + 5.0 * rest @ rest.T)[1]
     options = {"scale": 5.0, "among": among, "space": space, "dictionary": dictionary, "xi": 1.0}
-    out = build_objective("state_volume", coefficient=3.0, **options)(batch)
+    out = build_signal("state_volume", coefficient=3.0, **options)(batch)
     assert out.per_completion["volume"].numpy() == pytest.approx(bonus, rel=1e-4, nan_ok=True)
     rewards = batch.rewards.double().numpy() + 3.0 * np.nan_to_num(bonus)
     assert out.per_completion["advantage"].numpy() == pytest.approx(group_relative(rewards), rel=1e-4, abs=1e-5)
-    taught = build_objective("state_volume", coefficient=3.0, form="regularizer", **options)
+    taught = build_signal("state_volume", coefficient=3.0, form="regularizer", **options)
     expected = build_objective("grpo")(batch).loss.item() - 3.0 * np.nanmean(bonus, -1).mean()
     assert taught(batch).loss.item() == pytest.approx(expected, rel=1e-4)
 
@@ -224,12 +230,12 @@ def test_gradcheck_of_the_volume():
     lifted, batch = group_of([orbit(0.9, 0.3), orbit(0.6, -0.4), orbit(0.1, 0.75)], [1.0, 1.0, 1.0])
     values = lifted.values.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda v: StateVolume(2.0)(replace(lifted, values=v), batch).values, values)
-    with pytest.raises(ConfigError, match="among is 'wrong'"):
-        build_objective("state_volume", among="wrong")
-    with pytest.raises(ConfigError, match="space is 'token'"):
-        build_objective("state_volume", space="token")
+    with pytest.raises(ConfigError, match="but is 'wrong'"):
+        build_signal("state_volume", among="wrong")
+    with pytest.raises(ConfigError, match="but is 'token'"):
+        build_signal("state_volume", space="token")
     with pytest.raises(ConfigError, match="scale must be positive"):
-        build_objective("state_volume", scale=0.0)
+        build_signal("state_volume", scale=0.0)
 
 
 # Spectral novelty ----------------------------------------------------------------------------------------------------
@@ -242,25 +248,25 @@ def test_spectral_novelty_by_hand():
     assert first.values[0, :2].tolist() == [0.0, 0.0]
     assert first.values[0, 2].isnan()
     assert first.to_remember.flatten().tolist() == pytest.approx([0.9, 0.4])
-    one = signal.remember(torch.tensor([[0.6 + 0.4j]]))
+    one = signal.after_rollout(torch.tensor([[0.6 + 0.4j]]))
     assert one(lifted, batch).values[0, 0].item() == pytest.approx(0.5)  # |0.9 - 0.6 - 0.4i|
-    more = one.remember(torch.tensor([[0.5], [0.0]], dtype=torch.complex128))
+    more = one.after_rollout(torch.tensor([[0.5], [0.0]], dtype=torch.complex128))
     # From 0.9: 0.5, 0.4, 0.9. From 0.4: |0.2 + 0.4i|, 0.1, 0.4.
     assert more(lifted, batch).values[0, :2].tolist() == pytest.approx([0.45, 0.25])
     with pytest.raises(ConfigError, match="neighbours must be at least 1"):
-        build_objective("spectral_novelty", neighbours=0)
+        build_signal("spectral_novelty", neighbours=0)
     with pytest.raises(ConfigError, match="memory must be at least 1"):
-        build_objective("spectral_novelty", memory=0)
+        build_signal("spectral_novelty", memory=0)
 
 
 def test_the_memory_keeps_the_last_spectra_and_survives_as_json(dictionary):
     batch = latent_batch()
-    objective = build_objective("spectral_novelty", memory=7, dictionary=dictionary, xi=1.0)
+    objective = build_signal("spectral_novelty", memory=7, dictionary=dictionary, xi=1.0)
     first = objective(batch)
     assert first.metrics["latent/novelty"] == 0.0
     assert torch.equal(first.loss, build_objective("grpo")(batch).loss)
     assert first.to_remember.shape == (5, F)
-    moved = objective.remember_completions(first.to_remember).remember_completions(first.to_remember[:4])
+    moved = objective.after_rollout(first.to_remember).after_rollout(first.to_remember[:4])
     expected = [*first.to_remember[2:].tolist(), *first.to_remember[:4].tolist()]
     assert [list(entry) for entry in moved.signal.memory.entries] == expected
     assert moved.after(UpdateReport(step=1, num_steps=2, entropy=0.0)).signal == moved.signal
@@ -296,9 +302,9 @@ def test_the_nearest_are_found_among_many(monkeypatch):
 def test_a_new_dictionary_empties_the_memory():
     batch = latent_batch()
     states, mask = batch.hidden_states.detach().flatten(0, 1).float(), batch.mask.flatten(0, 1)
-    objective = build_objective("spectral_novelty", dictionary={"num_observables": F, "steps": 1})
+    objective = build_signal("spectral_novelty", dictionary={"num_observables": F, "steps": 1})
     first = objective.calibrated(states, mask)
-    moved = first.remember_completions(first(batch).to_remember)
+    moved = first.after_rollout(first(batch).to_remember)
     assert len(moved.signal.memory.entries) == 5
     assert moved.calibrated(2 * states, mask).signal.memory.entries == ()
 
@@ -312,7 +318,7 @@ every_way = pytest.mark.parametrize(("method", "options"), EVERY_WAY)
 @every_way
 def test_coefficient_zero_is_grpo_bit_for_bit(method, options, dictionary):
     batch = latent_batch()
-    ours = build_objective(method, coefficient=0.0, dictionary=dictionary, xi=1.0, **options)(batch)
+    ours = build_signal(method, coefficient=0.0, dictionary=dictionary, xi=1.0, **options)(batch)
     reference = build_objective("grpo")(batch)
     assert torch.equal(ours.loss, reference.loss)
     expected = torch.autograd.grad(reference.loss, batch.log_probs)[0]
@@ -324,7 +330,7 @@ def test_coefficient_zero_is_grpo_bit_for_bit(method, options, dictionary):
 @every_signal
 def test_the_regularizer_ignores_padding_and_how_an_update_is_cut(method, dictionary):
     batch = latent_batch(prompts=4)
-    objective = build_objective(method, form="regularizer", coefficient=0.7, dictionary=dictionary, xi=1.0)
+    objective = build_signal(method, form="regularizer", coefficient=0.7, dictionary=dictionary, xi=1.0)
     (expected,) = torch.autograd.grad(objective(batch).loss, batch.hidden_states)
 
     def gradient(part, wider=0, totals=None):
@@ -356,7 +362,7 @@ def test_gradients_of_the_methods_are_finite_at_the_edges(method, options, rewar
     states[0, 1, 3] = math.inf
     mask = batch.mask & (torch.arange(30) < tokens)
     batch = replace(batch, mask=mask, hidden_states=states.requires_grad_())
-    out = build_objective(method, dictionary=dictionary, xi=1.0, **options)(batch)
+    out = build_signal(method, dictionary=dictionary, xi=1.0, **options)(batch)
     assert out.loss.isfinite()
     gradients = torch.autograd.grad(out.loss, (batch.log_probs, states), allow_unused=True)
     assert gradients[0].isfinite().all()
@@ -371,7 +377,7 @@ def test_the_states_are_lifted_once_and_the_dispersion_is_what_it_was(method, op
     calls = []
     lift = KoopmanDictionary.__call__
     monkeypatch.setattr(KoopmanDictionary, "__call__", lambda self, states: calls.append(1) or lift(self, states))
-    out = build_objective(method, dictionary=dictionary, xi=1.0, **options)(batch)
+    out = build_signal(method, dictionary=dictionary, xi=1.0, **options)(batch)
     assert len(calls) == 1
     states, mask = batch.hidden_states.detach().flatten(0, 1), batch.mask.flatten(0, 1)
     expected = dynamic_spectral_dispersion(states, mask, dictionary).values.view(2, 4)
@@ -379,9 +385,9 @@ def test_the_states_are_lifted_once_and_the_dispersion_is_what_it_was(method, op
 
 
 def test_what_does_not_exist_is_refused():
-    with pytest.raises(ConfigError, match="form is 'both'"):
-        build_objective("spectral_diversity", form="both")
+    with pytest.raises(ConfigError, match="but is 'both'"):
+        build_signal("spectral_diversity", form="both")
     with pytest.raises(ConfigError, match="coefficient must not be negative"):
-        build_objective("state_volume", coefficient=-1.0)
+        build_signal("state_volume", coefficient=-1.0)
     with pytest.raises(ConfigError, match="give it a probe"):
         Objective("bare", GroupRelativeAdvantage(), ClippedSurrogate(0.2, 0.2), TokenMean(), signal=StateVolume())
