@@ -17,7 +17,8 @@ import torch
 
 from collect import finished_runs
 from completions import Rollout, sample
-from relax_rl.koopman import KoopmanDictionary, held_out_heterogeneity
+from relax_rl.koopman import KoopmanDictionary
+from relax_rl.koopman.dispersion.controls import held_out_heterogeneity
 from relax_rl.koopman.dispersion.estimators import ROBUST_WINDOW
 from relax_rl.runs import RunDirectory
 from relax_rl.training.objective_state import DICTIONARY_FILE

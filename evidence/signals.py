@@ -18,9 +18,10 @@ from torch import Tensor
 
 from associations import association
 from completions import Rollout, sample
-from relax_rl.koopman import gram_statistics, snapshot_pairs
+from relax_rl.koopman import snapshot_pairs
 from relax_rl.koopman.geometry import effective_rank, log_det_diversity, stable_rank
 from relax_rl.koopman.operators.fits import ridge_operator
+from relax_rl.koopman.pairs.snapshots import gram_statistics
 from relax_rl.koopman.similarity.distances import spectral_wasserstein_matrix
 from relax_rl.rewards.countdown import committed_expression
 from tables import Rows, write_table

@@ -24,7 +24,8 @@ from relax_rl.evaluation import pass_at_k
 from relax_rl.koopman import Dispersion, KoopmanDictionary, dispersion_from_lifted
 from relax_rl.koopman.operators.fits import least_squares_operator
 from relax_rl.koopman.pairs.snapshots import gram_from_trajectories
-from relax_rl.koopman.spectra.eigenpairs import eigenpairs, squared_residuals
+from relax_rl.koopman.spectra.eigenpairs import eigenpairs
+from relax_rl.koopman.spectra.residuals import squared_residuals
 from tables import Rows, write_table
 
 ESTIMATORS = ("paper", "singular", "robust")

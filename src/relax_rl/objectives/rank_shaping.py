@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
-from relax_rl.koopman import effective_rank_growth
+from relax_rl.koopman.geometry import effective_rank_growth
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.report import UpdateReport
 
@@ -24,7 +24,7 @@ class RankShaping:
     """VERL: a bonus from the effective rank of the hidden states and its growth (arXiv 2509.23808; authors' code).
 
     ER, ERV and ERA are the effective rank of a completion's states, its velocity and its acceleration
-    (`relax_rl.koopman.effective_rank_growth`). Each m is compared with a running mean mu_m of the updates before,
+    (`koopman.geometry.effective_rank_growth`). Each m is compared with a running mean mu_m of the updates before,
 
         x_m = clip((m - mu_m) / (|mu_m| + 1e-8), -5, 5),    g = sigmoid(gain x_ERA),
         Phi = g tanh(x_ER) + (1 - g) tanh(x_ERV),           A' = A + min(max(Phi, 0), |A| / kappa).

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
-from relax_rl.koopman import log_det_gains, stable_rank
+from relax_rl.koopman.geometry import log_det_gains, stable_rank
 from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.batch import RolloutBatch
 

@@ -25,6 +25,7 @@ __all__ = [
     "gram_statistics",
     "pack_trajectories",
     "paired_snapshots",
+    "require_pairs",
     "snapshot_pairs",
 ]
 
@@ -92,6 +93,20 @@ def snapshot_pairs(mask: Tensor) -> Tensor:
 def paired_snapshots(pairs: Tensor) -> Tensor:
     """Which snapshots are in a pair at all: (..., T-1) bool -> (..., T) bool."""
     return torch.nn.functional.pad(pairs, (0, 1)) | torch.nn.functional.pad(pairs, (1, 0))
+
+
+def require_pairs(snapshots: Tensor, pairs: Tensor | None) -> Tensor:
+    """The pairs given, or all neighbours; a DataError where they do not belong to the snapshots."""
+    if snapshots.ndim < 2 or snapshots.shape[-2] < 2 or snapshots.shape[-1] < 1:
+        raise DataError(f"Snapshots must be (..., T, F) with T >= 2 and F >= 1, got {tuple(snapshots.shape)}.")
+    if pairs is None:
+        pairs = torch.ones(snapshots.shape[:-1], dtype=torch.bool, device=snapshots.device)[..., 1:]
+    if pairs.dtype != torch.bool or pairs.shape != (*snapshots.shape[:-2], snapshots.shape[-2] - 1):
+        raise DataError(
+            f"pairs must be bool (..., T-1) beside snapshots (..., T, F), got {pairs.dtype} {tuple(pairs.shape)} "
+            f"beside {tuple(snapshots.shape)}."
+        )
+    return pairs
 
 
 def exclude_nonfinite(states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
