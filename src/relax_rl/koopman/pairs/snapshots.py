@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -164,7 +165,7 @@ class _PairSums(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx, lifted: Tensor, pairs: Tensor, chunk_size: int | None, needs_future: bool
+        ctx: Any, lifted: Tensor, pairs: Tensor, chunk_size: int | None, needs_future: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         shape = (lifted.shape[0], lifted.shape[2], lifted.shape[2])
         gram, cross, future = (lifted.new_zeros(shape, dtype=double_of(lifted.dtype)) for _ in range(3))
@@ -185,7 +186,9 @@ class _PairSums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_gram: Tensor | None, grad_cross: Tensor | None, grad_future: Tensor | None):  # type: ignore[override]
+    def backward(  # type: ignore[override]
+        ctx: Any, grad_gram: Tensor | None, grad_cross: Tensor | None, grad_future: Tensor | None
+    ) -> tuple[Tensor, None, None, None]:
         lifted, keep = ctx.saved_tensors
         gradient = torch.zeros_like(lifted, dtype=double_of(lifted.dtype))
         for start, stop in _blocks(lifted.shape[1] - 1, ctx.chunk_size):
