@@ -27,14 +27,14 @@ from torch import Tensor
 from relax_rl.koopman import (
     Estimator,
     KoopmanDictionary,
-    dispersion_from_gram,
     dispersion_from_lifted,
     dynamic_spectral_dispersion,
-    gram_statistics,
-    held_out_heterogeneity,
     snapshot_pairs,
 )
+from relax_rl.koopman.dispersion.controls import held_out_heterogeneity
+from relax_rl.koopman.dispersion.estimators import dispersion_from_gram
 from relax_rl.koopman.linalg.eigensolvers import eig
+from relax_rl.koopman.pairs.snapshots import gram_statistics
 from relax_rl.koopman.spectra.eigenpairs import eigenvalue_moduli
 
 Candidate = Callable[[Tensor], Tensor]

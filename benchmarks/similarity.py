@@ -21,16 +21,16 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from relax_rl.koopman import (
+from relax_rl.koopman import koopstd_distances
+from relax_rl.koopman.similarity.distances import spectral_wasserstein_matrix
+from relax_rl.koopman.similarity.landscape import silhouette
+from relax_rl.koopman.similarity.representation import (
     canonical_correlation,
-    delay_spectrum,
-    koopstd_distances,
     linear_cka,
     procrustes_similarity,
     representational_similarity,
-    silhouette,
-    spectral_wasserstein_matrix,
 )
+from relax_rl.koopman.similarity.vector_fields import delay_spectrum
 
 RHO = (10, 20, 152, 220, 75)
 

@@ -26,8 +26,8 @@ from statistics import median
 
 from math_verify import parse, verify
 
+from perturbations import other_spellings, wrong_answers
 from relax_rl.rewards import MathVerifier
-from relax_rl.rewards.perturbations import other_spellings, wrong_answers
 
 TABLE = Path(__file__).resolve().parents[1] / "tests" / "rewards" / "cases.toml"
 FILES = ("math500", "math_train", "minerva_math", "olympiadbench", "aime24", "amc23", "gsm8k_test")

@@ -49,9 +49,9 @@ class Scale:
     def is_small(self) -> bool:
         return self.size == "small"
 
-    def python(self, script: str, *words: object) -> None:
-        """Run a script of this folder; a failure ends everything, with the script's own words."""
-        _run(sys.executable, HERE / script, *words)
+    def python(self, module: str, *words: object) -> None:
+        """Run a module of the studies; a failure ends everything, with the module's own words."""
+        _run(sys.executable, "-m", module, *words)
 
     def compare(
         self,
@@ -89,7 +89,7 @@ class Scale:
     def collect(self, folder: Path, name: str, *, against: str | None = None) -> None:
         """The tables of a comparison, or, against another baseline than its own, that of the methods alone."""
         words = ("--against", against) if against is not None else ()
-        self.python("collect.py", folder, "--name", name, "--out", self.results, *words)
+        self.python("evidence.tables.collect", folder, "--name", name, "--out", self.results, *words)
 
 
 def tables_of(path: Path) -> dict[str, str]:
@@ -108,7 +108,7 @@ def some_methods(path: Path, copy: Path, labels: Sequence[str]) -> Path:
 
 def what_dsd_is(scale: Scale) -> None:
     """A."""
-    scale.python("what_dsd_is.py", "--out", scale.results, "--size", scale.size)
+    scale.python("evidence.measure.what_dsd_is", "--out", scale.results, "--size", scale.size)
 
 
 def head_to_head(scale: Scale) -> None:
@@ -118,7 +118,7 @@ def head_to_head(scale: Scale) -> None:
         folder = scale.compare("learning_rate", METHODS / "learning_rate.toml", "100,101", samples=16)
         scale.collect(folder, "b_learning_rate")
         folder = scale.compare("search", METHODS / "search.toml", "100,", samples=16)
-        scale.python("choose.py", folder, "--out", methods, "--table", scale.results / "b_search.csv")
+        scale.python("evidence.tables.choose", folder, "--out", methods, "--table", scale.results / "b_search.csv")
     scale.collect(scale.compare("head_to_head", methods, "21,22,23,24,25"), "b")
 
 
@@ -126,8 +126,10 @@ def subset_sum_settings(scale: Scale) -> tuple[str, str]:
     """The second family's starting policy, built where it is not there yet, and its task."""
     policy = scale.runs / "subset_sum_policy"
     if not (policy / "build.json").is_file():
-        scale.python("subset_sum_policy.py", "--out", policy, *(("--steps", 60) if scale.is_small else ()))
-    return f"--model={policy}", "--task=evidence.subset_sum:SubsetSumTask"
+        scale.python(
+            "evidence.policies.subset_sum_policy", "--out", policy, *(("--steps", 60) if scale.is_small else ())
+        )
+    return f"--model={policy}", "--task=evidence.tasks.subset_sum:SubsetSumTask"
 
 
 def second_family(scale: Scale) -> None:
@@ -152,7 +154,7 @@ def confirmation(scale: Scale) -> None:
     scale.collect(folder, "h_long")
     scale.collect(folder, "h_long_control", against=CONTROL)
     curves = scale.results / "h_long_curves.csv"
-    scale.python("laws.py", "--curves", curves, "--name", "h_long", "--out", scale.results)
+    scale.python("evidence.measure.laws", "--curves", curves, "--name", "h_long", "--out", scale.results)
 
 
 def ablations(scale: Scale) -> None:
@@ -166,14 +168,14 @@ def reward_hacking(scale: Scale) -> None:
     folder = scale.compare("hacking", METHODS / "hacking.toml", "28,", samples=16)
     scale.collect(folder, "d")
     problems = ("--problems", 8) if scale.is_small else ()
-    scale.python("hacking.py", folder, "--out", scale.results, *problems)
+    scale.python("evidence.measure.hacking", folder, "--out", scale.results, *problems)
 
 
 def entropy_law(scale: Scale) -> None:
     """E."""
     folder = scale.compare("entropy_law", METHODS / "entropy_law.toml", "26,27", updates=512, samples=16)
     scale.collect(folder, "e")
-    scale.python("laws.py", "--curves", scale.results / "e_curves.csv", "--out", scale.results)
+    scale.python("evidence.measure.laws", "--curves", scale.results / "e_curves.csv", "--out", scale.results)
 
 
 def pretrained(scale: Scale) -> None:
@@ -182,7 +184,7 @@ def pretrained(scale: Scale) -> None:
     if not (policy / "build.json").is_file():
         size = ("--steps", 60, "--batch-size", 32, "--problems", 48)
         model = ("tiny", "--learning-rate", 1e-3) if scale.is_small else ("smollm2", "--learning-rate", 2e-4)
-        scale.python("subset_sum_policy.py", "--out", policy, "--model", *model, *size)
+        scale.python("evidence.policies.subset_sum_policy", "--out", policy, "--model", *model, *size)
     methods = METHODS / "pretrained.toml"
     folder = scale.compare("pretrained", methods, "21,22", f"--model={policy}", samples=16, base="pretrained.toml")
     scale.collect(folder, "f")
@@ -193,29 +195,31 @@ def vision(scale: Scale) -> None:
     policy = scale.runs / "vision_policy"
     if not (policy / "build.json").is_file():
         steps = ("--eyes-steps", 150, "--steps", 60) if scale.is_small else ()
-        scale.python("vision_policy.py", "--out", policy, *steps)
-    shared = (f"--model={policy}", "--task=evidence.vision:ShownCountdownTask", "--evaluation.num_problems=128")
+        scale.python("evidence.policies.vision_policy", "--out", policy, *steps)
+    shared = (f"--model={policy}", "--task=evidence.tasks.vision:ShownCountdownTask", "--evaluation.num_problems=128")
     folder = scale.compare("vision", METHODS / "vision.toml", "21,22,23", *shared, samples=32)
     scale.collect(folder, "f_vision")
-    scale.python("variants.py", folder, "--policy", policy, "--out", scale.results)
+    scale.python("evidence.tasks.variants", folder, "--policy", policy, "--out", scale.results)
 
 
 def latent_signals(scale: Scale) -> None:
     """G: the screen, then the signals that passed it, in the folder of B, which has the others' runs."""
-    scale.python("signals.py", "--out", scale.results)
+    scale.python("evidence.measure.signals", "--out", scale.results)
     methods = METHODS / "signals.toml"
     if not scale.is_small:
         folder = scale.compare("signals_search", METHODS / "signals_search.toml", "100,", samples=16)
         beside = ("--beside", METHODS / "head_to_head.toml", "--keep", "grpo,entropy_bonus")
-        scale.python("choose.py", folder, "--out", methods, "--table", scale.results / "g_search.csv", *beside)
+        scale.python(
+            "evidence.tables.choose", folder, "--out", methods, "--table", scale.results / "g_search.csv", *beside
+        )
     scale.collect(scale.compare("head_to_head", methods, "21,22,23,24,25"), "g")
 
 
 def page(scale: Scale) -> None:
     """Pictures from the tables, and the tables of docs/evidence/README.md."""
-    scale.python("figures.py", "--results", scale.results, "--out", scale.figures)
+    scale.python("evidence.tables.figures", "--results", scale.results, "--out", scale.figures)
     if not scale.is_small:
-        scale.python("page.py")
+        scale.python("evidence.tables.page")
 
 
 STUDIES: dict[str, Callable[[Scale], None]] = {

@@ -1,7 +1,7 @@
 """Ours (study G): methods by a latent signal that tells the completions of one group apart.
 
 They came to nothing (docs/evidence), so they stand here and not in the package. They run by their import path, with
-this folder's parent on the path: ``--objective latent_signals.signal_methods:spectral_diversity``. The signal is put to use in one of two ways, ``form``:
+this folder's parent on the path: ``--objective evidence.latent_signals.signal_methods:spectral_diversity``. The signal is put to use in one of two ways, ``form``:
 "advantage" adds it to the reward, without gradient; "regularizer" adds its mean to the loss, with gradient through the
 hidden states. (`spectral_novelty`, against a memory, knows the first only.) ``coefficient`` 0 is `grpo`, bit for bit,
 with the signal only logged. ``beta`` is a plain KL to the reference policy (k3). ``xi`` is for the log alone
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from pydantic import SkipValidation
 
-from latent_signals.group_signal import Form, SignalUse
-from latent_signals.spectral_diversity import SpectralDiversity
-from latent_signals.spectral_novelty import SpectralNovelty, SpectrumMemory
-from latent_signals.state_volume import Among, Space, StateVolume
+from evidence.latent_signals.group_signal import Form, SignalUse
+from evidence.latent_signals.spectral_diversity import SpectralDiversity
+from evidence.latent_signals.spectral_novelty import SpectralNovelty, SpectrumMemory
+from evidence.latent_signals.state_volume import Among, Space, StateVolume
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
 from relax_rl.objectives.base import GroupSignal
 from relax_rl.objectives.objective import Objective

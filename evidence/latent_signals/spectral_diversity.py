@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
-from relax_rl.koopman import gram_statistics, snapshot_pairs, spectral_wasserstein
+from relax_rl.koopman import snapshot_pairs, spectral_wasserstein
 from relax_rl.koopman.operators.fits import ridge_operator
+from relax_rl.koopman.pairs.snapshots import gram_statistics
 from relax_rl.koopman.spectra.eigenpairs import eigenvalues
 from relax_rl.objectives.base import GroupSignal, SignalReading
 from relax_rl.objectives.batch import RolloutBatch

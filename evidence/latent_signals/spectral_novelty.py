@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latent_signals.spectral_diversity import completion_spectra
+from evidence.latent_signals.spectral_diversity import completion_spectra
 from relax_rl.errors import ConfigError
 from relax_rl.koopman import spectral_wasserstein
 from relax_rl.objectives.base import GroupSignal, SignalReading

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 
 from relax_rl.errors import ConfigError
-from relax_rl.koopman import log_det_gains
+from relax_rl.koopman.geometry import log_det_gains
 from relax_rl.objectives.base import GroupSignal, SignalReading
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.inputs import HIDDEN_STATES

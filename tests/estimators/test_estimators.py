@@ -11,7 +11,8 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.estimators import DMD, EDMD, DelayDMD, KernelEDMD, OptimisedDMD
-from relax_rl.koopman import KoopmanDictionary, PolynomialKernel, RBFKernel, delay_embedding, dmd, kernel_edmd
+from relax_rl.koopman import KoopmanDictionary, delay_embedding, dmd, kernel_edmd
+from relax_rl.koopman.spectra.kernels import PolynomialKernel, RBFKernel
 
 MATRIX = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.0, 0.0, 0.7]])
 VALUES = np.linalg.eigvals(MATRIX)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from latent_signals import spectral_novelty
-from latent_signals.spectral_diversity import SpectralDiversity
-from latent_signals.spectral_novelty import SpectralNovelty, SpectrumMemory
-from latent_signals.state_volume import StateVolume
+from evidence.latent_signals import spectral_novelty
+from evidence.latent_signals.spectral_diversity import SpectralDiversity
+from evidence.latent_signals.spectral_novelty import SpectralNovelty, SpectrumMemory
+from evidence.latent_signals.state_volume import StateVolume
 from objectives.batches import random_batch
 from relax_rl.errors import ConfigError
 from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
@@ -31,7 +31,7 @@ EVERY_WAY.append(("spectral_novelty", {}))
 
 def build_signal(name, **settings):
     """A method of the folder, by its import path."""
-    return build_objective(f"latent_signals.signal_methods:{name}", **settings)
+    return build_objective(f"evidence.latent_signals.signal_methods:{name}", **settings)
 
 
 @pytest.fixture(scope="module")

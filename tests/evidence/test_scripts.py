@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from associations import partial_spearman, spearman
-from choose import chosen, methods_file
-from figures import smooth
-from laws import blocks, laws
-from page import TABLES, with_tables
+from evidence.measure.associations import partial_spearman, spearman
+from evidence.measure.laws import blocks, laws
+from evidence.studies import SECOND_FAMILY, some_methods, tables_of
+from evidence.tables.choose import chosen, methods_file
+from evidence.tables.figures import smooth
+from evidence.tables.page import TABLES, with_tables
+from evidence.tables.tables import read_table, write_table
 from relax_rl.comparison.records import RunRecord
 from relax_rl.workflows.compare.plan import parse_methods, plan_runs
-from studies import SECOND_FAMILY, some_methods, tables_of
-from tables import read_table, write_table
 
 EVIDENCE = Path(__file__).parents[2] / "evidence"
 

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from page import varied
+from evidence.tables.page import varied
+from evidence.tasks.variants import average_and_worst
+from evidence.tasks.vision import CELL, CELLS, FONTS, ShownCountdownTask, base_of, draw
 from relax_rl.tasks.base import image_digest, validate_task
 from relax_rl.tasks.countdown import CountdownTask
-from variants import average_and_worst
-from vision import CELL, CELLS, FONTS, ShownCountdownTask, base_of, draw
 
 
 def read(image) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from perturbations import other_spellings, wrong_answers
 from relax_rl.rewards import MathVerifier
-from relax_rl.rewards.perturbations import other_spellings, wrong_answers
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 QUICK = ("math500", "aime24", "aime25", "amc22", "amc23")

@@ -11,16 +11,9 @@ import torch
 
 from relax_rl.evaluation.replay import replay
 from relax_rl.evaluation.result import PooledSpectrum
-from relax_rl.koopman import (
-    Estimator,
-    GramStatistics,
-    KoopmanDictionary,
-    dispersion_from_lifted,
-    gram_statistics,
-    snapshot_pairs,
-)
+from relax_rl.koopman import Estimator, GramStatistics, KoopmanDictionary, dispersion_from_lifted, snapshot_pairs
 from relax_rl.koopman.operators.fits import least_squares_operator
-from relax_rl.koopman.pairs.snapshots import exclude_nonfinite
+from relax_rl.koopman.pairs.snapshots import exclude_nonfinite, gram_statistics
 from relax_rl.koopman.spectra.eigenpairs import eigenpairs
 from relax_rl.koopman.spectra.residuals import squared_residuals
 

@@ -99,7 +99,12 @@ def parsed(model: type[Settings], method: str, options: Mapping[str, Any]) -> Se
         detail = error.errors(include_url=False)[0]
         key = str(detail["loc"][0])
         expected = str(detail["msg"])
-        for theirs, ours in (("Input should be", "must be"), ("a valid ", "a "), ("a integer", "an integer"), *_SEQUENCES):
+        for theirs, ours in (
+            ("Input should be", "must be"),
+            ("a valid ", "a "),
+            ("a integer", "an integer"),
+            *_SEQUENCES,
+        ):
             expected = expected.replace(theirs, ours)
         default = model.model_fields[key].default
         raise ConfigError(

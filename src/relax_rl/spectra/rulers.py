@@ -21,16 +21,15 @@ from relax_rl.koopman import (
     Estimator,
     GramStatistics,
     KoopmanDictionary,
-    RadialBasisDictionary,
-    RandomFourierDictionary,
     dispersion_from_lifted,
     effective_rank,
-    gram_statistics,
     koopman_eigenvalues,
     load_dictionary,
-    trajectory_curvature,
 )
+from relax_rl.koopman.dictionaries.fixed import RadialBasisDictionary, RandomFourierDictionary
 from relax_rl.koopman.dictionaries.protocol import StoredDictionary
+from relax_rl.koopman.geometry import trajectory_curvature
+from relax_rl.koopman.pairs.snapshots import gram_statistics
 from relax_rl.latent.trajectories import LatentTrajectory
 
 __all__ = ["OBSERVABLES", "SiteRuler", "SpectrumSettings", "TrajectorySpectrum", "fit_rulers", "measure"]

@@ -88,7 +88,8 @@ class Dispersion:
     """(B,) median ResDMD residual of the eigenpairs, NaN where undefined. Of "robust", whose whitened operator treats
     the two snapshots of a pair alike, it is sqrt(1 - |lambda|^2), averaged over windows."""
     spurious_share: Tensor
-    """(B,) share of the eigenpairs with a residual above `relax_rl.koopman.SPURIOUS_RESIDUAL`, NaN where undefined."""
+    """(B,) share of the eigenpairs with a residual above
+    :data:`~relax_rl.koopman.spectra.eigenpairs.SPURIOUS_RESIDUAL`, NaN where undefined."""
     dictionary_digest: str | None = None
     """Of the dictionary that lifted the states; None if they came lifted. Values of two dictionaries cannot be
     compared."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -38,7 +38,7 @@ _MATRICES_PER_THREAD = 4
 
 
 @contextmanager
-def eigensolver_device(policy: EigensolverDevice) -> Iterator[None]:
+def eigensolver_device(policy: EigensolverDevice) -> Generator[None]:
     """Run non-symmetric eigenproblems by another policy than "auto" meanwhile, in this thread or task.
 
     Raises:
@@ -97,7 +97,7 @@ def _split(solve: Callable[[Tensor], Iterable[Tensor]], matrices: Tensor) -> tup
 
 
 @contextmanager
-def lapack_on_one_thread() -> Iterator[None]:
+def lapack_on_one_thread() -> Generator[None]:
     """Torch on one thread meanwhile.
 
     On matrices of 50 x 50 LAPACK's own threads only wait for each other: they made a batch of 32 twice as slow, and

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.spectra.dmd import require_pairs
+from relax_rl.koopman.pairs.snapshots import require_pairs
 
 __all__ = ["delay_embedding"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ __all__ = [
     "gram_statistics",
     "pack_trajectories",
     "paired_snapshots",
+    "require_pairs",
     "snapshot_pairs",
 ]
 
@@ -94,6 +96,20 @@ def paired_snapshots(pairs: Tensor) -> Tensor:
     return torch.nn.functional.pad(pairs, (0, 1)) | torch.nn.functional.pad(pairs, (1, 0))
 
 
+def require_pairs(snapshots: Tensor, pairs: Tensor | None) -> Tensor:
+    """The pairs given, or all neighbours; a DataError where they do not belong to the snapshots."""
+    if snapshots.ndim < 2 or snapshots.shape[-2] < 2 or snapshots.shape[-1] < 1:
+        raise DataError(f"Snapshots must be (..., T, F) with T >= 2 and F >= 1, got {tuple(snapshots.shape)}.")
+    if pairs is None:
+        pairs = torch.ones(snapshots.shape[:-1], dtype=torch.bool, device=snapshots.device)[..., 1:]
+    if pairs.dtype != torch.bool or pairs.shape != (*snapshots.shape[:-2], snapshots.shape[-2] - 1):
+        raise DataError(
+            f"pairs must be bool (..., T-1) beside snapshots (..., T, F), got {pairs.dtype} {tuple(pairs.shape)} "
+            f"beside {tuple(snapshots.shape)}."
+        )
+    return pairs
+
+
 def exclude_nonfinite(states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Take out the trajectories that hold a NaN or Inf at a valid token.
 
@@ -149,7 +165,7 @@ class _PairSums(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx, lifted: Tensor, pairs: Tensor, chunk_size: int | None, needs_future: bool
+        ctx: Any, lifted: Tensor, pairs: Tensor, chunk_size: int | None, needs_future: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         shape = (lifted.shape[0], lifted.shape[2], lifted.shape[2])
         gram, cross, future = (lifted.new_zeros(shape, dtype=double_of(lifted.dtype)) for _ in range(3))
@@ -170,7 +186,9 @@ class _PairSums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_gram: Tensor | None, grad_cross: Tensor | None, grad_future: Tensor | None):  # type: ignore[override]
+    def backward(  # type: ignore[override]
+        ctx: Any, grad_gram: Tensor | None, grad_cross: Tensor | None, grad_future: Tensor | None
+    ) -> tuple[Tensor, None, None, None]:
         lifted, keep = ctx.saved_tensors
         gradient = torch.zeros_like(lifted, dtype=double_of(lifted.dtype))
         for start, stop in _blocks(lifted.shape[1] - 1, ctx.chunk_size):

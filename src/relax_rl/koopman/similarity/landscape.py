@@ -148,7 +148,7 @@ def dynamical_landscape(
     Args:
         trajectories: model -> one trajectory (T_i, H) a prompt, the prompts in the same order for all; models may
             differ in width and trajectories in length, as spectra alone are compared.
-        method: settings of the spectra; None takes the defaults of :class:`~relax_rl.koopman.KoopSTD`.
+        method: settings of the spectra; None takes the defaults of `KoopSTD`.
         order: of the Wasserstein distance.
         num_clusters: None takes as many as there are models.
         dimensions: of the embedding.

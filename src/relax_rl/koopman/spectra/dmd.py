@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from relax_rl.errors import ConfigError, DataError
+from relax_rl.errors import ConfigError
 from relax_rl.koopman.linalg.eigensolvers import eig
 from relax_rl.koopman.linalg.ranks import Rank
 from relax_rl.koopman.operators.fits import (
@@ -26,10 +26,10 @@ from relax_rl.koopman.operators.fits import (
     total_least_squares_operator,
 )
 from relax_rl.koopman.operators.reduction import Reduction, Solver, reduce_snapshots, reduce_statistics
-from relax_rl.koopman.pairs.snapshots import GramStatistics, paired_snapshots
+from relax_rl.koopman.pairs.snapshots import GramStatistics, paired_snapshots, require_pairs
 from relax_rl.koopman.spectra.residuals import gram_residuals, primal_residuals
 
-__all__ = ["DynamicModes", "Modes", "Variant", "dmd", "dmd_from_statistics", "edmd", "modes_of", "require_pairs"]
+__all__ = ["DynamicModes", "Modes", "Variant", "dmd", "dmd_from_statistics", "edmd", "modes_of"]
 
 Variant = Literal["least_squares", "ridge", "forward_backward", "total_least_squares", "measure_preserving"]
 """Which operator is fitted in the reduced coordinates (see :mod:`relax_rl.koopman.operators.fits`)."""
@@ -228,17 +228,3 @@ def _exact(projected: Tensor, advanced: Tensor, values: Tensor) -> Tensor:
     largest = values.abs().amax(-1, keepdim=True)
     is_zero = (values.abs() <= values.shape[-1] * torch.finfo(torch.float64).eps * largest).unsqueeze(-1)
     return torch.where(is_zero, projected, advanced / torch.where(is_zero, 1.0, values.unsqueeze(-1)))
-
-
-def require_pairs(snapshots: Tensor, pairs: Tensor | None) -> Tensor:
-    """The pairs given, or all neighbours; a DataError where they do not belong to the snapshots."""
-    if snapshots.ndim < 2 or snapshots.shape[-2] < 2 or snapshots.shape[-1] < 1:
-        raise DataError(f"Snapshots must be (..., T, F) with T >= 2 and F >= 1, got {tuple(snapshots.shape)}.")
-    if pairs is None:
-        pairs = torch.ones(snapshots.shape[:-1], dtype=torch.bool, device=snapshots.device)[..., 1:]
-    if pairs.dtype != torch.bool or pairs.shape != (*snapshots.shape[:-2], snapshots.shape[-2] - 1):
-        raise DataError(
-            f"pairs must be bool (..., T-1) beside snapshots (..., T, F), got {pairs.dtype} {tuple(pairs.shape)} "
-            f"beside {tuple(snapshots.shape)}."
-        )
-    return pairs

@@ -21,7 +21,6 @@ from relax_rl.koopman.spectra.residuals import (
     disjoint_folds,
     dual_residuals,
     residual_kind,
-    squared_residuals,
 )
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "eigenvalues",
     "koopman_eigenvalues",
     "spectrum_from_statistics",
-    "squared_residuals",
 ]
 
 SPURIOUS_RESIDUAL = 0.5

@@ -16,8 +16,8 @@ from torch import Tensor
 from relax_rl.errors import ConfigError
 from relax_rl.koopman.linalg.ranks import Rank
 from relax_rl.koopman.operators.reduction import reduce_kernel
-from relax_rl.koopman.pairs.snapshots import double_of, paired_snapshots
-from relax_rl.koopman.spectra.dmd import DynamicModes, Variant, modes_of, require_pairs
+from relax_rl.koopman.pairs.snapshots import double_of, paired_snapshots, require_pairs
+from relax_rl.koopman.spectra.dmd import DynamicModes, Variant, modes_of
 
 __all__ = ["KernelModes", "LinearKernel", "PolynomialKernel", "RBFKernel", "kernel_edmd", "median_distance"]
 

@@ -59,7 +59,7 @@ class RankShaping(TokenWeights):
     """VERL: a bonus from the effective rank of the hidden states and its growth (arXiv 2509.23808; authors' code).
 
     ER, ERV and ERA are the effective rank of a completion's states, its velocity and its acceleration
-    (`relax_rl.koopman.effective_rank_growth`). Each m is compared with a running mean mu_m of the updates before,
+    (`koopman.geometry.effective_rank_growth`). Each m is compared with a running mean mu_m of the updates before,
 
         x_m = clip((m - mu_m) / (|mu_m| + 1e-8), -5, 5),    g = sigmoid(gain x_ERA),
         Phi = g tanh(x_ER) + (1 - g) tanh(x_ERV),           A' = A + min(max(Phi, 0), |A| / kappa).

@@ -252,7 +252,7 @@ def test_operators_that_cannot_be_compared_are_refused_in_a_sentence() -> None:
 
 def benchmark():
     """benchmarks/similarity.py, whose clips the tables of the documentation are measured on."""
-    path = Path(__file__).parents[2] / "benchmarks" / "similarity.py"
+    path = Path(__file__).parents[3] / "benchmarks" / "similarity.py"
     spec = importlib.util.spec_from_file_location("similarity_benchmark", path)
     assert spec is not None
     assert spec.loader is not None

@@ -1,7 +1,7 @@
 """The tables of docs/evidence/README.md, from the CSV files of the studies.
 
-python evidence/page.py             writes every table of the page anew, between its marks
-python evidence/page.py --check     says which tables are not those of the results, and changes nothing
+python -m evidence.tables.page             writes every table of the page anew, between its marks
+python -m evidence.tables.page --check     says which tables are not those of the results, and changes nothing
 
 A mark is a comment, `table NAME`, and the table ends at the next one, `end of table`.
 """
@@ -14,9 +14,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tables import Rows, baseline_of, methods_of, read_table
+from evidence.tables.tables import Rows, baseline_of, methods_of, read_table
 
-HERE = Path(__file__).parent
+EVIDENCE = Path(__file__).parents[1]
 MARKED = re.compile(r"(?P<open><!-- table (?P<name>\w+) -->\n).*?(?P<close><!-- end of table -->)", re.DOTALL)
 
 
@@ -34,8 +34,8 @@ HACKED = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--page", type=Path, default=HERE.parent / "docs/evidence/README.md", help="(%(default)s)")
-    parser.add_argument("--results", type=Path, default=HERE / "results", help="(%(default)s)")
+    parser.add_argument("--page", type=Path, default=EVIDENCE.parent / "docs/evidence/README.md", help="(%(default)s)")
+    parser.add_argument("--results", type=Path, default=EVIDENCE / "results", help="(%(default)s)")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     text = arguments.page.read_text("utf-8")

@@ -1,6 +1,6 @@
 """Build the policy that the vision study starts from: the embedded policy, given eyes.
 
-python evidence/vision_policy.py --out runs/evidence/vision_policy
+python -m evidence.policies.vision_policy --out runs/evidence/vision_policy
 
 A LLaVA of a million parameters: a small CLIP sees an image in patches of one cell, and the embedded policy reads what
 it says of each. First the eyes alone learn to say the character of each cell, in the embedded policy's own embeddings.
@@ -22,6 +22,9 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
+from evidence.policies.supervised import right_padded, updates
+from evidence.tasks.variants import average_and_worst
+from evidence.tasks.vision import CELL, CELLS, SIDE, ShownCountdownTask, draw
 from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.evaluation.runner import evaluate
 from relax_rl.evaluation.samplers.transformers import sample_completions
@@ -29,9 +32,6 @@ from relax_rl.rewards.countdown import CountdownAnswer
 from relax_rl.tasks.base import Problem
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_model
-from supervised import right_padded, updates
-from variants import average_and_worst
-from vision import CELL, CELLS, SIDE, ShownCountdownTask, draw
 
 IMAGE = "<image>"
 TEMPLATE = (

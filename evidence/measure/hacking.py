@@ -1,6 +1,6 @@
 """Study D: how far an estimator is driven by its own reward, and by what.
 
-python evidence/hacking.py runs/evidence/hacking --out evidence/results
+python -m evidence.measure.hacking runs/evidence/hacking --out evidence/results
 
 reads the runs of `relax compare evidence/training.toml --methods evidence/methods/hacking.toml`, samples completions of
 each trained policy and of the one they started from, and measures them under the dictionary of the run: every
@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from collect import finished_runs
-from completions import Rollout, sample
-from relax_rl.koopman import KoopmanDictionary, held_out_heterogeneity
+from evidence.measure.completions import Rollout, sample
+from evidence.measure.what_dsd_is import ESTIMATORS, dispersion
+from evidence.tables.collect import finished_runs
+from evidence.tables.tables import Rows, write_table
+from relax_rl.koopman import KoopmanDictionary
+from relax_rl.koopman.dispersion.controls import held_out_heterogeneity
 from relax_rl.koopman.dispersion.estimators import ROBUST_WINDOW
 from relax_rl.runs import RunDirectory
 from relax_rl.training.objective_state import DICTIONARY_FILE
-from tables import Rows, write_table
-from what_dsd_is import ESTIMATORS, dispersion
 
 NUM_PROBLEMS, NUM_SAMPLES, LENGTH = 96, 16, 96
 

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relax_rl.errors import DataError
-from relax_rl.koopman import (
+from relax_rl.koopman.pairs.snapshots import gram_statistics
+from relax_rl.koopman.spectra.residuals import (
     GRAM_RESIDUAL_FLOOR,
     disjoint_folds,
     dual_residuals,
     gram_residuals,
-    gram_statistics,
     mean_residuals,
     primal_residuals,
     residual_kind,

@@ -1,11 +1,11 @@
 """Build the policy that the second task family starts from: supervised learning on written-out searches.
 
-python evidence/subset_sum_policy.py --out runs/evidence/subset_sum_policy
+python -m evidence.policies.subset_sum_policy --out runs/evidence/subset_sum_policy
 
 begins with the embedded policy and stops early enough to leave room to explore.
 
-python evidence/subset_sum_policy.py --out runs/evidence/smollm2_policy --model smollm2 --steps 60 --batch-size 32 \\
-    --learning-rate 2e-4 --problems 48
+python -m evidence.policies.subset_sum_policy --out runs/evidence/smollm2_policy --model smollm2 --steps 60 \\
+    --batch-size 32 --learning-rate 2e-4 --problems 48
 
 does the same with a pretrained model, which without it solves nothing of the kind (study F).
 """
@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from evidence.policies.supervised import right_padded, updates
+from evidence.tasks.subset_sum import SubsetSumTask
 from relax_rl.evaluation.runner import evaluate
 from relax_rl.tasks.base import Problem
 from relax_rl.training.models import load_model
 from relax_rl.training.precision import computing_in
-from subset_sum import SubsetSumTask
-from supervised import right_padded, updates
 
 _WARM_UP, _COOL_DOWN = 0.1, 0.4
 """Shares of the updates in which the learning rate rises and falls."""

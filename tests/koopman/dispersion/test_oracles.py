@@ -8,14 +8,10 @@ import pytest
 import torch
 from numpy.polynomial import hermite_e, legendre
 
-from relax_rl.koopman import (
-    KoopmanSpectrum,
-    koopman_eigenvalues,
-    mean_residuals,
-    pseudospectrum,
-    spectrum_from_statistics,
-)
+from relax_rl.koopman import KoopmanSpectrum, koopman_eigenvalues, pseudospectrum
 from relax_rl.koopman.pairs.snapshots import GramStatistics
+from relax_rl.koopman.spectra.eigenpairs import spectrum_from_statistics
+from relax_rl.koopman.spectra.residuals import mean_residuals
 
 
 def as_trajectories(x: np.ndarray, y: np.ndarray, weights: np.ndarray | float = 1.0) -> list[torch.Tensor]:

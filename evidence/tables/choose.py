@@ -1,7 +1,7 @@
 r"""The strengths that a search on a development seed chose, as a file of methods for the study itself.
 
-python evidence/choose.py runs/evidence/search --out evidence/methods/head_to_head.toml
-python evidence/choose.py runs/evidence/signals_search --out evidence/methods/signals.toml \
+python -m evidence.tables.choose runs/evidence/search --out evidence/methods/head_to_head.toml
+python -m evidence.tables.choose runs/evidence/signals_search --out evidence/methods/signals.toml \
     --beside evidence/methods/head_to_head.toml --keep grpo,entropy_bonus
 
 Labels of a search are METHOD: STRENGTH, the published strength of a method first. The rule is that of the plan
@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from collect import finished_runs
+from evidence.tables.collect import finished_runs
+from evidence.tables.tables import Rows, write_table
 from relax_rl.comparison.methods import compare_methods
 from relax_rl.comparison.records import RunRecord
-from tables import Rows, write_table
 
 MARGIN = 0.005
 CRITERION = ("mean@1", "pass@16")
@@ -47,7 +47,7 @@ def chosen(scored: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
 
 def methods_file(found: Mapping[str, str], runs: list[RunRecord], beside: Mapping[str, Mapping[str, Any]]) -> str:
     """TOML of the chosen methods, each with the objective of its run, after those they are to stand beside."""
-    lines = ["# Written by evidence/choose.py: the strengths that a search on a development seed chose."]
+    lines = ["# Written by evidence/tables/choose.py: the strengths that a search on a development seed chose."]
     objectives = {run.method: run.config["objective"] for run in runs}
     chosen_ones = {method: ("", given["objective"]) for method, given in beside.items()}
     chosen_ones |= {method: (label.partition(": ")[2], objectives[label]) for method, label in found.items()}

@@ -7,18 +7,11 @@ import pytest
 import torch
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman import (
-    LARGE_MODULUS,
-    SPURIOUS_RESIDUAL,
-    dispersion_by_length,
-    dispersion_from_gram,
-    dispersion_from_lifted,
-    dynamic_spectral_dispersion,
-    gram_statistics,
-    held_out_heterogeneity,
-    snapshot_pairs,
-    surrogate_null,
-)
+from relax_rl.koopman import dispersion_from_lifted, dynamic_spectral_dispersion, snapshot_pairs, surrogate_null
+from relax_rl.koopman.dispersion.controls import dispersion_by_length, held_out_heterogeneity
+from relax_rl.koopman.dispersion.estimators import LARGE_MODULUS, dispersion_from_gram
+from relax_rl.koopman.pairs.snapshots import gram_statistics
+from relax_rl.koopman.spectra.eigenpairs import SPURIOUS_RESIDUAL
 
 ESTIMATORS = ("paper", "singular", "robust")
 

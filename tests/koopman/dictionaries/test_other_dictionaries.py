@@ -7,18 +7,15 @@ import pytest
 import torch
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman import (
-    Dictionary,
+from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion, koopman_eigenvalues, load_dictionary
+from relax_rl.koopman.dictionaries.fixed import (
     IdentityDictionary,
-    KoopmanDictionary,
-    NetworkDictionary,
     PolynomialDictionary,
     RadialBasisDictionary,
     RandomFourierDictionary,
-    dynamic_spectral_dispersion,
-    koopman_eigenvalues,
-    load_dictionary,
 )
+from relax_rl.koopman.dictionaries.network import NetworkDictionary
+from relax_rl.koopman.dictionaries.protocol import Dictionary
 
 KINDS = (
     IdentityDictionary,

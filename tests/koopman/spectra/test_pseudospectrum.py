@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman import complex_grid, gram_from_trajectories, pseudospectrum, pseudospectrum_from_statistics
+from relax_rl.koopman import gram_from_trajectories, pseudospectrum
+from relax_rl.koopman.spectra.pseudospectrum import complex_grid, pseudospectrum_from_statistics
 
 POINTS = torch.tensor([[0.3 + 0.4j, 0.3 - 0.4j], [-0.9 + 0j, 1.1 + 0.2j]])
 

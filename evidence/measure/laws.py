@@ -1,6 +1,6 @@
 """Study E: R = -a exp(H) + b, fitted to the start of a run and held against the rest, and to the other method.
 
-python evidence/laws.py --curves evidence/results/e_curves.csv --out evidence/results
+python -m evidence.measure.laws --curves evidence/results/e_curves.csv --out evidence/results
 
 writes e_laws.csv, a row a fit, and e_residuals.csv, a row a method: how far its runs lie above the law of the baseline.
 """
@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from evidence.tables.tables import Rows, read_table, write_table
 from relax_rl.analysis import fit_entropy_law
 from relax_rl.errors import DataError
-from tables import Rows, read_table, write_table
 
 START, BLOCK = 0.15, 8
 """Share of a run's rollout batches that the law is fitted to, and batches whose mean is foretold."""

@@ -1,6 +1,6 @@
 """How a policy does on average over the variants of its problems, and at worst: f_vision_variants.csv.
 
-python evidence/variants.py runs/evidence/vision --policy runs/evidence/vision_policy --out evidence/results
+python -m evidence.tasks.variants runs/evidence/vision --policy runs/evidence/vision_policy --out evidence/results
 
 average   mean@1 over all variants of all problems
 worst     of each problem the smallest mean@1 of its variants, averaged over problems
@@ -13,10 +13,10 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from collect import finished_runs
+from evidence.tables.collect import finished_runs
+from evidence.tables.tables import write_table
+from evidence.tasks.vision import base_of
 from relax_rl.evaluation.result import EvaluationResult
-from tables import write_table
-from vision import base_of
 
 
 def average_and_worst(result: EvaluationResult) -> tuple[float, float]:

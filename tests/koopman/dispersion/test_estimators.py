@@ -5,14 +5,9 @@ import pytest
 import torch
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman import (
-    KoopmanDictionary,
-    dispersion_from_gram,
-    dispersion_from_lifted,
-    dynamic_spectral_dispersion,
-    gram_statistics,
-    snapshot_pairs,
-)
+from relax_rl.koopman import KoopmanDictionary, dispersion_from_lifted, dynamic_spectral_dispersion, snapshot_pairs
+from relax_rl.koopman.dispersion.estimators import dispersion_from_gram
+from relax_rl.koopman.pairs.snapshots import gram_statistics
 
 ESTIMATORS = ("paper", "singular", "robust")
 

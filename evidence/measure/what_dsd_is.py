@@ -1,7 +1,7 @@
 """Study A: what the dispersion of a completion's dynamics measures, and what it tells of the completion.
 
-python evidence/what_dsd_is.py --out runs/evidence --size small     the embedded policy, minutes
-python evidence/what_dsd_is.py --out runs/evidence --size full      SmolLM2-135M too (after make smollm2), half an hour
+python -m evidence.measure.what_dsd_is --out runs/evidence --size small    the embedded policy, minutes
+python -m evidence.measure.what_dsd_is --out runs/evidence --size full     SmolLM2 too (after make smollm2): half an hour
 
 Every table goes to OUT/a_*.csv. Which numbers count for what is in docs/evidence/plan.md.
 """
@@ -18,14 +18,15 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from associations import association
-from completions import Rollout, sample
+from evidence.measure.associations import association
+from evidence.measure.completions import Rollout, sample
+from evidence.tables.tables import Rows, write_table
 from relax_rl.evaluation import pass_at_k
 from relax_rl.koopman import Dispersion, KoopmanDictionary, dispersion_from_lifted
 from relax_rl.koopman.operators.fits import least_squares_operator
 from relax_rl.koopman.pairs.snapshots import gram_from_trajectories
-from relax_rl.koopman.spectra.eigenpairs import eigenpairs, squared_residuals
-from tables import Rows, write_table
+from relax_rl.koopman.spectra.eigenpairs import eigenpairs
+from relax_rl.koopman.spectra.residuals import squared_residuals
 
 ESTIMATORS = ("paper", "singular", "robust")
 TRUSTED_RESIDUAL = 0.25

@@ -6,20 +6,17 @@ import torch
 from scipy.integrate import solve_ivp
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman import (
-    gram_from_trajectories,
-    gram_statistics,
-    koopman_eigenvalues,
-    spectrum_from_statistics,
-)
+from relax_rl.koopman import gram_from_trajectories, koopman_eigenvalues
 from relax_rl.koopman.operators.fits import least_squares_operator, ridge_operator, whitened_operator
+from relax_rl.koopman.pairs.snapshots import gram_statistics
 from relax_rl.koopman.spectra.eigenpairs import (
     MAX_EIGENVALUE_CONDITION,
     eigenpairs,
     eigenvalue_moduli,
     eigenvalues,
-    squared_residuals,
+    spectrum_from_statistics,
 )
+from relax_rl.koopman.spectra.residuals import squared_residuals
 
 
 def orbit(matrix: np.ndarray, start: np.ndarray, T: int) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """The pictures of docs/evidence/README.md, from the tables of the studies.
 
-python evidence/figures.py --results evidence/results --out docs/images
+python -m evidence.tables.figures --results evidence/results --out docs/images
 
 A picture whose table is not there is left out.
 """
@@ -20,10 +20,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evidence.tables.tables import Rows, baseline_of, methods_of, read_table
 from relax_rl.analysis import fit_entropy_law
 from relax_rl.errors import DataError
 from relax_rl.reports.canvas import MUTED, color_of, linestyle_of, quieten
-from tables import Rows, baseline_of, methods_of, read_table
 
 PRIMARY = ("mean@1", "pass@16")
 CURVES = {"reward": "reward", "entropy": "entropy (nats)", "dsd": "DSD, as trained", "length": "length (tokens)"}

@@ -1,6 +1,6 @@
 """What is kept of a comparison's runs: a row a method and metric, a row a run, a row a rollout batch.
 
-python evidence/collect.py runs/evidence/head_to_head --name b --out evidence/results
+python -m evidence.tables.collect runs/evidence/head_to_head --name b --out evidence/results
 
 writes b_methods.csv, b_runs.csv and b_curves.csv: all that the figures and tables of a training study are made from.
 """
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from evidence.tables.tables import Rows, write_table
 from relax_rl.comparison.contents import Contents
 from relax_rl.comparison.methods import compare_methods
 from relax_rl.comparison.records import RunRecord, read_runs
 from relax_rl.config import batch_arithmetic
 from relax_rl.reports.data import METHOD_COLUMNS, method_rows
 from relax_rl.runs import RunDirectory
-from tables import Rows, write_table
 
 PASS_AT = (4, 16, 64)
 CURVES = {

@@ -1,7 +1,7 @@
 """A second task family, so that a finding is not an accident of countdown: which of five numbers add up to a target?
 
-The task is ``--task evidence.subset_sum:SubsetSumTask`` from the repository's root; evidence/subset_sum_policy.py
-builds its starting policy.
+The task is ``--task evidence.tasks.subset_sum:SubsetSumTask`` from the repository's root;
+evidence/policies/subset_sum_policy.py builds its starting policy.
 
     s3 8 11 15 20>31:                                     the prompt
     3+15=18 no3+8+20=31 yes<answer>3+8+20</answer>        the completion

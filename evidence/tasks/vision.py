@@ -2,8 +2,8 @@
 
 The words of a problem are its target, `>14:`; the completion is that of countdown. Variants of one problem (after
 DynaMath, arXiv 2411.00836) show the same numbers in another order, at other places, in other colours and another font.
-The task is ``--task evidence.vision:ShownCountdownTask`` from the repository's root; evidence/vision_policy.py builds
-its starting policy.
+The task is ``--task evidence.tasks.vision:ShownCountdownTask`` from the repository's root;
+evidence/policies/vision_policy.py builds its starting policy.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Study G, first half: which latent signal tells the completions of a group apart?
 
-python evidence/signals.py --out runs/evidence --size small --seed 100
+python -m evidence.measure.signals --out runs/evidence --size small --seed 100
 
 Screens signals on sampled completions, without training: rank correlations over problems, raw and given length, with
 the share of distinct answers and of distinct completions and the entropy. Goes to OUT/g_screen.csv.
@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from associations import association
-from completions import Rollout, sample
-from relax_rl.koopman import gram_statistics, snapshot_pairs
+from evidence.measure.associations import association
+from evidence.measure.completions import Rollout, sample
+from evidence.measure.what_dsd_is import fit
+from evidence.tables.tables import Rows, write_table
+from relax_rl.koopman import snapshot_pairs
 from relax_rl.koopman.geometry import effective_rank, log_det_diversity, stable_rank
 from relax_rl.koopman.operators.fits import ridge_operator
+from relax_rl.koopman.pairs.snapshots import gram_statistics
 from relax_rl.koopman.similarity.distances import spectral_wasserstein_matrix
 from relax_rl.rewards.countdown import committed_expression
-from tables import Rows, write_table
-from what_dsd_is import fit
 
 SIZES = {"small": (64, 16), "full": (256, 32)}
 RIDGE = 1e-2

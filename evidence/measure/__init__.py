@@ -1,0 +1,1 @@
+"""What hidden states, runs and rewards tell, in tables of CSV."""

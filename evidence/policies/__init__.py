@@ -1,0 +1,1 @@
+"""The starting policies of the studies, built here."""

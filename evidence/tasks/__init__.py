@@ -1,0 +1,1 @@
+"""The tasks of the studies that are not in the package."""
