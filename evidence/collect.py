@@ -15,8 +15,8 @@ import numpy as np
 from relax_rl.comparison.contents import Contents
 from relax_rl.comparison.methods import compare_methods
 from relax_rl.comparison.records import RunRecord, read_runs
+from relax_rl.comparison.tables import METHOD_COLUMNS, method_rows
 from relax_rl.config import batch_arithmetic
-from relax_rl.reports.data import METHOD_COLUMNS, method_rows
 from relax_rl.runs import RunDirectory
 from tables import Rows, write_table
 

@@ -268,7 +268,7 @@ def _print_result(result: EvaluationResult) -> None:
     k = result.num_samples
     table = Table(
         title=f"{result.model} on {result.task}/{result.split}",
-        caption=f"{result.num_problems} problems x {k} completions of at most {result.max_new_tokens} tokens, "
+        caption=f"{result.num_problems} problems x {k} completions of at most {result.max_completion_length} tokens, "
         f"temperature {result.temperature:g}, top-p {result.top_p:g}, seed {result.seed}, prompts "
         f"{result.prompt_digest}; graded by {result.grader}; mean@1 is over all {k} completions (also called "
         f"mean@{k}); 95 % intervals by bootstrap over problems",
@@ -285,11 +285,11 @@ def _print_comparison(first: EvaluationResult, second: EvaluationResult) -> None
     from rich.console import Console
     from rich.table import Table
 
-    from relax_rl.comparison.pairs import compare_results, different_settings
+    from relax_rl.comparison.pairs import comparability, compare_results
 
     rows = compare_results(first, second)
-    for name, (before, after) in different_settings(first, second).items():
-        print(f"note: {name} is {before} there and {after} here", file=sys.stderr)
+    for note in comparability(first, second).notes():
+        print(f"note: {note}", file=sys.stderr)
     table = Table(
         title=f"{second.model} against {first.model} on {second.task}/{second.split}",
         caption=f"the same {rows[0].difference.num_problems} problems, paired; 95 % intervals by bootstrap over "

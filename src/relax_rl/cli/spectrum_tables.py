@@ -16,8 +16,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from relax_rl.comparison.tables import csv_text
 from relax_rl.errors import RunError
-from relax_rl.reports.data import csv_text
 from relax_rl.reports.spectra.page import SpectrumPage, summary_cells, text_cells, write_spectrum_page
 from relax_rl.reports.spectra.tables import (
     DIFFERENCE_COLUMNS,

@@ -20,7 +20,7 @@ from typing import Any
 
 from relax_rl.errors import DataError, RunError
 from relax_rl.evaluation.records import Sample
-from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.evaluation.result import EvaluationResult, with_present_names
 
 __all__ = ["EvaluationFolder"]
 
@@ -76,8 +76,8 @@ class EvaluationFolder:
     def read_settings(self) -> dict[str, Any]:
         """What `start` was given. Raises DataError if it is not there or not readable."""
         try:
-            return json.loads(self.settings_path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            return with_present_names(json.loads(self.settings_path.read_text("utf-8")))
+        except (OSError, ValueError, AttributeError) as error:
             raise DataError(
                 f"{self.path} is no folder of an evaluation: settings.json cannot be read ({error})."
             ) from error
