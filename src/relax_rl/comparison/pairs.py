@@ -31,6 +31,7 @@ __all__ = [
     "metric_names",
     "paired_difference",
     "per_problem_value",
+    "require_comparable",
 ]
 
 _SAMPLING = ("num_samples", "temperature", "top_p", "max_completion_length")
@@ -172,6 +173,29 @@ def _dispersion(first: EvaluationResult, second: EvaluationResult) -> tuple[Mism
     return tuple(found)
 
 
+def require_comparable(first: EvaluationResult, second: EvaluationResult, despite: Collection[str] = ()) -> None:
+    """Refuse two evaluations whose difference would not be one of their policies.
+
+    Args:
+        despite: settings (of `MAY_DIFFER`) that may differ, because the comparison is about them too.
+
+    Raises:
+        DataError: settings differ; each is named.
+        ConfigError: a name in `despite` that is not in `MAY_DIFFER`.
+    """
+    found = comparability(first, second).despite(despite)
+    if found.is_comparable:
+        return
+    names = [mismatch.name for mismatch in found.differing]
+    fix = "evaluate both alike"
+    if set(names) <= set(MAY_DIFFER):
+        fix += f", or compare them with the difference included (--despite {','.join([*despite, *names])})"
+    if names == ["grader"]:
+        fix = f"grade the older one again (relax eval --rescore DIR), {fix}"
+    reasons = found.reasons("in the first", "in the second")
+    raise DataError(f"The two evaluations cannot be compared: {reasons}; {fix}.")
+
+
 def paired_difference(
     first: EvaluationResult, second: EvaluationResult, metric: str, *, seed: int = 0
 ) -> Estimate | None:
@@ -202,9 +226,7 @@ def compare_results(
         DataError: the two may not be compared; each setting that differs is named.
         ConfigError: a name in `despite` that is not in `MAY_DIFFER`.
     """
-    found = comparability(first, second).despite(despite)
-    if not found.is_comparable:
-        raise DataError(f"The two evaluations cannot be compared: {found.reasons('in the first', 'in the second')}.")
+    require_comparable(first, second, despite)
     pairs = _shared_problems(first, second)
     rows = []
     for metric in _shared_metrics(first, second):

@@ -49,6 +49,11 @@ class EvaluationFolder:
         if place == self.path and any(place.iterdir()) and not self.settings_path.is_file():
             raise RunError(f"The folder {self.path} holds something else than an evaluation; name another with -o DIR.")
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether samples and result are there."""
+        return self.result_path.is_file() and self.samples_path.is_file()
+
     def start(self, settings: Mapping[str, Any], *, overwrite: bool = False) -> list[Sample]:
         """Begin, or go on with the same evaluation.
 
