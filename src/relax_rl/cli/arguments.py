@@ -26,7 +26,7 @@ def refuse_renamed(parser: argparse.ArgumentParser, former: str, present: str) -
         def __call__(self, *_: object) -> None:
             raise ConfigError(f"{former} is now {present}")
 
-    parser.add_argument(former, action=Refuse, nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument(former, action=Refuse, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def say(progress: Progress) -> None:
@@ -41,7 +41,7 @@ def refuse_settings(settings: Sequence[str], verb: str) -> None:
         raise ConfigError(f"'relax {verb}' takes no setting such as {settings[0]} (see 'relax {verb} --help')")
 
 
-def task_options(name: str, settings: Sequence[str], data_dir: str | None = None) -> dict[str, Any]:
+def task_options(settings: Sequence[str], data_dir: str | None = None) -> dict[str, Any]:
     """The options of a task from words of the form ``--task.key value``.
 
     Raises:
@@ -50,7 +50,7 @@ def task_options(name: str, settings: Sequence[str], data_dir: str | None = None
     for word in settings:
         if word.startswith("--") and not word.startswith("--task."):
             raise ConfigError(f"{word} has no effect here; only the task's own options do: --task.KEY VALUE")
-    options = load_config(None, ["--task", name, *settings]).task.options
+    options = load_config(None, ["--task", "any", *settings]).task.options
     return options if data_dir is None else options | {"data_dir": data_dir}
 
 

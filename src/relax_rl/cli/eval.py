@@ -119,7 +119,7 @@ def _measure(
             arguments.task,
             **same,
             **{name: words[name] for name in _PASSED_ON},
-            task_options=task_options(arguments.task or "countdown", settings, arguments.data_dir),
+            task_options=task_options(settings, arguments.data_dir),
             against=other,
             despite=despite,
             output=output,
@@ -136,11 +136,9 @@ _PASSED_ON = (
 
 
 def _rescore(arguments: argparse.Namespace, settings: Sequence[str]) -> tuple[Path, EvaluationResult]:
-    from relax_rl.evaluation.folder import EvaluationFolder
     from relax_rl.workflows.evaluate import rescore
 
-    task = EvaluationFolder(arguments.rescore).read_settings()["task"]
-    found = rescore(arguments.rescore, task_options=task_options(task, settings, arguments.data_dir))
+    found = rescore(arguments.rescore, task_options=task_options(settings, arguments.data_dir))
     num_samples = found.result.num_problems * found.result.num_samples
     print(f"graded {num_samples} samples again; {found.num_changed} verdicts changed", file=sys.stderr)
     return arguments.rescore, found.result

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from relax_rl.comparison.pairs import require_comparable
 from relax_rl.errors import ConfigError, RunError
@@ -17,6 +17,7 @@ from relax_rl.evaluation.samplers.protocol import SamplingSettings
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import BaseTask, Task, as_task
 from relax_rl.tasks.registry import build_task
+from relax_rl.workflows.loading import load_quietly
 from relax_rl.workflows.progress import OnProgress, Progress, silent
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def evaluate(
         problem_seed=problem_seed,
         name=subject.name,
         task_options=known.options,
-        **source.policy(subject, temperature, dictionary),
+        **source.policy(subject, temperature, dictionary, say),
     )
     if against is not None:
         kept = folder if folder is not None and folder.is_complete and not overwrite else None
@@ -284,7 +285,7 @@ class _Source:
         if (self.backend == "server") != (self.base_url is not None):
             raise ConfigError("--backend server and --base-url URL go together; give both or neither")
 
-    def policy(self, subject: _Subject, temperature: float, dictionary: Any) -> dict[str, Any]:
+    def policy(self, subject: _Subject, temperature: float, dictionary: Any, say: OnProgress) -> dict[str, Any]:
         """``sampler`` of an `Evaluation` and, for a model in this process, what measures its hidden states."""
         if self.backend == "server":
             from relax_rl.evaluation.samplers.server import ServerSampler
@@ -303,22 +304,14 @@ class _Source:
         from relax_rl.evaluation.samplers.transformers import TransformersSampler
 
         ruler = _dictionary(dictionary or subject.dictionary)
-        model, tokenizer = (subject.model, self.tokenizer) if subject.is_loaded else self._loaded(subject.model)
+        model, tokenizer = subject.model, self.tokenizer
+        if not subject.is_loaded:
+            model, tokenizer = load_quietly(subject.model, self.dtype, self.revision, say=say)
         ruler = None if ruler is None else ruler.to(model.device)
         return {
             "sampler": TransformersSampler(model, tokenizer, self.batch_size),
             **replay_with(model, tokenizer, temperature, ruler),
         }
-
-    def _loaded(self, name: str) -> tuple[Any, Any]:
-        import torch
-
-        from relax_rl.training.models import load_model
-
-        model, tokenizer = load_model(name, self.dtype, self.revision)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        # A decorator of transformers hides the signature of `to`.
-        return cast("torch.nn.Module", model).to(device), tokenizer
 
 
 def _dictionary(given: str | Path | KoopmanDictionary | None) -> KoopmanDictionary | None:
