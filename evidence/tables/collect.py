@@ -16,8 +16,8 @@ from evidence.tables.tables import Rows, write_table
 from relax_rl.comparison.contents import Contents
 from relax_rl.comparison.methods import compare_methods
 from relax_rl.comparison.records import RunRecord, read_runs
+from relax_rl.comparison.tables import METHOD_COLUMNS, method_rows
 from relax_rl.config import batch_arithmetic
-from relax_rl.reports.data import METHOD_COLUMNS, method_rows
 from relax_rl.runs import RunDirectory
 
 PASS_AT = (4, 16, 64)

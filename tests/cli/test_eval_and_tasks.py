@@ -42,7 +42,7 @@ def test_a_table_with_intervals_and_everything_in_a_folder(capsys: pytest.Captur
     result = json.loads(Path("out/result.json").read_text())
     assert shown.endswith("out\n")
     assert all(name in shown for name in (*result["metrics"], "value", "low", "high", "tiny on countdown/test"))
-    assert (result["num_problems"], result["num_samples"], result["max_new_tokens"]) == (2, 2, 24)
+    assert (result["num_problems"], result["num_samples"], result["max_completion_length"]) == (2, 2, 24)
     assert {"mean@1", "pass@2", "maj@2", "truncated", "no_answer"} <= result["metrics"].keys()
     assert (result["model"], result["backend"], len(result["pass_at_k"])) == ("tiny", "transformers", 2)
     assert result["prompt_digest"]
@@ -134,7 +134,7 @@ def test_problems_of_a_set_are_all_of_it(monkeypatch: pytest.MonkeyPatch) -> Non
     for words in (["--task", "aime24", "--data-dir", "."], ["--task", "countdown"]):
         with pytest.raises(ZeroDivisionError):
             main(["eval", "tiny", *words])
-    assert [(e.num_problems, e.settings.max_new_tokens) for e in asked] == [(None, 2048), (128, 256)]
+    assert [(e.num_problems, e.settings.max_completion_length) for e in asked] == [(None, 2048), (128, 256)]
 
 
 def test_a_run_without_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:

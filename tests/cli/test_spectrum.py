@@ -12,7 +12,7 @@ import pytest
 from relax_rl.cli.main import main
 
 SMALL = ["-n", "3", "--sites", "layer_1_out,final_norm_out", "--observables", "6", "--fit-steps", "1", "-o", "out"]
-SHORT = [*SMALL, "--generate", "24"]
+SHORT = [*SMALL, "--max-completion-length", "24"]
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,9 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page is left out: its figures take longer than everything else."""
-    monkeypatch.setattr("relax_rl.cli.spectrum_tables.write_spectrum_page", lambda page, output: output.write_text(""))
+    monkeypatch.setattr(
+        "relax_rl.workflows.spectrum_folder.write_spectrum_page", lambda page, output: output.write_text("")
+    )
 
 
 def rows_of(name: str) -> list[dict[str, str]]:
@@ -184,14 +186,19 @@ BAD: list[tuple[list[str], str]] = [
     (["--prompts", "good.txt", "--task", "countdown"], "give one of them"),
     (["--prompts", "good.txt", "--task.max_number", "9"], "takes no setting such as --task.max_number"),
     (["--task", "countdwn"], "countdown"),
-    (["--text", "--generate", "5"], "give one of them"),
+    (["--text", "--max-completion-length", "5"], "give one of them"),
     (["--statistics-only"], "name one with --store DIR"),
     (["--estimators", "paper,best"], "'best'"),
     (["--fit-steps", "-1"], "--fit-steps is -1"),
     (["--temperature", "-0.5"], "--temperature is -0.5"),
     (["-n", "0"], "whole number of at least 1"),
     (["--sites", "layer_9_out"], "layer_0_out to layer_3_out"),
-    (["--observables", "200", "--generate", "10"], "more than 200 snapshot pairs"),
+    (["--compare", "tiny", "--sites", "layer_9_out"], "layer_0_out to layer_3_out"),
+    (["--compare", "./nowhere"], "no model folder at ./nowhere"),
+    (["--num-prompts", "3"], "--num-prompts is now --num-problems"),
+    (["--generate", "24"], "--generate is now --max-completion-length"),
+    (["--kind", "cubic"], "'cubic'"),
+    (["--observables", "200", "--max-completion-length", "10"], "more than 200 snapshot pairs"),
     (["--store", "good.txt"], "no latent store"),
     (["-o", "good.txt"], "good.txt is not empty and holds no spectra"),
     (["-o", "other"], "other is not empty and holds no spectra"),
@@ -232,7 +239,7 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("relax_rl.cli.spectrum_tables.write_spectrum_page", fail)
+        patch.setattr("relax_rl.workflows.spectrum_folder.write_spectrum_page", fail)
         assert main(["spectrum", "tiny", *SHORT, "--seed", "1", "--overwrite"]) == 130
     assert Path("out/spectrum.json").read_text() == first
     assert [file.name for file in Path().iterdir()] == ["out"]

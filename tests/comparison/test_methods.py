@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,15 +61,17 @@ def test_difference_is_that_of_the_seeds_means_and_its_p_no_bolder_than_theirs(g
 
 
 def test_only_shared_seeds_are_paired_and_other_settings_refused(
-    grid: list[Path], make_run: Callable[..., Path], make_evaluation: Callable
+    grid: list[Path], make_run: Callable[..., Path], make_evaluation: Callable, tmp_path: Path
 ) -> None:
     comparison = compare_methods(read_runs(grid[:-1]))
     assert comparison.methods[1].differences["mean@1"].mean.num_seeds == 2
     assert comparison.methods[0].values["mean@1"].num_seeds == 3
     evaluation = make_evaluation(0.3).to_dict() | {"temperature": 0.5}
     odd = make_run("odd", "kl_cov", evaluations={"after": type(make_evaluation(0.3))(**evaluation)})
-    with pytest.raises(DataError, match="other settings"):
+    with pytest.raises(DataError, match=r"other settings .*: temperature is 1.0 in the latter and 0.5 in the former"):
         compare_methods(read_runs([*grid, odd]))
+    text = write_report([*grid, odd], tmp_path / "odd.html").read_text()
+    assert "is not computed: temperature is 1.0 for GRPO, seed 0 and 0.5 for KL-Cov" in text
     with pytest.raises(DataError, match="no run of any method"):
         compare_methods(read_runs([make_run("young")]))
 
@@ -115,3 +118,19 @@ def test_page_of_a_comparison_has_sentences_data_and_one_plane_a_method(grid: li
     assert "GRPO, seed" not in shown
     turned = write_report(grid, tmp_path / "s.html", methods=["A", "B"] * 3, baseline="B").read_text()
     assert "A: worse than B in mean@1" in turned
+
+
+def test_the_verdict_obeys_the_rule_of_pairs(make_run: Callable[..., Path], make_evaluation: Callable) -> None:
+    """Another grader, other prompts or another backend: `relax compare` refused none of them before."""
+    base = make_evaluation(0.3)
+    first = make_run("grpo0", "grpo", evaluations={"after": base})
+    for number, (change, name) in enumerate(
+        [({"grader": "another"}, "grader"), ({"prompt_digest": "x"}, "prompts"), ({"backend": "vllm"}, "backend")]
+    ):
+        unlike = make_run(f"relax{number}", "relax", evaluations={"after": replace(base, **change)})
+        with pytest.raises(DataError, match=f"other settings than .*: {name} is"):
+            compare_methods(read_runs([first, unlike]))
+    silent = make_run("old", "relax", evaluations={"after": replace(make_evaluation(0.4), grader="")})
+    assert compare_methods(read_runs([first, silent])).remarks == (
+        "grader is unknown for some evaluations, which an earlier version wrote: it may differ",
+    )

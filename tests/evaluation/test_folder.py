@@ -22,7 +22,7 @@ from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSett
 from relax_rl.tasks.base import Problem
 
 FILES = ("samples.jsonl", "result.json", "settings.json")
-SETTINGS = SamplingSettings(num_samples=3, max_new_tokens=9)
+SETTINGS = SamplingSettings(num_samples=3, max_completion_length=9)
 
 
 @dataclass
@@ -194,7 +194,7 @@ def test_a_damaged_line_is_named(task, whole) -> None:
 
 def test_grading_again_changes_verdicts_and_nothing_else(model, tokenizer, task, tmp_path: Path) -> None:
     """The same grader gives the same bytes; a stricter one gives what a new evaluation with it gives."""
-    settings: dict[str, Any] = {"num_problems": 6, "num_samples": 4, "max_new_tokens": 16}
+    settings: dict[str, Any] = {"num_problems": 6, "num_samples": 4, "max_completion_length": 16}
     folder = EvaluationFolder(tmp_path / "old")
     evaluate(model, tokenizer, task, folder=folder, **settings)
     before = contents(folder)

@@ -113,7 +113,8 @@ def test_the_version_names_the_code_that_graded(tmp_path: Path, monkeypatch: pyt
     for step in (1, 2):
         folder = tmp_path / str(step)
         folder.mkdir()
-        (folder / f"own{step}.py").write_text(f"class Own:\n    name = 'own'\n    step = {step}\n")
+        code = f"class Own:\n    name = 'own'\n    step = {step}\n    def score(self, completions, answers): ...\n"
+        (folder / f"own{step}.py").write_text(code)
         monkeypatch.syspath_prepend(str(folder))
         versions.add(grader_version(__import__(f"own{step}").Own()))
     assert len(versions) == 2

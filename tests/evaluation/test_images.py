@@ -37,7 +37,7 @@ def policy(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 def test_greedy_completions_are_those_of_generate(policy) -> None:
     model, processor = policy
     prompts = [encode_prompt(processor, problem) for problem in PROBLEMS]
-    drawn = sample_completions(model, processor, prompts, 1, max_new_tokens=12, temperature=0.0)
+    drawn = sample_completions(model, processor, prompts, 1, max_completion_length=12, temperature=0.0)
     greedy = GenerationConfig(
         max_new_tokens=12,
         do_sample=False,
@@ -57,11 +57,11 @@ def test_the_image_decides_and_not_the_batch(policy) -> None:
     problems = SquareTask().problems("test")
     prompts = [encode_prompt(processor, problem) for problem in problems]
     keys = [problem.id for problem in problems]
-    settings: dict[str, Any] = {"max_new_tokens": 16, "seed": 3}
+    settings: dict[str, Any] = {"max_completion_length": 16, "seed": 3}
     together = sample_completions(model, processor, prompts, 4, batch_size=16, keys=keys, **settings)
     apart = sample_completions(model, processor, prompts, 4, batch_size=1, keys=keys, **settings)
     assert [[draw.token_ids for draw in row] for row in together] == [[d.token_ids for d in row] for row in apart]
-    greedy = sample_completions(model, processor, prompts, 1, max_new_tokens=16, temperature=0.0)
+    greedy = sample_completions(model, processor, prompts, 1, max_completion_length=16, temperature=0.0)
     assert len({row[0].token_ids for row in greedy}) > 1
 
 
@@ -74,7 +74,7 @@ def test_no_image_token_is_drawn_without_an_image(policy) -> None:
     own, model.lm_head = model.lm_head, head
     try:
         prompts = [encode_prompt(processor, PROBLEMS[0])]
-        (drawn,) = sample_completions(model, processor, prompts, 8, max_new_tokens=8)
+        (drawn,) = sample_completions(model, processor, prompts, 8, max_completion_length=8)
     finally:
         model.lm_head = own
     assert model.config.image_token_id not in {token for completion in drawn for token in completion.token_ids}
@@ -105,7 +105,7 @@ def test_replayed_states_and_entropies_are_those_of_a_forward_alone(policy) -> N
 def test_an_evaluation_is_named_by_its_images(policy) -> None:
     model, processor = policy
     dictionary = KoopmanDictionary(torch.randn(32, 4, generator=torch.Generator().manual_seed(2)))
-    settings: dict[str, Any] = {"num_samples": 8, "max_new_tokens": 24, "dictionary": dictionary}
+    settings: dict[str, Any] = {"num_samples": 8, "max_completion_length": 24, "dictionary": dictionary}
     result = evaluate(model, processor, SquareTask(), **settings)
     assert 0.0 < result.metrics["mean@1"].value < 1.0
     assert {"entropy", "dsd", "pass@8"} <= result.metrics.keys()
@@ -116,8 +116,8 @@ def test_an_evaluation_is_named_by_its_images(policy) -> None:
             found = super().problems(split, count, seed)
             return [replace(problem, images=(problem.images[0].rotate(90),)) for problem in found]
 
-    turned = evaluate(model, processor, Turned(), num_samples=1, max_new_tokens=2)
-    again = evaluate(model, processor, SquareTask(), num_samples=1, max_new_tokens=2)
+    turned = evaluate(model, processor, Turned(), num_samples=1, max_completion_length=2)
+    again = evaluate(model, processor, SquareTask(), num_samples=1, max_completion_length=2)
     assert turned.prompt_digest != again.prompt_digest == result.prompt_digest
 
 

@@ -22,7 +22,7 @@ from relax_rl.evaluation.samplers.transformers import sample_completions
 from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
 from relax_rl.tasks.countdown import CountdownTask
 
-SETTINGS = {"num_problems": 6, "num_samples": 8, "max_new_tokens": 24, "seed": 5, "temperature": 0.8}
+SETTINGS = {"num_problems": 6, "num_samples": 8, "max_completion_length": 24, "seed": 5, "temperature": 0.8}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_every_number_equals_a_computation_sample_by_sample(model, tokenizer, ta
     problems = task.problems("test", 6)
     prompts = [encode_prompt(tokenizer, p) for p in problems]
     rows = sample_completions(
-        model, tokenizer, prompts, 8, max_new_tokens=24, temperature=0.8, seed=5, keys=[p.id for p in problems]
+        model, tokenizer, prompts, 8, max_completion_length=24, temperature=0.8, seed=5, keys=[p.id for p in problems]
     )
     correct = [sum(p.answer in c.text for c in row) for p, row in zip(problems, rows, strict=True)]
     entropies, dsd, trajectories = [], [], []
@@ -96,12 +96,12 @@ def test_settings_are_in_the_result_and_json_brings_it_back(model, tokenizer, ta
     path = result.save(tmp_path / "evaluations" / "after.json")
     assert EvaluationResult.load(path) == result
     data = json.loads(path.read_text())
-    assert {key: data[key] for key in ("task", "split", "temperature", "top_p", "max_new_tokens", "seed")} == {
+    assert {key: data[key] for key in ("task", "split", "temperature", "top_p", "max_completion_length", "seed")} == {
         "task": "letters",
         "split": "test",
         "temperature": 0.8,
         "top_p": 1.0,
-        "max_new_tokens": 24,
+        "max_completion_length": 24,
         "seed": 5,
     }
     assert set(data["metrics"]["mean@1"]) == {"value", "low", "high", "num_problems"}
@@ -161,7 +161,7 @@ def test_the_embedded_policy_is_evaluated_as_generate_would() -> None:
     policy, words = AutoModelForCausalLM.from_pretrained(str(folder)), AutoTokenizer.from_pretrained(str(folder))
     countdown = CountdownTask()
     result = evaluate(
-        policy, words, countdown, num_problems=6, num_samples=1, max_new_tokens=96, temperature=0.0, batch_size=4
+        policy, words, countdown, num_problems=6, num_samples=1, max_completion_length=96, temperature=0.0, batch_size=4
     )
     for problem, sample in zip(countdown.problems("test", 6), result.samples, strict=True):
         ids = words(problem.prompt, return_tensors="pt")
@@ -184,6 +184,6 @@ def test_entropy_met_while_decoding_is_that_of_the_replay(
     met = evaluate(model, tokenizer, task, **settings)
     replayed = evaluate(model, tokenizer, task, dictionary=dictionary, **settings)
     assert [row.entropy for row in met.per_problem] == pytest.approx([row.entropy for row in replayed.per_problem])
-    nucleus = evaluate(model, tokenizer, task, top_p=0.5, **settings | {"max_new_tokens": 1})
-    whole = evaluate(model, tokenizer, task, **settings | {"max_new_tokens": 1})
+    nucleus = evaluate(model, tokenizer, task, top_p=0.5, **settings | {"max_completion_length": 1})
+    whole = evaluate(model, tokenizer, task, **settings | {"max_completion_length": 1})
     assert nucleus.metrics["entropy"].value == pytest.approx(whole.metrics["entropy"].value)  # of the whole vocabulary

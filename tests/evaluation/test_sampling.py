@@ -19,7 +19,9 @@ PROMPTS = [[2, 3, 4], [5], [6, 7, 8, 9, 10], [3, 3]]
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_greedy_is_what_generate_decodes_one_prompt_at_a_time(model, tokenizer, batch_size: int) -> None:
-    ours = sample_completions(model, tokenizer, PROMPTS, 1, max_new_tokens=20, temperature=0.0, batch_size=batch_size)
+    ours = sample_completions(
+        model, tokenizer, PROMPTS, 1, max_completion_length=20, temperature=0.0, batch_size=batch_size
+    )
     for prompt, (completion,) in zip(PROMPTS, ours, strict=True):
         ids = torch.tensor([prompt])
         reference = model.generate(
@@ -36,7 +38,7 @@ def test_samples_do_not_depend_on_batch_size_or_order(model, tokenizer) -> None:
             tokenizer,
             [PROMPTS[i] for i in order],
             5,
-            max_new_tokens=24,
+            max_completion_length=24,
             batch_size=batch_size,
             seed=3,
             keys=[f"p{i}" for i in order],
@@ -61,7 +63,14 @@ def test_first_tokens_follow_the_models_distribution(model, tokenizer, temperatu
     prompt = [2, 3, 4]
     num_samples = 4000
     (rows,) = sample_completions(
-        model, tokenizer, [prompt], num_samples, max_new_tokens=1, temperature=temperature, top_p=top_p, batch_size=1000
+        model,
+        tokenizer,
+        [prompt],
+        num_samples,
+        max_completion_length=1,
+        temperature=temperature,
+        top_p=top_p,
+        batch_size=1000,
     )
     with torch.no_grad():
         expected = torch.softmax(model(torch.tensor([prompt])).logits[0, -1].double() / temperature, dim=-1).numpy()
@@ -84,7 +93,7 @@ def test_first_tokens_follow_the_models_distribution(model, tokenizer, temperatu
 
 
 def test_ends_at_the_stop_token_or_at_the_limit(model, tokenizer) -> None:
-    rows = sample_completions(model, tokenizer, PROMPTS, 16, max_new_tokens=12, seed=1)
+    rows = sample_completions(model, tokenizer, PROMPTS, 16, max_completion_length=12, seed=1)
     completions = [completion for row in rows for completion in row]
     assert any(c.is_truncated for c in completions)
     assert any(not c.is_truncated for c in completions)
@@ -99,12 +108,12 @@ def test_ends_at_the_stop_token_or_at_the_limit(model, tokenizer) -> None:
 def test_other_seed_other_samples_and_the_global_state_is_left_alone(model, tokenizer) -> None:
     state = torch.random.get_rng_state()
     model.train()
-    first = sample_completions(model, tokenizer, PROMPTS, 4, max_new_tokens=16, seed=0)
+    first = sample_completions(model, tokenizer, PROMPTS, 4, max_completion_length=16, seed=0)
     assert model.training
     model.eval()
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert sample_completions(model, tokenizer, PROMPTS, 4, max_new_tokens=16, seed=0) == first
-    assert sample_completions(model, tokenizer, PROMPTS, 4, max_new_tokens=16, seed=1) != first
+    assert sample_completions(model, tokenizer, PROMPTS, 4, max_completion_length=16, seed=0) == first
+    assert sample_completions(model, tokenizer, PROMPTS, 4, max_completion_length=16, seed=1) != first
 
 
 def test_prompt_is_plain_without_and_rendered_with_a_chat_template(tokenizer) -> None:
@@ -124,7 +133,7 @@ def test_prompt_is_plain_without_and_rendered_with_a_chat_template(tokenizer) ->
     "setting",
     [
         {"num_samples": 0},
-        {"max_new_tokens": 0},
+        {"max_completion_length": 0},
         {"batch_size": 0},
         {"temperature": -1.0},
         {"temperature": math.nan},
@@ -133,13 +142,13 @@ def test_prompt_is_plain_without_and_rendered_with_a_chat_template(tokenizer) ->
     ],
 )
 def test_refuses_settings_out_of_range(model, tokenizer, setting: dict) -> None:
-    settings = {"num_samples": 1, "max_new_tokens": 1} | setting
+    settings = {"num_samples": 1, "max_completion_length": 1} | setting
     with pytest.raises(ConfigError, match=next(iter(setting))):
         sample_completions(model, tokenizer, PROMPTS, **settings)
 
 
 def test_refuses_empty_prompts_and_shared_keys(model, tokenizer) -> None:
     with pytest.raises(DataError, match="empty"):
-        sample_completions(model, tokenizer, [[2], []], 1, max_new_tokens=2)
+        sample_completions(model, tokenizer, [[2], []], 1, max_completion_length=2)
     with pytest.raises(DataError, match="distinct"):
-        sample_completions(model, tokenizer, [[2], [3]], 1, max_new_tokens=2, keys=["a", "a"])
+        sample_completions(model, tokenizer, [[2], [3]], 1, max_completion_length=2, keys=["a", "a"])

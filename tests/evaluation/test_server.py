@@ -16,7 +16,7 @@ from relax_rl.evaluation.runner import Evaluation
 from relax_rl.evaluation.samplers.protocol import SamplingSettings, request_seed
 from relax_rl.evaluation.samplers.server import ServerSampler
 
-SETTINGS = SamplingSettings(num_samples=4, max_new_tokens=7, temperature=0.5, top_p=0.9, seed=3)
+SETTINGS = SamplingSettings(num_samples=4, max_completion_length=7, temperature=0.5, top_p=0.9, seed=3)
 
 
 class Server:

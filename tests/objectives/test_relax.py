@@ -333,7 +333,7 @@ def test_settings_that_do_not_exist_are_refused():
     with pytest.raises(ConfigError, match=r"dictionary\.observables"):
         DictionarySettings.parse({"observables": 3}, DictionarySettings())
     for option in ({"estimator": "best"}, {"state_alignment": "next"}, {"padding": "left"}, {"kl_gate": "some"}):
-        with pytest.raises(ConfigError, match="choose one of|must be"):
+        with pytest.raises(ConfigError, match=r"choose one of|must be"):
             build_objective("relax", **option)
 
 

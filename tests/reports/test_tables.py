@@ -1,4 +1,4 @@
-"""The numbers of the results table against numpy, and the cases in which no difference may be shown."""
+"""The results table: its rows and columns, and what it says of a difference that may not be shown."""
 
 from __future__ import annotations
 
@@ -6,51 +6,36 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pytest
-
+from relax_rl.comparison.pairs import metric_names
 from relax_rl.comparison.records import read_runs
-from relax_rl.reports.tables import ResultRow, metric_names, paired_difference, result_rows, results_table
+from relax_rl.reports.page import write_report
+from relax_rl.reports.tables import ResultRow, comparison_notes, result_rows, results_table
 from relax_rl.statistics.intervals import Estimate
+from support.runs import DIGEST
 
 
-def test_differences_are_those_of_the_metrics(make_evaluation: Callable) -> None:
-    first, second = make_evaluation(0.2, seed=1), make_evaluation(0.5, seed=2)
-    for name in ("mean@1", "pass@16", "pass@4", "entropy", "dsd", "length", "truncated"):
-        difference = paired_difference(first, second, name)
-        assert difference is not None
-        assert difference.value == pytest.approx(second.metrics[name].value - first.metrics[name].value, abs=1e-12)
-        assert difference.low <= difference.value <= difference.high
-
-
-def test_problems_are_paired_by_id_not_by_place(make_evaluation: Callable) -> None:
-    first, second = make_evaluation(0.2, seed=1), make_evaluation(0.5, seed=2)
-    turned = replace(second, per_problem=second.per_problem[::-1])
-    assert paired_difference(first, turned, "mean@1") == paired_difference(first, second, "mean@1")
-    fewer = replace(second, per_problem=second.per_problem[:10])
-    difference = paired_difference(first, fewer, "mean@1")
-    assert difference is not None
-    expected = np.mean(
-        [b.mean_score - a.mean_score for a, b in zip(first.per_problem, fewer.per_problem, strict=False)]
-    )
-    assert (difference.value, difference.num_problems) == (pytest.approx(expected), 10)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"temperature": 0.6}, {"num_samples": 8}, {"split": "train"}, {"max_new_tokens": 12}, {"per_problem": ()}],
-)
-def test_unlike_evaluations_are_not_compared(make_evaluation: Callable, change: dict) -> None:
-    first = make_evaluation(0.2)
-    assert paired_difference(first, replace(make_evaluation(0.5), **change), "mean@1") is None
-
-
-def test_dsd_under_two_dictionaries_is_not_compared(make_evaluation: Callable) -> None:
-    first, second = make_evaluation(0.2), make_evaluation(0.5, digest="another")
-    assert paired_difference(first, second, "dsd") is None
-    assert paired_difference(first, replace(second, spectrum=None), "dsd") is None
-    assert paired_difference(first, replace(first, dsd_estimator="robust"), "dsd") is None
-    assert paired_difference(first, second, "mean@1") is not None
+def test_a_difference_that_is_not_computed_is_explained(
+    make_run: Callable[..., Path], make_evaluation: Callable, tmp_path: Path
+) -> None:
+    base, other = make_evaluation(0.2), replace(make_evaluation(0.5), grader="countdown, relax-rl 1", backend="vllm")
+    dictionary = make_evaluation(0.5, digest="another")
+    paths = [
+        make_run("a", "grpo", evaluations={"after": base}),
+        make_run("b", "relax", evaluations={"before": dictionary, "after": other}),
+        make_run("c", "kl_cov", evaluations={"after": replace(dictionary, grader="")}),
+    ]
+    runs = read_runs(paths)
+    assert [row.what for row in result_rows(runs) if row.is_difference] == ["after − GRPO"]
+    assert comparison_notes(runs) == [
+        "after − before of ReLaX is not computed: grader is countdown, relax-rl 0 before and countdown, relax-rl 1 "
+        "after, backend is transformers before and vllm after",
+        "after − GRPO of ReLaX is not computed: grader is countdown, relax-rl 0 for GRPO and countdown, relax-rl 1 for "
+        "ReLaX, backend is transformers for GRPO and vllm for ReLaX",
+        f"after − GRPO of KL-Cov has no DSD: dictionary is {DIGEST} for GRPO and another for KL-Cov",
+        "after − GRPO of KL-Cov: grader is countdown, relax-rl 0 for GRPO and unknown for KL-Cov, so it may differ",
+    ]
+    text = write_report(paths, tmp_path / "r.html").read_text()
+    assert "Note: after − GRPO of ReLaX is not computed: grader is countdown, relax-rl 0 for GRPO" in text
 
 
 def test_rows_and_columns_follow_what_was_measured(make_run: Callable[..., Path], make_evaluation: Callable) -> None:

@@ -56,7 +56,7 @@ def synthetic_evaluation(skill: float, *, seed: int = 0, spread: float = 0.1, di
         num_samples=16,
         temperature=1.0,
         top_p=1.0,
-        max_new_tokens=96,
+        max_completion_length=96,
         seed=0,
         metrics={name: estimate for name, estimate in metrics.items() if estimate is not None},
         spectrum=PooledSpectrum(
@@ -77,6 +77,9 @@ def synthetic_evaluation(skill: float, *, seed: int = 0, spread: float = 0.1, di
             )
             for i, s in enumerate([1.0, 0.0, None, 1.0, 0.0])
         ),
+        backend="transformers",
+        prompt_digest="digest of all prompts",
+        grader="countdown, relax-rl 0",
     )
 
 

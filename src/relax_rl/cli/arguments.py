@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relax_rl.config import load_config
 from relax_rl.errors import ConfigError
 
-__all__ = ["at_least_one", "refuse_settings", "task_options"]
+if TYPE_CHECKING:
+    from relax_rl.workflows.progress import Progress
+
+__all__ = ["at_least_one", "refuse_renamed", "refuse_settings", "say", "task_options"]
+
+
+def refuse_renamed(parser: argparse.ArgumentParser, former: str, present: str) -> None:
+    """Let the parser know an option's former name, only to name the present one.
+
+    Parsing the former name raises ``ConfigError``.
+    """
+
+    class Refuse(argparse.Action):
+        def __call__(self, *_: object) -> None:
+            raise ConfigError(f"{former} is now {present}")
+
+    parser.add_argument(former, action=Refuse, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def say(progress: Progress) -> None:
+    """Messages of a workflow on stderr; a step of its count is not shown."""
+    if progress.message:
+        print(progress.message, file=sys.stderr, flush=True)
 
 
 def refuse_settings(settings: Sequence[str], verb: str) -> None:
@@ -18,7 +41,7 @@ def refuse_settings(settings: Sequence[str], verb: str) -> None:
         raise ConfigError(f"'relax {verb}' takes no setting such as {settings[0]} (see 'relax {verb} --help')")
 
 
-def task_options(name: str, settings: Sequence[str], data_dir: str | None = None) -> dict[str, Any]:
+def task_options(settings: Sequence[str], data_dir: str | None = None) -> dict[str, Any]:
     """The options of a task from words of the form ``--task.key value``.
 
     Raises:
@@ -27,7 +50,7 @@ def task_options(name: str, settings: Sequence[str], data_dir: str | None = None
     for word in settings:
         if word.startswith("--") and not word.startswith("--task."):
             raise ConfigError(f"{word} has no effect here; only the task's own options do: --task.KEY VALUE")
-    options = load_config(None, ["--task", name, *settings]).task.options
+    options = load_config(None, ["--task", "any", *settings]).task.options
     return options if data_dir is None else options | {"data_dir": data_dir}
 
 

@@ -175,7 +175,7 @@ def _tell(folder: Path) -> None:
     """Tables and verdicts on the screen, the data as CSV, the page."""
     from relax_rl.comparison.methods import compare_methods
     from relax_rl.comparison.records import read_runs
-    from relax_rl.reports.data import write_comparison_data
+    from relax_rl.comparison.tables import write_comparison_data
     from relax_rl.reports.page import write_report
 
     contents = Contents.read(folder)

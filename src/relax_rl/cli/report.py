@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relax_rl.cli.arguments import refuse_settings
-from relax_rl.comparison.contents import Contents
-from relax_rl.runs import RunDirectory
+from relax_rl.workflows.report import report
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -25,18 +24,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Write the page and print its path."""
     refuse_settings(settings, "report")
-    first = Path(arguments.runs[0])
-    if len(arguments.runs) == 1 and Contents.is_in(first):
-        contents = Contents.read(first)
-        paths, methods = contents.evaluated_runs(first)
-        folder, baseline, metrics = first, contents.baseline, contents.metrics
-    else:
-        paths = [RunDirectory.open(path).path for path in arguments.runs]
-        folder, methods, baseline, metrics = paths[0], None, None, None
-
-    from relax_rl.reports.page import write_report
-
-    output = arguments.output or folder / "report.html"
-    write_report(paths, output, methods=methods, baseline=baseline, metrics=metrics)
-    print(output)
+    print(report(arguments.runs, arguments.output))
     return 0

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=("list", "show", "validate"), default="list", help="default: list")
     parser.add_argument("name", nargs="?", metavar="NAME", help="the task; its options are --task.KEY VALUE")
     parser.add_argument("--split", default="test", help="default: %(default)s")
-    parser.add_argument("--num-problems", type=int, metavar="N", help="the first N; show: 3, validate: all, by default")
+    parser.add_argument(
+        "-n", "--num-problems", type=int, metavar="N", help="the first N; show: 3, validate: all, by default"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the problems or of their order (%(default)s)")
     parser.add_argument("--data-dir", metavar="DIR", help="folder that the task reads its files from")
 
@@ -45,7 +47,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         return 0
     if arguments.name is None:
         raise ConfigError(f"name the task: relax tasks {arguments.action} NAME; there are: {', '.join(task_names())}")
-    task = build_task(arguments.name, **task_options(arguments.name, settings, arguments.data_dir))
+    task = build_task(arguments.name, **task_options(settings, arguments.data_dir))
     if arguments.action == "validate":
         return _validate(task, arguments.split, arguments.num_problems, arguments.seed)
     for problem in task.problems(arguments.split, arguments.num_problems or 3, arguments.seed):

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from relax_rl.comparison.pairs import Comparability, comparability, metric_names, per_problem_value
 from relax_rl.comparison.records import RunRecord, by_method
 from relax_rl.errors import DataError
-from relax_rl.reports.tables import metric_names, per_problem_value, same_settings
 from relax_rl.statistics.seeded_means import SeededMean, detectable_difference, holm, seeded_mean, seeds_needed
 
-__all__ = ["Comparison", "Difference", "MethodSummary", "compare_methods", "compared_metrics"]
+__all__ = ["Comparison", "Difference", "MethodSummary", "compare_methods", "compared_metrics", "unlike_evaluation"]
 
 ALPHA = 0.05
 
@@ -102,15 +102,38 @@ def compare_methods(
     baseline = next(iter(methods), None) if baseline is None else baseline
     if baseline is None or baseline not in methods:
         raise DataError(f"no run of {baseline or 'any method'} was evaluated after training; finish one first.")
-    first = methods[baseline][0].evaluations["after"]
-    for run in finished:
-        if not same_settings(first, run.evaluations["after"]):
-            raise DataError(f"{run.path} was evaluated with other settings than {methods[baseline][0].path}.")
+    unlike = unlike_evaluation(finished, methods[baseline][0])
+    if unlike is not None:
+        raise DataError(unlike)
     metrics = compared_metrics(finished) if metrics is None else metrics
     differences = _differences(methods, baseline, metrics)
     summaries = [_summary(name, members, metrics, differences.get(name, {})) for name, members in methods.items()]
     told = tuple(_with_sentence(summary, baseline, len(methods) - 1) for summary in summaries)
-    return Comparison(baseline, tuple(metrics), told, tuple(_remarks(finished)))
+    return Comparison(baseline, tuple(metrics), told, tuple(_remarks(finished, methods[baseline][0])))
+
+
+def unlike_evaluation(runs: Sequence[RunRecord], reference: RunRecord | None = None) -> str | None:
+    """A sentence about the first run whose evaluation after training cannot be compared; None if all can.
+
+    Args:
+        runs: those not evaluated after training are skipped.
+        reference: the run that the others are compared with; the first of `runs` when None.
+    """
+    finished = [run for run in runs if "after" in run.evaluations]
+    reference = reference or (finished[0] if finished else None)
+    for run in finished:
+        found = _comparability(reference or run, run)
+        if not found.is_comparable:
+            assert reference is not None
+            return (
+                f"{run.path} was evaluated with other settings than {reference.path}: "
+                f"{found.reasons('in the latter', 'in the former')}; evaluate them alike, or leave one out."
+            )
+    return None
+
+
+def _comparability(first: RunRecord, second: RunRecord) -> Comparability:
+    return comparability(first.evaluations["after"], second.evaluations["after"])
 
 
 def compared_metrics(runs: Sequence[RunRecord]) -> list[str]:
@@ -224,9 +247,12 @@ def _clause(metric: str, difference: Difference, baseline: str) -> str:
     return f"no difference seen in {metric}, {size}, {p_value}: {would} ({shown})"
 
 
-def _remarks(runs: Sequence[RunRecord]) -> list[str]:
+def _remarks(runs: Sequence[RunRecord], reference: RunRecord) -> list[str]:
     """Whether the runs are alike in what a comparison needs alike, as far as their directories tell."""
-    remarks = []
+    pairs = [(run, _comparability(reference, run)) for run in runs if run is not reference]
+    remarks = _unknown_settings([found for _, found in pairs])
+    for run, found in pairs:
+        remarks += replace(found, unknown=()).notes(f"in {reference.path}", f"in {run.path}")
     starts = [run.evaluations["before"].per_problem for run in runs if "before" in run.evaluations]
     if any(start != starts[0] for start in starts):
         remarks.append("the runs did not start from policies that measure alike: see their evaluations before training")
@@ -235,6 +261,11 @@ def _remarks(runs: Sequence[RunRecord]) -> list[str]:
         if any(prompts != seen[0] for prompts in seen):
             remarks.append(f"the runs of seed {seed} did not see the same prompts in the same order")
     return remarks + [f"{' and '.join(names)} measure alike in every run" for names in _alike(runs)]
+
+
+def _unknown_settings(found: Sequence[Comparability]) -> list[str]:
+    names = dict.fromkeys(mismatch.name for each in found for mismatch in each.unknown)
+    return [f"{name} is unknown for some evaluations, which an earlier version wrote: it may differ" for name in names]
 
 
 def _alike(runs: Sequence[RunRecord]) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""How good a policy is, and how sure we are: sampling, mean@k, pass@k, maj@k, intervals, comparisons.
+"""How good a policy is, and how sure we are: sampling, mean@k, pass@k, maj@k, intervals.
 
 The metrics load without torch; `evaluate` and what it needs are imported when first asked for.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from relax_rl.comparison.pairs import PairedDifference, compare_results
 from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.metrics import maj_at_k, mean_at_k, pass_at_k
 from relax_rl.evaluation.result import EvaluationResult
@@ -23,10 +22,8 @@ __all__ = [
     "Evaluation",
     "EvaluationFolder",
     "EvaluationResult",
-    "PairedDifference",
     "bootstrap_difference",
     "bootstrap_mean",
-    "compare_results",
     "evaluate",
     "maj_at_k",
     "mean_at_k",

@@ -20,7 +20,7 @@ from typing import Any
 
 from relax_rl.errors import DataError, RunError
 from relax_rl.evaluation.records import Sample
-from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.evaluation.result import EvaluationResult, with_present_names
 
 __all__ = ["EvaluationFolder"]
 
@@ -49,6 +49,11 @@ class EvaluationFolder:
         if place == self.path and any(place.iterdir()) and not self.settings_path.is_file():
             raise RunError(f"The folder {self.path} holds something else than an evaluation; name another with -o DIR.")
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether samples and result are there."""
+        return self.result_path.is_file() and self.samples_path.is_file()
+
     def start(self, settings: Mapping[str, Any], *, overwrite: bool = False) -> list[Sample]:
         """Begin, or go on with the same evaluation.
 
@@ -76,8 +81,8 @@ class EvaluationFolder:
     def read_settings(self) -> dict[str, Any]:
         """What `start` was given. Raises DataError if it is not there or not readable."""
         try:
-            return json.loads(self.settings_path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            return with_present_names(json.loads(self.settings_path.read_text("utf-8")))
+        except (OSError, ValueError, AttributeError) as error:
             raise DataError(
                 f"{self.path} is no folder of an evaluation: settings.json cannot be read ({error})."
             ) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from relax_rl import __version__
 from relax_rl.evaluation.records import Sample
-from relax_rl.rewards.base import Verifier, grade
+from relax_rl.rewards.base import Verifier, as_verifier, grade
 
 __all__ = ["grade_samples", "grader_version", "solution_path"]
 
@@ -37,10 +37,10 @@ def grade_samples(
     # An answer that the length limit cut is none; only the caller knows that it was reached.
     cut = [sample.truncated for sample in flat]
     verdicts = iter(grade(verifier, [sample.completion for sample in flat], golds, truncated=cut))
-    graded = []
+    graded, known = [], as_verifier(verifier)
     for row, answer in zip(samples, answers, strict=True):
         found = [next(verdicts) for _ in row]
-        classes = _answer_classes(verifier, [verdict.extracted for verdict in found])
+        classes = known.classes([verdict.extracted for verdict in found])
         graded.append(
             [
                 replace(
@@ -59,15 +59,6 @@ def grade_samples(
     return graded
 
 
-def _answer_classes(verifier: Verifier, extracted: Sequence[str | None]) -> list[int | None]:
-    """Labels of one problem's answers: by the verifier's own notion of equal answers, or else by their text."""
-    classes = getattr(verifier, "classes", None)
-    if classes is not None:
-        return classes(extracted)
-    labels: dict[str, int] = {}
-    return [None if text is None else labels.setdefault("".join(text.split()), len(labels)) for text in extracted]
-
-
 def solution_path(completion: str) -> str:
     """A digest of the numbers and signs of a completion in their order: its calculation without its words.
 
@@ -82,9 +73,10 @@ def solution_path(completion: str) -> str:
 
 def grader_version(verifier: Verifier) -> str:
     """The verifier's name, our version, a digest of the code beside it, and math-verify's version if it is used."""
-    source = inspect.getsourcefile(type(verifier))
+    kind = as_verifier(verifier).graded_by
+    source = inspect.getsourcefile(kind)
     files = sorted(Path(source).parent.glob("*.py")) if source else []
-    if not type(verifier).__module__.startswith("relax_rl."):
+    if not kind.__module__.startswith("relax_rl."):
         files = files and [Path(source or "")]  # a user's own verifier: its neighbours may have nothing to do with it
     digest = hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=4).hexdigest()
     uses = f", math-verify {importlib.metadata.version('math-verify')}" if verifier.name == "math" else ""

@@ -11,7 +11,18 @@ from typing import Any
 from relax_rl.errors import DataError
 from relax_rl.statistics.intervals import Estimate
 
-__all__ = ["EvaluationResult", "PooledSpectrum", "ProblemResult", "SampleRecord"]
+__all__ = ["EvaluationResult", "PooledSpectrum", "ProblemResult", "SampleRecord", "with_present_names"]
+
+_RENAMED = {"max_new_tokens": "max_completion_length"}
+"""Keys of files that earlier versions wrote, and their present names."""
+
+
+def with_present_names(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a ``result.json`` or ``settings.json`` of any version, under the keys of this one.
+
+    The one place where old keys are known. Call it where such a file is read, never on what a user types.
+    """
+    return {_RENAMED.get(key, key): value for key, value in data.items()}
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ class EvaluationResult:
     num_samples: int
     temperature: float
     top_p: float
-    max_new_tokens: int
+    max_completion_length: int
     seed: int
     metrics: Mapping[str, Estimate]
     spectrum: PooledSpectrum | None = None
@@ -133,7 +144,7 @@ class EvaluationResult:
             DataError: not JSON, or a required key is missing.
         """
         try:
-            data = json.loads(text)
+            data = with_present_names(json.loads(text))
             return cls(
                 **{name: data[name] for name in _SETTINGS},
                 metrics={name: Estimate(**_known(Estimate, value)) for name, value in data["metrics"].items()},
@@ -163,7 +174,7 @@ class EvaluationResult:
             raise DataError(f"{path}: {error}") from error
 
 
-_SETTINGS = ("task", "split", "num_problems", "num_samples", "temperature", "top_p", "max_new_tokens", "seed")
+_SETTINGS = ("task", "split", "num_problems", "num_samples", "temperature", "top_p", "max_completion_length", "seed")
 # Files of earlier versions lack them.
 _LATER_SETTINGS = ("dsd_estimator", "model", "backend", "prompt_digest", "problem_seed", "grader")
 

@@ -15,10 +15,10 @@ from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.grading import grade_samples, grader_version
 from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.evaluation.records import Sample, sample_of
-from relax_rl.evaluation.result import EvaluationResult, PooledSpectrum, SampleRecord
+from relax_rl.evaluation.result import EvaluationResult, PooledSpectrum, ProblemResult, SampleRecord
 from relax_rl.evaluation.samplers.protocol import Sampler, SamplingSettings
 from relax_rl.evaluation.samplers.transformers import TransformersSampler
-from relax_rl.evaluation.summary import summarize
+from relax_rl.evaluation.summary import Summary, summarize
 from relax_rl.koopman import Estimator, KoopmanDictionary
 from relax_rl.tasks.base import Problem, Task, image_digest
 
@@ -38,7 +38,7 @@ def evaluate(
     split: str = "test",
     num_problems: int | None = None,
     num_samples: int = 16,
-    max_new_tokens: int = 256,
+    max_completion_length: int = 256,
     temperature: float = 1.0,
     top_p: float = 1.0,
     batch_size: int = 128,
@@ -74,7 +74,7 @@ def evaluate(
     evaluation = Evaluation(
         sampler=TransformersSampler(model, tokenizer, batch_size),
         task=task,
-        settings=SamplingSettings(num_samples, max_new_tokens, temperature, top_p, seed),
+        settings=SamplingSettings(num_samples, max_completion_length, temperature, top_p, seed),
         split=split,
         num_problems=num_problems,
         problem_seed=problem_seed,
@@ -154,23 +154,43 @@ class Evaluation:
             DataError: the task has no problem, or its verifier returns another number of scores than it was asked for.
             RunError: the folder holds another evaluation.
         """
+        problems, prompt_digest = self._problems()
+        there = [] if folder is None else folder.start(self._identity(problems, prompt_digest), overwrite=overwrite)
+        if folder is not None and folder.is_complete:
+            return EvaluationResult.load(folder.result_path)
+        samples = self._sample(problems, there, folder, on_progress)
+        samples = grade_samples(self.task.verifier, samples, [problem.answer for problem in problems])
+        samples, spectrum = self._measured(problems, samples)
+        summary = summarize(samples, seed=self.settings.seed, with_dsd=self.measured_by is not None)
+        to_read = _to_read([self.sampler.render(problem) for problem in problems], samples)
+        result = self._result(summary, to_read, spectrum, prompt_digest)
+        if folder is not None:
+            folder.finish(samples, result)
+        return result
+
+    def expected(self) -> EvaluationResult:
+        """The result as far as it is known before anything is sampled: every setting, no metric, empty completions.
+
+        Raises:
+            DataError: as `run`, for a task without problems or with two of the same id.
+        """
+        problems, prompt_digest = self._problems()
+        samples = tuple(
+            SampleRecord(problem.id, self.sampler.render(problem), "", problem.answer, None, 0, None)
+            for problem in problems
+        )
+        unmeasured = Summary({}, (), tuple(ProblemResult(problem.id, 0, 0) for problem in problems))
+        return self._result(unmeasured, samples, None, prompt_digest)
+
+    def _problems(self) -> tuple[list[Problem], str]:
+        """The problems, and the digest of all prompts."""
         problems = self.task.problems(self.split, self.num_problems, self.problem_seed)
         if not problems:
             raise DataError(f"task {self.task.name!r} has no problem in split {self.split!r}; name another split.")
         if len({problem.id for problem in problems}) < len(problems):
             raise DataError(f"task {self.task.name!r} has two problems of the same id in split {self.split!r}.")
         # Words alone would not tell a problem from the same one with another image.
-        prompt_digest = _digest([self.sampler.render(problem) + image_digest(problem.images) for problem in problems])
-        there = [] if folder is None else folder.start(self._identity(problems, prompt_digest), overwrite=overwrite)
-        if folder is not None and folder.result_path.is_file() and folder.samples_path.is_file():
-            return EvaluationResult.load(folder.result_path)
-        samples = self._sample(problems, there, folder, on_progress)
-        samples = grade_samples(self.task.verifier, samples, [problem.answer for problem in problems])
-        samples, spectrum = self._measured(problems, samples)
-        result = self._result(problems, samples, spectrum, prompt_digest)
-        if folder is not None:
-            folder.finish(samples, result)
-        return result
+        return problems, _digest([self.sampler.render(problem) + image_digest(problem.images) for problem in problems])
 
     def _identity(self, problems: Sequence[Problem], prompt_digest: str) -> dict[str, Any]:
         """What decides the samples; the batch size does not."""
@@ -223,25 +243,24 @@ class Evaluation:
 
     def _result(
         self,
-        problems: Sequence[Problem],
-        samples: Sequence[Sequence[Sample]],
+        summary: Summary,
+        samples: tuple[SampleRecord, ...],
         spectrum: PooledSpectrum | None,
         prompt_digest: str,
     ) -> EvaluationResult:
-        summary = summarize(samples, seed=self.settings.seed, with_dsd=self.measured_by is not None)
         return EvaluationResult(
             task=self.task.name,
             split=self.split,
-            num_problems=len(problems),
+            num_problems=len(summary.per_problem),
             num_samples=self.settings.num_samples,
             temperature=self.settings.temperature,
             top_p=self.settings.top_p,
-            max_new_tokens=self.settings.max_new_tokens,
+            max_completion_length=self.settings.max_completion_length,
             seed=self.settings.seed,
             metrics=summary.metrics,
             spectrum=spectrum,
             per_problem=summary.per_problem,
-            samples=_to_read([self.sampler.render(problem) for problem in problems], samples),
+            samples=samples,
             dsd_estimator=None if self.measured_by is None else self.measured_by[1],
             pass_at_k=summary.pass_at_k,
             model=self.name,

@@ -12,8 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from relax_rl.comparison.tables import csv_text
 from relax_rl.errors import RunError
-from relax_rl.reports.data import csv_text
 from relax_rl.reports.markup import Html, element
 
 __all__ = ["document", "download", "figure", "footer", "listed", "unique", "wide", "write_document"]

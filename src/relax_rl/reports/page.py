@@ -8,17 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from relax_rl.comparison.methods import compare_methods
+from relax_rl.comparison.methods import compare_methods, unlike_evaluation
+from relax_rl.comparison.pairs import metric_names
 from relax_rl.comparison.records import RunRecord, by_method, flatten, read_runs
+from relax_rl.comparison.tables import METHOD_COLUMNS, method_rows
 from relax_rl.reports.canvas import svg_source
 from relax_rl.reports.completions import evaluation_samples, rollout_samples
 from relax_rl.reports.curves import PANELS, curve_of, draw_curves, smoothing_window
-from relax_rl.reports.data import METHOD_COLUMNS, method_rows
 from relax_rl.reports.document import document, download, figure, footer, listed, unique, wide, write_document
 from relax_rl.reports.laws import entropy_laws
 from relax_rl.reports.markup import Html, element, join
 from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL, draw_spectra
-from relax_rl.reports.tables import ResultRow, comparison_table, metric_names, result_rows, results_table
+from relax_rl.reports.tables import ResultRow, comparison_notes, comparison_table, result_rows, results_table
 
 __all__ = ["write_report"]
 
@@ -59,7 +60,8 @@ def _page(runs: Sequence[RunRecord], output: Path, baseline: str | None, metrics
     # What cannot be shown for all runs is shown for the first of each method.
     shown = [replace(members[0], label=method) for method, members in by_method(runs).items()] if has_seeds else runs
     title = f"{listed([run.label for run in shown])} on {_values(runs, 'task.name')}"
-    results = _compared(runs, baseline, metrics) if has_seeds else _results(runs)
+    can_be_compared = has_seeds and unlike_evaluation(runs) is None
+    results = _compared(runs, baseline, metrics) if can_be_compared else _results(runs)
     sections = [_header(runs, title), _settings(shown), results, _curves(runs), entropy_laws(runs), _spectra(shown)]
     sections += [_completions(shown), _commands(runs, output), footer()]
     return document(title, sections)
@@ -102,7 +104,7 @@ def _results(runs: Sequence[RunRecord]) -> Html:
         return element("section", heading, element("p", "No run has been evaluated.", class_="lead"))
     evaluations = [run.evaluations[stage] for run in runs for stage in ("before", "after") if stage in run.evaluations]
     settings = unique(
-        f"{e.task}/{e.split}, {e.num_problems} problems × {e.num_samples} samples of at most {e.max_new_tokens} "
+        f"{e.task}/{e.split}, {e.num_problems} problems × {e.num_samples} samples of at most {e.max_completion_length} "
         f"tokens, temperature {e.temperature:g}, top-p {e.top_p:g}"
         for e in evaluations
     )
@@ -119,6 +121,7 @@ def _results(runs: Sequence[RunRecord]) -> Html:
         heading,
         element("div", results_table(rows, names), class_="wide"),
         element("p", note, class_="note"),
+        *_notes(comparison_notes(runs)),
         download("results.csv", ["run", "row", "metric", "value", "low", "high", "problems"], _result_data(rows)),
     )
 
@@ -135,16 +138,19 @@ def _compared(runs: Sequence[RunRecord], baseline: str | None, metrics: Sequence
         "methods, for each metric by itself; bold: below 0.05."
     )
     sentences = [element("li", summary.sentence) for summary in comparison.methods]
-    remarks = [element("p", f"Note: {remark}.", class_="note") for remark in comparison.remarks]
     return element(
         "section",
         heading,
         element("div", comparison_table(comparison), class_="wide"),
         element("ul", *sentences),
-        *remarks,
+        *_notes(comparison.remarks),
         element("p", note, class_="note"),
         download("methods.csv", METHOD_COLUMNS, method_rows(comparison)),
     )
+
+
+def _notes(notes: Sequence[str]) -> list[Html]:
+    return [element("p", f"Note: {note}.", class_="note") for note in unique(notes)]
 
 
 def _curves(runs: Sequence[RunRecord]) -> Html:

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from relax_rl.comparison.pairs import comparability, evaluated_stages, metric_names, paired_difference
 from relax_rl.comparison.records import RunRecord
-from relax_rl.evaluation.metrics import pass_at_k
-from relax_rl.evaluation.result import EvaluationResult, ProblemResult
+from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.reports.markup import Html, element
-from relax_rl.statistics.intervals import Estimate, bootstrap_difference
+from relax_rl.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
     from relax_rl.comparison.methods import Comparison
     from relax_rl.statistics.seeded_means import SeededMean
 
-__all__ = [
-    "ResultRow",
-    "comparison_table",
-    "metric_names",
-    "paired_difference",
-    "per_problem_value",
-    "result_rows",
-    "results_table",
-    "same_settings",
-]
-
-_SETTINGS = ("task", "split", "num_samples", "temperature", "top_p", "max_new_tokens")
-
-_FIELDS = {"mean@1": "mean_score", "entropy": "entropy", "dsd": "dsd", "length": "length", "truncated": "truncated"}
-"""Where a metric is kept problem by problem."""
+__all__ = ["ResultRow", "comparison_notes", "comparison_table", "result_rows", "results_table"]
 
 
 @dataclass(frozen=True)
@@ -52,61 +36,55 @@ class ResultRow:
     cells: dict[str, Estimate]
 
 
-def metric_names(runs: Sequence[RunRecord]) -> list[str]:
-    """Columns: mean@1, the largest pass@k that every evaluation has, entropy, DSD, length, truncated; as measured."""
-    results = [result for run in runs for result in _stages(run).values()]
-    if not results:
-        return []
-    shared = set.intersection(*(set(result.metrics) for result in results))
-    passes = sorted((int(name[5:]) for name in shared if name.startswith("pass@")), reverse=True)
-    wanted = ["mean@1", *(f"pass@{k}" for k in passes[:1]), "entropy", "dsd", "length", "truncated"]
-    seen = {name for result in results for name in result.metrics}
-    # A share that is zero throughout says nothing; samples that were not scored say a lot.
-    unscored = any(e.value > 0 for result in results if (e := result.metrics.get("not_scored")))
-    return [name for name in wanted if name in seen] + (["not_scored"] if unscored else [])
-
-
 def result_rows(runs: Sequence[RunRecord]) -> list[ResultRow]:
     """Rows of the table, run by run; differences only between evaluations of the same problems and settings."""
     names = metric_names(runs)
     rows = []
     for run in runs:
-        stages = _stages(run)
+        stages = evaluated_stages(run)
         for stage, result in stages.items():
             rows.append(
                 ResultRow(run.label, stage, False, {n: result.metrics[n] for n in names if n in result.metrics})
             )
-        if {"before", "after"} <= stages.keys():
-            cells = _differences(stages["before"], stages["after"], names)
-            rows.append(ResultRow(run.label, "after − before", True, cells))
-        reference = _stages(runs[0]).get("after")
-        if run is not runs[0] and reference is not None and "after" in stages:
-            cells = _differences(reference, stages["after"], names)
-            rows.append(ResultRow(run.label, f"after − {runs[0].label}", True, cells))
+        for pair in _pairs(run, runs[0]):
+            rows.append(ResultRow(run.label, pair.what, True, _differences(pair.first, pair.second, names)))
     return [row for row in rows if row.cells]
 
 
-def paired_difference(first: EvaluationResult, second: EvaluationResult, metric: str) -> Estimate | None:
-    """``second - first`` in a metric over the problems that both were evaluated on.
+def comparison_notes(runs: Sequence[RunRecord]) -> list[str]:
+    """For each difference that the rows do not show, what differs; and what of the others is unknown."""
+    notes = []
+    for pair in (pair for run in runs for pair in _pairs(run, runs[0])):
+        found, of = comparability(pair.first, pair.second), f"{pair.what} of {pair.label}"
+        if not found.is_comparable:
+            notes.append(f"{of} is not computed: {found.reasons(*pair.places)}")
+            continue
+        if found.dispersion and "dsd" in pair.first.metrics and "dsd" in pair.second.metrics:
+            unlike = ", ".join(mismatch.words(*pair.places) for mismatch in found.dispersion)
+            notes.append(f"{of} has no DSD: {unlike}")
+        notes += [f"{of}: {note}" for note in found.notes(*pair.places)]
+    return notes
 
-    None where it would not mean anything: other settings, no problem in common, a metric that is not kept problem by
-    problem, or DSD under two dictionaries or estimators.
-    """
-    if not same_settings(first, second):
-        return None
-    value_of = per_problem_value(metric)
-    if value_of is None or (metric == "dsd" and not _same_dsd(first, second)):
-        return None
-    others = {problem.id: problem for problem in second.per_problem}
-    pairs = [(problem, others[problem.id]) for problem in first.per_problem if problem.id in others]
-    if not pairs:
-        return None
-    values = [np.array([value_of(problem) for problem in side]) for side in zip(*pairs, strict=True)]
-    if metric != "entropy":
-        return bootstrap_difference(*values)
-    # Entropy is a mean over tokens; as many samples a problem on both sides, so mean lengths weigh like token counts.
-    weights = [np.array([problem.length or 0.0 for problem in side]) for side in zip(*pairs, strict=True)]
-    return bootstrap_difference(*values, *weights)
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two evaluations whose difference is a row, and how a sentence names them."""
+
+    label: str
+    what: str
+    first: EvaluationResult
+    second: EvaluationResult
+    places: tuple[str, str]
+
+
+def _pairs(run: RunRecord, reference: RunRecord) -> Iterator[_Pair]:
+    """Before and after training; and after training, this run and the first."""
+    stages, others = evaluated_stages(run), evaluated_stages(reference)
+    if {"before", "after"} <= stages.keys():
+        yield _Pair(run.label, "after − before", stages["before"], stages["after"], ("before", "after"))
+    if run is not reference and "after" in others and "after" in stages:
+        places = (f"for {reference.label}", f"for {run.label}")
+        yield _Pair(run.label, f"after − {reference.label}", others["after"], stages["after"], places)
 
 
 def comparison_table(comparison: Comparison) -> Html:
@@ -128,11 +106,6 @@ def comparison_table(comparison: Comparison) -> Html:
     return element("table", element("thead", element("tr", *heads)), element("tbody", *body), class_="results")
 
 
-def same_settings(first: EvaluationResult, second: EvaluationResult) -> bool:
-    """Whether two evaluations may be compared."""
-    return all(getattr(first, name) == getattr(second, name) for name in _SETTINGS)
-
-
 def results_table(rows: Sequence[ResultRow], names: Sequence[str]) -> Html:
     """The rows as an HTML table; a difference whose interval excludes zero is bold."""
     head = element("tr", element("th", "run"), element("th", ""), *(element("th", _heading(name)) for name in names))
@@ -146,37 +119,9 @@ def results_table(rows: Sequence[ResultRow], names: Sequence[str]) -> Html:
     return element("table", element("thead", head), element("tbody", *body), class_="results")
 
 
-def _stages(run: RunRecord) -> dict[str, EvaluationResult]:
-    return {stage: run.evaluations[stage] for stage in ("before", "after") if stage in run.evaluations}
-
-
 def _differences(first: EvaluationResult, second: EvaluationResult, names: Sequence[str]) -> dict[str, Estimate]:
     found = {name: paired_difference(first, second, name) for name in names}
     return {name: estimate for name, estimate in found.items() if estimate is not None}
-
-
-def _same_dsd(first: EvaluationResult, second: EvaluationResult) -> bool:
-    if first.dsd_estimator != second.dsd_estimator:
-        return False
-    digests = {spectrum.dictionary_digest if spectrum else None for spectrum in (first.spectrum, second.spectrum)}
-    return len(digests) == 1 and None not in digests
-
-
-def per_problem_value(metric: str) -> Callable[[ProblemResult], float] | None:
-    """How to read a metric off one problem; NaN where the problem has none."""
-    if metric.startswith("pass@"):
-        k = int(metric[5:])
-        return lambda problem: (
-            pass_at_k(problem.num_scored, problem.num_correct, k) if problem.num_scored >= k else float("nan")
-        )
-    if metric not in _FIELDS:
-        return None
-
-    def value_of(problem: ProblemResult) -> float:
-        value = getattr(problem, _FIELDS[metric])
-        return float("nan") if value is None else float(value)
-
-    return value_of
 
 
 def _heading(name: str) -> str:

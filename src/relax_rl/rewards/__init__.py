@@ -1,6 +1,6 @@
 """Verifiers: programs that score what a policy wrote, in bounded time and without torch."""
 
-from relax_rl.rewards.base import ExplainingVerifier, Verdict, Verifier, grade
+from relax_rl.rewards.base import BaseVerifier, ExplainingVerifier, Verdict, Verifier, as_verifier, grade
 from relax_rl.rewards.callables import CallableVerifier, WeightedVerifiers
 from relax_rl.rewards.countdown import CountdownVerifier
 from relax_rl.rewards.format import FormatVerifier
@@ -13,6 +13,7 @@ from relax_rl.rewards.reward_function import VerifierReward
 from relax_rl.rewards.workers.pool import Outcome, WorkerPool
 
 __all__ = [
+    "BaseVerifier",
     "CallableVerifier",
     "ChoiceVerifier",
     "CountdownVerifier",
@@ -29,6 +30,7 @@ __all__ = [
     "VerifierReward",
     "WeightedVerifiers",
     "WorkerPool",
+    "as_verifier",
     "build_verifier",
     "extract_answer",
     "grade",

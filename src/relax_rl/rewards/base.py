@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from relax_rl.errors import DataError
+from relax_rl.errors import ConfigError, DataError
 
-__all__ = ["ExplainingVerifier", "Verdict", "Verifier", "check_lengths", "grade"]
+__all__ = ["BaseVerifier", "ExplainingVerifier", "Verdict", "Verifier", "as_verifier", "check_lengths", "grade"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,95 @@ class ExplainingVerifier(Verifier, Protocol):
         ...
 
 
+class BaseVerifier:
+    """What the package asks of every verifier, with defaults for all but ``name`` and ``score``."""
+
+    name: str
+
+    @property
+    def graded_by(self) -> type:
+        """The class whose code decides the verdicts; a digest of its file is in every result."""
+        return type(self)
+
+    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+        """See `Verifier.score`."""
+        raise NotImplementedError
+
+    def grade(
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
+        """As ``score``, with what the verifier tells beside the scores; by default nothing.
+
+        Args:
+            num_tokens: lengths of the completions, where the caller knows them.
+            truncated: which completions hit their length limit, where the caller knows: an answer that the limit cut
+                is none.
+        """
+        return [Verdict(score) for score in self.score(completions, answers)]
+
+    def classes(self, answers: Sequence[str | None]) -> list[int | None]:
+        """A label for each extracted answer, the same for equal ones; by default equal but for white space."""
+        labels: dict[str, int] = {}
+        return [None if text is None else labels.setdefault("".join(text.split()), len(labels)) for text in answers]
+
+
+class _OwnVerifier(BaseVerifier):
+    """A user's object with ``name`` and ``score``, and what else of `BaseVerifier` it may have, in any combination."""
+
+    def __init__(self, own: Any) -> None:
+        if not isinstance(own, Verifier):
+            raise ConfigError(f"{own!r} is no verifier: it needs name and score(completions, answers).")
+        self._own = own
+        self.name = own.name
+        explains = isinstance(own, ExplainingVerifier)
+        self._explain = own.grade if explains else None
+        self._asks_truncated = explains and "truncated" in inspect.signature(own.grade).parameters
+        self._asks_num_tokens = bool(getattr(own, "needs_num_tokens", False))
+        self._classes = getattr(own, "classes", None)
+
+    @property
+    def graded_by(self) -> type:
+        return type(self._own)
+
+    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+        return self._own.score(completions, answers)
+
+    def grade(
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
+        lengths: tuple[Any, ...] = (num_tokens,) if self._asks_num_tokens else ()
+        if self._explain is None:
+            return [Verdict(score) for score in self._own.score(completions, answers, *lengths)]
+        flags: dict[str, Any] = {"truncated": truncated} if self._asks_truncated and truncated is not None else {}
+        return self._explain(completions, answers, *lengths, **flags)
+
+    def classes(self, answers: Sequence[str | None]) -> list[int | None]:
+        return super().classes(answers) if self._classes is None else self._classes(answers)
+
+
+def as_verifier(own: Verifier) -> BaseVerifier:
+    """The door for verifiers that users write: any object with `Verifier`'s two members, as a `BaseVerifier`.
+
+    The object may also have ``grade(completions, answers)``, with a parameter ``truncated`` if it asks for it,
+    ``classes(answers)``, and ``needs_num_tokens = True`` if both of its methods take ``num_tokens`` as the third
+    argument. Nothing else in the package asks a verifier what it has.
+
+    Raises:
+        ConfigError: it has no ``name`` or no ``score``.
+    """
+    return own if isinstance(own, BaseVerifier) else _OwnVerifier(own)
+
+
 def grade(
     verifier: Verifier,
     completions: Sequence[str],
@@ -76,20 +165,14 @@ def grade(
     """The verdicts of any verifier; those of one that does not explain itself hold its scores alone.
 
     Args:
-        num_tokens: lengths of the completions, for a verifier with ``needs_num_tokens``; another is not given them.
+        num_tokens: lengths of the completions, for a verifier that counts them.
         truncated: which completions hit their length limit, where the caller knows, for a verifier whose ``grade``
             asks for it: an answer that the limit cut is none.
 
     Raises:
         DataError: it returns another number of scores than it was asked for.
     """
-    lengths = (num_tokens,) if getattr(verifier, "needs_num_tokens", False) else ()
-    if isinstance(verifier, ExplainingVerifier):
-        asks = "truncated" in inspect.signature(verifier.grade).parameters
-        flags = {"truncated": truncated} if asks and truncated is not None else {}
-        verdicts = verifier.grade(completions, answers, *lengths, **flags)
-    else:
-        verdicts = [Verdict(score) for score in verifier.score(completions, answers, *lengths)]
+    verdicts = as_verifier(verifier).grade(completions, answers, num_tokens, truncated=truncated)
     if len(verdicts) != len(completions):
         raise DataError(
             f"The verifier '{verifier.name}' returned {len(verdicts)} scores for {len(completions)} completions."

@@ -8,12 +8,12 @@ from typing import Any
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.import_path import resolve
-from relax_rl.rewards.base import Verdict, Verifier, check_lengths, grade
+from relax_rl.rewards.base import BaseVerifier, Verdict, Verifier, as_verifier, check_lengths, grade
 
 __all__ = ["CallableVerifier", "WeightedVerifiers"]
 
 
-class CallableVerifier:
+class CallableVerifier(BaseVerifier):
     """The function at ``package.module:function``, called as ``function(completions, answers)``.
 
     It returns one number or None (could not be scored) for each completion. It is the user's own code and runs in this
@@ -47,7 +47,7 @@ class CallableVerifier:
         return [None if score is None else float(score) for score in scores]
 
 
-class WeightedVerifiers:
+class WeightedVerifiers(BaseVerifier):
     """The weighted sum of several verifiers' scores; None as soon as one of them could not score.
 
     Args:
@@ -69,15 +69,10 @@ class WeightedVerifiers:
         for verifier, weight in pairs:
             if not isinstance(weight, Real) or not abs(float(weight)) < float("inf"):
                 raise ConfigError(f"The weight of the verifier '{verifier.name}' is {weight!r}; it must be a number.")
-        self.members: tuple[tuple[Verifier, float], ...] = tuple(
-            (verifier, float(weight)) for verifier, weight in pairs
+        self.members: tuple[tuple[BaseVerifier, float], ...] = tuple(
+            (as_verifier(verifier), float(weight)) for verifier, weight in pairs
         )
         self.name = name
-
-    @property
-    def needs_num_tokens(self) -> bool:
-        """Whether a member counts tokens, so that ``num_tokens`` has to be given."""
-        return any(getattr(verifier, "needs_num_tokens", False) for verifier, _ in self.members)
 
     def score(
         self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from relax_rl.rewards.base import Verdict, check_lengths
+from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
 
 __all__ = ["CountdownAnswer", "CountdownVerifier", "committed_expression", "evaluate"]
 
@@ -51,7 +51,7 @@ class CountdownAnswer:
         return cls(tuple(int(number) for number in match[1].split(" ")), int(match[2]))
 
 
-class CountdownVerifier:
+class CountdownVerifier(BaseVerifier):
     """Scores 1.0 if the committed expression uses each number exactly once and equals the target, else 0.0.
 
     The committed expression is the last complete ``<answer>...</answer>``, and without one the last ``\\boxed{...}``.
@@ -68,7 +68,14 @@ class CountdownVerifier:
         """
         return [verdict.score for verdict in self.grade(completions, answers)]
 
-    def grade(self, completions: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+    def grade(
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
         """As ``score``, with the committed expression."""
         check_lengths(completions, answers)
         return [self._verdict(*pair) for pair in zip(completions, answers, strict=True)]

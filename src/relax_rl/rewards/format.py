@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from relax_rl.errors import ConfigError
-from relax_rl.rewards.base import Verdict, check_lengths
+from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
 from relax_rl.rewards.mathematics.extraction import extract_answer
 
 __all__ = ["FormatVerifier"]
@@ -16,7 +16,7 @@ _OPEN_THINK, _CLOSE_THINK = "<think>", "</think>"
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
-class FormatVerifier:
+class FormatVerifier(BaseVerifier):
     """Scores 1.0 if a completion has every part that is asked for, else 0.0; the gold answers are not looked at.
 
     ``think``: the completion begins with ``<think>``, and closes it once, around some text. ``answer``: what follows
@@ -47,7 +47,14 @@ class FormatVerifier:
         """1.0 or 0.0 for each completion. Raises DataError if the lengths differ."""
         return [verdict.score for verdict in self.grade(completions, answers)]
 
-    def grade(self, completions: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+    def grade(
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
         """As ``score``; ``detail`` names the parts that are missing."""
         check_lengths(completions, answers)
         return [self._verdict(completion) for completion in completions]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.rewards.base import Verdict, check_lengths
+from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
 
 __all__ = ["SoftOverlongPenalty"]
 
 
-class SoftOverlongPenalty:
+class SoftOverlongPenalty(BaseVerifier):
     """Between 0 and ``-factor``, by the length L of a completion in tokens (DAPO, arXiv:2503.14476, section 3.4)::
 
         0                                    L <= max_length - cache
@@ -29,7 +29,6 @@ class SoftOverlongPenalty:
     """
 
     name = "soft_overlong"
-    needs_num_tokens = True
 
     def __init__(self, *, max_length: int, cache: int, factor: float = 1.0) -> None:
         if not 0 < cache <= max_length:
@@ -61,7 +60,12 @@ class SoftOverlongPenalty:
         return [self.penalty(count) for count in num_tokens]
 
     def grade(
-        self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
     ) -> list[Verdict]:
         """As ``score``."""
         return [Verdict(score) for score in self.score(completions, answers, num_tokens)]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from relax_rl.rewards.base import Verdict, Verifier, grade
+from relax_rl.rewards.base import Verdict, Verifier, as_verifier, grade
 
 __all__ = ["VerifierReward", "completion_text"]
 
@@ -20,7 +20,7 @@ class VerifierReward:
     """
 
     def __init__(self, verifier: Verifier) -> None:
-        self._verifier = verifier
+        self._verifier = as_verifier(verifier)
         self.__name__ = verifier.name
 
     def __call__(

@@ -1,6 +1,6 @@
 """Where problems come from: procedural, from files, from the Hub; each with the verifier that grades it."""
 
-from relax_rl.tasks.base import Problem, Task, TaskReport, validate_task
+from relax_rl.tasks.base import BaseTask, Problem, Task, TaskReport, as_task, validate_task
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.tasks.gym import ReasoningGymTask
 from relax_rl.tasks.math import MathTask
@@ -8,6 +8,7 @@ from relax_rl.tasks.mix import TrainingMix
 from relax_rl.tasks.registry import build_task, task_names
 
 __all__ = [
+    "BaseTask",
     "CountdownTask",
     "MathTask",
     "Problem",
@@ -15,6 +16,7 @@ __all__ = [
     "Task",
     "TaskReport",
     "TrainingMix",
+    "as_task",
     "build_task",
     "task_names",
     "validate_task",

@@ -5,15 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from relax_rl.errors import DataError
-from relax_rl.rewards.base import Verifier
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.rewards.base import Verifier, as_verifier
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Problem", "Task", "TaskReport", "digest", "image_digest", "in_order", "validate_task"]
+__all__ = [
+    "BaseTask",
+    "Problem",
+    "Task",
+    "TaskReport",
+    "as_task",
+    "digest",
+    "image_digest",
+    "in_order",
+    "validate_task",
+]
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,53 @@ class Task(Protocol):
         that the task does not have, or if it has fewer problems than asked for.
         """
         ...
+
+
+class BaseTask:
+    """What the package asks of every task, with defaults for all but `Task`'s three members.
+
+    Attributes:
+        is_endless: problems are made as many as asked for, so that an evaluation needs another number than "all".
+    """
+
+    name: str
+    verifier: Verifier
+    is_endless: bool = False
+
+    def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
+        """See `Task.problems`."""
+        raise NotImplementedError
+
+
+class _OwnTask(BaseTask):
+    """A user's object with `Task`'s three members, and ``is_endless`` if it likes."""
+
+    def __init__(self, own: Task) -> None:
+        self._own = own
+        self.name = own.name
+        self.verifier = as_verifier(own.verifier)
+        self.is_endless = bool(getattr(own, "is_endless", False))
+
+    def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
+        return self._own.problems(split, count, seed)
+
+
+def as_task(own: Any, called: str = "") -> BaseTask:
+    """The door for tasks that users write: any object with `Task`'s three members, as a `BaseTask`.
+
+    Args:
+        called: the user's words for it, for the error.
+
+    Raises:
+        ConfigError: one of the members is missing.
+    """
+    if isinstance(own, BaseTask):
+        return own
+    if not isinstance(own, Task):
+        raise ConfigError(
+            f"{called or repr(own)} is no task: it needs name, verifier and problems(split, count, seed)."
+        )
+    return _OwnTask(own)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import ClassVar
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.countdown import MAX_NUMBERS, CountdownAnswer, CountdownVerifier
-from relax_rl.tasks.base import Problem
+from relax_rl.tasks.base import BaseTask, Problem
 
 __all__ = ["LEVELS", "CountdownTask", "split_of"]
 
@@ -59,7 +59,7 @@ def _digest(*parts: object) -> int:
 
 
 @dataclass(frozen=True)
-class CountdownTask:
+class CountdownTask(BaseTask):
     """Problems of ``num_numbers`` numbers from 1 to ``max_number`` and a target from 1 to ``max_target``.
 
     The target is the value of a random expression over the numbers in which every intermediate result is a positive

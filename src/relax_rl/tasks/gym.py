@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relax_rl.errors import ConfigError, DataError, DependencyError
-from relax_rl.rewards.base import Verdict
+from relax_rl.rewards.base import BaseVerifier, Verdict
 from relax_rl.rewards.mathematics.extraction import extract_answer
 from relax_rl.rewards.workers.pool import WorkerPool
-from relax_rl.tasks.base import Problem, digest
+from relax_rl.tasks.base import BaseTask, Problem, digest
 
 __all__ = ["ReasoningGymTask", "ReasoningGymVerifier", "score_item"]
 
@@ -39,7 +39,7 @@ _INSTRUCTION = "{question}\n\nThink step by step, then give the final answer alo
 _FULL_SCORE_MIN = 1.0 - 1e-9
 
 
-class ReasoningGymTask:
+class ReasoningGymTask(BaseTask):
     """The dataset of ``reasoning-gym`` called ``dataset``; splits ``train`` and ``test``.
 
     ``Problem.answer`` is JSON: the item's seed, from which the scorer makes the item again, a digest of its question,
@@ -108,7 +108,7 @@ class ReasoningGymTask:
         return "test" if digest(PREFIX, "split", question) < TEST_SHARE * 2**64 else "train"
 
 
-class ReasoningGymVerifier:
+class ReasoningGymVerifier(BaseVerifier):
     """The dataset's own scorer, applied to the answer that a completion commits to.
 
     Args:
@@ -129,7 +129,14 @@ class ReasoningGymVerifier:
         """1.0 or 0.0, or between them with partial credit; None: could not be scored."""
         return [verdict.score for verdict in self.grade(completions, answers)]
 
-    def grade(self, completions: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+    def grade(
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
         """As ``score``, with what was extracted and why there is no score."""
         if len(completions) != len(answers):
             raise DataError(f"{len(completions)} completions were given with {len(answers)} gold answers.")

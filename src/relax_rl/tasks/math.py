@@ -11,7 +11,7 @@ from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.mathematics.extraction import extract_answer
 from relax_rl.rewards.mathematics.verifier import MathVerifier
-from relax_rl.tasks.base import Problem, digest, in_order
+from relax_rl.tasks.base import BaseTask, Problem, digest, in_order
 from relax_rl.tasks.rows import Row, hub_rows, json_lines
 
 __all__ = ["PLAIN_PROMPT", "SYSTEM_PROMPT", "MathTask"]
@@ -27,7 +27,7 @@ _LAST_DIGIT = re.compile(r"\d(?=\D*$)", re.ASCII)
 
 
 @dataclass(frozen=True)
-class MathTask:
+class MathTask(BaseTask):
     """Problems from ``path`` or from ``hub``, graded by :class:`~relax_rl.rewards.mathematics.verifier.MathVerifier`.
 
     Splits. A mapping ``{"train": file, "test": file}`` gives each split its file; a Hub dataset has its own, which

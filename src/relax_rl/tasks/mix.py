@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from relax_rl.errors import DataError
 from relax_rl.rewards.base import Verifier
-from relax_rl.tasks.base import Problem, Task, in_order
+from relax_rl.tasks.base import BaseTask, Problem, Task, in_order
 from relax_rl.tasks.overlap import question_digest
 
 __all__ = ["MixReport", "TrainingMix"]
@@ -48,7 +48,7 @@ class MixReport:
 
 
 @dataclass(frozen=True)
-class TrainingMix:
+class TrainingMix(BaseTask):
     """The ``train`` splits of ``parts``, one after the other, and the ``test`` split of ``held_out``.
 
     Questions are compared by :func:`.overlap.question_digest`. What was dropped is in ``report`` and, once, in the log.

@@ -12,7 +12,7 @@ from typing import Any
 
 from relax_rl.errors import ConfigError
 from relax_rl.import_path import resolve
-from relax_rl.tasks.base import Task
+from relax_rl.tasks.base import BaseTask, Task, as_task
 from relax_rl.tasks.benchmarks import BENCHMARKS, EVALUATION_SETS, benchmark, parse_levels
 from relax_rl.tasks.countdown import DEFAULT_SIZES, CountdownTask
 from relax_rl.tasks.gym import PREFIX, ReasoningGymTask
@@ -142,7 +142,7 @@ def task_entries() -> list[TaskEntry]:
     return [*(known[name] for name in _TASKS), _GYM]
 
 
-def build_task(name: str, **options: Any) -> Task:
+def build_task(name: str, **options: Any) -> BaseTask:
     """The task ``name`` with its options, or a user's own class given as ``package.module:Class``.
 
     Raises:
@@ -159,10 +159,7 @@ def build_task(name: str, **options: Any) -> Task:
             f"reasoning-gym as {PREFIX}NAME, and your own as package.module:Class."
         )
     _check_options(name, make, options)
-    task = make(**options)
-    if not isinstance(task, Task):
-        raise ConfigError(f"'{name}' is no task: it needs name, verifier and problems(split, count, seed).")
-    return task
+    return as_task(make(**options), f"'{name}'")
 
 
 def _own_class(path: str) -> Callable[..., Any]:

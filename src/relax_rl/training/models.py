@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -20,7 +21,7 @@ from transformers import (
 
 from relax_rl.errors import ConfigError, ModelError
 
-__all__ = ["SMOLLM2_DIRECTORY", "load_model", "load_processor", "load_tokenizer", "model_location"]
+__all__ = ["SMOLLM2_DIRECTORY", "empty_model", "load_model", "load_processor", "load_tokenizer", "model_location"]
 
 SMOLLM2_DIRECTORY = Path("models/smollm2")
 
@@ -98,13 +99,32 @@ def load_model(
         raise ConfigError(f"dtype is {dtype!r}; choose float32 or bfloat16.")
     location = model_location(name)
     try:
-        config = AutoConfig.from_pretrained(location, revision=revision)
-        reads_images = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-        kind = AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
+        _, kind = _config_and_kind(location, revision)
         model = kind.from_pretrained(location, dtype=dtypes[dtype], revision=revision, device_map=device_map)
     except (OSError, ValueError) as error:
         raise ModelError(f"No language model could be loaded from {name}: {_first_line(error)}") from error
+    reads_images = kind is AutoModelForImageTextToText
     return model, load_processor(name, revision) if reads_images else load_tokenizer(name, revision)
+
+
+def empty_model(name: str, revision: str | None = None) -> PreTrainedModel:
+    """The model's modules without its weights: enough to learn early whether it exists, and what layers it has.
+
+    Raises:
+        ModelError: as `load_model`.
+    """
+    try:
+        config, kind = _config_and_kind(model_location(name), revision)
+        with torch.device("meta"):
+            return kind.from_config(config)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"No language model could be loaded from {name}: {_first_line(error)}") from error
+
+
+def _config_and_kind(location: str, revision: str | None) -> tuple[Any, Any]:
+    config = AutoConfig.from_pretrained(location, revision=revision)
+    reads_images = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return config, AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
 
 
 def _first_line(error: Exception) -> str:

@@ -49,7 +49,7 @@ class SamplingSettings:
 
     Attributes:
         num_samples: completions of each prompt.
-        max_new_tokens: length limit of a completion.
+        max_completion_length: length limit of a completion.
         temperature: 0 is greedy decoding.
         top_p: nucleus; the smallest set of tokens whose probability reaches it.
         seed: a sample's random numbers follow from (seed, problem id, sample index) alone.
@@ -59,13 +59,13 @@ class SamplingSettings:
     """
 
     num_samples: int
-    max_new_tokens: int
+    max_completion_length: int
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "max_new_tokens"):
+        for name in ("num_samples", "max_completion_length"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1.")
         if self.seed < 0:

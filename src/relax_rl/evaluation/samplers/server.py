@@ -103,7 +103,7 @@ class ServerSampler:
         asked = {"prompt": problem.prompt} if self._plain else {"messages": problem.messages}
         body = asked | {
             "model": self._model,
-            "max_tokens": settings.max_new_tokens,
+            "max_tokens": settings.max_completion_length,
             "temperature": settings.temperature,
             "top_p": settings.top_p,
             "seed": request_seed(settings.seed, problem.id, index),

@@ -61,7 +61,7 @@ def sample_completions(
     prompts: Sequence[Sequence[int]],
     num_samples: int,
     *,
-    max_new_tokens: int,
+    max_completion_length: int,
     temperature: float = 1.0,
     top_p: float = 1.0,
     batch_size: int = 128,
@@ -88,7 +88,7 @@ def sample_completions(
         ConfigError: a setting out of range.
         DataError: an empty prompt, or keys that are not one a prompt and distinct.
     """
-    settings = SamplingSettings(num_samples, max_new_tokens, temperature, top_p, seed)
+    settings = SamplingSettings(num_samples, max_completion_length, temperature, top_p, seed)
     keys = [str(index) for index in range(len(prompts))] if keys is None else list(keys)
     completions: dict[tuple[int, int], Completion] = {}
     for draws in sample_blocks(model, tokenizer, prompts, keys, settings, batch_size=batch_size):
@@ -231,7 +231,9 @@ class _Choice:
         else:
             # float32 keeps u * total below total in float64, so that the inverse never runs off its end.
             numbers = [
-                np.random.Generator(np.random.Philox(key=stream)).random(settings.max_new_tokens, dtype=np.float32)
+                np.random.Generator(np.random.Philox(key=stream)).random(
+                    settings.max_completion_length, dtype=np.float32
+                )
                 for stream in streams
             ]
             self._uniforms = torch.from_numpy(np.stack(numbers)).to(device)
@@ -283,16 +285,16 @@ class _Decoder:
         choice = _Choice(streams, self.settings, logits.shape[-1], device)
         stops = torch.tensor(self.stop_ids, device=device, dtype=torch.long)
         rows = torch.arange(len(streams), device=device)
-        sampled = torch.full((len(streams), self.settings.max_new_tokens), -1, device=device, dtype=torch.long)
+        sampled = torch.full((len(streams), self.settings.max_completion_length), -1, device=device, dtype=torch.long)
         entropy = torch.zeros(len(streams), device=device, dtype=torch.float64)
         is_open = torch.ones(len(streams), dtype=torch.bool, device=device)
-        for step in range(self.settings.max_new_tokens):
+        for step in range(self.settings.max_completion_length):
             tokens, step_entropy = choice.draw(logits, rows, step)
             sampled[rows[is_open], step] = tokens[is_open]
             entropy[rows[is_open]] += step_entropy[is_open]
             is_open &= ~torch.isin(tokens, stops)
             num_open = int(is_open.sum())
-            if num_open == 0 or step + 1 == self.settings.max_new_tokens:
+            if num_open == 0 or step + 1 == self.settings.max_completion_length:
                 break
             if num_open < _COMPACT_BELOW * len(rows):
                 kept = is_open.nonzero().squeeze(1)

@@ -60,7 +60,7 @@ class VllmSampler:
                 self._vllm.SamplingParams(
                     temperature=settings.temperature,
                     top_p=settings.top_p,
-                    max_tokens=settings.max_new_tokens,
+                    max_tokens=settings.max_completion_length,
                     seed=request_seed(settings.seed, problems[place].id, index),
                 )
                 for place, index in lot

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from relax_rl.errors import ConfigError
-from relax_rl.rewards.base import Verdict, check_lengths
+from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
 from relax_rl.rewards.mathematics.extraction import extract_answer
 from relax_rl.rewards.mathematics.literals import canonical, rational, tidy
 from relax_rl.rewards.mathematics.units import read_quantity
@@ -21,7 +21,7 @@ _LETTER = re.compile(r"(?i:(?:option|choice|answer)\b)?[\s:*]*\(?\s*(?P<letter>[
 _MAX_ANSWER_CHARS = 2000
 
 
-class AnswerVerifier(ABC):
+class AnswerVerifier(BaseVerifier, ABC):
     """Extracts the answer as :func:`.extraction.extract_answer` does, and compares it with the gold answer in place."""
 
     name: str
@@ -41,7 +41,14 @@ class AnswerVerifier(ABC):
         """1.0, 0.0 or None (gold answer unreadable) for each completion. Raises DataError if the lengths differ."""
         return [verdict.score for verdict in self.grade(completions, answers)]
 
-    def grade(self, completions: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+    def grade(
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
         """As ``score``, with what was extracted and how."""
         check_lengths(completions, answers)
         return [self._verdict(*pair) for pair in zip(completions, answers, strict=True)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from relax_rl.errors import DataError
-from relax_rl.rewards.base import Verdict, check_lengths
+from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
 from relax_rl.rewards.mathematics.extraction import Extraction, extract_answer
 from relax_rl.rewards.mathematics.members import is_collection, same_in_place
 from relax_rl.rewards.workers.pool import WorkerPool
@@ -17,7 +17,7 @@ __all__ = ["MathVerifier"]
 _MAX_ANSWER_CHARS = 2000
 
 
-class MathVerifier:
+class MathVerifier(BaseVerifier):
     """Grades completions against gold answers in LaTeX or plain text.
 
     Equal spellings, rational numbers (exactly: 0.333 is not 1/3) and collections of them are decided in place.
@@ -54,7 +54,12 @@ class MathVerifier:
         return [verdict.score for verdict in self.grade(completions, answers)]
 
     def grade(
-        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool] | None = None
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
     ) -> list[Verdict]:
         """As ``score``, with what was extracted, how, and why there is no verdict.
 

@@ -12,7 +12,7 @@ from relax_rl.comparison.methods import Comparison
 from relax_rl.comparison.records import RunRecord
 from relax_rl.runs import write_whole
 
-__all__ = ["csv_text", "method_rows", "write_comparison_data"]
+__all__ = ["METHOD_COLUMNS", "PROBLEM_FIELDS", "csv_text", "method_rows", "write_comparison_data"]
 
 METHOD_COLUMNS = (
     *("method", "metric", "seeds", "value", "low", "high"),

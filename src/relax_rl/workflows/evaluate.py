@@ -1,0 +1,320 @@
+"""Measure a policy on a task, or grade the samples of a finished evaluation again."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relax_rl.comparison.pairs import require_comparable
+from relax_rl.errors import ConfigError, RunError
+from relax_rl.evaluation.folder import EvaluationFolder
+from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.evaluation.samplers.protocol import SamplingSettings
+from relax_rl.runs import RunDirectory
+from relax_rl.tasks.base import BaseTask, Task, as_task
+from relax_rl.tasks.registry import build_task
+from relax_rl.workflows.loading import load_quietly
+from relax_rl.workflows.progress import OnProgress, Progress, silent
+
+if TYPE_CHECKING:
+    from relax_rl.koopman import KoopmanDictionary
+
+__all__ = ["BACKENDS", "Rescored", "default_folder", "evaluate", "load_result", "rescore"]
+
+BACKENDS = ("transformers", "vllm", "server")
+
+# A task without end has no "all"; answers to its problems are short.
+_ENDLESS_PROBLEMS, _ENDLESS_LENGTH, _LENGTH = 128, 256, 2048
+
+
+def evaluate(
+    model: Any,
+    task: str | Task | None = None,
+    *,
+    num_samples: int = 16,
+    num_problems: int | None = None,
+    max_completion_length: int | None = None,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    split: str = "test",
+    seed: int = 0,
+    problem_seed: int = 0,
+    tokenizer: Any = None,
+    batch_size: int = 256,
+    backend: str = "transformers",
+    base_url: str | None = None,
+    plain: bool = False,
+    concurrency: int = 16,
+    timeout: float = 600.0,
+    dictionary: str | Path | KoopmanDictionary | None = None,
+    dtype: str = "float32",
+    revision: str | None = None,
+    task_options: Mapping[str, Any] | None = None,
+    against: EvaluationResult | None = None,
+    despite: Collection[str] = (),
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> EvaluationResult:
+    """Sample completions of a task's problems, grade them, and put an interval on every number.
+
+    Args:
+        model: "tiny", "smollm2", a Hugging Face name, a folder, a run directory (its last checkpoint), the name that a
+            server knows, or a loaded Hugging Face model.
+        task: a name, ``package.module:Class``, or a task object. None: the task that the run was trained on.
+        num_samples: completions of each problem.
+        num_problems: the first so many of the split. None: all of them; 128 of a task without end.
+        max_completion_length: in tokens. None: the run's own, else 2048, or 256 for a task without end.
+        temperature, top_p: of the sampling; temperature 0 is greedy.
+        split: of the task.
+        seed: of the sampling and of the bootstrap.
+        problem_seed: of the problems that a procedural task makes, or of their order.
+        tokenizer: of a loaded model, or its processor.
+        batch_size: completions decoded together, in this process.
+        backend: "transformers" (in this process), "vllm", or "server", which needs `base_url`.
+        base_url: of a server, with its version: ``http://localhost:8000/v1``.
+        plain, concurrency, timeout: of a server: no chat template; requests at a time; seconds for one of them. Its
+            token is read from the environment variable ``OPENAI_API_KEY``.
+        dictionary: a file or a dictionary to measure DSD with. None: that of the run, else none.
+        dtype, revision: of a model given by name: "float32" or "bfloat16", and the revision on the Hub.
+        task_options: of a task given by name.
+        against: an evaluation that the result must be comparable with, checked before anything is sampled.
+        despite: settings that may differ from it all the same (`relax_rl.comparison.pairs.MAY_DIFFER`).
+        output: folder that keeps every sample and the result; what a killed evaluation left there is continued. None:
+            nothing is kept on disk.
+        overwrite: delete the evaluation in `output` first.
+        on_progress: receives the number of samples so far, and messages.
+
+    Returns:
+        Every metric with a 95 % interval by bootstrap over problems, and every setting it depends on.
+
+    Raises:
+        ConfigError: settings that do not fit together.
+        DataError: problems that cannot be read, or an evaluation that cannot be compared with `against`.
+        ModelError: a model that cannot be loaded or sampled.
+        RunError: a run without a checkpoint, or a folder that holds something else.
+    """
+    say = on_progress or silent
+    source = _Source(tokenizer, batch_size, backend, base_url, plain, concurrency, timeout, dtype, revision)
+    subject = _subject(model, tokenizer, say)
+    known = _task(task, dict(task_options or {}), subject)
+    default_length = subject.max_completion_length or (_ENDLESS_LENGTH if known.task.is_endless else _LENGTH)
+    length = default_length if max_completion_length is None else max_completion_length
+    sampling = SamplingSettings(num_samples, length, temperature, top_p, seed)
+    if num_problems is not None and num_problems < 1:
+        raise ConfigError(f"num_problems = {num_problems} must be at least 1.")
+    source.check(dictionary, subject)
+    folder = None if output is None else EvaluationFolder(output)
+    if folder is not None:
+        folder.check()
+    count = num_problems or (_ENDLESS_PROBLEMS if known.task.is_endless else None)
+    known.task.problems(split, count, problem_seed)
+
+    from relax_rl.evaluation.runner import Evaluation
+
+    evaluation = Evaluation(
+        task=known.task,
+        settings=sampling,
+        split=split,
+        num_problems=count,
+        problem_seed=problem_seed,
+        name=subject.name,
+        task_options=known.options,
+        **source.policy(subject, temperature, dictionary, say),
+    )
+    if against is not None:
+        kept = folder if folder is not None and folder.is_complete and not overwrite else None
+        # What is kept is compared as it is: an older grader may have graded it.
+        require_comparable(against, evaluation.expected() if kept is None else load_result(kept.path), despite)
+
+    def count_samples(done: int, total: int) -> None:
+        say(Progress(done=done, total=total))
+
+    return evaluation.run(folder, overwrite=overwrite, on_progress=count_samples)
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """Samples that were graded again: the new result, and how many verdicts changed."""
+
+    result: EvaluationResult
+    num_changed: int
+
+
+def rescore(folder: str | Path, *, task_options: Mapping[str, Any] | None = None) -> Rescored:
+    """Grade the samples of a finished evaluation again, by the verifier as it is now; nothing is sampled.
+
+    The folder's samples and result are replaced. Entropy, DSD and spectrum stay as they were measured.
+
+    Args:
+        folder: of the evaluation.
+        task_options: that differ from those in the folder.
+
+    Raises:
+        DataError: the folder holds no finished evaluation, or the task no longer has its problems.
+    """
+    place = EvaluationFolder(folder)
+    saved = place.read_settings()
+    task = build_task(saved["task"], **saved["task_options"] | dict(task_options or {}))
+
+    from relax_rl.evaluation.runner import rescore as grade_again
+
+    return Rescored(*grade_again(place, task))
+
+
+def load_result(place: str | Path) -> EvaluationResult:
+    """The result in an evaluation's folder, or in a file. Raises ``DataError`` naming the file."""
+    place = Path(place)
+    return EvaluationResult.load(place / "result.json" if place.is_dir() else place)
+
+
+def default_folder(
+    model: str, task: str | None, *, split: str = "test", num_samples: int = 16, temperature: float = 1.0, seed: int = 0
+) -> Path:
+    """Where the command keeps an evaluation that is given no folder.
+
+    Raises:
+        ConfigError: no task, and the model is no run that has one.
+    """
+    name = task or _subject(model, None, silent).task
+    if name is None:
+        raise ConfigError(_NO_TASK)
+    part = "" if split == "test" else f"-{split}"
+    folder = f"{model}-{name}{part}-k{num_samples}-t{temperature:g}-seed{seed}"
+    return Path("evaluations") / re.sub(r"[^\w.-]+", "-", folder).strip("-.")
+
+
+_NO_TASK = "name the task with --task NAME ('relax tasks' lists them)"
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is measured, and what it brings along if it comes from a run.
+
+    Attributes:
+        name: as it was named; empty for a loaded model.
+        model: where to load it from, or the loaded model.
+    """
+
+    name: str
+    model: Any
+    task: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    max_completion_length: int | None = None
+    dictionary: Path | None = None
+
+    @property
+    def is_loaded(self) -> bool:
+        return self.name == ""
+
+
+def _subject(model: Any, tokenizer: Any, say: OnProgress) -> _Subject:
+    """A loaded model, the last checkpoint of a run, or the name itself."""
+    if not isinstance(model, str | Path):
+        if tokenizer is None:
+            raise ConfigError("a loaded model needs its tokenizer (or processor): evaluate(model, tokenizer=...).")
+        return _Subject("", model)
+    if tokenizer is not None:
+        raise ConfigError(f"'{model}' is loaded with its own tokenizer; leave tokenizer out.")
+    name = str(model)
+    if not RunDirectory(name).is_run():
+        return _Subject(name, name)
+    run = RunDirectory.open(name)
+    config, checkpoint = run.read_config(), run.latest_checkpoint()
+    if checkpoint is None:
+        raise RunError(
+            f"the run {run.path} has no complete checkpoint to measure; continue it with 'relax train --resume'"
+        )
+    if config.verifier is not None:
+        say(Progress("the run was trained with another verifier; this measures it by the task's own"))
+    dictionary = run.evaluations / "dictionary.safetensors"
+    return _Subject(
+        name,
+        str(checkpoint),
+        config.task.name,
+        config.task.options,
+        config.trainer.max_completion_length,
+        dictionary if dictionary.is_file() else None,
+    )
+
+
+@dataclass(frozen=True)
+class _KnownTask:
+    task: BaseTask
+    options: dict[str, Any]
+
+
+def _task(task: str | Task | None, options: dict[str, Any], subject: _Subject) -> _KnownTask:
+    if task is not None and not isinstance(task, str):
+        if options:
+            raise ConfigError(f"task_options {', '.join(options)} are for a task given by name; set them on the task.")
+        return _KnownTask(as_task(task), {})
+    name = task or subject.task
+    if name is None:
+        raise ConfigError(_NO_TASK)
+    options = (subject.options if name == subject.task else {}) | options
+    return _KnownTask(build_task(name, **options), options)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What samples the policy, and how it is loaded."""
+
+    tokenizer: Any
+    batch_size: int
+    backend: str
+    base_url: str | None
+    plain: bool
+    concurrency: int
+    timeout: float
+    dtype: str
+    revision: str | None
+
+    def check(self, dictionary: Any, subject: _Subject) -> None:
+        """All that can be wrong before a model is loaded. Raises ConfigError, or ModelError for a missing folder."""
+        if self.backend not in BACKENDS:
+            raise ConfigError(f"backend is {self.backend!r}; choose among {', '.join(BACKENDS)}.")
+        if self.backend != "transformers" and dictionary is not None:
+            raise ConfigError(f"--dictionary needs the hidden states, which --backend {self.backend} does not show")
+        if self.backend != "transformers" and subject.is_loaded:
+            raise ConfigError(f"a loaded model is sampled in this process; leave backend={self.backend!r} out.")
+        if (self.backend == "server") != (self.base_url is not None):
+            raise ConfigError("--backend server and --base-url URL go together; give both or neither")
+
+    def policy(self, subject: _Subject, temperature: float, dictionary: Any, say: OnProgress) -> dict[str, Any]:
+        """``sampler`` of an `Evaluation` and, for a model in this process, what measures its hidden states."""
+        if self.backend == "server":
+            from relax_rl.evaluation.samplers.server import ServerSampler
+
+            options = {"plain": self.plain, "concurrency": self.concurrency, "timeout_s": self.timeout}
+            api_key = os.environ.get("OPENAI_API_KEY")
+            return {"sampler": ServerSampler(str(self.base_url), subject.model, **options, api_key=api_key)}
+        if self.backend == "vllm":
+            from relax_rl.evaluation.samplers.vllm import VllmSampler
+            from relax_rl.training.models import model_location
+
+            place = model_location(subject.model)
+            return {"sampler": VllmSampler(place, dtype=self.dtype, revision=self.revision)}
+
+        from relax_rl.evaluation.runner import replay_with
+        from relax_rl.evaluation.samplers.transformers import TransformersSampler
+
+        ruler = _dictionary(dictionary or subject.dictionary)
+        model, tokenizer = subject.model, self.tokenizer
+        if not subject.is_loaded:
+            model, tokenizer = load_quietly(subject.model, self.dtype, self.revision, say=say)
+        ruler = None if ruler is None else ruler.to(model.device)
+        return {
+            "sampler": TransformersSampler(model, tokenizer, self.batch_size),
+            **replay_with(model, tokenizer, temperature, ruler),
+        }
+
+
+def _dictionary(given: str | Path | KoopmanDictionary | None) -> KoopmanDictionary | None:
+    from relax_rl.koopman import KoopmanDictionary
+
+    return KoopmanDictionary.load(Path(given)) if isinstance(given, str | Path) else given

@@ -1,0 +1,48 @@
+"""Models by name, loaded without a word on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from relax_rl.workflows.progress import OnProgress, Progress
+
+__all__ = ["load_quietly", "without_progress_bars"]
+
+
+def load_quietly(
+    name: str, dtype: str, revision: str | None, device_map: str | None = None, *, say: OnProgress
+) -> tuple[Any, Any]:
+    """A model and its tokenizer, on the accelerator if there is one and no `device_map` says otherwise.
+
+    Args:
+        name, dtype, revision, device_map: see `relax_rl.training.models.load_model`.
+        say: is told of a model on the Hub, which may have to be downloaded first.
+    """
+    import torch
+
+    from relax_rl.training.models import load_model, model_location
+
+    if not Path(model_location(name)).is_dir():
+        say(Progress(f"{name}: loading, after a download if it is not in the cache"))
+    with without_progress_bars():
+        model, tokenizer = load_model(name, dtype, revision, device_map)
+    if device_map is None and torch.cuda.is_available():
+        model = model.to("cuda")  # pyright: ignore[reportArgumentType]
+    return model, tokenizer
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Inside, transformers and the Hub draw no bars on stderr."""
+    from transformers.utils import logging
+
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
