@@ -87,7 +87,7 @@ class TestStarting:
     @pytest.mark.parametrize("place", ["file", "file/below/it"])
     def test_a_file_in_the_way(self, tmp_path: Path, place: str) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(RunError, match="is a file; choose another with --run DIR"):
+        with pytest.raises(RunError, match="is a file; choose another with --output DIR"):
             RunDirectory.new(tmp_path / place)
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -177,7 +177,9 @@ class TestResuming:
 
     def test_a_constant_schedule_may_be_prolonged(self, run: RunDirectory, config: TrainConfig) -> None:
         add_checkpoint(run, 50)
-        longer = load_config(config, ["--trainer.max_steps", "400", "--run", "moved", "--trainer.report_to", "wandb"])
+        longer = load_config(
+            config, ["--trainer.max_steps", "400", "--output", "moved", "--trainer.report_to", "wandb"]
+        )
         RunDirectory.resume(run.path, longer).start(longer)
         assert run.read_config().trainer.max_steps == 400
 

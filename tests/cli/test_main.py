@@ -44,7 +44,7 @@ def test_help_loads_no_torch(words: list[str], tmp_path: Path) -> None:
         ["train", "countdown", "--dry-run", "--trainer.max_steps", "ten"],
         ["train", "countdwon", "--dry-run"],
         ["train", "countdown", "--trainer.num_generations", "1"],
-        ["train", "--resume", "--run", "nothing"],
+        ["train", "--resume", "--output", "nothing"],
         ["train", "countdown", "--train-problems", "4", "--dry-run"],
         ["eval", "tiny", "--task", "countdwon"],
         ["tasks", "show", "countdwon"],
