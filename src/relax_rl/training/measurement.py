@@ -58,7 +58,7 @@ class PolicyEvaluation:
         self._task = task
         self._train_split = train_split
         self._max_completion_length = max_completion_length
-        self._precision = precision
+        self._precision: Precision = precision
         self._run = run
         self._dictionary_path = run.evaluations / "dictionary.safetensors"
 

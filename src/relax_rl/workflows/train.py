@@ -147,9 +147,11 @@ def prepare(
                 f"verifier is {verifier!r}; give a name, a verifier, or a function of completions, answers"
             )
         objects["verifier"] = CallableVerifier(objects["verifier"])
-    settings = _naming(settings, **objects)
+    if "task" in objects and not isinstance(task, Task):
+        raise ConfigError(f"task is {task!r}; give a name, or an object with name, verifier and problems")
     if "model" in objects and tokenizer is None:
         raise ConfigError("model is an object; give its tokenizer, too, or the model's name or folder instead")
+    settings = _naming(settings, **objects)
     path = settings.output_path
     directory = RunDirectory.resume(path, settings) if resume else RunDirectory.new(path, overwrite=overwrite)
     source, grader = task_and_verifier(settings, objects.get("task"), objects.get("verifier"))
