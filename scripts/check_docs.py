@@ -288,15 +288,12 @@ def _rehearsal(name: str, module: Any) -> Any:
 def _rehearse_training(source: Any, words: list[str]) -> None:
     """Everything of a run that needs neither its data nor its model; raises what the run would."""
     from relax_rl.config import load_config
-    from relax_rl.rewards.registry import configured_verifier
-    from relax_rl.tasks.registry import build_task
-    from relax_rl.training.train import build_objective_from
-    from relax_rl.training.trl.config import grpo_config
+    from relax_rl.workflows.build import build_recipe
+    from relax_rl.workflows.train import task_and_verifier
 
     config = load_config(source, words)
-    task = build_task(config.task.name, **config.task.options)
-    configured_verifier(config.verifier, task.verifier)
-    grpo_config(config, build_objective_from(config), Path("checkpoints"), use_cpu=True)
+    task_and_verifier(config)
+    build_recipe(config, Path("checkpoints"), on_cpu=True)
 
 
 def _rehearse_comparison(arguments: argparse.Namespace, settings: Sequence[str]) -> None:

@@ -158,14 +158,14 @@ class TestWords:
         assert type(read) is type(value)
 
     def test_text_settings_keep_their_text(self) -> None:
-        config = load_config(None, ["--model", "7", "--model_revision", "1e5", "--run", "true"])
-        assert (config.model, config.model_revision, config.run) == ("7", "1e5", "true")
+        config = load_config(None, ["--model", "7", "--model_revision", "1e5", "--output", "true"])
+        assert (config.model, config.model_revision, config.output) == ("7", "1e5", "true")
 
     def test_none_means_none_only_where_none_is_a_value(self) -> None:
         config = load_config(
-            None, ["--run", "none", "--trainer.save_total_limit", "None", "--trainer.report_to", "none"]
+            None, ["--output", "none", "--trainer.save_total_limit", "None", "--trainer.report_to", "none"]
         )
-        assert (config.run, config.trainer.save_total_limit, config.trainer.report_to) == (None, None, "none")
+        assert (config.output, config.trainer.save_total_limit, config.trainer.report_to) == (None, None, "none")
 
     def test_trl_fields_that_we_do_not_name_pass_through(self) -> None:
         config = load_config(None, ["--trainer.min_p", "0.1", "--trainer.report_to", '["wandb"]'])
@@ -313,7 +313,7 @@ configs = st.builds(
     TrainConfig,
     model=st.text(),
     seed=st.integers(0, 2**31),
-    run=st.none() | st.text(min_size=1),
+    output=st.none() | st.text(min_size=1),
     task=st.builds(TaskConfig, name=st.text(min_size=1), options=options),
     objective=st.builds(ObjectiveConfig, name=st.text(min_size=1), options=options),
     dictionary=st.builds(DictionaryConfig, num_observables=st.none() | st.integers(1, 200)),
@@ -342,15 +342,15 @@ def test_words_and_mappings_mean_the_same(tree: dict[str, object]) -> None:
 
 def test_the_digest_stands_for_the_settings_and_not_for_the_place() -> None:
     config = TrainConfig()
-    assert config.digest == load_config(config, ["--run", "elsewhere"]).digest
+    assert config.digest == load_config(config, ["--output", "elsewhere"]).digest
     assert config.digest != load_config(config, ["--objective.alpha", "0.2"]).digest
     assert len(config.digest) == 16
 
 
 def test_the_run_directory_by_default() -> None:
-    assert load_config(None, ["--seed", "4", "--objective", "grpo"]).run_path == Path("runs/countdown-grpo-seed4")
+    assert load_config(None, ["--seed", "4", "--objective", "grpo"]).output_path == Path("runs/countdown-grpo-seed4")
     own = load_config(None, ["--task", "my.package:Task"])
-    assert own.run_path == Path("runs/my.package-Task-relax-seed0")
+    assert own.output_path == Path("runs/my.package-Task-relax-seed0")
 
 
 class TestBatchArithmetic:

@@ -121,7 +121,7 @@ def test_an_injected_fault_is_found(tmp_path, before, after, line, words):
         ("relax train countdowns", "there is no config file or shipped config"),
         ("relax train countdown --verifier own_reward:longest", None),
         ("relax train countdown --verifier own_reward:shortest", "cannot be loaded"),
-        ("relax train --resume --run runs/one", None),
+        ("relax train --resume --output runs/one", None),
         ("torchrun --nproc_per_node 2 -m relax_rl.cli.main train countdown --sede 1", "unknown option '--sede'"),
         ("relax demo --steps many", "argument --steps"),
     ],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from relax_rl.config import TrainConfig, load_config
-from relax_rl.errors import RunError
+from relax_rl.errors import ConfigError, RunError
 from relax_rl.runs import RunDirectory, differing_keys
 
 
@@ -39,6 +39,35 @@ def files_in(path: Path) -> dict[str, bytes]:
     return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
 
 
+def as_once_written(run: RunDirectory) -> None:
+    """The settings of a run from the time when ``output`` was called ``run``."""
+    settings = json.loads(run.config_path.read_text())
+    settings["run"] = settings.pop("output")
+    run.config_path.write_text(json.dumps(settings))
+
+
+class TestFormerSettings:
+    def test_a_run_is_read_resumed_and_a_source(self, run: RunDirectory, config: TrainConfig) -> None:
+        as_once_written(run)
+        add_checkpoint(run, 50)
+        assert run.read_config() == config
+        assert run.read_config().digest == config.digest
+        resumed = RunDirectory.resume(run.path, load_config(config, {"output": str(run.path)}))
+        assert load_config(run.path, ["--output", "again"]).output == "again"
+        resumed.start(config)
+        assert "run" not in json.loads(run.config_path.read_text())
+
+    def test_what_a_person_writes_is_not_migrated(self, run: RunDirectory, tmp_path: Path) -> None:
+        as_once_written(run)
+        settings = run.config_path.read_text()
+        for name in ("own.json", "own/config.json"):
+            path = tmp_path / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(settings if name == "own.json" else '{"run": "x"}')
+            with pytest.raises(ConfigError, match="'run' is now 'output'"):
+                load_config(path)
+
+
 class TestStarting:
     def test_looking_writes_nothing(self, tmp_path: Path) -> None:
         RunDirectory.new(tmp_path / "runs" / "one")
@@ -48,6 +77,17 @@ class TestStarting:
         assert run.read_config() == config
         assert run.is_run()
         assert run.checkpoints.is_dir()
+
+    def test_folders_that_are_made_meanwhile_are_taken_back_when_empty(self, tmp_path: Path) -> None:
+        run = RunDirectory.new(tmp_path / "deep" / "run")
+        with run.left_as_it_is():
+            run.checkpoints.mkdir(parents=True)
+        assert list(tmp_path.iterdir()) == []
+        with pytest.raises(ZeroDivisionError), run.left_as_it_is():  # noqa: PT012
+            run.checkpoints.mkdir(parents=True)
+            (run.path / "kept").write_text("")
+            raise ZeroDivisionError
+        assert [path.name for path in run.path.iterdir()] == ["kept"]
 
     def test_an_empty_folder_will_do(self, tmp_path: Path, config: TrainConfig) -> None:
         RunDirectory.new(tmp_path).start(config)
@@ -87,7 +127,7 @@ class TestStarting:
     @pytest.mark.parametrize("place", ["file", "file/below/it"])
     def test_a_file_in_the_way(self, tmp_path: Path, place: str) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(RunError, match="is a file; choose another with --run DIR"):
+        with pytest.raises(RunError, match="is a file; choose another with --output DIR"):
             RunDirectory.new(tmp_path / place)
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -177,7 +217,9 @@ class TestResuming:
 
     def test_a_constant_schedule_may_be_prolonged(self, run: RunDirectory, config: TrainConfig) -> None:
         add_checkpoint(run, 50)
-        longer = load_config(config, ["--trainer.max_steps", "400", "--run", "moved", "--trainer.report_to", "wandb"])
+        longer = load_config(
+            config, ["--trainer.max_steps", "400", "--output", "moved", "--trainer.report_to", "wandb"]
+        )
         RunDirectory.resume(run.path, longer).start(longer)
         assert run.read_config().trainer.max_steps == 400
 

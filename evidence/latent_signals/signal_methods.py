@@ -1,11 +1,12 @@
 """Ours (study G): methods by a latent signal that tells the completions of one group apart.
 
-They came to nothing (docs/evidence), so they stand here and not in the package. They run by their import path, with
-this folder's parent on the path: ``--objective evidence.latent_signals.signal_methods:spectral_diversity``. The signal is put to use in one of two ways, ``form``:
-"advantage" adds it to the reward, without gradient; "regularizer" adds its mean to the loss, with gradient through the
-hidden states. (`spectral_novelty`, against a memory, knows the first only.) ``coefficient`` 0 is `grpo`, bit for bit,
-with the signal only logged. ``beta`` is a plain KL to the reference policy (k3). ``xi`` is for the log alone
-(``latent/above_xi``).
+They came to nothing (docs/evidence), so they stand here and not in the package. They run by their import path, from
+the root of the repository: ``--objective evidence.latent_signals.signal_methods:spectral_diversity``.
+
+The signal is put to use in one of two ways, ``form``: "advantage" adds it to the reward, without gradient;
+"regularizer" adds its mean to the loss, with gradient through the hidden states. (`spectral_novelty`, against a memory,
+knows the first only.) ``coefficient`` 0 is `grpo`, bit for bit, with the signal only logged. ``beta`` is a plain KL to
+the reference policy. ``xi`` is for the log alone (``latent/above_xi``).
 """
 
 from __future__ import annotations

@@ -103,8 +103,8 @@ class SpectralNovelty(GroupSignal):
     Attributes:
         neighbours: k.
         ridge: relative, of the operators.
-        memory: spectra of the last correct completions; `Objective.after_rollout` moves it, after the last update of each
-            rollout batch, so that no completion is compared with itself.
+        memory: spectra of the last correct completions; `Objective.after_rollout` moves it, after the last
+            update of each rollout batch, so that no completion is compared with itself.
     """
 
     neighbours: int = 4

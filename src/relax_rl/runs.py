@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from relax_rl.config import TrainConfig, load_config
+from relax_rl.config.loading import is_resolved
 from relax_rl.errors import ConfigError, RunError
 
 __all__ = ["RunDirectory", "differing_keys", "is_first_process", "write_whole"]
 
-MAY_CHANGE = frozenset({"run", "trainer.save_total_limit", "trainer.report_to"})
+MAY_CHANGE = frozenset({"output", "trainer.save_total_limit", "trainer.report_to"})
 """Settings that take no part in what a run has computed so far."""
 
 
@@ -72,13 +73,10 @@ class RunDirectory:
         if different:
             changes = ", ".join(f"{key} was {before!r} and is now {now!r}" for key, before, now in different)
             raise RunError(
-                f"cannot resume {run.path} with other settings: {changes}; resume with the run's own (--resume --run "
-                f"{run.path}, no config file), or start a new one with --run DIR"
+                f"cannot resume {run.path} with other settings: {changes}; resume with the run's own (--resume "
+                f"--output {run.path}, no config file), or start a new one with --output DIR"
             )
-        if run.latest_checkpoint() is None:
-            raise RunError(
-                f"the run {run.path} has no complete checkpoint to resume from; start it anew with --overwrite"
-            )
+        run.checkpoint_to_resume()
         _check_writable(run.path)
         return run
 
@@ -107,13 +105,18 @@ class RunDirectory:
             raise RunError(f"cannot write the run directory {self.path}: {error}") from error
         self._link_latest()
 
-    def discard_empty(self) -> None:
-        """Take back folders that were made for a run that did not come about, as long as nothing is in them."""
-        if not is_first_process():
-            return
-        for folder in (self.checkpoints, self.path):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+    @contextlib.contextmanager
+    def left_as_it_is(self) -> Iterator[None]:
+        """Takes back empty folders that are made inside, by TRL's constructor: `start` alone writes a run."""
+        folders = (self.checkpoints, *self.checkpoints.parents)
+        missing = [folder for folder in folders if not folder.exists()]
+        try:
+            yield
+        finally:
+            if is_first_process():
+                for folder in missing:
+                    if folder.is_dir() and not any(folder.iterdir()):
+                        folder.rmdir()
 
     @property
     def config_path(self) -> Path:
@@ -146,7 +149,7 @@ class RunDirectory:
             settings = json.loads(self.config_path.read_text("utf-8"))
         except (OSError, ValueError):
             return False
-        return isinstance(settings, dict) and {"task", "objective", "trainer", "dictionary"} <= settings.keys()
+        return is_resolved(settings)
 
     def read_config(self) -> TrainConfig:
         """The settings of the run. Raises ``RunError`` if this version of the package cannot read them."""
@@ -168,6 +171,11 @@ class RunDirectory:
             RunError: A row other than the last is broken.
         """
         return list(_read_rows(self.metrics_path))
+
+    def last_step(self) -> int:
+        """Step of the last logged row; 0 where there is none."""
+        rows = self.read_metrics() if self.is_run() else []
+        return int(rows[-1]["step"]) if rows else 0
 
     def truncate_metrics(self, step: int) -> None:
         """Drop the rows after ``step`` and a half-written last one: a resumed run appends where it continues."""
@@ -225,19 +233,28 @@ class RunDirectory:
                 numbered.append((int(number), folder))
         return max(numbered)[1] if numbered else None
 
+    def checkpoint_to_resume(self, also: Sequence[str] = ()) -> Path:
+        """As `latest_checkpoint`. Raises ``RunError`` where there is none."""
+        checkpoint = self.latest_checkpoint(also)
+        if checkpoint is None:
+            raise RunError(
+                f"the run {self.path} has no complete checkpoint to resume from; start it again with --overwrite"
+            )
+        return checkpoint
+
     def _completions_path(self, step: int) -> Path:
         return self.completions / f"step_{step:06d}.jsonl"
 
     def _check_new(self) -> None:
         if self.path.is_symlink():
-            raise RunError(f"{self.path} is a link; name the run directory itself with --run DIR")
+            raise RunError(f"{self.path} is a link; name the run directory itself with --output DIR")
         if self.path.is_dir() and any(self.path.iterdir()):
             if not self.is_run():
-                raise RunError(f"{self.path} is not empty and not a run; choose another folder with --run DIR")
+                raise RunError(f"{self.path} is not empty and not a run; choose another folder with --output DIR")
             if not self._overwrite:
                 raise RunError(
                     f"there is a run in {self.path} already; continue it with --resume, replace it with --overwrite, "
-                    "or choose another folder with --run DIR"
+                    "or choose another folder with --output DIR"
                 )
         _check_writable(self.path)
 
@@ -282,10 +299,10 @@ def _check_writable(path: Path) -> None:
     """Raise before a run, and without writing, what ``start`` would find."""
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not existing.is_dir():
-        raise RunError(f"cannot make the run directory {path}: {existing} is a file; choose another with --run DIR")
+        raise RunError(f"cannot make the run directory {path}: {existing} is a file; choose another with --output DIR")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise RunError(
-            f"cannot write the run directory {path}: no permission in {existing}; choose another with --run DIR"
+            f"cannot write the run directory {path}: no permission in {existing}; choose another with --output DIR"
         )
 
 

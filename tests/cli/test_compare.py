@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -18,86 +17,19 @@ import pytest
 
 from relax_rl.cli.main import main
 from relax_rl.comparison.contents import Contents
-from relax_rl.errors import ConfigError, RunError
 from relax_rl.evaluation.metrics import pass_at_k
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
 from relax_rl.runs import RunDirectory
 from relax_rl.statistics.intervals import bootstrap_mean
-from relax_rl.workflows.compare.jobs import Job, run_jobs
-from relax_rl.workflows.compare.plan import parse_methods, parse_seeds, plan_runs
-
-SMALL = [
-    *("--trainer.max_steps=2", "--trainer.save_steps=1", "--trainer.num_generations=4"),
-    *("--trainer.per_device_train_batch_size=8", "--trainer.gradient_accumulation_steps=1"),
-    *("--evaluation.num_problems=8", "--evaluation.num_samples=4"),
-]
+from relax_rl.workflows.compare.plan import parse_methods, plan_runs
+from support.comparisons import SMALL, wait_for
 
 
 def compare(*words: str, folder: Path) -> list[str]:
-    return ["compare", "countdown", "--run", str(folder), *SMALL, *words]
+    return ["compare", "countdown", "--output", str(folder), *SMALL, *words]
 
 
-# Methods, seeds and plans ---------------------------------------------------------------------------------------------
-
-
-def test_methods_take_options_and_colons_within_values() -> None:
-    plain, shaped = parse_methods("grpo, relax:xi=quantile:0.8:dictionary.steps=9:trainer.learning_rate=1e-4")
-    assert (plain.label, plain.settings) == ("grpo", ("--objective.name=grpo",))
-    assert shaped.settings == (
-        *("--objective.name=relax", "--objective.xi=quantile:0.8"),
-        *("--dictionary.steps=9", "--trainer.learning_rate=1e-4"),
-    )
-
-
-def test_a_file_of_methods_is_the_same_as_the_words(tmp_path: Path) -> None:
-    file = tmp_path / "methods.toml"
-    file.write_text('[grpo]\nobjective = "grpo"\n["ReLaX, more"]\nobjective = {name = "relax", alpha = 0.3}\n')
-    named = plan_runs("countdown", SMALL, parse_methods(str(file)), [4], tmp_path)
-    worded = plan_runs("countdown", SMALL, parse_methods("grpo,relax:alpha=0.3"), [4], tmp_path)
-    assert [run.method for run in named] == ["grpo", "ReLaX, more"]
-    assert [run.config.objective for run in named] == [run.config.objective for run in worded]
-    assert named[1].config.run == str(tmp_path / "ReLaX-more" / "seed4")
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("grpo,grpo", "'grpo' is named twice"),
-        ("relax:a=1:b=2,relax:a=1-b=2", "share a folder"),
-        ("grpo,", "does not begin with a method"),
-        ("grpo:alpha", "'alpha' in 'grpo:alpha' is not an option"),
-        ("none.toml", "cannot read none.toml"),
-    ],
-)
-def test_methods_that_cannot_be_read_are_told(text: str, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
-        parse_methods(text)
-
-
-@pytest.mark.parametrize(("text", "seeds"), [("3", [0, 1, 2]), ("7,", [7]), ("3, 7", [3, 7])])
-def test_seeds_are_a_number_or_a_list(text: str, seeds: list[int]) -> None:
-    assert parse_seeds(text) == seeds
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "1,1", "two", "", ",", "1001"])
-def test_seeds_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--seeds is"):
-        parse_seeds(text)
-
-
-def test_runs_of_a_seed_differ_in_the_method_alone(tmp_path: Path) -> None:
-    runs = plan_runs("countdown", SMALL, parse_methods("grpo,relax:alpha=0.3"), [0, 5], tmp_path)
-    assert [(run.method, run.seed) for run in runs] == [
-        ("grpo", 0),
-        ("relax:alpha=0.3", 0),
-        ("grpo", 5),
-        ("relax:alpha=0.3", 5),
-    ]
-    first, second = (run.config.model_dump(exclude={"objective", "run"}) for run in runs[:2])
-    assert first == second
-    assert runs[1].config.objective.options["alpha"] == 0.3
-    assert runs[1].config.objective.options["xi"] == "quantile:0.9"  # the shipped config's own
-    assert len({run.config.run for run in runs}) == 4
+# Mistakes and rehearsals ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -111,6 +43,7 @@ def test_runs_of_a_seed_differ_in_the_method_alone(tmp_path: Path) -> None:
         (["--methods", "grpo", "--jobs", "0"], "--jobs is 0"),
         (["--methods", "grpo", "--metrics", "mean@1,pass@9"], "pass@k with k from 1 to evaluation.num_samples = 4"),
         (["--methods", "grpo", "--metrics", "entropy"], "'entropy' cannot be tested"),
+        (["--methods", "grpo,grpo:alpha"], "'alpha' in 'grpo:alpha' is not an option; write grpo:OPTION=VALUE"),
         (["--methods", "grpo,gpro"], "'gpro' does not exist; did you mean"),
         (["--methods", "grpo,relax:alpa=1"], "'relax:alpa=1': The objective 'relax' has no setting 'alpa'"),
     ],
@@ -154,7 +87,7 @@ def evaluation(rates: np.ndarray, seed: int) -> EvaluationResult:
 def pretend_finished(folder: Path, methods: str, seeds: int, gains: dict[str, float]) -> None:
     """Run directories as training leaves them, with a true gain over a rate of 0.3 for each method."""
     for number, planned in enumerate(plan_runs("countdown", SMALL, parse_methods(methods), range(seeds), folder)):
-        run = RunDirectory.new(planned.config.run_path)
+        run = RunDirectory.new(planned.config.output_path)
         run.start(planned.config)
         for step in (1, 2):
             run.append_metrics(step, {"reward": 0.3, "entropy": 0.2, "step_time": 1.5, "num_tokens": 100.0 * step})
@@ -255,57 +188,6 @@ def test_runs_that_saw_other_prompts_are_named(tmp_path: Path, capsys: pytest.Ca
     assert "the runs of seed 1 did not see the same prompts in the same order" in capsys.readouterr().out
 
 
-# Jobs -----------------------------------------------------------------------------------------------------------------
-
-
-def job(folder: Path, label: str, *words: str) -> Job:
-    return Job(label, words, RunDirectory(folder / label), 1, folder / f"{label}.log")
-
-
-def test_a_failed_job_is_told_and_the_others_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    jobs = [job(tmp_path, "bad", "tasks", "show", "nothing"), job(tmp_path, "good", "--version")]
-    (failure,) = run_jobs(jobs, 1)
-    assert failure.job.label == "bad"
-    assert "nothing" in failure.sentence
-    assert (tmp_path / "good.log").read_text().startswith("relax-rl ")
-    told = capsys.readouterr().err
-    assert "[1/2] bad: FAILED" in told
-    assert "[2/2] good: done" in told
-    assert [f.job.label for f in run_jobs(jobs, 2, stop_at_failure=True)] == ["bad"]
-
-
-def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")  # a command that waits for ever: it reads a config that nobody writes
-    (tmp_path / "wait.toml").symlink_to(tmp_path / "fifo")
-    code = (
-        "from pathlib import Path; from relax_rl.workflows.compare.jobs import *; "
-        "from relax_rl.runs import RunDirectory; "
-        f"p = Path({str(tmp_path)!r}); "
-        "run_jobs([Job('waits', ('train', str(p / 'wait.toml')), RunDirectory(p / 'r'), 1, p / 'log')], 1)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code])
-    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
-    if not children.exists():
-        parent.kill()
-        pytest.skip("the children of a process are read from /proc")
-    (child,) = wait_for(lambda: children.read_text().split())
-    # The fifo has a reader once the child waits.
-    wait_for(lambda: str(tmp_path) in Path(f"/proc/{child}/cmdline").read_text())
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    wait_for(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
-
-
-def wait_for(found, seconds: float = 60):
-    """What the function finds, once it does."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if result := found():
-            return result
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
-
-
 # Training -------------------------------------------------------------------------------------------------------------
 
 
@@ -340,16 +222,3 @@ def test_two_methods_and_two_seeds_survive_a_kill(tmp_path: Path) -> None:
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert "4 of 4 runs were finished before" in again.stderr
     assert again.stdout == done.stdout
-
-
-def test_a_run_that_is_something_else_is_not_removed(tmp_path: Path) -> None:
-    from relax_rl.workflows.compare.jobs import job_of
-
-    (planned,) = plan_runs("countdown", SMALL, parse_methods("grpo"), [0], tmp_path)
-    (planned.config.run_path / "checkpoints").mkdir(parents=True)
-    job_of(planned, tmp_path)  # made and never begun: cleared away
-    assert not planned.config.run_path.exists()
-    planned.config.run_path.mkdir(parents=True)
-    (planned.config.run_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match="not empty and not a run"):
-        job_of(planned, tmp_path)

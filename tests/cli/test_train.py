@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relax_rl.cli.main import main
-from relax_rl.config import TrainConfig, load_config
+from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic, load_config
 from relax_rl.runs import RunDirectory
+from relax_rl.workflows.train import TrainResult
 
 
 @pytest.fixture(autouse=True)
@@ -20,17 +22,30 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainConfig, RunDirectory, bool]]:
-    """What the training function was called with; it starts the run and leaves a checkpoint, as the real one does."""
+    """What the build was called with; its run starts and leaves a checkpoint, as the real one does."""
     seen = []
 
-    def train(config: TrainConfig, run: RunDirectory, resume: bool = False) -> RunDirectory:
-        seen.append((config, run, resume))
-        run.start(config)
-        (run.checkpoints / "checkpoint-50").mkdir(exist_ok=True)
-        (run.checkpoints / "checkpoint-50" / "trainer_state.json").write_text('{"global_step": 50}')
-        return run
+    @dataclass
+    class Run:
+        settings: TrainConfig
+        directory: RunDirectory
 
-    monkeypatch.setattr("relax_rl.training.train.train", train)
+        @property
+        def plan(self) -> BatchPlan:
+            return batch_arithmetic(self.settings)
+
+        def train(self, on_progress: object) -> TrainResult:
+            run = self.directory
+            run.start(self.settings)
+            (run.checkpoints / "checkpoint-50").mkdir(exist_ok=True)
+            (run.checkpoints / "checkpoint-50" / "trainer_state.json").write_text('{"global_step": 50}')
+            return TrainResult(run.path, None, None, {}, 50)
+
+    def build_run(config: TrainConfig, run: RunDirectory, *_: object, resume: bool, **__: object) -> Run:
+        seen.append((config, run, resume))
+        return Run(config, run)
+
+    monkeypatch.setattr("relax_rl.workflows.build.build_run", build_run)
     return seen
 
 
@@ -55,15 +70,6 @@ class TestDryRun:
         assert "problems  4,096 in split 'train', each sampled 0.0273 times on average\n" in shown
         assert "directory runs/countdown-relax-seed3 (no run yet)\n" in shown
         assert list(tmp_path.iterdir()) == []
-
-    def test_several_processes_are_counted(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        # TRL's own settings would look for the other process.
-        monkeypatch.setattr("relax_rl.training.trl.config.grpo_config", lambda *_, **__: None)
-        assert main(["train", "countdown", "--dry-run"]) == 0
-        assert "2 processes x 4 micro-batches of 64" in capsys.readouterr().out
 
     def test_what_it_prints_runs_again(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         main(["train", "countdown", "--dry-run", "--objective", "grpo"])
@@ -103,7 +109,7 @@ class TestRunDirectory:
     def test_the_config_and_a_run_yet_unwritten_reach_training(
         self, calls: list[Any], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert main(["train", "countdown", "--run", "mine", "--objective", "grpo"]) == 0
+        assert main(["train", "countdown", "--output", "mine", "--objective", "grpo"]) == 0
         ((config, run, resume),) = calls
         assert (config.objective.name, run.path, resume) == ("grpo", Path("mine"), False)
         captured = capsys.readouterr()
@@ -119,15 +125,15 @@ class TestRunDirectory:
         assert len(calls) == 1
 
     def test_overwriting_replaces_it(self, calls: list[Any], tmp_path: Path) -> None:
-        main(["train", "countdown", "--run", "mine"])
+        main(["train", "countdown", "--output", "mine"])
         (tmp_path / "mine" / "metrics.jsonl").write_text('{"step": 1}\n')
-        assert main(["train", "countdown", "--run", "mine", "--overwrite", "--trainer.max_steps", "3"]) == 0
+        assert main(["train", "countdown", "--output", "mine", "--overwrite", "--trainer.max_steps", "3"]) == 0
         assert not (tmp_path / "mine" / "metrics.jsonl").exists()
         assert RunDirectory.open("mine").read_config().trainer.max_steps == 3
 
     def test_resuming_without_a_config_takes_the_runs_own(self, calls: list[Any]) -> None:
-        main(["train", "countdown", "--run", "mine", "--objective.alpha", "0.3"])
-        assert main(["train", "--resume", "--run", "mine", "--trainer.max_steps", "200"]) == 0
+        main(["train", "countdown", "--output", "mine", "--objective.alpha", "0.3"])
+        assert main(["train", "--resume", "--output", "mine", "--trainer.max_steps", "200"]) == 0
         config, run, resume = calls[-1]
         assert resume
         assert run.path == Path("mine")
@@ -137,7 +143,7 @@ class TestRunDirectory:
     def test_resuming_by_the_default_name_and_by_the_link(self, calls: list[Any]) -> None:
         main(["train", "countdown"])
         assert main(["train", "--resume"]) == 0
-        assert main(["train", "--resume", "--run", "runs/latest"]) == 0
+        assert main(["train", "--resume", "--output", "runs/latest"]) == 0
         assert {call[1].path for call in calls} == {Path("runs/countdown-relax-seed0")}
 
     def test_resuming_with_the_same_config(self, calls: list[Any]) -> None:
@@ -152,7 +158,7 @@ class TestRunDirectory:
         assert len(calls) == 1
 
     def test_resuming_nothing(self, calls: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "there is no run in nothing" in error_of(capsys, "--resume", "--run", "nothing")
+        assert "there is no run in nothing" in error_of(capsys, "--resume", "--output", "nothing")
         assert "there is no run in runs/countdown-relax-seed0" in error_of(capsys, "countdown", "--resume")
         assert list(tmp_path.iterdir()) == []
 
@@ -161,7 +167,7 @@ class TestRunDirectory:
 
     def test_a_file_in_the_way(self, calls: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "runs").write_text("")
-        assert "is a file; choose another with --run DIR" in error_of(capsys, "countdown")
+        assert "is a file; choose another with --output DIR" in error_of(capsys, "countdown")
         assert calls == []
 
     def test_a_model_that_is_not_there_leaves_nothing_behind(
@@ -176,5 +182,5 @@ class TestRunDirectory:
         RunDirectory.new("mine").start(load_config("countdown"))
         monkeypatch.setenv("RANK", "1")
         (Path("mine") / "checkpoints" / "checkpoint-50").mkdir()
-        assert main(["train", "countdown", "--run", "mine"]) == 0
+        assert main(["train", "countdown", "--output", "mine"]) == 0
         assert capsys.readouterr() == ("", "")

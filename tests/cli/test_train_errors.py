@@ -11,7 +11,7 @@ GOOD = {"problem": "What is 2 + 3?", "answer": "5"}
 
 def refused(capsys, tmp_path, *words: str) -> str:
     run = tmp_path / "run"
-    assert main(["train", *words, "--run", str(run)]) == 2
+    assert main(["train", *words, "--output", str(run)]) == 2
     error = capsys.readouterr().err
     assert error.count("relax: error:") == 1
     assert "Traceback" not in error
@@ -64,7 +64,7 @@ def test_smollm2_before_it_was_prepared(capsys, tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_made(capsys, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    assert main(["train", "countdown", "--run", str(tmp_path / "file" / "run")]) == 2
+    assert main(["train", "countdown", "--output", str(tmp_path / "file" / "run")]) == 2
     assert "is a file" in capsys.readouterr().err
 
 
@@ -103,5 +103,5 @@ def test_what_trl_refuses_costs_no_run(capsys, tmp_path, option, said):
     (run / "checkpoints").mkdir(parents=True)
     (run / "config.json").write_text("{}")
     (run / "metrics.jsonl").write_text('{"step": 1}\n')
-    assert main(["train", "countdown", "--run", str(run), "--overwrite", option]) == 2
+    assert main(["train", "countdown", "--output", str(run), "--overwrite", option]) == 2
     assert (run / "metrics.jsonl").read_text() == '{"step": 1}\n'

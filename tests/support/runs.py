@@ -106,7 +106,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             "dictionary": {"num_observables": 16},
             "trainer": {"max_steps": num_steps, "learning_rate": 1e-4, "num_generations": 16},
             "seed": seed,
-            "run": str(path),
+            "output": str(path),
             **settings,
         }
         (path / "config.json").write_text(json.dumps(config))

@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from relax_rl.config import load_config
+from relax_rl.config.settings import SamplingConfig
 from relax_rl.errors import ConfigError
 from relax_rl.objectives import build_objective
-from relax_rl.training.train import branching_from
-from relax_rl.training.trl.branching import Branching
+from relax_rl.training.trl.branching import Branching, branching_from
 from relax_rl.training.trl.trainer import RelaxTrainer
 from support.scripted import make_trainer
 
@@ -23,7 +22,7 @@ class Words:
 
 
 def test_trunks_and_branches_are_put_in_their_places():
-    plan = Branching(group_size=6, trunks=2, top=1, max_tokens=6)
+    plan = Branching(group_size=6, trunks=2, top=1, max_completion_length=6)
     asked = []
 
     def complete(prompts):
@@ -58,7 +57,7 @@ def test_what_may_be_picked():
 def test_branches_learn_from_their_own_tokens_only(tmp_path):
     class Branched(RelaxTrainer):
         def __init__(self, **kwargs):
-            super().__init__(branching=Branching(4, trunks=2, top=3, max_tokens=12), **kwargs)
+            super().__init__(branching=Branching(4, trunks=2, top=3, max_completion_length=12), **kwargs)
 
     torch.manual_seed(0)
     trainer = make_trainer(build_objective("dapo"), tmp_path, trainer_class=Branched, max_completion_length=12)
@@ -92,8 +91,8 @@ def test_entropies_are_those_of_the_forward(tmp_path):
 
 
 def test_the_plan_is_a_setting_of_the_run():
-    assert branching_from(load_config("countdown", [])) is None
-    plan = branching_from(load_config("countdown", ["--sampling.trunks", "4"]))
-    assert (plan.group_size, plan.trunks, plan.top) == (16, 4, 20)
+    assert branching_from(SamplingConfig(), 16, 96) is None
+    plan = branching_from(SamplingConfig(trunks=4), 16, 96)
+    assert (plan.group_size, plan.trunks, plan.top, plan.max_completion_length) == (16, 4, 20, 96)
     with pytest.raises(ConfigError, match=r"sampling\.trunks = 5"):
-        branching_from(load_config("countdown", ["--sampling.trunks", "5"]))
+        branching_from(SamplingConfig(trunks=5), 16, 96)

@@ -11,15 +11,14 @@ import pytest
 import torch
 from trl.trainer.utils import split_pixel_values_by_grid
 
-from relax_rl.config import load_config
 from relax_rl.errors import ConfigError
 from relax_rl.evaluation.prompts import encode_prompt, prompt_inputs
 from relax_rl.objectives import build_objective
 from relax_rl.runs import RunDirectory
 from relax_rl.training.models import load_model
-from relax_rl.training.train import train
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.dataset import prompt_dataset, prompt_key
+from relax_rl.workflows.train import train
 from support.images import KINDS, SquareTask, image_text_model, llava_folder
 from support.scripted import GROUP, ScriptedTrainer, make_trainer
 
@@ -127,9 +126,9 @@ def test_two_updates_of_a_rollout_move_words_and_eyes(method, tmp_path):
 
 
 def test_a_run_trains_measures_and_can_be_measured_again(tmp_path):
-    config = load_config(
-        None,
-        [
+    result = train(
+        overrides=[
+            f"--output={tmp_path / 'run'}",
             f"--model={llava_folder()}",
             "--task=support.images:SquareTask",
             "--trainer.max_steps=1",
@@ -144,7 +143,7 @@ def test_a_run_trains_measures_and_can_be_measured_again(tmp_path):
             "--dictionary.steps=3",
         ],
     )
-    run = train(config, RunDirectory.new(tmp_path / "run"))
+    run = RunDirectory.open(result.output)
     assert {row["prompt"][0]["content"] for row in run.read_completions(1)} == {"where:"}
     evaluations = run.read_evaluations()
     assert all("dsd" in evaluations[name]["metrics"] for name in ("before", "after"))

@@ -6,14 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from relax_rl.config import load_config
 from relax_rl.errors import ConfigError
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.runs import RunDirectory
 from relax_rl.training import measurement
 from relax_rl.training.models import load_model
 from relax_rl.training.precision import computing_in, weight_dtype
-from relax_rl.training.train import train
+from relax_rl.workflows.train import train
 
 SETTINGS = [
     "--trainer.max_steps=1",
@@ -35,7 +34,7 @@ SETTINGS = [
 def trained(path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> RunDirectory:
     monkeypatch.setattr(measurement, "_NUM_PROMPTS", 4)
     monkeypatch.setattr(measurement, "_NUM_SAMPLES", 4)
-    return train(load_config("countdown", [*SETTINGS, *words]), RunDirectory.new(path))
+    return RunDirectory(train("countdown", overrides=[*SETTINGS, *words, f"--output={path}"]).output)
 
 
 def test_the_forward_is_computed_in_bfloat16_and_then_again_as_it_was() -> None:
@@ -72,9 +71,9 @@ def test_a_mixed_run_keeps_its_weights_whole_and_measures_both_ends_alike(
 
 
 def test_a_cache_of_one_precision_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    config = load_config("countdown", [*SETTINGS, "--dtype=mixed", "--trainer.cache_implementation=static"])
+    words = [*SETTINGS, "--dtype=mixed", "--trainer.cache_implementation=static", f"--output={tmp_path / 'run'}"]
     with pytest.raises(ConfigError, match="cache_implementation dynamic"):
-        train(config, RunDirectory.new(tmp_path / "run"))
+        train("countdown", overrides=words)
     assert not (tmp_path / "run").exists()
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {
-    "PYTHONPATH": str(ROOT / "tests"),
+    "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]),
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -63,6 +63,17 @@ def relax(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.distributed
+@pytest.mark.timeout(300)
+def test_a_rehearsal_counts_the_processes_and_one_speaks(tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "--"]
+    words = ["relax_rl.cli.main", "train", "countdown", "--dry-run"]
+    done = subprocess.run([*launcher, *words], env=ENVIRONMENT, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("2 processes x 4 micro-batches of 64") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 SMALL = [
     "--trainer.per_device_train_batch_size=16",
     "--trainer.gradient_accumulation_steps=2",
@@ -79,9 +90,10 @@ SMALL = [
 @pytest.mark.timeout(1800)
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    relax("train", "countdown", "--run", str(whole), *SMALL)
+    relax("train", "countdown", "--output", str(whole), *SMALL)
     process = subprocess.Popen(
-        [sys.executable, "-m", "relax_rl.cli.main", "train", "countdown", "--run", str(broken), *SMALL], env=ENVIRONMENT
+        [sys.executable, "-m", "relax_rl.cli.main", "train", "countdown", "--output", str(broken), *SMALL],
+        env=ENVIRONMENT,
     )
     state = broken / "checkpoints/checkpoint-2/trainer_state.json"
     deadline = time.monotonic() + 900
@@ -91,10 +103,10 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     assert process.poll() is None, "the run ended before it could be killed"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    refused = relax("train", "countdown", "--run", str(broken), *SMALL, check=False)
+    refused = relax("train", "countdown", "--output", str(broken), *SMALL, check=False)
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
-    relax("train", "--resume", "--run", str(broken))
+    relax("train", "--resume", "--output", str(broken))
     expected = load_file(whole / "checkpoints/checkpoint-4/model.safetensors")
     resumed = load_file(broken / "checkpoints/checkpoint-4/model.safetensors")
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)

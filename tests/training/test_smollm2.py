@@ -53,7 +53,7 @@ SETTINGS = {
 
 def train(run: Path, settings: dict[str, Any]) -> None:
     """One run of the command, from the folder in which ``smollm2`` is looked up; fails with what it printed."""
-    given = SETTINGS | settings | {"run": run}
+    given = SETTINGS | settings | {"output": run}
     words = [word for name, value in given.items() for word in (f"--{name}", str(value).replace("False", "false"))]
     command = [sys.executable, "-m", "relax_rl.cli.main", "train", *words]
     done = subprocess.run(

@@ -218,7 +218,7 @@ def config_with(**trainer):
 )
 def test_options_that_would_be_ignored_are_refused(option, value, mend, tmp_path):
     with pytest.raises(ConfigError, match=mend):
-        grpo_config(config_with(**{option: value}), build_objective("grpo"), tmp_path, use_cpu=True)
+        grpo_config(config_with(**{option: value}).trainer, tmp_path, use_cpu=True)
 
 
 def test_every_refused_option_still_exists_in_trl():
@@ -227,13 +227,12 @@ def test_every_refused_option_still_exists_in_trl():
 
 
 def test_other_options_of_trl_pass_through(tmp_path):
-    args = grpo_config(
-        config_with(mask_truncated_completions="true", warmup_steps=3), build_objective("grpo"), tmp_path, use_cpu=True
-    )
+    settings = config_with(mask_truncated_completions="true", warmup_steps=3).trainer
+    args = grpo_config(settings, tmp_path, use_cpu=True)
     assert args.mask_truncated_completions
     assert args.warmup_steps == 3
     assert args.beta == 0.0
-    assert grpo_config(config_with(), build_objective("relax"), tmp_path, use_cpu=True).beta == 0.01
+    assert grpo_config(settings, tmp_path, beta=0.01, use_cpu=True).beta == 0.01
 
 
 def test_an_untested_trl_is_refused(monkeypatch):

@@ -18,7 +18,7 @@ from relax_rl.config.messages import did_you_mean
 from relax_rl.config.settings import TrainConfig
 from relax_rl.errors import ConfigError
 
-__all__ = ["load_config", "shipped_configs"]
+__all__ = ["is_resolved", "load_config", "read_overrides", "shipped_configs"]
 
 NAMED = {key: str(TrainConfig.model_fields[key].default.name) for key in ("task", "objective")}
 """The tables that hold a name and that name's options, with the name used when the table gives none."""
@@ -33,13 +33,15 @@ def shipped_configs() -> list[str]:
 
 
 def load_config(
-    source: str | Path | TrainConfig | None = None, overrides: Sequence[str] | Mapping[str, Any] = ()
+    source: str | Path | TrainConfig | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
 ) -> TrainConfig:
     """The config of a run.
 
     Args:
         source: A file (``.toml``, ``.yaml``, ``.json``, so also the ``config.json`` of a run), a run directory, the
-            name of a shipped config, a config, or ``None`` for the defaults.
+            name of a shipped config, a config, a mapping with dotted keys or nested tables, or ``None`` for the
+            defaults.
         overrides: Command-line words, ``["--trainer.max_steps", "20", "--objective=grpo"]``, or a mapping with dotted
             keys or nested tables. Words are read as TOML or JSON values (``null`` is none) and as plain text otherwise.
 
@@ -48,15 +50,26 @@ def load_config(
     Raises:
         ConfigError: Unreadable source, unknown key (with the nearest one), wrong type, or settings that do not fit.
     """
-    changes = _from_mapping(overrides) if isinstance(overrides, Mapping) else _from_words(overrides)
-    return TrainConfig(**_merge(_read(source), changes))
+    return TrainConfig(**_merge(_read(source), read_overrides(overrides)))
 
 
-def _read(source: str | Path | TrainConfig | None) -> dict[str, Any]:
+def read_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """Command-line words, or a mapping with dotted keys, as nested tables. Raises ``ConfigError`` for broken words."""
+    return _from_mapping(overrides) if isinstance(overrides, Mapping) else _from_words(overrides)
+
+
+def is_resolved(tree: Any) -> bool:
+    """Whether settings are complete, as ``to_json`` writes them into a run directory."""
+    return isinstance(tree, dict) and {"task", "objective", "trainer", "dictionary"} <= tree.keys()
+
+
+def _read(source: str | Path | TrainConfig | Mapping[str, Any] | None) -> dict[str, Any]:
     if source is None:
         return {}
     if isinstance(source, TrainConfig):
         return source.model_dump()
+    if isinstance(source, Mapping):
+        return _from_mapping(source)
     path = Path(source)
     if path.is_dir() and (path / "config.json").is_file():
         path = path / "config.json"
@@ -71,7 +84,15 @@ def _read(source: str | Path | TrainConfig | None) -> dict[str, Any]:
     tree = _parse_file(text, suffix, path)
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path} must hold a table of settings, not {type(tree).__name__}")
-    return tree
+    return _migrated(tree) if path.name == "config.json" and is_resolved(tree) else tree
+
+
+def _migrated(tree: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run directory under today's keys: before 0.2, ``output`` was called ``run``.
+
+    The only migration of settings. It applies to what a run wrote, never to what a person writes.
+    """
+    return {"output" if key == "run" and "output" not in tree else key: value for key, value in tree.items()}
 
 
 def _text(path: Path) -> str:

@@ -153,7 +153,7 @@ class TrainerConfig(BaseModel):
 
 _SET_ELSEWHERE = {
     "seed": "use 'seed'",
-    "output_dir": "use 'run', the run directory, which keeps the checkpoints",
+    "output_dir": "use 'output', the run directory, which keeps the checkpoints",
     "resume_from_checkpoint": "pass --resume, which finds the run's last complete checkpoint",
     "bf16": "use 'dtype'",
     "fp16": "use 'dtype'",
@@ -161,6 +161,9 @@ _SET_ELSEWHERE = {
     "num_train_epochs": "use 'trainer.max_steps', which counts updates",
 }
 
+
+_RENAMED = {"run": "output"}
+"""Former keys outside any table, with the present ones."""
 
 Precision = Literal["float32", "mixed", "bfloat16"]
 """``mixed``: weights and optimiser in float32, the model's forward and backward in bfloat16. ``bfloat16`` keeps the
@@ -220,7 +223,7 @@ class TrainConfig(_Section):
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(default=0, ge=0)
-    run: str | None = None
+    output: str | None = None
     """The run directory; null: ``runs/<task>-<objective>-seed<seed>``."""
 
     if not TYPE_CHECKING:  # a type checker keeps the signature with the fields
@@ -230,6 +233,15 @@ class TrainConfig(_Section):
                 super().__init__(**data)
             except ValidationError as error:
                 raise ConfigError(one_sentence(error, TrainConfig)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_what_was_renamed(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for former, name in _RENAMED.items():
+                if former in data:
+                    raise ValueError(f"'{former}' is now '{name}'")
+        return data
 
     @model_validator(mode="after")
     def _check_groups(self) -> TrainConfig:
@@ -276,15 +288,15 @@ class TrainConfig(_Section):
         return self
 
     @property
-    def run_path(self) -> Path:
+    def output_path(self) -> Path:
         """The run directory, named or by default; signs in the name of a task of one's own become dashes."""
         name = re.sub(r"[^\w.-]+", "-", f"{self.task.name}-{self.objective.name}-seed{self.seed}")
-        return Path(self.run or f"runs/{name}")
+        return Path(self.output or f"runs/{name}")
 
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that stand for every setting but the place of the run directory."""
-        settings = json.dumps(self.model_dump(mode="json", exclude={"run"}), sort_keys=True)
+        settings = json.dumps(self.model_dump(mode="json", exclude={"output"}), sort_keys=True)
         return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     def to_json(self) -> str:

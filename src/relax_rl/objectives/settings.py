@@ -79,7 +79,13 @@ class RatioSettings(ClipSettings):
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
-_SEQUENCES = (("'str' instances are not allowed as a Sequence value", "must be a list"),)
+_REWORDED = {
+    "Input should be": "must be",
+    "'str' instances are not allowed as a Sequence value": "must be a list",
+    "a valid ": "a ",
+    "a integer": "an integer",
+}
+"""Pydantic's words in ours, in this order."""
 _RENAMED = {"max_tokens": "max_completion_length", "dual_bound": "dual_clip"}
 
 
@@ -99,12 +105,7 @@ def parsed(model: type[Settings], method: str, options: Mapping[str, Any]) -> Se
         detail = error.errors(include_url=False)[0]
         key = str(detail["loc"][0])
         expected = str(detail["msg"])
-        for theirs, ours in (
-            ("Input should be", "must be"),
-            ("a valid ", "a "),
-            ("a integer", "an integer"),
-            *_SEQUENCES,
-        ):
+        for theirs, ours in _REWORDED.items():
             expected = expected.replace(theirs, ours)
         default = model.model_fields[key].default
         raise ConfigError(

@@ -14,7 +14,7 @@ __all__ = ["CallableVerifier", "WeightedVerifiers"]
 
 
 class CallableVerifier(BaseVerifier):
-    """The function at ``package.module:function``, called as ``function(completions, answers)``.
+    """A function, or the one at ``package.module:function``, called as ``function(completions, answers)``.
 
     It returns one number or None (could not be scored) for each completion. It is the user's own code and runs in this
     process, without limits; what it raises is raised.
@@ -23,16 +23,17 @@ class CallableVerifier(BaseVerifier):
         ConfigError: the path has another form, or nothing callable is there.
     """
 
-    def __init__(self, path: str, *, name: str | None = None) -> None:
+    def __init__(self, function: str | Callable[..., Any], *, name: str | None = None) -> None:
+        path = function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
         try:
-            self._function: Callable[..., Any] = resolve(path)
+            self._function: Callable[..., Any] = resolve(function) if isinstance(function, str) else function
         except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"The verifier '{path}' cannot be loaded: {error}; give the import path of a function "
                 "(completions, answers) -> list of numbers, such as my_package.rewards:exact_match."
             ) from error
         self.path = path
-        self.name = name or path.partition(":")[2]
+        self.name = name or path.rpartition(":")[2]
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
         """Scores as floats. Raises DataError if the function does not return one number or None a completion."""

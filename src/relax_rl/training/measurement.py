@@ -8,7 +8,8 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from relax_rl.config import TrainConfig
+from relax_rl.config import EvaluationConfig
+from relax_rl.config.settings import Precision
 from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.evaluation.replay import replay
 from relax_rl.evaluation.runner import evaluate
@@ -33,11 +34,31 @@ class PolicyEvaluation:
     Dispersion is a property of the dictionary as much as of the policy, so the evaluations have a dictionary of their
     own. It is fitted on completions of the initial policy with settings and a seed that do not depend on the method:
     runs of different methods from the same start are measured by the same dictionary (its digest is in each result).
+
+    Args:
+        settings: what is sampled.
+        task: its own verifier grades, whatever the run is rewarded by.
+        run: where the evaluations are kept.
+        train_split: the dictionary is fitted on prompts of it.
+        max_completion_length: tokens of a completion, as in training.
+        precision: that the policy is computed in.
     """
 
-    def __init__(self, config: TrainConfig, task: Task, run: RunDirectory) -> None:
-        self._config = config
+    def __init__(
+        self,
+        settings: EvaluationConfig,
+        task: Task,
+        run: RunDirectory,
+        *,
+        train_split: str = "train",
+        max_completion_length: int = 256,
+        precision: Precision = "float32",
+    ) -> None:
+        self._settings = settings
         self._task = task
+        self._train_split = train_split
+        self._max_completion_length = max_completion_length
+        self._precision: Precision = precision
         self._run = run
         self._dictionary_path = run.evaluations / "dictionary.safetensors"
 
@@ -46,9 +67,9 @@ class PolicyEvaluation:
         if not PartialState().is_main_process:
             return
         num_observables = None if objective.probe is None else objective.probe.settings.num_observables
-        with computing_in(self._config.dtype, model):
+        with computing_in(self._precision, model):
             dictionary = self._fit(model, tokenizer, num_observables)
-            if self._config.evaluation.before:
+            if self._settings.before:
                 self._write("before", model, tokenizer, dictionary)
         self._run.evaluations.mkdir(exist_ok=True)
         dictionary.save(self._dictionary_path)
@@ -56,25 +77,25 @@ class PolicyEvaluation:
     def after(self, model: Any, tokenizer: Any) -> None:
         """Measure the trained policy with the dictionary of the initial one."""
         if PartialState().is_main_process:
-            with computing_in(self._config.dtype, model):
+            with computing_in(self._precision, model):
                 self._write("after", model, tokenizer, KoopmanDictionary.load(self._dictionary_path))
 
     def _fit(self, model: Any, tokenizer: Any, num_observables: int | None) -> KoopmanDictionary:
         given = {} if num_observables is None else {"num_observables": num_observables}
-        problems = self._task.problems(self._config.train_split)[:_NUM_PROMPTS]
+        problems = self._task.problems(self._train_split)[:_NUM_PROMPTS]
         trajectories = self._trajectories(model, tokenizer, problems)
         return DictionarySettings.parse(given, DictionarySettings()).fit(trajectories)
 
     def _trajectories(self, model: Any, tokenizer: Any, problems: list[Problem]) -> list[Tensor]:
         """Hidden states (T_i, H) of completions that the policy samples, in the order of the problems."""
-        settings = self._config.evaluation
+        settings = self._settings
         prompts = [encode_prompt(tokenizer, problem) for problem in problems]
         sampled = sample_completions(
             model,
             tokenizer,
             prompts,
             _NUM_SAMPLES,
-            max_completion_length=self._config.trainer.max_completion_length,
+            max_completion_length=self._max_completion_length,
             batch_size=settings.batch_size,
             seed=settings.seed,
             keys=[problem.id for problem in problems],
@@ -87,7 +108,7 @@ class PolicyEvaluation:
         return trajectories
 
     def _write(self, name: str, model: Any, tokenizer: Any, dictionary: KoopmanDictionary) -> None:
-        settings = self._config.evaluation
+        settings = self._settings
         result = evaluate(
             model,
             tokenizer,
@@ -95,7 +116,7 @@ class PolicyEvaluation:
             split=settings.split,
             num_problems=settings.num_problems,
             num_samples=settings.num_samples,
-            max_completion_length=self._config.trainer.max_completion_length,
+            max_completion_length=self._max_completion_length,
             temperature=settings.temperature,
             top_p=settings.top_p,
             batch_size=settings.batch_size,

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from relax_rl.config.settings import SamplingConfig
 from relax_rl.errors import ConfigError
 
-__all__ = ["Branching"]
+__all__ = ["Branching", "branching_from"]
 
 Ids = list[list[int]]
 
@@ -30,13 +31,13 @@ class Branching:
         trunks: 4, with 3 branches each (the authors' script, for G = 16).
         top: the token is one of so many of highest entropy, 20 (the authors' script), each as likely. The first token,
             special tokens and those of at most one character besides spaces are never picked.
-        max_tokens: branches are cut here, trunk's part included.
+        max_completion_length: branches are cut here, trunk's part included.
     """
 
     group_size: int
     trunks: int = 4
     top: int = 20
-    max_tokens: int = 8192
+    max_completion_length: int = 8192
 
     def __post_init__(self) -> None:
         if self.trunks < 1 or self.group_size % self.trunks or self.group_size == self.trunks:
@@ -74,7 +75,7 @@ class Branching:
         for row, trunk in zip(trunk_rows, trunks, strict=True):
             completions[row] = trunk
         for row, prefix, rest in zip(branch_rows, prefixes, grown, strict=True):
-            completions[row] = (prefix + rest)[: self.max_tokens]
+            completions[row] = (prefix + rest)[: self.max_completion_length]
             lengths[row] = len(prefix)
         return completions, lengths
 
@@ -93,3 +94,10 @@ class Branching:
             if len(found) == self.top:
                 break
         return found[int(torch.randint(len(found), (1,)))] if found else 0
+
+
+def branching_from(sampling: SamplingConfig, group_size: int, max_completion_length: int) -> Branching | None:
+    """CURE's rollout plan where the settings ask for it. Raises ConfigError for groups that it does not fit."""
+    if sampling.trunks is None:
+        return None
+    return Branching(group_size, sampling.trunks, sampling.branch_top, max_completion_length)

@@ -1,18 +1,15 @@
-"""What happens beside the loop: metrics on disk, and progress on the screen."""
+"""What happens beside the loop: metrics on disk, and a word to whoever follows the run."""
 
 from __future__ import annotations
 
-import math
-import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from relax_rl.runs import RunDirectory
 
-__all__ = ["MetricsFile", "ProgressBar"]
+__all__ = ["MetricsFile", "ProgressReport"]
 
 
 class MetricsFile(TrainerCallback):
@@ -34,38 +31,22 @@ class MetricsFile(TrainerCallback):
             self._run.append_metrics(state.global_step, logs)
 
 
-class ProgressBar(TrainerCallback):
-    """One line with reward, entropy, dispersion, length and the time that is left; nothing when not on a terminal."""
+class ProgressReport(TrainerCallback):
+    """Tells how far the training is, on the first process alone.
 
-    _SHOWN = (
-        ("reward", "reward", ".3f"),
-        ("entropy", "entropy", ".3f"),
-        ("latent/dsd", "dsd", ".3g"),
-        ("completions/mean_length", "length", ".0f"),
-    )
+    Args:
+        tell: called at the start and whenever figures are logged, with the updates done, the updates in all, and the
+            figures (none at the start).
+    """
 
-    def __init__(self, label: str, console: Console | None = None) -> None:
-        self._label = label
-        self._console = console or Console(file=sys.stderr)
-        self._progress: Progress | None = None
+    def __init__(self, tell: Callable[[int, int, Mapping[str, float]], None]) -> None:
+        self._tell = tell
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if not state.is_world_process_zero or not self._console.is_terminal:
-            return
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
-        self._progress.start()
-        self._task = self._progress.add_task(
-            self._label, total=state.max_steps, completed=state.global_step, figures=""
-        )
+        if state.is_world_process_zero:
+            self._tell(state.global_step, state.max_steps, {})
 
     def on_log(
         self,
@@ -75,18 +56,5 @@ class ProgressBar(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if self._progress is not None and logs:
-            self._progress.update(self._task, completed=state.global_step, figures=self.figures(logs))
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def figures(self, logs: dict[str, Any]) -> str:
-        """The shown metrics of a step in words; those that are missing or not finite are left out."""
-        known = [(name, logs.get(key), form) for key, name, form in self._SHOWN]
-        return "  ".join(
-            f"{name} {value:{form}}" for name, value, form in known if value is not None and math.isfinite(value)
-        )
+        if logs and state.is_world_process_zero and "train_runtime" not in logs:
+            self._tell(state.global_step, state.max_steps, logs)

@@ -10,9 +10,9 @@ from typing import Any
 
 from packaging.version import Version
 
-from relax_rl.config import TrainConfig
+from relax_rl.config import TrainerConfig
+from relax_rl.config.settings import Precision
 from relax_rl.errors import ConfigError, DependencyError
-from relax_rl.objectives import Objective
 
 __all__ = ["TESTED_TRL", "check_trl_version", "grpo_config"]
 
@@ -57,13 +57,23 @@ def check_trl_version() -> None:
         )
 
 
-def grpo_config(config: TrainConfig, objective: Objective, output_dir: Path, **forced: Any) -> Any:
+def grpo_config(
+    trainer: TrainerConfig,
+    output_dir: Path,
+    *,
+    beta: float = 0.0,
+    seed: int = 0,
+    precision: Precision = "float32",
+    **forced: Any,
+) -> Any:
     """TRL's configuration for a run.
 
     Args:
-        config: the run's settings; those under ``trainer`` are TRL's own names.
-        objective: decides whether TRL must keep a reference model.
+        trainer: settings under TRL's own names.
         output_dir: where checkpoints go.
+        beta: not 0 where TRL must keep a reference model; `Objective.reference_coefficient`.
+        seed: of initialisation, data order and sampling.
+        precision: what the model is kept in and computed in.
         forced: GRPOConfig fields that the caller sets in any case.
 
     Raises:
@@ -72,15 +82,16 @@ def grpo_config(config: TrainConfig, objective: Objective, output_dir: Path, **f
     """
     from trl.trainer.grpo_config import GRPOConfig
 
-    settings = dict(config.trainer.model_dump())
+    settings = trainer.model_dump()
     _refuse(settings, {field.name for field in dataclasses.fields(GRPOConfig)})
+    _check_packages(settings)
     # transformers has a new name for it and warns of the old one, which TRL still sets (to true) by default.
     settings.setdefault("activation_checkpointing", settings.get("gradient_checkpointing", True))
     settings |= {
         "output_dir": str(output_dir),
-        "seed": config.seed,
-        "bf16": config.dtype == "mixed",
-        "beta": objective.reference_coefficient,
+        "seed": seed,
+        "bf16": precision == "mixed",
+        "beta": beta,
         "loss_type": "grpo",
         "save_strategy": "steps",
         "disable_tqdm": True,
@@ -88,8 +99,7 @@ def grpo_config(config: TrainConfig, objective: Objective, output_dir: Path, **f
         "gradient_checkpointing": None,
         **forced,
     }
-    _check_trackers(settings["report_to"])
-    if config.dtype == "mixed" and settings.get("cache_implementation") == "static":
+    if precision == "mixed" and settings.get("cache_implementation") == "static":
         raise ConfigError(
             "trainer.cache_implementation = static holds values of one precision, and dtype = mixed has two; set "
             "--trainer.cache_implementation dynamic, or another dtype."
@@ -100,8 +110,13 @@ def grpo_config(config: TrainConfig, objective: Objective, output_dir: Path, **f
         raise ConfigError(f"TRL refuses the settings under 'trainer': {str(error).strip()}") from error
 
 
-def _check_trackers(report_to: str | list[str]) -> None:
-    """A tracker that was asked for and is not installed is found before the run, not by a traceback at its start."""
+def _check_packages(settings: dict[str, Any]) -> None:
+    """A package that was asked for and is not installed is found before a model is loaded."""
+    if settings.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+        raise DependencyError(
+            "trainer.use_vllm needs the package of vLLM, which is not installed; pip install vllm, or leave it out."
+        )
+    report_to = settings["report_to"]
     for name in [report_to] if isinstance(report_to, str) else report_to:
         if name not in ("none", "all") and importlib.util.find_spec(name) is None:
             raise DependencyError(

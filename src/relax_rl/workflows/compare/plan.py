@@ -1,8 +1,9 @@
 """What a comparison would run: methods x seeds, made from one config, alike in everything but the method.
 
 A method is written as ``NAME`` or ``NAME:OPTION=VALUE:OPTION=VALUE``; an option with a dot is a setting of the run,
-such as ``relax:alpha=0.3:trainer.learning_rate=1e-4``. Or as a table of a TOML file, whose title is the label and whose
-content is that of a config.
+such as ``relax:alpha=0.3:trainer.learning_rate=1e-4``. One's own method is ``package.module:function``, and its options
+follow in the same way. Or a method is a table of a TOML file, whose title is the label and whose content is that of a
+config.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from relax_rl.config import TrainConfig, load_config
+from relax_rl.config.loading import read_overrides
 from relax_rl.errors import ConfigError, RunError
 from relax_rl.runs import RunDirectory, differing_keys
 
@@ -67,33 +69,48 @@ class PlannedRun:
 
     @property
     def directory(self) -> RunDirectory:
-        return RunDirectory(self.config.run_path)
+        return RunDirectory(self.config.output_path)
 
     def is_finished(self) -> bool:
         """Whether the evaluation at the end, which a run writes last, is there."""
         return self.directory.is_evaluated("after")
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether training was begun and can be resumed."""
+        return self.directory.is_run() and self.directory.latest_checkpoint() is not None
 
     def check_kept(self) -> None:
         """Refuse to go on with what is in the folder unless it is this very run. Raises ``RunError``."""
         directory = self.directory
         if not directory.is_run():
             return
-        different = [d for d in differing_keys(directory.read_config(), self.config) if d[0] != "run"]
+        different = [d for d in differing_keys(directory.read_config(), self.config) if d[0] != "output"]
         if different:
             changes = ", ".join(f"{key} was {before!r} and is now {now!r}" for key, before, now in different)
             raise RunError(
                 f"the run {directory.path} was started with other settings: {changes}; give the comparison another "
-                "folder with --run DIR, or replace its runs with --overwrite"
+                "folder with --output DIR, or replace its runs with --overwrite"
             )
 
 
-def parse_methods(text: str) -> list[Method]:
-    """Methods from the words after ``--methods``: a list with commas, or a TOML file.
+def parse_methods(given: str | Path | Sequence[str] | Mapping[str, Mapping[str, Any]]) -> list[Method]:
+    """The contenders.
+
+    Args:
+        given: words with commas between, the words themselves, a TOML file, or what such a file holds.
 
     Raises:
         ConfigError: an empty list, a label given twice, or a file that cannot be read.
     """
-    methods = _from_file(Path(text)) if text.endswith(".toml") else [_from_word(word) for word in text.split(",")]
+    if isinstance(given, Mapping):
+        methods = [Method(label, table) for label, table in given.items()]
+    elif isinstance(given, Path) or (isinstance(given, str) and given.endswith(".toml")):
+        methods = _from_file(Path(given))
+    else:
+        methods = [_from_word(word) for word in (given.split(",") if isinstance(given, str) else given)]
+    if not methods:
+        raise ConfigError("--methods is empty; name at least one method")
     folders: dict[str, str] = {}
     for method in methods:
         if other := folders.get(method.folder.lower()):
@@ -105,16 +122,16 @@ def parse_methods(text: str) -> list[Method]:
 
 def _from_word(word: str) -> Method:
     name, *pieces = word.strip().split(":")
+    if name and pieces and "=" not in pieces[0]:  # package.module:function
+        name += f":{pieces.pop(0)}"
     if not name or "=" in name:
         raise ConfigError(f"--methods: '{word}' does not begin with a method; write NAME or NAME:OPTION=VALUE")
     options: list[str] = []
     for piece in pieces:
         if "=" in piece:
             options.append(piece)
-        elif options:  # a colon within a value, as in xi=quantile:0.9
+        else:  # a colon within a value, as in xi=quantile:0.9
             options[-1] += f":{piece}"
-        else:
-            raise ConfigError(f"--methods: '{piece}' in '{word}' is not an option; write {name}:OPTION=VALUE")
     words = [f"--{'' if '.' in option.partition('=')[0] else 'objective.'}{option}" for option in options]
     return Method(word.strip(), (f"--objective.name={name}", *words))
 
@@ -134,12 +151,13 @@ def _from_file(path: Path) -> list[Method]:
     return [Method(label, table) for label, table in tables.items()]
 
 
-def parse_seeds(text: str) -> list[int]:
-    """``5`` is the seeds 0 to 4, ``3,7`` those two, and ``7,`` a single one.
+def parse_seeds(given: int | str | Sequence[int]) -> list[int]:
+    """5 is the seeds 0 to 4, ``"3,7"`` and [3, 7] are those two, ``"7,"`` and [7] a single one.
 
     Raises:
         ConfigError: no whole number, or a seed given twice.
     """
+    text = str(given) if isinstance(given, int | str) else "".join(f"{seed}," for seed in given)
     words = [word.strip() for word in text.split(",")]
     is_list = len(words) > 1
     numbers = [int(word) for word in words if word.isdecimal()]
@@ -153,21 +171,27 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def plan_runs(
-    source: str | None, settings: Sequence[str], methods: Sequence[Method], seeds: Sequence[int], folder: Path
+    source: str | Path | TrainConfig | Mapping[str, Any] | None,
+    settings: Sequence[str] | Mapping[str, Any],
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    folder: Path,
 ) -> list[PlannedRun]:
     """All runs, every method of a seed before the next seed, so that what has run can be compared at any time.
 
     Args:
         source: the config that all share, as for `load_config`.
-        settings: dotted words on top of it, for all.
+        settings: on top of it, for all.
 
     Raises:
         ConfigError: settings that do not fit, or a method that changes what all must share.
     """
-    for word in settings:
-        if word.startswith(("--objective.", "--objective=")):
-            raise ConfigError(f"{word} would be for every method; write it in --methods, as NAME:OPTION=VALUE")
-    base = load_config(source, settings)
+    overrides = read_overrides(settings)
+    if "objective" in overrides:
+        options = overrides["objective"]
+        key = f"objective.{next(iter(options))}" if isinstance(options, dict) and options else "objective"
+        raise ConfigError(f"--{key} would be for every method; write it in --methods, as NAME:OPTION=VALUE")
+    base = load_config(source, overrides)
     if not base.evaluation.enabled:
         raise ConfigError("a comparison compares evaluations, and evaluation.enabled is false; set it to true")
     runs = []
@@ -178,7 +202,7 @@ def plan_runs(
             except ConfigError as error:
                 raise ConfigError(f"--methods: '{method.label}': {error}") from error
             _check_shared(method, base, config)
-            place = {"seed": seed, "run": str(folder / method.folder / f"seed{seed}")}
+            place = {"seed": seed, "output": str(folder / method.folder / f"seed{seed}")}
             runs.append(PlannedRun(method.label, seed, load_config(config, place)))
     return runs
 
@@ -188,7 +212,7 @@ def _check_shared(method: Method, base: TrainConfig, config: TrainConfig) -> Non
     for key, _, now in differing_keys(base, config):
         if key == "monitor" or (key.startswith(_OWN) and key.removeprefix("trainer.") not in _BUDGET):
             continue
-        mend = "leave it out" if key in ("seed", "run") else f"set it for all with --{key}"
+        mend = "leave it out" if key in ("seed", "output") else f"set it for all with --{key}"
         raise ConfigError(
             f"--methods: '{method.label}' sets {key} = {now!r}, which all methods of a comparison share; {mend}"
         )

@@ -1,0 +1,58 @@
+"""The tables and sentences of a comparison, on the screen."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from relax_rl.comparison.methods import Comparison
+from relax_rl.statistics.seeded_means import SeededMean
+
+__all__ = ["print_verdict"]
+
+
+def print_verdict(comparison: Comparison) -> None:
+    """Means after training, differences to the baseline, a sentence for each method, and remarks."""
+    console = Console(width=118)
+    baseline, metrics = comparison.baseline, comparison.metrics
+    values = Table(title="after training; 95 % intervals over seeds and problems")
+    for heading in ("method", "seeds", *metrics, "entropy", "DSD", "s/run", "tokens/run"):
+        values.add_column(
+            heading, justify="left" if heading == "method" else "right", no_wrap=heading != "method", overflow="fold"
+        )
+    for row in comparison.methods:
+        cells = [_interval(row.values.get(name), ".3f") for name in metrics]
+        cells += [_point(row.values.get(name), form) for name, form in (("entropy", ".3f"), ("dsd", ".4f"))]
+        values.add_row(row.method, str(len(row.seeds)), *cells, f"{row.seconds:.0f}", f"{row.tokens:,.0f}")
+    console.print(values)
+    if len(comparison.methods) > 1:
+        table = Table(title=f"minus {baseline}, paired by seed and problem; p corrected by Holm for each metric")
+        table.add_column("method")
+        for name in metrics:
+            table.add_column(name, justify="right")
+            table.add_column("p", justify="right")
+        for row in comparison.methods:
+            found = [row.differences.get(name) for name in metrics]
+            cells = [
+                cell
+                for difference in found
+                for cell in (
+                    _interval(difference.mean if difference else None, "+.3f"),
+                    difference.shown_p if difference else "-",
+                )
+            ]
+            if row.method != baseline:
+                table.add_row(row.method, *cells)
+        console.print(table)
+    for row in comparison.methods:
+        print(row.sentence)
+    for remark in comparison.remarks:
+        print(f"note: {remark}")
+
+
+def _interval(mean: SeededMean | None, form: str) -> str:
+    return "-" if mean is None else f"{mean.value:{form}} [{mean.low:{form}}, {mean.high:{form}}]"
+
+
+def _point(mean: SeededMean | None, form: str) -> str:
+    return "-" if mean is None else f"{mean.value:{form}}"

@@ -1,0 +1,119 @@
+"""How far a run is, and how far several are, on a terminal."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from relax_rl.workflows.compare.jobs import Job, JobEvent
+from relax_rl.workflows.compare.plan import PlannedRun
+from relax_rl.workflows.train import Progress
+
+__all__ = ["JobBars", "TrainingBar", "figures"]
+
+_SHOWN = (
+    ("reward", "reward", ".3f"),
+    ("entropy", "entropy", ".3f"),
+    ("latent/dsd", "dsd", ".3g"),
+    ("completions/mean_length", "length", ".0f"),
+)
+
+
+def figures(metrics: Mapping[str, Any]) -> str:
+    """Reward, entropy, dispersion and length in words; those that are missing or not finite are left out."""
+    known = [(name, metrics.get(key), form) for key, name, form in _SHOWN]
+    return "  ".join(
+        f"{name} {value:{form}}" for name, value, form in known if value is not None and math.isfinite(value)
+    )
+
+
+class TrainingBar:
+    """One line with figures and the time that is left, while a run trains; nothing when not on a terminal."""
+
+    def __init__(self, label: str, console: Console | None = None) -> None:
+        self._label = label
+        self._console = console or Console(file=sys.stderr)
+        self._bars: Bars | None = None
+
+    def __enter__(self) -> TrainingBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.stage != "training":
+            self._stop()
+            return
+        if self._bars is None:
+            self._start(progress)
+        if self._bars is not None and progress.metrics:
+            self._bars.update(self._task, completed=progress.update, figures=figures(progress.metrics))
+
+    def _start(self, progress: Progress) -> None:
+        if not self._console.is_terminal:
+            return
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._bars.start()
+        self._task = self._bars.add_task(self._label, total=progress.num_updates, completed=progress.update, figures="")
+
+    def _stop(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+
+class JobBars:
+    """One line for all runs and one for each that is running; where there is no terminal, a line when one ends."""
+
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        console = Console(stderr=True)
+        # Without a terminal rich would write the bars once more at the end.
+        self._bars = Bars(*columns, console=console, disable=not console.is_terminal)
+        self._num_runs = len(runs)
+        self._steps = {run.label: run.directory.last_step() for run in runs}
+        self._tasks: dict[Job, Any] = {}
+        self._num_ended = 0
+        self._all = self._bars.add_task(f"{len(runs)} runs", total=sum(run.config.trainer.max_steps for run in runs))
+
+    def __enter__(self) -> JobBars:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, event: JobEvent) -> None:
+        job = event.job
+        if event.kind == "started":
+            self._tasks[job] = self._bars.add_task(job.label, total=job.num_steps)
+        elif event.kind == "updated":
+            self._steps[job.label] = event.steps_done
+            self._bars.update(self._tasks[job], completed=event.steps_done)
+            self._bars.update(self._all, completed=sum(self._steps.values()))
+        else:
+            self._num_ended += 1
+            self._bars.remove_task(self._tasks.pop(job))
+            outcome = f"done in {event.seconds:.0f} s"
+            if event.failure is not None:
+                outcome = f"FAILED: {event.failure} (all of it in {job.log})"
+            print(f"[{self._num_ended}/{self._num_runs}] {job.label}: {outcome}", file=sys.stderr)

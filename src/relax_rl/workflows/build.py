@@ -1,0 +1,319 @@
+"""The one build of a training run, and the run itself."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import set_seed
+from datasets import Dataset
+from transformers.trainer_callback import PrinterCallback
+from transformers.utils import logging
+
+from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic
+from relax_rl.errors import ConfigError, RelaxError
+from relax_rl.evaluation.prompts import check_images
+from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.objectives import Objective
+from relax_rl.rewards.base import Verifier
+from relax_rl.rewards.reward_function import VerifierReward
+from relax_rl.runs import RunDirectory
+from relax_rl.tasks.base import Problem, Task
+from relax_rl.training.measurement import PolicyEvaluation
+from relax_rl.training.models import load_model, model_location
+from relax_rl.training.objective import build_objective_from
+from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE
+from relax_rl.training.precision import weight_dtype
+from relax_rl.training.trl.branching import Branching, branching_from
+from relax_rl.training.trl.callbacks import MetricsFile, ProgressReport
+from relax_rl.training.trl.config import check_trl_version, grpo_config
+from relax_rl.training.trl.dataset import prompt_dataset
+from relax_rl.training.trl.model_card import model_card
+from relax_rl.training.trl.recorder import RolloutRecorder
+from relax_rl.training.trl.trainer import RelaxTrainer
+from relax_rl.workflows.train import Progress, TrainResult
+
+__all__ = ["Recipe", "TrainingRun", "build_recipe", "build_run", "checkpoint_of"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a run trains: what its settings alone decide, without data and without a model.
+
+    Attributes:
+        objective: the method.
+        branching: how groups are made of trunks and branches; None samples all completions apart.
+        args: TRL's configuration.
+    """
+
+    objective: Objective
+    branching: Branching | None
+    args: Any
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run that can start: everything is built and checked, and nothing is written yet.
+
+    Attributes:
+        settings: to be kept in the run directory.
+        directory: where the run leaves everything.
+        plan: what the batch settings come to.
+        num_problems: of the training split.
+        model, tokenizer: the policy.
+        trainer: TRL's, with the objective.
+        evaluation: None where the settings leave it out.
+        checkpoint: that the run is resumed from; None from the start.
+    """
+
+    settings: TrainConfig
+    directory: RunDirectory
+    plan: BatchPlan
+    num_problems: int
+    model: Any
+    tokenizer: Any
+    trainer: RelaxTrainer
+    evaluation: PolicyEvaluation | None
+    checkpoint: Path | None
+
+    def train(self, on_progress: Callable[[Progress], None] | None = None) -> TrainResult:
+        """Write the run directory, evaluate, train, evaluate.
+
+        Args:
+            on_progress: called on the first process alone.
+
+        Raises:
+            RunError: the run directory cannot be written.
+        """
+        # Takes the place of a finished run under --overwrite, so nothing that can be refused comes after.
+        self.directory.start(self.settings)
+        first = PartialState().is_main_process
+        tell = on_progress if on_progress is not None and first else _silent
+        if self.checkpoint is not None and first:
+            self.directory.rewind(_updates_in(self.checkpoint))
+        with _quiet():
+            self._train(tell)
+        return self._result()
+
+    def _train(self, tell: Callable[[Progress], None]) -> None:
+        trainer, evaluation, checkpoint = self.trainer, self.evaluation, self.checkpoint
+        done, last = 0 if checkpoint is None else _updates_in(checkpoint), self.plan.updates
+        if evaluation is not None and checkpoint is None:
+            tell(Progress("before", 0, last))
+            evaluation.before(self.model, self.tokenizer, trainer.objective)
+        if checkpoint is not None and done >= last:
+            # Stopped after the last update and before its evaluation; the trainer would add an update.
+            trainer._load_from_checkpoint(str(checkpoint))
+        else:
+            trainer.add_callback(ProgressReport(partial(_tell_update, tell)))
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        if evaluation is not None:
+            tell(Progress("after", last, last))
+            # Without the trainer's own precision, so that both evaluations are in that of the settings.
+            policy = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+            evaluation.after(policy, self.tokenizer)
+        trainer.leave_group()
+
+    def _result(self) -> TrainResult:
+        kept = {name: self.directory.evaluations / f"{name}.json" for name in ("before", "after")}
+        found = {name: EvaluationResult.load(path) for name, path in kept.items() if path.is_file()}
+        rows = self.directory.read_metrics()
+        return TrainResult(
+            output=self.directory.path,
+            before=found.get("before"),
+            after=found.get("after"),
+            metrics=rows[-1] if rows else {},
+            num_updates=self.plan.updates,
+        )
+
+
+def build_run(
+    settings: TrainConfig,
+    directory: RunDirectory,
+    task: Task,
+    verifier: Verifier,
+    *,
+    objective: Objective | None = None,
+    model: Any = None,
+    tokenizer: Any = None,
+    resume: bool = False,
+    on_cpu: bool = False,
+) -> TrainingRun:
+    """Build everything that a run needs, what is cheap first; nothing is written.
+
+    Args:
+        settings: of the run.
+        directory: from `RunDirectory.new` or `RunDirectory.resume`.
+        task, verifier: what is asked in training, and who grades it.
+        objective, model, tokenizer: in place of what the settings name.
+        resume: from the last complete checkpoint.
+        on_cpu: for a process that must leave the accelerator to others; the engine of vLLM is not started either.
+
+    Raises:
+        RelaxError: whatever would keep the run from starting.
+    """
+    with _quiet():
+        check_trl_version()
+        num_processes = PartialState(cpu=on_cpu).num_processes
+        recipe = build_recipe(settings, directory.checkpoints, objective, on_cpu=on_cpu)
+        checkpoint = checkpoint_of(directory, recipe.objective) if resume else None
+        if model is None:
+            model_location(settings.model)
+        problems = task.problems(settings.train_split, settings.train_problems, settings.seed)
+        # TRL drops what does not fill a rollout batch, and would end at once, having trained on nothing.
+        plan = batch_arithmetic(settings, num_processes, len(problems))
+        evaluated = _evaluated_problems(settings, task)
+        if model is None:
+            model, own = load_model(settings.model, weight_dtype(settings.dtype), settings.model_revision)
+            tokenizer = own if tokenizer is None else tokenizer
+        prompts = prompt_dataset(problems, tokenizer)
+        for problem in evaluated:
+            check_images(tokenizer, problem)
+        trainer = _trainer(settings, directory, recipe, verifier, prompts, model, tokenizer)
+    return TrainingRun(
+        settings=settings,
+        directory=directory,
+        plan=plan,
+        num_problems=len(problems),
+        model=model,
+        tokenizer=tokenizer,
+        trainer=trainer,
+        evaluation=_evaluation(settings, task, directory),
+        checkpoint=checkpoint,
+    )
+
+
+def build_recipe(
+    settings: TrainConfig, output_dir: Path, objective: Objective | None = None, *, on_cpu: bool = False
+) -> Recipe:
+    """What the settings decide without data and without a model.
+
+    Args:
+        output_dir: where checkpoints go.
+        objective: in place of the method that the settings name.
+        on_cpu: as for `build_run`.
+
+    Raises:
+        ConfigError: a method, or a setting of it or of TRL, that does not exist or does not fit.
+        DependencyError: a package that the settings ask for is not installed.
+    """
+    trainer = settings.trainer
+    built = build_objective_from(settings, objective)
+    branching = branching_from(settings.sampling, trainer.num_generations, trainer.max_completion_length)
+    if branching is not None and (trainer.model_extra or {}).get("use_vllm"):
+        raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
+    forced = {"use_cpu": True} if on_cpu or not torch.cuda.is_available() else {}
+    args = grpo_config(
+        trainer,
+        output_dir,
+        beta=built.reference_coefficient,
+        seed=settings.seed,
+        precision=settings.dtype,
+        **forced,
+        **({"use_vllm": False} if on_cpu else {}),
+    )
+    return Recipe(built, branching, args)
+
+
+def checkpoint_of(directory: RunDirectory, objective: Objective) -> Path:
+    """Where a run of this objective is resumed from. Raises ``RunError`` without a complete checkpoint."""
+    return directory.checkpoint_to_resume((STATE_FILE,) if objective.probe is None else (DICTIONARY_FILE, STATE_FILE))
+
+
+def _updates_in(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _evaluated_problems(settings: TrainConfig, task: Task) -> list[Problem]:
+    evaluation = settings.evaluation
+    return task.problems(evaluation.split, evaluation.num_problems) if evaluation.enabled else []
+
+
+def _evaluation(settings: TrainConfig, task: Task, directory: RunDirectory) -> PolicyEvaluation | None:
+    if not settings.evaluation.enabled:
+        return None
+    return PolicyEvaluation(
+        settings.evaluation,
+        task,
+        directory,
+        train_split=settings.train_split,
+        max_completion_length=settings.trainer.max_completion_length,
+        precision=settings.dtype,
+    )
+
+
+def _trainer(
+    settings: TrainConfig,
+    directory: RunDirectory,
+    recipe: Recipe,
+    verifier: Verifier,
+    prompts: Dataset,
+    model: Any,
+    tokenizer: Any,
+) -> RelaxTrainer:
+    set_seed(settings.seed)
+    try:
+        with directory.left_as_it_is():
+            trainer = RelaxTrainer(
+                objective=recipe.objective,
+                recorder=RolloutRecorder(directory),
+                card=_card(settings),
+                max_batches=settings.sampling.max_batches,
+                branching=recipe.branching,
+                model=model,
+                args=recipe.args,
+                processing_class=tokenizer,
+                reward_funcs=[VerifierReward(verifier)],
+                train_dataset=prompts,
+                callbacks=[MetricsFile(directory)],
+            )
+    except RelaxError:
+        raise
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"TRL refuses the settings under 'trainer': {' '.join(str(error).split())}") from error
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _card(settings: TrainConfig) -> str:
+    return model_card(
+        base_model=settings.model,
+        revision=settings.model_revision,
+        precision=settings.dtype,
+        task=settings.task.name,
+        split=settings.train_split,
+        objective=settings.objective.model_dump(),
+        num_updates=settings.trainer.max_steps,
+        group_size=settings.trainer.num_generations,
+        seed=settings.seed,
+        digest=settings.digest,
+    )
+
+
+def _silent(progress: Progress) -> None:
+    """For a run that nobody follows."""
+
+
+def _tell_update(tell: Callable[[Progress], None], update: int, num_updates: int, metrics: Mapping[str, float]) -> None:
+    tell(Progress("training", update, num_updates, metrics))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars for loading a model and writing a checkpoint, which would tear the progress of the run apart."""
+    showed_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
+            yield
+    finally:
+        if showed_bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,242 @@
+"""A comparison from its words to its verdict: planned and rehearsed, then run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relax_rl.comparison.contents import Contents
+from relax_rl.config import BatchPlan, TrainConfig
+from relax_rl.config.messages import did_you_mean
+from relax_rl.errors import ConfigError, RunError
+from relax_rl.workflows.compare.jobs import Failure, JobEvent, job_of, run_jobs
+from relax_rl.workflows.compare.plan import Method, PlannedRun, parse_methods, parse_seeds, plan_runs
+from relax_rl.workflows.compare.rehearsal import check_folder, check_metrics, rehearse
+
+if TYPE_CHECKING:
+    from relax_rl.comparison.methods import Comparison
+
+__all__ = ["ComparisonResult", "PlannedComparison", "compare", "prepare_comparison"]
+
+LOCK_FILE = ".lock"
+
+Methods = str | Path | Sequence[str] | Mapping[str, Mapping[str, Any]]
+"""Words such as ``relax:alpha=0.3``, a TOML file with a table for each, or what such a file holds."""
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """What a comparison came to.
+
+    Attributes:
+        output: its folder.
+        verdict: means, differences and a sentence for each method; None while no run of the baseline is evaluated.
+        data: CSV files of methods, runs and problems.
+        page: the report.
+        num_trained: runs that were trained, those that failed left out.
+        failures: runs that failed; the same call tries them again.
+    """
+
+    output: Path
+    verdict: Comparison | None
+    data: tuple[Path, ...]
+    page: Path | None
+    num_trained: int
+    failures: tuple[Failure, ...]
+
+    def raise_failures(self) -> None:
+        """Raises ``RunError`` naming the runs that failed, with their last words."""
+        failures = self.failures
+        if failures:
+            told = "; ".join(f"{failure.job.label}: {failure.sentence} ({failure.job.log})" for failure in failures)
+            raise RunError(
+                f"{len(failures)} run{'s' * (len(failures) > 1)} failed, and the same command tries again: {told}"
+            )
+
+
+@dataclass(frozen=True)
+class PlannedComparison:
+    """A comparison that can start: everything is checked, and nothing is written yet.
+
+    Attributes:
+        folder: receives the runs, the data and the page.
+        methods, seeds: each method is trained with each seed.
+        baseline: label of the method that the others are compared with.
+        metrics: to test; None for mean@1 and the largest pass@k.
+        runs: all of them, every method of a seed before the next seed.
+        owed: those still to be trained.
+        batches: what each run samples.
+        anew: runs that are there already are replaced.
+        jobs: runs at once.
+    """
+
+    folder: Path
+    methods: tuple[Method, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    metrics: tuple[str, ...] | None
+    runs: tuple[PlannedRun, ...]
+    owed: tuple[PlannedRun, ...]
+    batches: BatchPlan
+    anew: bool
+    jobs: int
+
+    @property
+    def num_begun(self) -> int:
+        """Owed runs whose folder holds a run."""
+        return sum(planned.directory.is_run() for planned in self.owed)
+
+    def run(self, on_progress: Callable[[JobEvent], None] | None = None) -> ComparisonResult:
+        """Train what is owed, compare what was evaluated, write the data and the page.
+
+        Args:
+            on_progress: told of each run that starts, goes on or ends.
+
+        Raises:
+            RunError: the folder cannot be written, or another comparison is at work in it.
+        """
+        with _only_one(self.folder):
+            folders = {method.label: method.folder for method in self.methods}
+            Contents(self.baseline, folders, self.seeds, self.metrics).write(self.folder)
+            todo = [job_of(planned, self.folder, anew=self.anew) for planned in self.owed]
+            failures = run_jobs(todo, self.jobs, on_progress=on_progress)
+            return _compared(self.folder, len(todo) - len(failures), tuple(failures))
+
+
+def compare(
+    config: str | Path | TrainConfig | Mapping[str, Any] | None = None,
+    methods: Methods = ("grpo", "relax"),
+    seeds: int | str | Sequence[int] = 3,
+    *,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    baseline: str | None = None,
+    metrics: Sequence[str] | None = None,
+    output: str | Path = "runs/compare",
+    jobs: int = 1,
+    overwrite: bool = False,
+    unverified: bool = False,
+    on_progress: Callable[[JobEvent], None] | None = None,
+) -> ComparisonResult:
+    """Train several methods with several seeds, from one config, and say which is better and how sure that is.
+
+    Each run is a process of its own. The same call continues a comparison that was stopped: finished runs are kept.
+
+    Args:
+        config: what all runs share, as for `load_config`.
+        methods: the contenders.
+        seeds: how many, or which.
+        overrides: on top of the config, for all runs.
+        baseline: label of the method that the others are compared with; the first when None.
+        metrics: to test, such as ``["mean@1", "pass@16"]``; mean@1 and the largest pass@k when None.
+        output: folder of the comparison.
+        jobs: runs at once.
+        overwrite: replace the runs that are in the folder and named here.
+        unverified: also compare methods whose formula was not read at its source.
+        on_progress: told of each run that starts, goes on or ends. Nothing is printed.
+
+    Raises:
+        RelaxError: what cannot be run, before anything is written; or ``RunError`` for runs that failed, once all
+            others are done and compared.
+    """
+    planned = prepare_comparison(
+        config,
+        methods,
+        seeds,
+        overrides=overrides,
+        baseline=baseline,
+        metrics=metrics,
+        output=output,
+        jobs=jobs,
+        overwrite=overwrite,
+        unverified=unverified,
+    )
+    result = planned.run(on_progress)
+    result.raise_failures()
+    return result
+
+
+def prepare_comparison(
+    config: str | Path | TrainConfig | Mapping[str, Any] | None,
+    methods: Methods,
+    seeds: int | str | Sequence[int] = 3,
+    *,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    baseline: str | None = None,
+    metrics: Sequence[str] | None = None,
+    output: str | Path = "runs/compare",
+    jobs: int = 1,
+    overwrite: bool = False,
+    unverified: bool = False,
+) -> PlannedComparison:
+    """Plan the runs and rehearse each method, and write nothing; for the arguments, see `compare`.
+
+    Raises:
+        RelaxError: what the runs would refuse, or what cannot be compared.
+    """
+    if jobs < 1:
+        raise ConfigError(f"--jobs is {jobs}; give a number of runs at once of at least 1")
+    contenders, folder = parse_methods(methods), Path(output)
+    labels = [method.label for method in contenders]
+    baseline = baseline or labels[0]
+    if baseline not in labels:
+        raise ConfigError(f"--baseline is '{baseline}', which is not one of --methods{did_you_mean(baseline, labels)}")
+    numbers = parse_seeds(seeds)
+    runs = plan_runs(config, overrides, contenders, numbers, folder)
+    check_metrics(metrics, runs[0].config.evaluation.num_samples)
+    check_folder(folder)
+    if not overwrite:
+        for planned in runs:
+            planned.check_kept()
+    owed = [planned for planned in runs if overwrite or not planned.is_finished()]
+    batches = rehearse(runs, owed, anew=overwrite, unverified=unverified)
+    return PlannedComparison(
+        folder=folder,
+        methods=tuple(contenders),
+        seeds=tuple(numbers),
+        baseline=baseline,
+        metrics=None if metrics is None else tuple(metrics),
+        runs=tuple(runs),
+        owed=tuple(owed),
+        batches=batches,
+        anew=overwrite,
+        jobs=jobs,
+    )
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Inside, no other comparison works in the folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK_FILE).open("w")
+    except OSError as error:
+        raise RunError(f"cannot write the folder {folder}: {error}; choose another with --output DIR") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"another 'relax compare' is at work in {folder}; wait for it, or stop it") from error
+        yield
+
+
+def _compared(folder: Path, num_trained: int, failures: tuple[Failure, ...]) -> ComparisonResult:
+    """The verdict on what has been evaluated in the folder, the data as CSV, and the page."""
+    from relax_rl.comparison.methods import compare_methods
+    from relax_rl.comparison.records import read_runs
+    from relax_rl.reports.data import write_comparison_data
+    from relax_rl.reports.page import write_report
+
+    contents = Contents.read(folder)
+    baseline, metrics = contents.baseline, contents.metrics
+    paths, methods = contents.evaluated_runs(folder)
+    if baseline not in methods:
+        return ComparisonResult(folder, None, (), None, num_trained, failures)
+    records = read_runs(paths, methods)
+    verdict = compare_methods(records, baseline, metrics)
+    data = write_comparison_data(verdict, records, folder)
+    page = write_report(paths, folder / "report.html", methods=methods, baseline=baseline, metrics=metrics)
+    return ComparisonResult(folder, verdict, tuple(data), page, num_trained, failures)

@@ -1,0 +1,124 @@
+"""What a comparison would refuse after hours, found before its first run: each method is built as its runs are."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from relax_rl.comparison.contents import Contents
+from relax_rl.config import BatchPlan, batch_arithmetic
+from relax_rl.errors import ConfigError, RelaxError, RunError
+from relax_rl.workflows.compare.plan import PlannedRun
+from relax_rl.workflows.train import task_and_verifier
+
+__all__ = ["check_folder", "check_metrics", "rehearse"]
+
+
+def check_metrics(metrics: Sequence[str] | None, num_samples: int) -> None:
+    """Raises ``ConfigError`` for a metric of which not every problem has a value."""
+    for name in metrics or ():
+        kind, _, k = name.partition("@")
+        if name != "mean@1" and not (kind == "pass" and k.isdecimal() and 1 <= int(k) <= num_samples):
+            raise ConfigError(
+                f"--metrics: '{name}' cannot be tested; give mean@1 and pass@k with k from 1 to "
+                f"evaluation.num_samples = {num_samples}"
+            )
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ``RunError`` for a folder with other things in it, or one that cannot be written."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise RunError(f"cannot write the folder {folder}: {existing} is a file; choose another with --output DIR")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise RunError(
+            f"cannot write the folder {folder}: no permission in {existing}; choose another with --output DIR"
+        )
+    if folder.is_dir() and any(folder.iterdir()) and not Contents.is_in(folder):
+        raise RunError(f"{folder} is not empty and holds no comparison; choose another folder with --output DIR")
+
+
+def rehearse(
+    runs: Sequence[PlannedRun], owed: Sequence[PlannedRun], *, anew: bool = False, unverified: bool = False
+) -> BatchPlan:
+    """Build what the runs would, and write nothing.
+
+    Args:
+        runs: all of the comparison. The first run of each method is built as far as it goes without data and a model.
+        owed: those still to be trained. The first run of each of their methods is built whole, on the CPU, with one
+            model for all, since the methods of a comparison share it.
+        anew: no run goes on from a checkpoint.
+        unverified: whether methods may take part whose formula was not read at its source.
+
+    Returns:
+        What each run samples.
+
+    Raises:
+        RelaxError: what the runs would refuse, with the method that it concerns.
+    """
+    task, verifier = task_and_verifier(runs[0].config)
+    for planned in _first_of_each_method(runs):
+        with _naming(planned.method):
+            _check_method(planned, unverified=unverified)
+    config = runs[0].config
+    problems = task.problems(config.train_split, config.train_problems, config.seed)
+    plan = batch_arithmetic(config, num_problems=len(problems))
+    model = tokenizer = None
+    for planned in _first_of_each_method(owed):
+        from relax_rl.workflows.build import build_run, checkpoint_of
+
+        with _naming(planned.method):
+            built = build_run(
+                planned.config, planned.directory, task, verifier, model=model, tokenizer=tokenizer, on_cpu=True
+            )
+            for other in owed:
+                if other.method == planned.method and other.has_checkpoint and not anew:
+                    checkpoint_of(other.directory, built.trainer.objective)
+        model, tokenizer = built.model, built.tokenizer
+        del built
+    del model, tokenizer
+    gc.collect()  # before other processes need the memory
+    return plan
+
+
+def _first_of_each_method(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    first: dict[str, PlannedRun] = {}
+    for planned in runs:
+        first.setdefault(planned.method, planned)
+    return list(first.values())
+
+
+@contextlib.contextmanager
+def _naming(method: str) -> Iterator[None]:
+    """What is refused inside is refused with the method's name."""
+    try:
+        yield
+    except RelaxError as error:
+        raise ConfigError(f"--methods: '{method}': {error}") from error
+
+
+def _check_method(planned: PlannedRun, *, unverified: bool) -> None:
+    from relax_rl.objectives import METHODS
+    from relax_rl.workflows.build import build_recipe
+
+    name = planned.config.objective.name
+    method, colon, rest = name.partition(":")
+    if colon and method in METHODS:
+        raise ConfigError(f"'{rest}' in '{name}' is not an option; write {method}:OPTION=VALUE")
+    build_recipe(planned.config, planned.directory.checkpoints, on_cpu=True)
+    if not unverified and not _is_verified(name):
+        raise ConfigError(
+            f"the formula of {name} was not read at its source (verified = False), so a verdict would say nothing of "
+            "its paper; add --unverified to compare it all the same"
+        )
+
+
+def _is_verified(name: str) -> bool:
+    try:
+        from relax_rl.objectives import is_verified  # pyright: ignore[reportAttributeAccessIssue]
+    except ImportError:
+        return True
+    return is_verified(name)

@@ -1,0 +1,213 @@
+"""Train a policy with verifiable rewards: `train` is what ``relax train`` does, for programs.
+
+There is one build, `prepare`: the rehearsal (``--dry-run``) stops after it, and the run goes on from it. Nothing here
+imports torch before the settings, the run directory, the task and the verifier have been found sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from relax_rl.config import ObjectiveConfig, TaskConfig, TrainConfig, load_config
+from relax_rl.config.loading import read_overrides
+from relax_rl.errors import ConfigError
+from relax_rl.rewards.base import Verifier
+from relax_rl.rewards.callables import CallableVerifier
+from relax_rl.rewards.registry import configured_verifier
+from relax_rl.runs import RunDirectory
+from relax_rl.tasks.base import Task
+from relax_rl.tasks.registry import build_task
+
+if TYPE_CHECKING:
+    from relax_rl.evaluation.result import EvaluationResult
+    from relax_rl.objectives import Objective
+    from relax_rl.workflows.build import TrainingRun
+
+__all__ = ["Progress", "Source", "TrainResult", "prepare", "task_and_verifier", "train"]
+
+Source = TrainConfig | str | Path | Mapping[str, Any] | None
+"""Where settings come from, as for `load_config`."""
+
+Scorer = Callable[[list[str], list[str]], Sequence[float | None]]
+"""(completions, answers) -> scores."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        stage: ``before`` and ``after`` are the evaluations, told when they begin.
+        update: optimiser updates that are done.
+        num_updates: in all.
+        metrics: what was logged of the last update; empty at the beginning of a stage.
+    """
+
+    stage: Literal["before", "training", "after"]
+    update: int
+    num_updates: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to.
+
+    Attributes:
+        output: the run directory.
+        before, after: the evaluations; None where the settings leave them out.
+        metrics: the last row of ``metrics.jsonl``.
+        num_updates: optimiser updates in all.
+    """
+
+    output: Path
+    before: EvaluationResult | None
+    after: EvaluationResult | None
+    metrics: Mapping[str, Any]
+    num_updates: int
+
+
+def train(
+    config: Source = None,
+    *,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    model: Any = None,
+    tokenizer: Any = None,
+    task: str | Task | None = None,
+    verifier: str | Verifier | Scorer | None = None,
+    objective: str | Objective | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> TrainResult:
+    """Train a policy, evaluating it before and after, and leave everything in the run directory.
+
+    Objects are recorded in ``config.json`` by their names alone: give them again when you resume the run.
+
+    Args:
+        config: settings, the name of a shipped config, a file, or a run directory; the defaults when None.
+        overrides: on top of it, ``["--trainer.max_steps", "20"]`` or ``{"trainer.max_steps": 20}``.
+        model: a name, or a Hugging Face model with its ``tokenizer``; it is trained in place.
+        tokenizer: in place of the model's own; a processor for an image-text model.
+        task: a name, ``module:Class``, or an object.
+        verifier: a name, ``module:function``, a verifier, or a function (completions, answers) -> scores.
+        objective: a method's name, ``module:function``, or an objective; its settings stand in the config.
+        resume: continue the run from its last complete checkpoint, with its own settings where ``config`` is None.
+        overwrite: replace the run that is in the run directory.
+        on_progress: called on the first process. Nothing is printed.
+
+    Raises:
+        RelaxError: settings, data, a model or a directory that cannot be used; nothing has been written then.
+    """
+    return prepare(
+        config,
+        overrides=overrides,
+        model=model,
+        tokenizer=tokenizer,
+        task=task,
+        verifier=verifier,
+        objective=objective,
+        resume=resume,
+        overwrite=overwrite,
+    ).train(on_progress)
+
+
+def prepare(
+    config: Source = None,
+    *,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    model: Any = None,
+    tokenizer: Any = None,
+    task: str | Task | None = None,
+    verifier: str | Verifier | Scorer | None = None,
+    objective: str | Objective | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> TrainingRun:
+    """Build and check everything that a run needs, and write nothing; for the arguments, see `train`.
+
+    What is cheap comes first: settings and directory, then task, verifier and objective, then the data, then the model
+    and the trainer.
+
+    Raises:
+        RelaxError: whatever would keep the run from starting.
+    """
+    if resume and overwrite:
+        raise ConfigError("--resume continues a run and --overwrite deletes it; give one of them")
+    given = {"model": model, "task": task, "verifier": verifier, "objective": objective}
+    names = {key: value for key, value in given.items() if isinstance(value, str)}
+    objects = {key: value for key, value in given.items() if value is not None and key not in names}
+    settings = load_config(_resolved(config, overrides, resume=resume), names)
+    if "verifier" in objects and not isinstance(verifier, Verifier):
+        if not callable(verifier):
+            raise ConfigError(
+                f"verifier is {verifier!r}; give a name, a verifier, or a function of completions, answers"
+            )
+        objects["verifier"] = CallableVerifier(objects["verifier"])
+    if "task" in objects and not isinstance(task, Task):
+        raise ConfigError(f"task is {task!r}; give a name, or an object with name, verifier and problems")
+    if "model" in objects and tokenizer is None:
+        raise ConfigError("model is an object; give its tokenizer, too, or the model's name or folder instead")
+    settings = _naming(settings, **objects)
+    path = settings.output_path
+    directory = RunDirectory.resume(path, settings) if resume else RunDirectory.new(path, overwrite=overwrite)
+    source, grader = task_and_verifier(settings, objects.get("task"), objects.get("verifier"))
+
+    from relax_rl.workflows.build import build_run
+
+    return build_run(
+        settings,
+        directory,
+        source,
+        grader,
+        objective=objects.get("objective"),
+        model=objects.get("model"),
+        tokenizer=tokenizer,
+        resume=resume,
+    )
+
+
+def task_and_verifier(
+    settings: TrainConfig, task: Task | None = None, verifier: Verifier | None = None
+) -> tuple[Task, Verifier]:
+    """What the policy is asked and who grades its answers in training; objects take the place of what is named.
+
+    Raises:
+        ConfigError: no such task or verifier, or an option that it does not have.
+    """
+    source = build_task(settings.task.name, **settings.task.options) if task is None else task
+    return source, configured_verifier(settings.verifier, source.verifier) if verifier is None else verifier
+
+
+def _resolved(source: Source, overrides: Sequence[str] | Mapping[str, Any], *, resume: bool) -> TrainConfig:
+    """The settings asked for; those of the run itself where a run is resumed without naming a config."""
+    if not resume or source is not None:
+        return load_config(source, overrides)
+    named = read_overrides(overrides).get("output")
+    directory = RunDirectory.open(str(named) if named else load_config(None, overrides).output_path)
+    # The path may have been a link, such as runs/latest.
+    return load_config(load_config(directory.config_path, overrides), {"output": str(directory.path)})
+
+
+def _naming(
+    settings: TrainConfig,
+    *,
+    model: Any = None,
+    task: Task | None = None,
+    verifier: Verifier | None = None,
+    objective: Objective | None = None,
+) -> TrainConfig:
+    """The settings with the names of the objects that take the place of what they name."""
+    named: dict[str, Any] = {}
+    if model is not None:
+        named["model"] = str(model.config._name_or_path or type(model).__name__)
+    if task is not None:
+        named["task"] = TaskConfig(name=task.name)
+    if verifier is not None:
+        named["verifier"] = verifier.name
+    if objective is not None:
+        named["objective"] = ObjectiveConfig(name=objective.name)
+    return settings.model_copy(update=named)

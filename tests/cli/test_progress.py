@@ -1,0 +1,35 @@
+"""What is shown of a run while it trains."""
+
+from __future__ import annotations
+
+import io
+import math
+
+from rich.console import Console
+
+from relax_rl.cli.progress import TrainingBar, figures
+from relax_rl.workflows.train import Progress
+
+
+def test_figures_that_are_missing_or_not_finite_are_left_out() -> None:
+    assert figures({"reward": 0.25, "entropy": math.nan, "completions/mean_length": 41.6}) == "reward 0.250  length 42"
+
+
+def test_a_terminal_shows_the_updates_until_training_ends() -> None:
+    screen = io.StringIO()
+    with TrainingBar("relax seed 3", Console(file=screen, force_terminal=True, width=120)) as bar:
+        bar(Progress("before", 0, 4))
+        assert screen.getvalue() == ""
+        bar(Progress("training", 0, 4))
+        bar(Progress("training", 2, 4, {"reward": 0.5}))
+        bar(Progress("after", 4, 4))
+    assert "relax seed 3" in screen.getvalue()
+    assert "2/4" in screen.getvalue()
+    assert "reward 0.500" in screen.getvalue()
+
+
+def test_where_there_is_no_terminal_nothing_is_shown() -> None:
+    screen = io.StringIO()
+    with TrainingBar("relax", Console(file=screen, force_terminal=False)) as bar:
+        bar(Progress("training", 1, 4, {"reward": 0.5}))
+    assert screen.getvalue() == ""
