@@ -9,7 +9,7 @@ import torch
 from relax_rl.objectives import build_objective
 from relax_rl.objectives.updates import UpdateReport
 from relax_rl.training.entropy_forecast import EntropyForecast
-from relax_rl.training.trl.dataset import prompt_key
+from relax_rl.training.inputs.prompt_keys import prompt_key
 from support.scripted import make_trainer
 
 MOVING = {

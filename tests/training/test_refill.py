@@ -11,7 +11,7 @@ from relax_rl.config import load_config
 from relax_rl.errors import ConfigError
 from relax_rl.objectives import build_objective
 from relax_rl.runs import RunDirectory
-from relax_rl.training.trl.dataset import prompt_key
+from relax_rl.training.inputs.prompt_keys import prompt_key
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.refill import DynamicSampling, Rollout, _replace, is_informative
 from support.scripted import GROUP, ScriptedTrainer, make_trainer

@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from relax_rl.errors import ConfigError
 
-if TYPE_CHECKING:
-    from relax_rl.config.settings import TrainConfig
-
 __all__ = ["BatchPlan", "batch_arithmetic"]
+
+
+class BatchSettings(Protocol):
+    """The settings under ``trainer`` that the arithmetic reads."""
+
+    @property
+    def max_steps(self) -> int: ...
+    @property
+    def num_generations(self) -> int: ...
+    @property
+    def per_device_train_batch_size(self) -> int: ...
+    @property
+    def gradient_accumulation_steps(self) -> int: ...
+    @property
+    def steps_per_generation(self) -> int | None: ...
+    @property
+    def num_iterations(self) -> int: ...
+    @property
+    def save_steps(self) -> int: ...
+
+
+class RunSettings(Protocol):
+    """The settings of a run that the arithmetic reads."""
+
+    @property
+    def trainer(self) -> BatchSettings: ...
+    @property
+    def train_problems(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +77,7 @@ class BatchPlan:
         )
 
 
-def batch_arithmetic(config: TrainConfig, num_processes: int = 1, num_problems: int | None = None) -> BatchPlan:
+def batch_arithmetic(config: RunSettings, num_processes: int = 1, num_problems: int | None = None) -> BatchPlan:
     """What the batch settings mean together, by TRL's rules.
 
     Args:

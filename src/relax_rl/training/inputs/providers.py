@@ -5,9 +5,6 @@ To give objectives a new input: a constant in `relax_rl.objectives.inputs`, and 
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, ModelError
@@ -27,10 +24,10 @@ from relax_rl.objectives.inputs import (
 )
 from relax_rl.training.inputs.partition import LearnedPartition
 from relax_rl.training.inputs.planning import PlanningPhrases
+from relax_rl.training.inputs.prompt_keys import PromptKeys
 from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows, Trainer
 from relax_rl.training.inputs.token_choice import ChoiceOverUpdate
 from relax_rl.training.inputs.vocabulary import EntropyFlow, ScoreFeatures
-from relax_rl.training.trl.dataset import prompt_key
 
 __all__ = ["PROVIDERS", "check_provided", "provider_of"]
 
@@ -74,17 +71,6 @@ class OldEntropy(Provider):
         if kept is not None or micro.forward.entropy is None:
             return kept
         return micro.forward.entropy[:, -micro.mask.shape[1] :].detach()
-
-
-class PromptKeys(Provider):
-    """A digest of the prompt and its images, so that a prompt is known when it returns."""
-
-    def sampled(self, given: list[dict[str, Any]], output: Rows) -> dict[str, Tensor]:
-        keys = [prompt_key(row["prompt"], row.get("images") or ()) for row in given]
-        return {"prompt_key": torch.tensor(keys, device=self.trainer.accelerator.device)}
-
-    def tensor(self, micro: MicroBatch) -> Tensor | None:
-        return micro.rows["prompt_key"][:: micro.group_size]
 
 
 PROVIDERS: dict[Input, type[Provider]] = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +9,9 @@ from datasets import Dataset
 
 from relax_rl.errors import DataError
 from relax_rl.evaluation.prompts import check_images
-from relax_rl.tasks.base import Problem, image_digest
+from relax_rl.tasks.base import Problem
 
-__all__ = ["prompt_dataset", "prompt_key"]
+__all__ = ["prompt_dataset"]
 
 
 def prompt_dataset(problems: Sequence[Problem], tokenizer: Any) -> Dataset:
@@ -44,10 +42,3 @@ def prompt_dataset(problems: Sequence[Problem], tokenizer: Any) -> Dataset:
     if any(problem.images for problem in problems):
         rows = [row | {"images": list(problem.images)} for row, problem in zip(rows, problems, strict=True)]
     return Dataset.from_list(rows)
-
-
-def prompt_key(prompt: Any, images: Sequence[Any] = ()) -> int:
-    """A number below 2^63 that stands for a prompt and its images, the same in every process and every run."""
-    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
-    text += image_digest(images)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
