@@ -15,9 +15,9 @@ from relax_rl.errors import ConfigError
 from relax_rl.evaluation.prompts import encode_prompt, prompt_inputs
 from relax_rl.objectives import build_objective
 from relax_rl.runs import RunDirectory
+from relax_rl.training.inputs.prompt_keys import prompt_key
 from relax_rl.training.models import load_model
 from relax_rl.training.trl.branching import Branching
-from relax_rl.training.inputs.prompt_keys import prompt_key
 from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.workflows.train import train
 from support.images import KINDS, SquareTask, image_text_model, llava_folder
