@@ -83,9 +83,10 @@ class TestStarting:
         with run.left_as_it_is():
             run.checkpoints.mkdir(parents=True)
         assert list(tmp_path.iterdir()) == []
-        with run.left_as_it_is():
+        with pytest.raises(ZeroDivisionError), run.left_as_it_is():  # noqa: PT012
             run.checkpoints.mkdir(parents=True)
             (run.path / "kept").write_text("")
+            raise ZeroDivisionError
         assert [path.name for path in run.path.iterdir()] == ["kept"]
 
     def test_an_empty_folder_will_do(self, tmp_path: Path, config: TrainConfig) -> None:

@@ -14,14 +14,10 @@ __all__ = ["CallableVerifier", "WeightedVerifiers"]
 
 
 class CallableVerifier:
-    """The function at ``package.module:function``, called as ``function(completions, answers)``.
+    """A function, or the one at ``package.module:function``, called as ``function(completions, answers)``.
 
     It returns one number or None (could not be scored) for each completion. It is the user's own code and runs in this
     process, without limits; what it raises is raised.
-
-    Args:
-        function: its path, or the function itself.
-        name: in metrics; that of the function when None.
 
     Raises:
         ConfigError: the path has another form, or nothing callable is there.
