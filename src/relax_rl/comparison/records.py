@@ -15,8 +15,11 @@ from relax_rl.errors import DataError, RunError
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.runs import RunDirectory
 
-__all__ = ["Rollout", "RunRecord", "by_method", "flatten", "read_runs"]
+__all__ = ["PLACES", "Rollout", "RunRecord", "by_method", "flatten", "read_runs"]
 
+
+PLACES = ("output", "run")
+"""The setting that names the run directory, and its name in runs of earlier versions: no property of a method."""
 
 _SPELLINGS = {
     "grpo": "GRPO",
@@ -167,7 +170,7 @@ def _labels(paths: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> list
 
 def _methods(configs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
     """One name for runs alike in all but seed and place, if no others have it; otherwise each run's own label."""
-    kinds = [{k: v for k, v in flatten(config).items() if k not in ("seed", "run")} for config in configs]
+    kinds = [{k: v for k, v in flatten(config).items() if k not in ("seed", *PLACES)} for config in configs]
     names = [_method(config) for config in configs]
     methods = []
     for name, kind, label in zip(names, kinds, labels, strict=True):

@@ -92,7 +92,7 @@ def render_prompt(tokenizer: Any, problem: Problem) -> str:
         ConfigError: see `check_images`.
     """
     check_images(tokenizer, problem)
-    if not getattr(tokenizer, "chat_template", None):
+    if not tokenizer.chat_template:
         return problem.prompt
     messages = _conversation(problem) if isinstance(tokenizer, ProcessorMixin) else problem.messages
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -105,7 +105,7 @@ def encode_prompt(tokenizer: Any, problem: Problem) -> Sequence[int]:
         ConfigError: see `check_images`.
     """
     check_images(tokenizer, problem)
-    has_template = bool(getattr(tokenizer, "chat_template", None))
+    has_template = bool(tokenizer.chat_template)
     if isinstance(tokenizer, ProcessorMixin):
         if has_template:
             return ProcessedPrompt(tokenizer, _conversation(problem))

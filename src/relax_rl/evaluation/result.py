@@ -41,6 +41,11 @@ class PooledSpectrum:
     num_observables: int
     dictionary_digest: str
 
+    @property
+    def residual_kind(self) -> str:
+        """Always ``primal``: without more pairs than observables, an evaluation has no spectrum."""
+        return "primal"
+
 
 @dataclass(frozen=True)
 class ProblemResult:

@@ -10,7 +10,7 @@ from typing import Any
 
 from relax_rl.comparison.methods import compare_methods, unlike_evaluation
 from relax_rl.comparison.pairs import metric_names
-from relax_rl.comparison.records import RunRecord, by_method, flatten, read_runs
+from relax_rl.comparison.records import PLACES, RunRecord, by_method, flatten, read_runs
 from relax_rl.comparison.tables import METHOD_COLUMNS, method_rows
 from relax_rl.reports.canvas import svg_source
 from relax_rl.reports.completions import evaluation_samples, rollout_samples
@@ -79,8 +79,8 @@ def _header(runs: Sequence[RunRecord], title: str) -> Html:
 def _settings(runs: Sequence[RunRecord]) -> Html:
     flat = [flatten(run.config) for run in runs]
     keys = list(dict.fromkeys(key for settings in flat for key in settings))
-    different = [key for key in keys if key != "run" and len({_show(settings.get(key)) for settings in flat}) > 1]
-    shared = [key for key in keys if key != "run" and key not in different]
+    different = [key for key in keys if key not in PLACES and len({_show(settings.get(key)) for settings in flat}) > 1]
+    shared = [key for key in keys if key not in PLACES and key not in different]
     parts = [element("h2", "What was compared")]
     if different:
         head = element("tr", element("th", "setting"), *(element("th", run.label) for run in runs))
@@ -219,7 +219,7 @@ def _completions(runs: Sequence[RunRecord]) -> Html:
 def _commands(runs: Sequence[RunRecord], output: Path) -> Html:
     paths = [shlex.quote(str(run.path)) for run in runs]
     again = [
-        f"relax train {shlex.quote(str(run.path / 'config.json'))} --run {path}-again"
+        f"relax train {shlex.quote(str(run.path / 'config.json'))} --output {path}-again"
         for run, path in zip(runs, paths, strict=True)
     ]
     lines = [*again, f"relax report {' '.join(paths)} --output {shlex.quote(str(output))}"]

@@ -225,10 +225,9 @@ class _Loading:
         from relax_rl.latent.sites import resolve_sites
         from relax_rl.training.models import empty_model
 
+        known = empty_model(str(model), self.revision) if isinstance(model, str | Path) else model
         if sites:
-            resolve_sites(empty_model(model, self.revision) if isinstance(model, str | Path) else model, sites)
-        elif isinstance(model, str | Path):
-            empty_model(model, self.revision)
+            resolve_sites(known, sites)
 
     def load(self, model: Any, say: OnProgress) -> tuple[str, Any, Any]:
         """Its name, the model, and its tokenizer."""

@@ -38,7 +38,7 @@ class VllmSampler:
                 f"--backend vllm needs the package vllm ({error}); pip install vllm, or leave --backend out."
             ) from error
         self._vllm: Any = vllm
-        self._llm: Any = vllm.LLM(model=model, dtype=dtype, revision=revision, enable_prefix_caching=True)
+        self._llm: Any = self._vllm.LLM(model=model, dtype=dtype, revision=revision, enable_prefix_caching=True)
         self._tokenizer: Any = self._llm.get_tokenizer()
         self._batch_size = batch_size
 

@@ -30,6 +30,9 @@ class Eigenpairs(Protocol):
     @property
     def residuals(self) -> tuple[float, ...]: ...
 
+    @property
+    def residual_kind(self) -> str: ...
+
 
 def plot_spectrum(spectrum: Eigenpairs | None, ax: Axes | None = None, *, extent: float = 1.15) -> Axes:
     """Draw the eigenvalues with the unit circle, coloured by residual (dark is small), hollow grey if spurious.
@@ -52,7 +55,7 @@ def plot_spectrum(spectrum: Eigenpairs | None, ax: Axes | None = None, *, extent
     # Complex numbers as the toolkit has them, pairs (re, im) as a result file has them.
     values = np.stack([np.real(values), np.imag(values)], -1) if np.iscomplexobj(values) else values.reshape(-1, 2)
     spurious = ~(residuals < SPURIOUS_RESIDUAL)  # NaN is spurious too
-    if getattr(spectrum, "residual_kind", "") == "vacuous":
+    if spectrum.residual_kind == "vacuous":
         spurious[:] = True  # zero by construction
     ax.scatter(*values[spurious].T, s=20, facecolors="none", edgecolors="#b0b0b0", linewidths=0.9, zorder=2)
     ax.scatter(
