@@ -1,4 +1,4 @@
-"""Check README.md, CONTRIBUTING.md and docs/**/*.md: what they link to is there, what they show works.
+"""Check README.md, CONTRIBUTING.md, CHANGELOG.md and docs/**/*.md: what they link to is there, what they show works.
 
     python scripts/check_docs.py [ROOT]
 
@@ -138,8 +138,8 @@ def _without_comments(line: str, is_comment: bool) -> tuple[str, bool]:
 
 
 def pages_of(root: Path) -> list[Path]:
-    """The pages that are checked, those that are there of README.md, CONTRIBUTING.md and docs/**/*.md."""
-    top = [root / name for name in ("README.md", "CONTRIBUTING.md")]
+    """The pages that are checked, those that are there of README.md, CONTRIBUTING.md, CHANGELOG.md, docs/**/*.md."""
+    top = [root / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
     return [path for path in top if path.is_file()] + sorted((root / "docs").rglob("*.md"))
 
 

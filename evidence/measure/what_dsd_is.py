@@ -1,7 +1,7 @@
 """Study A: what the dispersion of a completion's dynamics measures, and what it tells of the completion.
 
 python -m evidence.measure.what_dsd_is --out runs/evidence --size small    the embedded policy, minutes
-python -m evidence.measure.what_dsd_is --out runs/evidence --size full     SmolLM2 too (make smollm2): half an hour
+python -m evidence.measure.what_dsd_is --out runs/evidence --size full     SmolLM2 too (make smollm2), half an hour
 
 Every table goes to OUT/a_*.csv. Which numbers count for what is in docs/evidence/plan.md.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from latent.conftest import VOCABULARY
 from relax_rl.errors import ConfigError, DataError, ModelError
 from relax_rl.latent.capture import StateCapture
-from relax_rl.latent.sites import decoder_layers, default_sites, resolve_sites
+from relax_rl.latent.sites import decoder_layers, default_sites, language_model_of, resolve_sites
 from relax_rl.latent.trajectories import capture_generation, capture_inputs, capture_sequences
 
 SITES = ["embed", "layer_0_out", "layer_1_out", "layer_2_out", "final_norm_out"]
@@ -287,3 +288,11 @@ def test_models_without_a_decoder() -> None:
     )
     with pytest.raises(ModelError, match="encoder-decoder"):
         resolve_sites(bart, ["embed"])
+
+
+def test_a_wrapper_is_taken_off_and_a_model_with_adapters_of_its_own_is_left_as_it_is() -> None:
+    model = SimpleNamespace()
+    wrapper = SimpleNamespace(peft_config={}, base_model=object(), get_base_model=lambda: model)
+    assert language_model_of(wrapper) is model
+    model.peft_config = {}  # as transformers writes it when it loads adapters into a model
+    assert language_model_of(model) is model

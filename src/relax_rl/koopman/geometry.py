@@ -57,6 +57,7 @@ def stable_rank(states: Tensor, mask: Tensor | None = None, *, center: bool = Fa
     """
     values = _gram_eigenvalues(_valid_states(states, mask, center=center))
     largest = values[..., -1]
+    # Twice `where`: a division by zero in the branch not taken would still make the gradient NaN.
     return torch.where(largest > 0, values.sum(-1) / torch.where(largest > 0, largest, 1.0), 0.0)
 
 
@@ -102,6 +103,7 @@ def effective_rank_growth(
     flat, lengths = tokens.reshape(-1, *tokens.shape[-2:]), lengths.reshape(-1)
     ranks = effective_rank(states, mask)
     if max_tokens is not None:
+        # Counted from each trajectory's own end: its last valid tokens, wherever its padding begins.
         starts = (lengths - max_tokens).clamp_min(0)
         steps = starts.unsqueeze(-1) + torch.arange(min(max_tokens, flat.shape[1]), device=flat.device)
         flat = flat.gather(1, steps.clamp_max(flat.shape[1] - 1).unsqueeze(-1).expand(-1, -1, width))
@@ -210,6 +212,7 @@ def _packed(tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """The valid tokens of each trajectory moved to its beginning, in order, and how many there are, (...)."""
     if mask is None:
         return tokens, torch.full(tokens.shape[:-2], tokens.shape[-2], device=tokens.device)
+    # Stable, or the tokens of a trajectory would change their order.
     order = torch.argsort(~mask, dim=-1, stable=True)
     return tokens.gather(-2, order.unsqueeze(-1).expand_as(tokens)), mask.sum(-1)
 
@@ -219,6 +222,7 @@ def _gram_eigenvalues(tokens: Tensor) -> Tensor:
     gram = tokens @ tokens.mT if tokens.shape[-2] <= tokens.shape[-1] else tokens.mT @ tokens
     if gram.shape[-1] == 0:
         return gram.new_zeros((*gram.shape[:-2], 1))
+    # Values alone: their gradient stays finite where eigenvalues repeat, which that of eigenvectors does not.
     values = torch.linalg.eigvalsh(gram)
     cutoff = gram.shape[-1] * torch.finfo(gram.dtype).eps * values.detach()[..., -1:]
     return torch.where(values > cutoff.clamp_min(0), values, 0.0)
@@ -227,8 +231,10 @@ def _gram_eigenvalues(tokens: Tensor) -> Tensor:
 def _effective_rank(tokens: Tensor) -> Tensor:
     values = _gram_eigenvalues(tokens)
     kept = values > 0
+    # The slope of a root at zero is infinite, and infinity times the zero of the outer `where` is NaN: so 1 inside.
     singular_values = torch.where(kept, torch.where(kept, values, 1.0).sqrt(), 0.0)
     total = singular_values.sum(-1, keepdim=True)
+    # 1 and not 0 where nothing is kept: 1 log 1 adds nothing, and has a gradient.
     shares = torch.where(kept, singular_values / torch.where(total > 0, total, 1.0), 1.0)
     entropy = -(shares * shares.log()).sum(-1)
     return torch.where(kept.any(-1), entropy.exp(), 0.0)

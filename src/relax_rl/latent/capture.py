@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from relax_rl.errors import ModelError
-from relax_rl.latent.sites import find_decoder, hook_site, resolve_sites
+from relax_rl.latent.sites import find_decoder, hook_site, language_model_of, resolve_sites
 
 __all__ = ["ForwardCapture", "ForwardRecord", "StateCapture", "evaluation_mode", "find_backbone"]
 
@@ -22,7 +22,7 @@ def find_backbone(model: nn.Module) -> nn.Module:
     Raises:
         ModelError: when the model does not keep a backbone apart from its head.
     """
-    language_model = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+    language_model = language_model_of(model)
     backbone = getattr(language_model, "base_model", None)
     if not isinstance(backbone, nn.Module) or backbone is language_model:
         raise ModelError(
@@ -58,13 +58,15 @@ class ForwardCapture:
         self._states: list[Tensor] = []
         self._outputs: list[Any] = []
         self._is_armed = False
-        language_model = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+        # Two hooks, because TRL's fused head returns log-probs and entropy but no states. These are seen at the
+        # backbone, before the head, with their graph.
         self._handles = [
             find_backbone(model).register_forward_hook(self._on_backbone),
-            language_model.register_forward_hook(self._on_language_model),
+            language_model_of(model).register_forward_hook(self._on_language_model),
         ]
 
     def _on_backbone(self, module: nn.Module, args: Any, output: Any) -> None:
+        # `generate` runs the same modules once a token. Unarmed, its states must not pile up here.
         if self._is_armed:
             self._states.append(output.last_hidden_state)
 
@@ -89,9 +91,12 @@ class ForwardCapture:
         Raises:
             ModelError: when the model ran not exactly once while armed.
         """
+        # Let go at once: the tensors hold the graph of the whole forward, whose memory would outlive the backward pass.
         states, outputs = self._states[:], self._outputs[:]
         self._states.clear()
         self._outputs.clear()
+        # Exactly one of each. Two forwards in a block (a second model, a split batch) would pair the states of one with
+        # the log-probs of the other; none means that the hooks were compiled away.
         if len(states) != 1 or len(outputs) != 1:
             raise ModelError(
                 f"The objective needs the hidden states of one forward pass, but the hook on the backbone fired "
@@ -126,6 +131,7 @@ class StateCapture:
         self._states: dict[str, list[Tensor]] = {site: [] for site in self.sites}
         self._num_forwards = 0
         self._is_armed = False
+        # The decoder is counted on its own: sites that never fired could not say that there was a forward at all.
         self._handles = [self._decoder.register_forward_pre_hook(self._count)]
         self._handles += [hook_site(model, site, self._receiver(site)) for site in self.sites]
 
@@ -135,6 +141,7 @@ class StateCapture:
     def _receiver(self, site: str) -> Any:
         def receive(states: Tensor) -> None:
             if self._is_armed:
+                # Under gradient checkpointing a layer runs again in the backward pass; the block is closed by then.
                 self._states[site].append(states.detach())
 
         return receive
@@ -158,6 +165,7 @@ class StateCapture:
         Raises:
             ModelError: the decoder ran another number of times, or a site did not fire exactly once in each of them.
         """
+        # Emptied before the checks, so that a block that fails leaves nothing to the next.
         states, num_runs = self._states, self._num_forwards
         self._clear()
         name = type(self._decoder).__name__
@@ -174,6 +182,8 @@ class StateCapture:
                     f"in each was due; the others fired { ({s: len(f) for s, f in states.items() if s != site}) }. A "
                     "model that skips, repeats or fuses layers hides its states: choose another site."
                 )
+        # While it generates, each forward brings the positions that are new, so that joined along T they are the
+        # sequence.
         return {site: fired[0] if num_runs == 1 else torch.cat(fired, dim=1) for site, fired in states.items()}
 
     def close(self) -> None:
@@ -195,6 +205,7 @@ class StateCapture:
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """No dropout and no graph inside; the model's training flag is put back afterwards."""
+    # One flag for all: `train` sets every part alike, also one that the caller had put in another mode.
     was_training = model.training
     model.eval()
     try:

@@ -19,11 +19,29 @@ from torch.utils.hooks import RemovableHandle
 
 from relax_rl.errors import ConfigError, ModelError
 
-__all__ = ["EMBED", "FINAL_NORM", "decoder_layers", "default_sites", "find_decoder", "hook_site", "resolve_sites"]
+__all__ = [
+    "EMBED",
+    "FINAL_NORM",
+    "decoder_layers",
+    "default_sites",
+    "find_decoder",
+    "hook_site",
+    "language_model_of",
+    "resolve_sites",
+]
 
 EMBED = "embed"
 FINAL_NORM = "final_norm_out"
 _LAYER = re.compile(r"layer_(-?\d+)_out")
+
+
+def language_model_of(model: Any) -> Any:
+    """The Hugging Face model itself, out of its PEFT wrapper if it has one."""
+    # Asked by name, as peft is an optional package. `base_model` would not do: on a PEFT wrapper it is the tuner, on a
+    # Hugging Face model the backbone. And `peft_config` alone would not: transformers writes it on a model whose
+    # adapters it loaded itself, which has no wrapper.
+    is_wrapped = hasattr(model, "peft_config") and hasattr(model, "get_base_model")
+    return model.get_base_model() if is_wrapped else model
 
 
 def find_decoder(model: nn.Module) -> nn.Module:
@@ -32,7 +50,7 @@ def find_decoder(model: nn.Module) -> nn.Module:
     Raises:
         ModelError: no Hugging Face decoder, or an encoder-decoder.
     """
-    language_model: Any = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+    language_model = language_model_of(model)
     if not hasattr(language_model, "get_decoder"):
         raise ModelError(
             f"{type(language_model).__name__} has no `get_decoder`, so its hidden states cannot be found; use a "
@@ -53,9 +71,11 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
         ModelError: the decoder declares no such class and holds no list of as many layers as its config says.
     """
     decoder: Any = find_decoder(model)
+    # A class, a recorder that names one, or absent: transformers knows all three.
     recorded = (getattr(decoder, "_can_record_outputs", None) or {}).get("hidden_states")
     recorded = getattr(recorded, "target_class", recorded)
     if isinstance(recorded, type):
+        # modules() goes in the order of registration, which for a stack of layers is that of depth.
         layers = [module for module in decoder.modules() if isinstance(module, recorded)]
         if layers:
             return layers
@@ -81,6 +101,7 @@ def resolve_sites(model: nn.Module, names: Sequence[str]) -> list[str]:
     """
     if not names:
         raise ConfigError(f"No site was named at which to read hidden states; the usual one is '{FINAL_NORM}'.")
+    # Before the layers are looked for: the usual site works on models whose layers cannot be found.
     if list(names) == [FINAL_NORM]:
         return [FINAL_NORM]
     num_layers = len(decoder_layers(model))
@@ -113,15 +134,19 @@ def default_sites(model: nn.Module, num_layers: int = 3) -> list[str]:
 def hook_site(model: nn.Module, site: str, receive: Callable[[Tensor], None]) -> RemovableHandle:
     """Have `receive` called with the hidden states (B, T, H) of a resolved site in every forward of the decoder."""
     if site == FINAL_NORM:
+        # At the decoder, not at its norm, which has another name in every family of models.
         return find_decoder(model).register_forward_hook(lambda module, args, output: receive(_last_state(output)))
     layers = decoder_layers(model)
     if site == EMBED:
+        # What enters the first layer, and not what leaves the embedding: some families scale or add to it in between.
+        # They also differ in whether they give it by position or by name.
         return layers[0].register_forward_pre_hook(
             lambda module, args, kwargs: receive(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
         )
     match = _LAYER.fullmatch(site)
     if match is None:
         raise ConfigError(f"'{site}' is no site; name {EMBED}, layer_0_out, ..., or {FINAL_NORM}.")
+    # A layer returns its states, or a tuple that begins with them: that differs between versions and families.
     return layers[int(match[1])].register_forward_hook(
         lambda module, args, output: receive(output if isinstance(output, Tensor) else output[0])
     )

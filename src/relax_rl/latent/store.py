@@ -91,6 +91,7 @@ class LatentStore:
             DataError: a store about something else; every key that differs is named.
             RunError: a folder that is something else, or cannot be written.
         """
+        # Through JSON, so that tuples and lists compare equal with what the file will hold.
         path, about = Path(path), json.loads(json.dumps(about))
         if not (path / "store.json").is_file():
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -145,6 +146,7 @@ class LatentStore:
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         try:
+            # After an error nothing more is written: the rows that wait may be its cause.
             if kind is None:
                 self.flush()
         finally:
@@ -173,6 +175,7 @@ class LatentStore:
         """Write the rows that wait as a shard."""
         if not self._pending:
             return
+        # After the largest number and not by their count: a damaged shard may have been removed.
         number = 1 + max((int(shard.stem) for shard in self._shards), default=-1)
         shard = self.path / "shards" / f"{number:06d}.safetensors"
         tensors = {f"{place}/{name}": t for place, row in enumerate(self._pending) for name, t in row.tensors.items()}
@@ -189,6 +192,7 @@ class LatentStore:
             schema=_SCHEMA,
         )
         try:
+            # The index last: a row is in the store once its index is, so a shard without one does not count.
             _rename_when_whole(shard, lambda file: save_file(tensors, file))
             _rename_when_whole(shard.with_suffix(".parquet"), lambda file: pq.write_table(index, file))
         except OSError as error:
@@ -281,6 +285,7 @@ def _rename_when_whole(path: Path, write: Any) -> None:
     try:
         write(temporary)
         with temporary.open("rb") as file:
+            # On the disk before it has its name, or a crash could leave a whole name on an empty file.
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from relax_rl.errors import DataError
 from relax_rl.latent.capture import StateCapture, evaluation_mode
-from relax_rl.latent.sites import find_decoder
+from relax_rl.latent.sites import find_decoder, language_model_of
 
 __all__ = ["LatentTrajectory", "capture_generation", "capture_inputs", "capture_sequences"]
 
@@ -55,6 +55,8 @@ def capture_inputs(
     token_ids, mask = _ids_and_mask(inputs)
     with StateCapture(model, sites) as capture, evaluation_mode(model):
         with capture.armed():
+            # Without a cache: everything is read in one forward, and the keys and values of all layers would be kept
+            # for nothing.
             _backbone(model)(**_on_device(inputs, model), use_cache=False)
         states = capture.take(1)
     return _rows(states, token_ids, mask, device)
@@ -92,8 +94,10 @@ def capture_generation(
         completions = sequences.sequences[:, prompts.shape[1] :].cpu()
         # One forward reads the prompts, and one each token but the last.
         states = capture.take(completions.shape[1])
+    # The first stop token is part of its completion, and only what follows it is not.
     stops = torch.tensor(_stop_ids(model, generation), dtype=torch.long)
     is_after_stop = torch.isin(completions, stops).long().cumsum(1) - torch.isin(completions, stops).long() > 0
+    # Without the last place: the token drawn there was never read, and has no state.
     mask = (~is_after_stop)[:, :-1]
     kept = {site: values[:, prompts.shape[1] :] for site, values in states.items()}
     return _rows(kept, completions[:, :-1], mask, device)
@@ -131,6 +135,7 @@ def capture_sequences(
                 f"sequence {row} has {len(sequence)} tokens, of which {start} are not kept, so nothing is left to "
                 "read; give it at least one more token."
             )
+    # Longest first: what does not fit in memory fails at once, not after an hour.
     order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
     first = 0
     while first < len(order):
@@ -148,7 +153,7 @@ def capture_sequences(
 
 def _backbone(model: Any) -> nn.Module:
     """The model without its head, which takes the same inputs; the decoder itself where there is no such part."""
-    language_model = model.get_base_model() if hasattr(model, "peft_config") else model
+    language_model = language_model_of(model)
     return getattr(language_model, "base_model", None) or find_decoder(model)
 
 
@@ -165,6 +170,7 @@ def _on_device(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:
 
 
 def _stop_ids(model: Any, generation: Mapping[str, Any]) -> list[int]:
+    # What the call says goes before what the model says, as in `generate`.
     config = generation.get("generation_config") or getattr(model, "generation_config", None)
     stops = generation.get("eos_token_id", getattr(config, "eos_token_id", None))
     return [stops] if isinstance(stops, int) else list(stops or ())

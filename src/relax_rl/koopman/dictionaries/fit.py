@@ -42,6 +42,7 @@ CONDITION_PENALTY = 1e-2
 CONDITION_THRESHOLD = 1e3
 """Coefficient and threshold of the penalty on the condition number, those of Coote and Colbrook's code."""
 _AS_RUN_RIDGE = 1e-3
+# As many as a step takes by default; enough to tell the steps of a fit apart.
 _VALIDATION_TRAJECTORIES = 64
 # Below this an eigenvalue of a correlation matrix of float32 observables is rounding.
 _CORRELATION_FLOOR = 1e-12
@@ -138,8 +139,10 @@ def partition_trajectories(
         return Partition(usable, [], num_nonfinite)
     order = torch.randperm(len(usable), generator=generator).tolist()
     num_validation = max(1, round(validation_share * len(usable)))
+    # Sorted, as the batches that are drawn later are positions in this list.
     held_out, kept = order[:num_validation], sorted(order[num_validation:])
     training = [usable[index] for index in kept]
+    # A fit on a handful of trajectories is worth more than a validation on one.
     if len(training) < 4 or sum(len(trajectory) - 1 for trajectory in training) <= num_observables:
         return Partition(usable, [], num_nonfinite)
     return Partition(training, [usable[index] for index in sorted(held_out)], num_nonfinite)
@@ -168,6 +171,7 @@ def validation_residual(partition: Partition, lift: Lift, ridge: float = FIT_RID
     training = lift_batch(partition.training[:_VALIDATION_TRAJECTORIES], lift).statistics
     held_out = lift_batch(partition.validation[:_VALIDATION_TRAJECTORIES], lift).statistics
     values, vectors = eigenpairs(ridge_operator(training, ridge, relative=True).matrix)
+    # A residual of zero may round to below it.
     return float(squared_residuals(held_out, values, vectors).clamp_min(0.0).mean())
 
 
@@ -205,9 +209,11 @@ def fit_report(
 
 def _measure(batch: LiftedBatch) -> dict[str, float]:
     objectives = get_args(DictionaryObjective)
+    # The objective includes the penalty; the residual that is reported does not.
     losses = {name: float(residual_loss(batch, name)) for name in objectives}
     residual = losses["relative_residual"] - float(condition_penalty(batch))
     values = torch.linalg.eigvalsh(batch.statistics.gram)
+    # A collapsed dictionary has a singular Gram matrix: its condition is then the largest that float64 can tell.
     floor = torch.finfo(values.dtype).eps * values[-1]
     condition = float((values[-1] / values[0].clamp_min(floor)).sqrt())
     return losses | {"residual": residual, "condition": condition}

@@ -139,6 +139,8 @@ class RadialBasisDictionary(_StandardizedDictionary):
         tensors = standardization(partition.all, standardize)
         states = _standardized(partition.all, tensors)
         generator = torch.Generator().manual_seed(seed)
+        # Before the width is measured, which draws from the same generator: the other way round, the centres of a seed
+        # would depend on whether a width was given.
         centres = states[torch.randperm(len(states), generator=generator)[:num_observables].to(states.device)]
         width = _median_distance(states, generator) if width is None else width
         return cls._of(partition, tensors | {"centres": centres}, width=width)
@@ -177,6 +179,7 @@ class RandomFourierDictionary(_StandardizedDictionary):
         generator = torch.Generator().manual_seed(seed)
         states = _standardized(partition.all, tensors)
         width = _median_distance(states, generator) if width is None else width
+        # After the width was measured, which draws too: with a width given, a seed has other frequencies than without.
         frequencies = torch.randn((states.shape[-1], num_observables), generator=generator)
         phases = 2.0 * math.pi * torch.rand(num_observables, generator=generator)
         drawn = {"frequencies": frequencies.to(states.device), "phases": phases.to(states.device)}
@@ -198,6 +201,7 @@ def _partition(trajectories: Sequence[Tensor], num_observables: int, width: floa
         raise ConfigError(f"num_observables must be at least 1, got {num_observables}.")
     if width is not None and not width > 0:
         raise ConfigError(f"width must be positive, got {width}.")
+    # Nothing is held out, so that nothing is drawn from this generator.
     return partition_trajectories(trajectories, num_observables, 0.0, torch.Generator())
 
 
@@ -207,6 +211,8 @@ def _standardized(trajectories: Sequence[Tensor], tensors: dict[str, Tensor]) ->
 
 def _median_distance(states: Tensor, generator: torch.Generator) -> float:
     """Median distance between states, of a sample where there are many."""
+    # A sample, since the distances of all pairs would need N^2 numbers.
     sample = states[torch.randperm(len(states), generator=generator)[:_MAX_DISTANCES].to(states.device)]
     median = float(torch.pdist(sample).median())
+    # More than half of the states may coincide, and a width of zero would divide by it.
     return median if median > 0 else 1.0

@@ -32,7 +32,10 @@ class _SigmoidLift(torch.autograd.Function):
         with torch.autocast(states.device.type, enabled=False):
             lifted = _product(states.reshape(-1, states.shape[-1]).to(weight.dtype), weight.T).sigmoid_()
         lifted = lifted.view(*states.shape[:-1], weight.shape[1])
+        # The output alone: the slope of a sigmoid is s (1 - s), so the product before it need not be kept. The states
+        # are kept only where W is being fitted.
         ctx.save_for_backward(lifted, weight, states if ctx.needs_input_grad[1] else None)
+        # The gradient goes back in the dtype of the model, often bfloat16.
         ctx.states_dtype = states.dtype
         return lifted
 
@@ -40,6 +43,7 @@ class _SigmoidLift(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_lifted: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
         lifted, weight, states = ctx.saved_tensors
+        # Autocast is switched off here too: the backward pass does not run inside the contexts of the forward pass.
         grad_states = grad_weight = None
         with torch.autocast(lifted.device.type, enabled=False):
             slope = torch.ops.aten.sigmoid_backward(grad_lifted, lifted).view(-1, lifted.shape[-1])

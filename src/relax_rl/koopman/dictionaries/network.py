@@ -159,12 +159,15 @@ def _alternate(
     best_score = validation_residual(partition, lift) if partition.validation else float("inf")
     for step in range(1, steps + 1):
         with torch.no_grad():
+            # On all pairs, not on the batch: the eigenpairs of a few pairs would be noise that the network then learns.
             statistics = lift_batch(partition.training, lift).statistics
             pairs = eigenpairs(ridge_operator(statistics, ridge, relative=True).matrix)
+        # Drawn on the CPU and then moved, so that a seed means the same on every device.
         for rows in torch.randperm(len(first), generator=generator).to(first.device).split(batch_size):
             optimizer.zero_grad()
             _loss(lift(first[rows]), lift(second[rows]), *pairs).backward()
             optimizer.step()
+        # With nothing held out the last step must win: a score that falls with every step.
         score = validation_residual(partition, lift) if partition.validation else -float(step)
         if score < best_score:
             best, best_step, best_score = current(), step, score
@@ -173,6 +176,7 @@ def _alternate(
 
 def _loss(first: Tensor, second: Tensor, eigenvalues: Tensor, eigenvectors: Tensor) -> Tensor:
     """Sum of squared relative residuals of these pairs, and the penalty on observables that are alike."""
+    # Statistics of this batch under eigenpairs of all: the batch has no part in choosing what it is judged by.
     x, y = first.double(), second.double()
     statistics = GramStatistics(x.mT @ x, x.mT @ y, y.mT @ y, torch.tensor(len(x)))
     batch = LiftedBatch(statistics, first, num_trajectories=1)

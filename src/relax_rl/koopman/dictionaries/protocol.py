@@ -109,6 +109,7 @@ class StoredDictionary(ABC):
         for name, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
                 raise DataError(f"Dictionary {name} must be finite, but holds NaN or Inf.")
+        # A copy: the tensor given may be a parameter that goes on being trained, under a digest that is cached.
         self._tensors = {name: tensor.detach().clone().to(torch.float32) for name, tensor in tensors.items()}
         self._settings = dict(settings or {})
         self.report = report
@@ -148,6 +149,7 @@ class StoredDictionary(ABC):
                 f"{states.shape[-1]}; fit it on states of the same model and site."
             )
         with torch.autocast(states.device.type, enabled=False):
+            # float32 before the mean is taken off: in bfloat16 the difference would keep two digits.
             if "mean" in self._tensors:
                 states = (states.float() - self._tensors["mean"]) / self._tensors["scale"]
             return self._lift(states)
@@ -165,12 +167,14 @@ class StoredDictionary(ABC):
         metadata = self._metadata() | {"digest": self.digest}
         if self.report is not None:
             metadata["report"] = json.dumps(asdict(self.report))
+        # In the folder of the target, as a rename is atomic only within one file system.
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(descriptor)
         try:
             tensors = {name: tensor.cpu().contiguous() for name, tensor in self._tensors.items()}
             save_file(tensors, temporary, metadata=metadata)
             os.replace(temporary, path)
+        # An interrupt as well: what is unfinished must not stay.
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -179,6 +183,7 @@ class StoredDictionary(ABC):
         return {"format": _FORMAT, "kind": self.kind, "settings": json.dumps(self._settings, sort_keys=True)}
 
     def _rebuilt(self, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Self:
+        # Past __init__, whose arguments each kind chooses for itself.
         rebuilt = type(self).__new__(type(self))
         StoredDictionary.__init__(rebuilt, tensors, settings, self.report)
         return rebuilt
@@ -198,6 +203,7 @@ def load_dictionary(path: str | Path, device: torch.device | str = "cpu") -> Sto
             f"{path} holds a dictionary of kind {metadata['kind']!r}; known are {', '.join(sorted(kinds))}."
         )
     report = DictionaryFitReport.from_json(metadata["report"]) if "report" in metadata else None
+    # Past __init__, as in `_rebuilt`; the digest below then says whether the tensors are those that were saved.
     dictionary = kind.__new__(kind)
     StoredDictionary.__init__(dictionary, tensors, json.loads(metadata["settings"]), report)
     if dictionary.digest != metadata.get("digest"):

@@ -154,12 +154,14 @@ class KoopmanDictionary(StoredDictionary):
             validation_share = _VALIDATION_SHARE if objective == "relative_residual" else 0.0
         width = trajectories[0].shape[-1] if trajectories else 0
         bound = ((6.0 if is_as_run else 1.0) / max(width, 1)) ** 0.5
+        # Drawn first, and on the CPU: a seed has one start, whatever is held out and whatever the device.
         start = (torch.rand((width, num_observables), generator=generator) * 2.0 - 1.0) * bound
         partition = partition_trajectories(trajectories, num_observables, validation_share, generator)
         is_scaled = standardize or (standardize is None and not is_as_run)
         scale = _channel_scale(partition.all) if is_scaled else None
         batches = _batches(len(partition.training), batch_size, steps, generator)
         device = partition.training[0].device
+        # Gradients on: a caller inside no_grad (a measurement often is) wants a fit all the same.
         with torch.autocast(device.type, enabled=False), torch.enable_grad():
             path = _optimise(partition, start.to(device), scale, batches, objective, learning_rate)
             report = fit_report(
@@ -215,6 +217,7 @@ def _optimise(
     def score(candidate: Tensor) -> float:
         return validation_residual(partition, lambda states: sigmoid_lift(states, candidate))
 
+    # The start counts: where no step improves on it, it is what is returned.
     first = best = weight().detach().clone()
     best_step, best_score = 0, score(best) if partition.validation else float("inf")
     interval = max(1, len(batches) // _NUM_VALIDATIONS)

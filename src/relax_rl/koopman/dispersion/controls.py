@@ -45,6 +45,7 @@ def dispersion_by_length(
         raise ConfigError(f"lengths must be at least 2 tokens, which are one snapshot pair, got {list(lengths)}.")
     states, kept, is_nonfinite = exclude_nonfinite(hidden_states, mask)
     lifted, position = dictionary(states), kept.cumsum(-1)
+    # Only where all n tokens are there: a shorter trajectory would be measured at its own length under this one.
     is_reached = [kept & (position <= length) & (position[:, -1:] >= length) for length in lengths]
     measured = [dispersion_from_lifted(lifted, reached, estimator, **options) for reached in is_reached]
     return [replace(each, dictionary_digest=dictionary.digest, num_nonfinite=is_nonfinite.sum()) for each in measured]
@@ -70,6 +71,7 @@ class SurrogateNull:
         """(B,) two-sided permutation p value, at least 2 / (S + 1); NaN where undefined."""
         num_above = (self.values >= self.observed.values).sum(0)
         num_below = (self.values <= self.observed.values).sum(0)
+        # The observed value is one of the orders, and ties count against it: p is never zero.
         rank = 1 + torch.minimum(num_above, num_below).double()
         p_values = (2.0 * rank / (len(self.values) + 1)).clamp_max(1.0)
         return torch.where(self.observed.is_defined, p_values, torch.nan)
@@ -108,6 +110,7 @@ def surrogate_null(
     places = (~kept).to(torch.int8).argsort(dim=-1, stable=True)
     values = []
     for _ in range(num_surrogates):
+        # Keys lie below 1, so that masked places sort behind all valid ones.
         keys = torch.rand(kept.shape, generator=generator).to(kept.device).masked_fill(~kept, 2.0)
         shuffled = torch.zeros_like(places).scatter_(1, places, keys.argsort(dim=-1))
         surrogate = lifted.gather(1, shuffled.unsqueeze(-1).expand_as(lifted))
@@ -140,6 +143,7 @@ def held_out_heterogeneity(lifted: Tensor, *, rank: int = 8, window: int = ROBUS
     mean = 0.5 * (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True))
     x, y = x - mean, y - mean
     values, vectors = torch.linalg.eigh((x.mT @ x + y.mT @ y).detach())
+    # A window whose states do not move has eigenvalues of zero; the floor keeps their inverse root finite.
     basis = vectors[..., -rank:] * values[..., None, -rank:].clamp_min(1e-30).rsqrt()
     x, y = x @ basis, y @ basis
     folds = []

@@ -188,6 +188,7 @@ def _from_finite(
         if estimator == "robust":
             return _robust(lifted, pairs, is_nonfinite.sum(), window)
         statistics = gram_statistics(lifted, pairs, chunk_size=chunk_size, needs_future=False)
+        # Without gradient: L is in the residuals alone, which are only reported.
         statistics = replace(statistics, future=_future(statistics.gram.detach(), lifted.detach(), pairs))
         is_defined = statistics.num_pairs > statistics.num_observables
         return _from_gram(statistics, is_defined, estimator, ridge, is_nonfinite.sum())
@@ -197,6 +198,7 @@ def _from_gram(
     statistics: GramStatistics, is_defined: Tensor, estimator: Estimator, ridge: float | None, num_nonfinite: Tensor
 ) -> Dispersion:
     """Spectra of the defined rows only, scattered back: an undefined row is never near an eigensolver or a gradient."""
+    # Chosen by index and not masked: a gradient of NaN times a mask of zero is NaN.
     chosen = is_defined.nonzero().squeeze(-1)
     rows = GramStatistics(
         statistics.gram[chosen], statistics.cross[chosen], statistics.future[chosen], statistics.num_pairs[chosen]
@@ -207,6 +209,7 @@ def _from_gram(
             singular_values = torch.linalg.svdvals(fit.matrix)
         moduli = (singular_values.square() + _AS_RUN_SMOOTHING).sqrt()
         size = moduli.shape[-1]
+        # Divided by F - 1, as torch.var does and their code did; Eq. 6 divides by F.
         variance = _variance(moduli) * (size / max(size - 1, 1))
         num_clamped = torch.zeros_like(chosen)
         eigenvalues, eigenvectors = eigenpairs(fit.matrix)
@@ -238,6 +241,7 @@ def _from_gram(
 
 def _future(gram: Tensor, lifted: Tensor, pairs: Tensor) -> Tensor:
     """L = Y^T Y (B, F, F) from G: but for the ends of each run of pairs, second snapshots are first ones too."""
+    # +1 where a run of pairs ends, at a snapshot that is only a second one; -1 where it begins.
     ends = torch.nn.functional.pad(pairs.double(), (1, 0)) - torch.nn.functional.pad(pairs.double(), (0, 1))
     rows, steps = ends.nonzero(as_tuple=True)
     future = gram.clone()
@@ -262,8 +266,10 @@ def _robust(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor, window: int) -
     spectrum = eigenvalue_moduli(fit.matrix)
     noise_radius = (rank / window) ** 0.5
     moduli = (spectrum.values - noise_radius).clamp_min(0.0) / (1.0 - noise_radius)
+    # Directions left out are eigenvalues of zero, so that they stand last: the first `rank` are those kept.
     moduli, _ = moduli.sort(-1, descending=True)
     is_kept = torch.arange(rank, device=moduli.device) < fit.rank.unsqueeze(-1)
+    # A trajectory without a window is undefined; its mean, 0 / 1, is not used.
     counts = torch.bincount(rows, minlength=len(num_pairs)).clamp_min(1)
 
     modes = spectrum.values.detach()

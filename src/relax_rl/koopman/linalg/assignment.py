@@ -31,6 +31,8 @@ def optimal_assignment(cost: Tensor) -> Tensor:
     if not torch.isfinite(cost).all():
         raise DataError("A cost is NaN or Inf; leave out the points that it comes from.")
     size = cost.shape[-2]
+    # Prices are sums and differences of costs. In float32 they round, and of two assignments that are nearly tied the
+    # worse could be returned.
     flat = cost.detach().reshape(-1, *cost.shape[-2:]).double()
     if flat.numel() == 0:
         return cost.new_zeros(cost.shape[:-1], dtype=torch.long)
@@ -70,7 +72,9 @@ class _Search:
             is_shorter = (reached < distance) & ~is_scanned & is_open.unsqueeze(1)
             distance = torch.where(is_shorter, reached, distance)
             came_from = torch.where(is_shorter, current.unsqueeze(1), came_from)
+            # The distances of scanned columns are kept for the price update, but must not win again.
             nearest, column = distance.masked_fill(is_scanned, torch.inf).min(1)
+            # The problems of a batch end at different steps; one that has ended keeps its length.
             length = torch.where(is_open, nearest, length)
             is_scanned[self.batch[is_open], column[is_open]] = True
             owner = self.owners.gather(1, column.unsqueeze(1)).squeeze(1)
@@ -86,6 +90,7 @@ class _Search:
         slack = torch.where(is_scanned, length.unsqueeze(1) - distance, 0.0)
         self.column_prices -= slack
         owned = is_scanned & (self.owners >= 0)
+        # A free column has the owner -1, which would index the last row: clamped here, and given no share.
         self.row_prices.scatter_add_(1, self.owners.clamp_min(0), torch.where(owned, slack, 0.0))
         self.row_prices[:, row] += length
 
@@ -96,6 +101,7 @@ class _Search:
             rows, ours = self.batch[is_open], column[is_open]
             owner = came_from[rows, ours]
             self.owners[rows, ours] = owner
+            # Read before it is overwritten: the column that this row gives up is the next on the path.
             following = self.columns[rows, owner]
             self.columns[rows, owner] = ours
             column = column.index_put((rows,), following)

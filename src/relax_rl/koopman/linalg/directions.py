@@ -20,4 +20,6 @@ def leading_directions(rows: Tensor, rank: int) -> Tensor:
     is_wide = rows.shape[-2] < rows.shape[-1]
     _, vectors = eigh(rows @ rows.mT if is_wide else rows.mT @ rows)
     leading = vectors[..., -rank:]
+    # By QR, not by dividing by the singular values: at rounding these would blow noise up, and the columns would not be
+    # orthonormal.
     return torch.linalg.qr(rows.mT @ leading).Q if is_wide else leading

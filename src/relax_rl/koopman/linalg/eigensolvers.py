@@ -67,6 +67,8 @@ def eig(matrices: Tensor) -> tuple[Tensor, Tensor]:
 
     Computed in float64 (complex128) on the device that :func:`solver_device` names, and returned there.
     """
+    # Detached: the gradient of torch.linalg.eig goes through the eigenvectors and divides by differences of
+    # eigenvalues. `eigenpairs` has the gradient that stays finite.
     dtype = torch.complex128 if matrices.is_complex() else torch.float64
     matrices = matrices.detach().to(solver_device(matrices.device, matrices.shape[-1]), dtype)
     return _split(torch.linalg.eig, matrices) if matrices.device.type == "cpu" else tuple(torch.linalg.eig(matrices))
@@ -91,6 +93,7 @@ def _split(solve: Callable[[Tensor], Iterable[Tensor]], matrices: Tensor) -> tup
             values, vectors = solve(flat)
         else:
             with ThreadPoolExecutor(num_parts) as pool:
+                # `chunk` may return fewer parts than it was asked for; that leaves a thread idle and nothing else.
                 parts = list(pool.map(solve, flat.chunk(num_parts)))
             values, vectors = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
     return values.view(matrices.shape[:-1]), vectors.view(matrices.shape)

@@ -25,6 +25,7 @@ def check_rank(rank: Rank, limit: int) -> Rank:
     Raises:
         ConfigError: such a rank, or a number outside 1..limit (the number of observables).
     """
+    # To Python a bool is a whole number; `rank=True` is a mistake and not a rank of one.
     if isinstance(rank, SupportsIndex) and not isinstance(rank, bool):
         number = index(rank)
         if not 1 <= number <= limit:
@@ -58,14 +59,17 @@ def select_rank(singular_values: Tensor, rank: Rank, num_rows: Tensor, num_colum
         factor = torch.tensor([factors[int(rows)] for rows in num_rows.flatten().tolist()]).view(num_rows.shape)
         # Rows without a pair add singular values of zero, which are no part of the median.
         counted = torch.arange(singular_values.shape[-1]) < num_rows.cpu().clamp(max=num_columns).unsqueeze(-1)
+        # The quantile, since torch.median takes the lower of two values in the middle.
         median = torch.where(counted, singular_values.cpu(), torch.nan).nanquantile(0.5, -1)
         threshold = (factor.to(median.dtype) * median).to(singular_values.device)
         chosen = (singular_values > threshold.unsqueeze(-1)).sum(-1)
     elif isinstance(rank, float):
+        # The smallest number of directions that reaches the share: one more than those that fall short of it.
         energy = singular_values.square().cumsum(-1)
         chosen = (energy < rank * energy[..., -1:]).sum(-1) + 1
     else:
         chosen = torch.full_like(limit, rank)
+    # Never more than are above rounding, whatever was asked for: whoever uses them divides by their singular values.
     return torch.minimum(chosen, limit)
 
 

@@ -81,9 +81,11 @@ def ridge_operator(statistics: GramStatistics, ridge: float, *, relative: bool =
     scale = diagonal.mean(-1).clamp_min(_TINY**0.5) if relative else diagonal.new_ones(())
     shift = (ridge * scale)[..., None, None] * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     regularised = gram + shift
+    # Without the check of `cholesky`, which waits for the device at every call.
     factor, _ = torch.linalg.cholesky_ex(regularised)
     matrix = torch.cholesky_solve(statistics.cross, factor)
     with torch.no_grad():
+        # The smallest eigenvalue may round to below zero, whose root is NaN: hence the floor.
         spectrum = torch.linalg.eigvalsh(regularised)
         condition = (spectrum[..., -1] / spectrum[..., 0].clamp_min(_TINY)).sqrt()
         rank = torch.full(condition.shape, gram.shape[-1], device=gram.device)
@@ -109,10 +111,13 @@ def forward_backward_operator(statistics: GramStatistics, *, rcond: float | None
         forward = least_squares_operator(statistics, rcond=rcond)
         reversed_time = GramStatistics(statistics.future, statistics.cross.mH, statistics.gram, statistics.num_pairs)
         backward = least_squares_operator(reversed_time, rcond=rcond).matrix
+        # Directions left out are zero in both operators. The pseudo-inverse keeps them zero; an inverse would not
+        # exist.
         squares, vectors = eig(forward.matrix @ torch.linalg.pinv(backward))
         squares, vectors = squares.to(forward.matrix.device), vectors.to(forward.matrix.device)
         inverse = torch.linalg.pinv(vectors)
         seen = (inverse * (forward.matrix.to(vectors.dtype) @ vectors).mT).sum(-1)
+        # Exactly zero: of a real matrix LAPACK returns a real eigenvalue with no imaginary part at all.
         if not statistics.gram.is_complex():
             squares = torch.where((squares.imag == 0) & (squares.real < 0), -squares, squares)
         roots = squares.sqrt()
@@ -141,6 +146,7 @@ def denoised_statistics(statistics: GramStatistics, rank: Tensor | int | None = 
     bottom = torch.cat([statistics.cross.mH, statistics.future], -1)
     values, vectors = eigh(torch.cat([top, bottom], -2).detach())
     ranks = torch.as_tensor(num_observables if rank is None else rank, device=values.device).unsqueeze(-1)
+    # Eigenvalues ascend, so that the leading R are the last.
     order = torch.arange(2 * num_observables, 0, -1, device=values.device)
     kept = torch.where(order <= ranks, values.clamp_min(0.0), 0.0)
     present, future = vectors[..., :num_observables, :], vectors[..., num_observables:, :]
@@ -179,6 +185,8 @@ def measure_preserving_operator(statistics: GramStatistics, *, rcond: float | No
     roots = values.sqrt()
     inverse_roots = torch.where(roots > 0, 1.0 / torch.where(roots > 0, roots, 1.0), 0.0)
     whitened = inverse_roots.unsqueeze(-1) * (vectors.mH @ cross @ vectors) * inverse_roots.unsqueeze(-2)
+    # Of A here, of A* in the formula: the polar factor is the adjoint of the one there. Where directions were left out
+    # the singular vectors are arbitrary; the roots on either side are zero and take them out again.
     left, _, right = torch.linalg.svd(whitened)
     polar = (left @ right) * roots.unsqueeze(-2) * inverse_roots.unsqueeze(-1)
     return OperatorFit(vectors @ polar @ vectors.mH, condition, rank)
@@ -208,6 +216,7 @@ def whitened_operator(
     links = pairs.to(snapshots.dtype).unsqueeze(-1)
     # S = Z^T diag(weights) Z: a snapshot counts half for each pair that it is in.
     weights = 0.5 * (torch.nn.functional.pad(links, (0, 0, 0, 1)) + torch.nn.functional.pad(links, (0, 0, 1, 0)))
+    # The weights of a trajectory add up to its number of pairs; one without a pair keeps a mean of zero.
     shares = weights / weights.sum(-2, keepdim=True).clamp_min(1.0)
 
     def centered(values: Tensor) -> Tensor:
@@ -221,9 +230,12 @@ def whitened_operator(
         inverse = torch.where(kept, 1.0 / torch.where(kept, values, 1.0), 0.0).unsqueeze(-1)
         smallest = torch.where(kept, values, torch.inf).amin(-1)
         condition = torch.where(kept.any(-1), (largest.squeeze(-1) / smallest).sqrt(), torch.inf)
+        # Exact zeros, so that a direction left out is an eigenvalue of zero and has no gradient.
         basis = torch.where(kept.unsqueeze(-2), basis, 0.0)
+    # Centred after the projection, with which it commutes: R columns instead of F.
     projected = centered(snapshots @ basis)
     symmetric = projected.mT @ (weights * projected)
+    # The mask on one of two factors is enough, as each product is of the snapshots of one pair.
     cross = projected[..., :-1, :].mT @ (links * projected[..., 1:, :])
     with torch.no_grad():
         first = inverse * cross
@@ -242,6 +254,7 @@ def _leading_directions(weighted: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         return values[..., -rank:], vectors[..., -rank:]
     values, vectors = eigh(weighted @ weighted.mT)
     values, vectors = values[..., -rank:], vectors[..., -rank:]
+    # Divided by infinity, the directions of eigenvalues at rounding vanish; by their own root they would be noise.
     lengths = torch.where(values > 0, values, torch.inf).sqrt()
     return values, weighted.mT @ (vectors / lengths.unsqueeze(-2))
 
@@ -255,6 +268,8 @@ def _pseudo_inverse(gram: Tensor, rcond: float | None) -> tuple[Tensor, Tensor, 
 
 def _kept_directions(gram: Tensor, rcond: float | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Eigenvalues of G, 0 for those below the cut-off; eigenvectors; condition of X on the rest; their number."""
+    # The largest eigenvalue of a matrix of zeros may round to below zero, and then all lie above the cut-off: hence the
+    # second condition.
     cutoff = gram.shape[-1] * torch.finfo(gram.dtype).eps if rcond is None else rcond
     values, vectors = eigh(gram)
     largest = values[..., -1:]

@@ -89,6 +89,7 @@ def reduce_snapshots(
         raise ConfigError(f"Unknown solver {solver!r}; use one of {', '.join(get_args(Solver))}.")
     if solver == "randomised" and not isinstance(rank, int):
         raise ConfigError(f"The randomised solver needs a whole number for rank, got {rank!r}; or use solver='gram'.")
+    # Whole numbers are exact, so nothing of theirs may be lost: they count as double precision.
     is_inexact = snapshots.is_floating_point() or snapshots.is_complex()
     precision = torch.finfo(snapshots.dtype).eps if is_inexact else _EPS
     used = paired_snapshots(pairs)
@@ -101,6 +102,7 @@ def reduce_snapshots(
         parts = _svd(x)
     else:
         parts = _short_side(snapshots, pairs, x)
+        # Judged on the directions that are kept. What is cut off may be as ill-conditioned as it likes.
         if solver == "auto" and _is_lossy(parts, parts.select(rank, pairs, x.shape[-1]), precision):
             parts = _svd(x)
     chosen = parts.select(rank, pairs, x.shape[-1])
@@ -128,6 +130,7 @@ def reduce_kernel(
     """
     rank = check_rank(rank, kernel.shape[-1] - 1)
     targets = _masked_pairs(_clean(states, paired_snapshots(pairs)), pairs)
+    # An inner product counts where both of its snapshots are the first of a pair; padding has a kernel with everything.
     links = pairs.unsqueeze(-1) & pairs.unsqueeze(-2)
     kernel = kernel.detach().to(double_of(kernel.dtype))
     xx, yx = torch.where(links, kernel[..., :-1, :-1], 0.0), torch.where(links, kernel[..., 1:, :-1], 0.0)
@@ -143,6 +146,7 @@ def reduce_statistics(statistics: GramStatistics, *, rank: Rank = None) -> Reduc
     gram, cross = statistics.gram.detach(), statistics.cross.detach()
     values, vectors = eigh(gram)
     scales, vectors = values.flip(-1).clamp_min(0.0).sqrt(), vectors.flip(-1)
+    # The eigenvalues of G are squares: what is rounding below F eps there is rounding below its root here.
     num_observables = statistics.num_observables
     chosen = select_rank(scales, rank, statistics.num_pairs, num_observables, (num_observables * _EPS) ** 0.5)
     scales, inverse = _kept(scales, chosen)
@@ -181,6 +185,7 @@ def _randomised(x: Tensor, rank: int, seed: int) -> _Parts:
     generator = torch.Generator().manual_seed(seed)
     test = torch.randn((x.shape[-1], size), generator=generator, dtype=torch.float64).to(x.device, x.dtype)
     basis = torch.linalg.qr(x @ test).Q
+    # Orthonormalised after every product: bare powers would leave nothing but the leading direction above rounding.
     for _ in range(_POWER_ITERATIONS):
         basis = torch.linalg.qr(x @ torch.linalg.qr(x.mH @ basis).Q).Q
     left, scales, right = torch.linalg.svd(basis.mH @ x, full_matrices=False)
@@ -227,6 +232,8 @@ def _cut(
     y: Tensor | None = None,
 ) -> Reduction:
     """The directions chosen, whitened. Without X and Y the coefficients are those over the rows of X, Q S^-2."""
+    # In a batch the largest rank sets the size. Where a matrix keeps fewer directions, the others become exact zeros,
+    # and so zero eigenvalues, instead of noise.
     scales, inverse = _kept(parts.scales, rank)
     size, shrink = scales.shape[-1], inverse.unsqueeze(-2)
     if parts.right is not None:
@@ -243,6 +250,7 @@ def _cut(
         coefficients = over_rows if x is None else x.mH @ over_rows
         second = parts.products @ over_rows
     whitened = GramStatistics(left.mH @ left, left.mH @ second, second.mH @ second, pairs.sum(-1))
+    # The states may be complex where the observables are real (a kernel), and the other way round.
     dtype = torch.promote_types(left.dtype, targets[0].dtype)
     present, future = (left.mH.to(dtype) @ target.to(dtype) for target in targets)
     return Reduction(scales, coefficients, whitened, left, second, present, future)
@@ -255,6 +263,7 @@ def _kept(scales: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
         raise DataError("No direction of the snapshots is left to fit dynamics in: they are all zero, or all noise.")
     kept = torch.arange(size, device=rank.device) < rank.unsqueeze(-1)
     scales = torch.where(kept, scales[..., :size], 0.0)
+    # The inner `where` keeps 1 / 0 from being computed: times zero, infinity would be NaN.
     return scales, torch.where(kept, 1.0 / torch.where(kept, scales, 1.0), 0.0)
 
 
@@ -266,6 +275,7 @@ def _clean(snapshots: Tensor, used: Tensor) -> Tensor:
             f"{used.shape[-1]} snapshots."
         )
     snapshots = snapshots.detach().to(double_of(snapshots.dtype))
+    # Before the check: padding may hold NaN, which is no reason to refuse a trajectory.
     if not bool(used.all()):
         snapshots = torch.where(used.unsqueeze(-1), snapshots, 0.0)
     if not bool(torch.isfinite(snapshots).all()):

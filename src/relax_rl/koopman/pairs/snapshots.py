@@ -152,6 +152,7 @@ def gram_statistics(
     if chunk_size is not None and chunk_size < 1:
         raise DataError(f"chunk_size must be at least 1, got {chunk_size}; use None to take all pairs at once.")
     with torch.autocast(lifted.device.type, enabled=False):
+        # Autocast leaves float64 alone today; nothing here is to rest on that.
         gram, cross, future = _PairSums.apply(lifted, pairs, chunk_size, needs_future)  # type: ignore[misc]
     return GramStatistics(gram, cross, future, pairs.sum(-1))
 
@@ -169,6 +170,7 @@ class _PairSums(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         shape = (lifted.shape[0], lifted.shape[2], lifted.shape[2])
         gram, cross, future = (lifted.new_zeros(shape, dtype=double_of(lifted.dtype)) for _ in range(3))
+        # Masking copies both blocks. Without a hole they stay views.
         keep = None if bool(pairs.all()) else pairs.unsqueeze(-1)
         for start, stop in _blocks(pairs.shape[1], chunk_size):
             x, y = _pair_block(lifted, keep, start, stop)
@@ -177,6 +179,7 @@ class _PairSums(torch.autograd.Function):
             if needs_future:
                 future.baddbmm_(y.mH, y)
         if not needs_future:
+            # NaN and not zero: with L = 0 a residual would look better than it is.
             future.fill_(torch.nan)
             ctx.mark_non_differentiable(future)
         ctx.save_for_backward(lifted, keep)
@@ -201,6 +204,7 @@ class _PairSums(torch.autograd.Function):
                 gradient[:, start + 1 : stop + 1] += x @ grad_cross
             if grad_future is not None:
                 gradient[:, start + 1 : stop + 1] += y @ (grad_future + grad_future.mH)
+        # Summed in double and rounded once: a snapshot collects a term for each pair and each sum that it is in.
         return gradient.to(lifted.dtype), None, None, None
 
 
@@ -214,6 +218,7 @@ def _pair_block(lifted: Tensor, keep: Tensor | None, start: int, stop: int) -> t
 
     Where `keep` is None all are pairs.
     """
+    # Below, `where` and not a product with the mask: padding may hold NaN, and NaN times zero is NaN.
     block = lifted[:, start : stop + 1].to(double_of(lifted.dtype))
     x, y = block[:, :-1], block[:, 1:]
     return (

@@ -77,6 +77,7 @@ class GramStream:
         if is_continuation:
             lifted, mask = self._after_the_last(lifted, mask)
         self._add(lifted, snapshot_pairs(mask))
+        # Copies: a view would keep the whole piece alive, and change when the caller fills its buffer again.
         self._last = (lifted[:, -1:].clone(), mask[:, -1:].clone()) if lifted.shape[1] else None
         return self
 
@@ -88,6 +89,7 @@ class GramStream:
         """
         if other._sums is not None:
             for mine, theirs in zip(self._sums_like(other._sums[0].total), other._sums, strict=True):
+                # Sum and rounding one after the other: added up first, they would be rounded once more.
                 mine.add(theirs.total)
                 mine.add(theirs.lost)
             self._num_pairs += other._num_pairs
@@ -114,6 +116,8 @@ class GramStream:
         rows = lifted.flatten(0, 1).unsqueeze(0)
         for start in range(0, links.shape[1], _BLOCK):
             stop = start + _BLOCK
+            # One snapshot more than links, the second of the last pair. The links of two blocks are disjoint, so no
+            # pair counts twice.
             block = gram_statistics(rows[:, start : stop + 1], links[:, start:stop])
             for total, term in zip(sums, (block.gram, block.cross, block.future), strict=True):
                 total.add(term[0])

@@ -45,12 +45,14 @@ def spectral_wasserstein(left: Tensor, right: Tensor, *, order: float = 1.0) -> 
             f"Spectra of {n} and {m} eigenvalues need {common} copies to be compared exactly, more than "
             f"{MAX_COMMON_SIZE}; keep the same number of modes of each."
         )
+    # Repeated, both are sets of lcm(n, m) points of one weight, and their best plan is an assignment.
     first, second = (
         points.to(torch.complex128).repeat_interleave(common // size, -1) for points, size in ((left, n), (right, m))
     )
     cost = (first.unsqueeze(-1) - second.unsqueeze(-2)).abs()
     if order != 1.0:
         cost = cost**order
+    # Detached inside: the plan is piecewise constant, so its derivative is zero wherever there is one.
     columns = optimal_assignment(cost)
     mean = cost.gather(-1, columns.unsqueeze(-1)).squeeze(-1).mean(-1)
     # The root has no finite derivative at zero, where zero is a subgradient.
@@ -68,6 +70,7 @@ def spectral_wasserstein_matrix(spectra: Sequence[Tensor] | Tensor, *, order: fl
     stacked = {size: torch.stack([spectra[i] for i in members.tolist()]) for size, members in groups.items()}
     for small, rows in groups.items():
         for large, columns in groups.items():
+            # Each two sizes once; the other half of the matrix is filled by symmetry.
             if small > large:
                 continue
             if small == large:

@@ -113,6 +113,7 @@ class KoopSTD:
         if states.ndim != 3:
             raise DataError(f"A trajectory must be (T, H), got {tuple(states.shape[1:])}.")
         frames = short_time_frames(states, window=self.window, hop=self.hop, taper=self.taper)
+        # Of the first frames of the pairs alone, which the regression is on: the last frame is nobody's first.
         coordinates = frames @ leading_directions(frames[:, :-1], self.rank)
         modes = dmd(
             coordinates,
@@ -132,6 +133,7 @@ class KoopSTD:
         values, residuals = modes.eigenvalues[row, :rank], modes.residuals[row, :rank]
         # One of a conjugate pair has the residual of the other, but for rounding, which must not choose between them.
         residuals = torch.where(values.imag < 0, residuals.roll(1), residuals)
+        # Stable, so that of an equal pair the positive frequency, which stands first, is kept.
         kept = residuals.argsort(stable=True)[: self.num_modes]
         values, residuals = values[kept], residuals[kept]
         if self.dt is not None:

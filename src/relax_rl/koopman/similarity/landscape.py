@@ -47,8 +47,10 @@ def classical_scaling(distances: Tensor, dimensions: int = 2) -> Scaling:
     values, vectors = torch.linalg.eigh(-0.5 * (squared - means - means.mT + squared.mean()))
     values, vectors = values.flip(-1), vectors.flip(-1)
     kept = min(dimensions, len(values))
+    # A negative eigenvalue says that the distances are not Euclidean; no axis can show it.
     positive = values[:kept].clamp_min(0.0)
     coordinates = vectors[:, :kept] * positive.sqrt()
+    # eigh leaves the sign of an axis open. Fixed, so that a picture is the same on every machine.
     largest = coordinates.gather(0, coordinates.abs().argmax(0, keepdim=True))
     coordinates = coordinates * torch.where(largest < 0, -1.0, 1.0)
     total = float(values.abs().sum())
@@ -107,6 +109,7 @@ def silhouette(distances: Tensor, labels: Tensor) -> Tensor:
     counts = one_hot.sum(0)
     sums = distances @ one_hot
     own = counts[members]
+    # A point is not its own neighbour: its distance from itself, zero, is in the sum but not in the count.
     within = sums.gather(1, members.unsqueeze(1)).squeeze(1) / (own - 1).clamp_min(1)
     beside = (sums / counts).masked_fill(one_hot.bool(), torch.inf).amin(1)
     larger = torch.maximum(within, beside)
@@ -185,6 +188,7 @@ def _distances(distances: Tensor) -> Tensor:
     if distances.ndim != 2 or distances.shape[0] != distances.shape[1] or len(distances) == 0:
         raise DataError(f"Distances must be a square (B, B), got {tuple(distances.shape)}.")
     matrix = distances.detach().to("cpu", torch.float64)
+    # Distances computed twice, as d(a, b) and d(b, a), may differ by rounding.
     tolerance = 1e-9 * float(matrix.abs().max())
     if not bool(torch.isfinite(matrix).all()) or bool((matrix < -tolerance).any()):
         raise DataError("Distances must be finite and not negative.")

@@ -127,6 +127,7 @@ def _centered(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if not bool(torch.isfinite(states).all()):
             raise DataError("The states hold NaN or Inf; leave that trajectory out.")
         deviations = states - states.mean(-2, keepdim=True)
+        # Relative to the states: equal ones leave rounding behind, which would correlate with anything.
         size, spread = torch.linalg.matrix_norm(states), torch.linalg.matrix_norm(deviations)
         if not bool((spread > states.shape[-2] * torch.finfo(states.dtype).eps * size).all()):
             raise DataError(
@@ -152,6 +153,7 @@ def _compact(x: Tensor) -> Tensor:
 
 def _scores(x: Tensor, energy: float) -> tuple[Tensor, Tensor]:
     """Orthonormal coordinates (..., T, K) of the leading directions, zero for those left out, and how many are kept."""
+    # Directions at rounding are left out: orthonormalised, they would count as much as the others.
     left, scales, _ = torch.linalg.svd(x, full_matrices=False)
     cutoff = max(x.shape[-2:]) * torch.finfo(x.dtype).eps
     variance = scales.square()
@@ -178,6 +180,8 @@ def _pattern_distances(x: Tensor, distance: PatternDistance) -> Tensor:
         x = x / torch.where(lengths > 0, lengths, 1.0)
         square = 1.0 - x @ x.mT
     else:
+        # Not by expanding the square: near states would cancel to noise, and it is the order of small distances that
+        # counts.
         square = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
     rows, columns = torch.triu_indices(x.shape[-2], x.shape[-2], offset=1, device=x.device)
     return square[..., rows, columns]
@@ -185,6 +189,7 @@ def _pattern_distances(x: Tensor, distance: PatternDistance) -> Tensor:
 
 def _ranks(values: Tensor) -> Tensor:
     """Ranks over the last dimension, equal values sharing the mean of theirs."""
+    # searchsorted copies and warns where its input is not contiguous.
     ordered = values.sort(-1).values.contiguous()
     values = values.contiguous()
     below = torch.searchsorted(ordered, values)

@@ -51,6 +51,7 @@ def delay_operator(x: Tensor, *, delays: int, rank: int) -> Tensor:
             f"A trajectory of {len(x)} states has {len(pairs)} pairs of {delays} delays, no more than its "
             f"{int(reduction.rank)} directions; lower the rank or the delays."
         )
+    # In these coordinates G is the identity, and A is the operator.
     return reduction.whitened.cross
 
 
@@ -113,6 +114,7 @@ def _starts(size: int, count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn((count // 2, size, size), generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(normal)
+    # QR chooses the signs of R as it likes; without this the matrices would not be uniform on O(n).
     half = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
     return torch.cat([half, half.mT])
 

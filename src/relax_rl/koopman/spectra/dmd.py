@@ -167,6 +167,8 @@ def modes_of(
         raise ConfigError(f"Unknown modes {modes!r}; use one of {', '.join(get_args(Modes))}.")
     matrix = _whitened_matrix(reduction, variant, ridge)
     values, vectors = (result.to(matrix.device) for result in eig(matrix))
+    # Stable, so that the two of a conjugate pair, equal in modulus, stay neighbours, positive frequency first: KoopSTD
+    # counts on it.
     order = values.abs().argsort(dim=-1, descending=True, stable=True)
     values = values.gather(-1, order)
     vectors = vectors.gather(-1, order.unsqueeze(-2).expand_as(vectors))
@@ -174,10 +176,12 @@ def modes_of(
     complexes = vectors.dtype
     projected = inverse @ reduction.present.to(complexes)
     advanced = inverse @ reduction.future.to(complexes)
+    # From the snapshots where they are given: no Gram matrix is formed, and nothing cancels.
     if reduction.first is None or reduction.second is None:
         residuals = gram_residuals(reduction.whitened, values, vectors)
     else:
         residuals = primal_residuals(reduction.first, reduction.second, values, vectors)
+    # NaN, not zero: a padded place must not pass for a perfect eigenpair.
     is_padding = torch.arange(values.shape[-1], device=values.device) >= reduction.rank.unsqueeze(-1)
     return DynamicModes(
         eigenvalues=values,
@@ -218,6 +222,7 @@ def _whitened_matrix(reduction: Reduction, variant: Variant, ridge: float) -> Te
 
 def _inverse(vectors: Tensor) -> Tensor:
     """Inverse of the eigenvectors; of defective ones, which have none, the pseudo-inverse."""
+    # Not `inv`, which raises for the whole batch where one matrix is defective.
     inverse, info = torch.linalg.inv_ex(vectors)
     if bool((info > 0).any()) or not bool(torch.isfinite(inverse).all()):
         return torch.linalg.pinv(vectors)
@@ -226,5 +231,6 @@ def _inverse(vectors: Tensor) -> Tensor:
 
 def _exact(projected: Tensor, advanced: Tensor, values: Tensor) -> Tensor:
     largest = values.abs().amax(-1, keepdim=True)
+    # Relative to the largest: dividing by an eigenvalue at rounding would give a mode of noise.
     is_zero = (values.abs() <= values.shape[-1] * torch.finfo(torch.float64).eps * largest).unsqueeze(-1)
     return torch.where(is_zero, projected, advanced / torch.where(is_zero, 1.0, values.unsqueeze(-1)))

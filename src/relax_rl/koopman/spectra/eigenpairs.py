@@ -63,6 +63,7 @@ class _SafeEigenvalues(torch.autograd.Function):
         ctx.save_for_backward(left, right)
         ctx.dtype = matrix.dtype
         values, num_clamped, vectors = (found.to(matrix.device) for found in (eigenvalues, num_clamped, right))
+        # Only the values have a gradient. The vectors would pass a zero in its place, silently.
         ctx.mark_non_differentiable(num_clamped, vectors)
         return values, num_clamped, vectors
 
@@ -71,6 +72,7 @@ class _SafeEigenvalues(torch.autograd.Function):
     def backward(ctx, grad_values: Tensor, *_: Tensor) -> Tensor:  # type: ignore[override]
         left, right = ctx.saved_tensors
         weights = grad_values.to(left.device, left.dtype)
+        # K is real, so the real part of the complex gradient is all of it.
         gradient = (left.mH * weights.unsqueeze(-2)) @ right.mH
         return gradient.real.to(grad_values.device, ctx.dtype)
 
@@ -228,6 +230,7 @@ def koopman_eigenvalues(
     if not trajectories or any(t.ndim != 2 or t.shape[1] < 1 for t in trajectories):
         shapes = [tuple(t.shape) for t in trajectories[:4]]
         raise DataError(f"Snapshots must be (T, F), or a list of such, with F >= 1; got shapes {shapes}.")
+    # On the CPU: this is one small non-symmetric problem, for which a GPU is slower.
     states, pairs = pack_trajectories([t.detach().cpu() for t in trajectories])
     if not pairs.any():
         raise DataError("A spectrum needs a snapshot pair: give at least one trajectory (T, F) with T >= 2.")
@@ -258,6 +261,7 @@ def spectrum_from_statistics(statistics: GramStatistics, rank: Rank = None, ridg
     Raises:
         DataError: statistics of a batch, without a pair, or not finite.
     """
+    # L is not asked: statistics without it (NaN) still have eigenvalues, with residuals of NaN.
     is_finite = all(bool(torch.isfinite(part).all()) for part in (statistics.gram, statistics.cross))
     if statistics.gram.ndim != 2 or int(statistics.num_pairs) < 1 or not is_finite:
         raise DataError(

@@ -64,12 +64,14 @@ class RBFKernel:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         squares = x.abs().square().sum(-1).unsqueeze(-1) + y.abs().square().sum(-1).unsqueeze(-2)
+        # Rounding can make the distance of a state from itself negative, and its kernel larger than 1.
         distances = (squares - 2.0 * (x @ y.mH).real).clamp_min(0.0)
         return torch.exp(-distances / (2.0 * self.bandwidth**2))
 
 
 def median_distance(states: Tensor, limit: int = 1000) -> float:
     """Median distance between states (N, H), of at most `limit` evenly chosen: the usual bandwidth."""
+    # Spread over all states: neighbours in time are closer to one another than others.
     states = states[:: -(-len(states) // limit)].detach().to(double_of(states.dtype))
     return float(torch.pdist(torch.view_as_real(states).flatten(-2) if states.is_complex() else states).median())
 
@@ -120,6 +122,7 @@ def kernel_edmd(
     """
     pairs = require_pairs(states, pairs)
     used = paired_snapshots(pairs).unsqueeze(-1)
+    # Before the kernel sees them: padding may hold NaN, and a kernel joins every state with every other.
     states = torch.where(used, states.detach().to(double_of(states.dtype)), 0.0)
     reduction = reduce_kernel(kernel(states, states), pairs, states, rank=rank, tolerance=tolerance)
     return KernelModes(modes_of(reduction, variant=variant, ridge=ridge), states[..., :-1, :], kernel)

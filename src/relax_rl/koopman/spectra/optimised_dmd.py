@@ -87,6 +87,7 @@ def optimised_dmd(
         raise ConfigError(f"Optimised DMD fits a whole number of exponentials, got rank={rank!r}.")
     if not dt > 0 or max_iterations < 1:
         raise ConfigError(f"dt and max_iterations must be positive, got {dt} and {max_iterations}.")
+    # In double precision: the exponents come from differences of nearly equal columns.
     snapshots = snapshots.detach().to(double_of(snapshots.dtype))
     if not bool(torch.isfinite(snapshots).all()):
         raise DataError("The snapshots hold NaN or Inf; leave that trajectory out.")
@@ -161,6 +162,7 @@ def _project(exponents: Tensor, clock: Tensor, data: Tensor) -> _Projection:
     shifts = torch.where(exponents.real > 0, clock.max(), 0.0)
     columns = (exponents * (clock.unsqueeze(-1) - shifts)).exp()
     left, scales, right = torch.linalg.svd(columns, full_matrices=False)
+    # Columns of exponents that meet are dependent: without the cut-off their coefficients would be huge and cancel.
     kept = scales > max(columns.shape) * _EPS * scales[0]
     left = left[:, kept]
     adjoint = (left / scales[kept]) @ right[kept]
@@ -188,12 +190,15 @@ def _descend(
     for iteration in range(1, max_iterations + 1):
         hessian, gradient = _normal_equations(parts)
         diagonal = hessian.diagonal()
+        # Marquardt damps each direction in its own units. An exponent that nothing depends on has a diagonal of zero,
+        # and its step would not be damped at all.
         floor = _EPS * diagonal.max().clamp_min(torch.finfo(torch.float64).tiny)
         while True:
             step = torch.linalg.lstsq(
                 hessian + damping * torch.diag(diagonal.clamp_min(floor)), -gradient.unsqueeze(-1), driver="gelsd"
             ).solution.squeeze(-1)
             candidate = exponents + torch.complex(*step.chunk(2))
+            # A step that is not finite counts as one that does not help: the error stays, and the damping grows.
             trial = project(candidate) if bool(torch.isfinite(step).all()) else parts
             trial_error = _error(trial)
             if trial_error < error:

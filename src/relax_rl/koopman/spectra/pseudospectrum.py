@@ -69,6 +69,7 @@ def pseudospectrum(
     turns = torch.stack([first, second], dim=1).flatten(0, 1)
     links = torch.arange(len(turns) - 1) % 2 == 0
     transposed = reduce_snapshots(turns, links)
+    # The transposed problem has the adjoint operator, whose spectrum is the conjugate one.
     return _smallest(transposed.whitened.cross, transposed.whitened.future, points.conj(), chunk_size)
 
 
@@ -93,6 +94,7 @@ def _smallest(cross: Tensor, future: Tensor, points: Tensor, chunk_size: int) ->
     """Square root of the smallest eigenvalue of L - z A* - conj(z) A + |z|^2 at each point."""
     if chunk_size < 1:
         raise ConfigError(f"chunk_size must be at least 1, got {chunk_size}.")
+    # view_as_real refuses a tensor whose conjugation is still pending.
     flat = points.resolve_conj().flatten().to(torch.complex128)
     if not cross.is_complex():
         flat = torch.complex(flat.real, flat.imag.abs())  # r(z) = r(conj(z)) for real data
@@ -105,4 +107,5 @@ def _smallest(cross: Tensor, future: Tensor, points: Tensor, chunk_size: int) ->
             z = chunk[:, None, None]
             matrices = future - z * cross.mH - z.conj() * cross + z.abs().square() * identity
             values.append(torch.linalg.eigvalsh(matrices)[:, 0])
+    # At an eigenvalue the matrix is singular, and its smallest eigenvalue is rounding of either sign.
     return torch.cat(values).clamp_min(0.0).sqrt()[inverse].view(points.shape)

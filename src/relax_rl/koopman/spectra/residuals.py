@@ -106,6 +106,7 @@ def dual_residuals(
         rcond = max(torch.finfo(x.dtype).eps, max(first.shape) * torch.finfo(torch.float64).eps)
         inverse = torch.linalg.pinv(r, rtol=rcond).to(torch.complex128)
         coefficients = inverse @ (q.mH.to(torch.complex128) @ left_eigenvectors.to(torch.complex128))
+        # The residual of each fold by its own snapshots, all with the eigenpairs of the whole fit.
         squares.append(primal_residuals(first, second, eigenvalues.conj(), coefficients).square())
     return torch.stack(squares).mean(0).sqrt()
 
@@ -149,6 +150,7 @@ def mean_residuals(
     norm = present.abs().square().sum(-2)
     squared_mean = (first_error.conj() * second_error).real.sum(-2) / norm
     squared_total = 0.5 * (first_error.abs().square() + second_error.abs().square()).sum(-2) / norm
+    # Both are differences of sample means, and may come out negative.
     return squared_mean.clamp_min(0.0).sqrt(), (squared_total - squared_mean).clamp_min(0.0).sqrt()
 
 
@@ -170,12 +172,16 @@ def squared_residuals(statistics: GramStatistics, eigenvalues: Tensor, eigenvect
     negative value is the rounding of a residual that is zero.
     """
     values, vectors = eigenvalues.detach(), eigenvectors.detach()
+    # A real matrix with complex vectors goes in real arithmetic, which is half the work.
     form = _complex_form if statistics.gram.is_complex() or not vectors.is_complex() else _real_form
     norm, _ = form(statistics.gram, vectors)
     cross, cross_imaginary = form(statistics.cross, vectors)
     future, _ = form(statistics.future, vectors)
+    # Re(conj(lambda) v* A v). With lambda in place of its conjugate the sign of the imaginary part would be wrong,
+    # which no real spectrum would show.
     cross = values.real * cross + values.imag * cross_imaginary if values.is_complex() else values * cross
     numerator = future - 2.0 * cross + values.abs().square() * norm
+    # A vector with no part in the data has v* G v = 0; the floor keeps 0 / 0 out of the value and of the gradient.
     return numerator / norm.clamp_min(torch.finfo(torch.float64).tiny)
 
 
