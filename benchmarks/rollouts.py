@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
@@ -74,6 +75,8 @@ class Rollouts:
 
     def __init__(self, folder: str) -> None:
         self.config = load_config("countdown")
+        self.model: Any
+        self.tokenizer: Any
         self.model, self.tokenizer = load_model("tiny")
         task, trainer = CountdownTask(), self.config.trainer
         self.group = trainer.num_generations
@@ -90,7 +93,7 @@ class Rollouts:
     def _trainer(self, config: TrainConfig, cache: str | None, dataset: Any, folder: str) -> GRPOTrainer:
         settings = config.trainer.model_copy(update={"cache_implementation": cache})
         args = grpo_config(
-            config.model_copy(update={"trainer": settings}), build_objective("grpo"), folder, use_cpu=True
+            config.model_copy(update={"trainer": settings}), build_objective("grpo"), Path(folder), use_cpu=True
         )
 
         def no_reward(completions: list[str], **_: Any) -> list[float]:
@@ -100,7 +103,7 @@ class Rollouts:
             model=self.model,
             args=args,
             processing_class=self.tokenizer,
-            reward_funcs=[no_reward],
+            reward_funcs=[no_reward],  # type: ignore[arg-type]
             train_dataset=dataset,
         )
 
