@@ -118,8 +118,8 @@ def print_settings() -> None:
         for window in (50, 100, 200):
             for hop in (1, 5, 10):
                 cells = []
-                continuous: dict[str, Any] = {"dt": 0.001 * stride}
-                for more in ({}, {"taper": "hann"}, continuous):
+                settings: list[dict[str, Any]] = [{}, {"taper": "hann"}, {"dt": 0.001 * stride}]
+                for more in settings:
                     distances = koopstd_distances(clips, window=window, hop=hop, rank=6, num_modes=None, **more)
                     cells.append(f"{float(silhouette(distances, labels)):.3f}")
                 print(f"| {stride} | {window} | {hop} | " + " | ".join(cells) + " |", flush=True)

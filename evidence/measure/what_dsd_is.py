@@ -73,7 +73,7 @@ def study(size: Size, seed: int, tables: dict[str, Rows]) -> None:
     rollout = sample(
         size.policy, size.num_problems, size.num_samples, size.length, seed=seed, batch_size=size.batch_size
     )
-    layers: tuple[int, ...] = tuple(range(rollout.model.config.num_hidden_layers + 1))
+    layers = list(range(rollout.model.config.num_hidden_layers + 1))
     chosen = layers if len(layers) <= 8 else (*layers[:: len(layers) // 6], layers[-1])
     states, entropies = rollout.states(tuple(dict.fromkeys(chosen)))
     last = [row[layers[-1]] for row in states]

@@ -22,7 +22,7 @@ def scipy_p_value(differences: np.ndarray) -> float:
         (differences,),
         statistic,
         permutation_type="samples",
-        n_resamples=np.inf,
+        n_resamples=np.inf,  # pyright: ignore[reportArgumentType]
         alternative="greater",  # pyright: ignore[reportArgumentType]
     ).pvalue
 
