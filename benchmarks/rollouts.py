@@ -129,7 +129,7 @@ class Rollouts:
             self.tokenizer,
             self.prompts,
             self.group,
-            max_new_tokens=self.config.trainer.max_completion_length,
+            max_completion_length=self.config.trainer.max_completion_length,
             batch_size=len(self.prompts) * self.group,
         )
         return sum(completion.num_tokens for row in drawn for completion in row)

@@ -83,7 +83,7 @@ class Scale:
             seeds, methods = "100,", some_methods(methods, self.runs / "methods" / f"few_{methods.name}", few)
             words += ["--trainer.max_steps=8", "--evaluation.num_problems=16", "--evaluation.num_samples=16"]
         common = ("compare", HERE / base, "--methods", methods, "--seeds", seeds)
-        _run(*COMMAND, *common, "--run", folder, "--jobs", self.jobs, *words)
+        _run(*COMMAND, *common, "--output", folder, "--jobs", self.jobs, *words)
         return folder
 
     def collect(self, folder: Path, name: str, *, against: str | None = None) -> None:

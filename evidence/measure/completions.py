@@ -90,7 +90,7 @@ def sample(
         tokenizer,
         prompts,
         num_samples,
-        max_new_tokens=length,
+        max_completion_length=length,
         batch_size=batch_size,
         seed=seed,
         keys=[problem.id for problem in problems],

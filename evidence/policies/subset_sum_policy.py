@@ -59,7 +59,7 @@ def build_policy(settings: argparse.Namespace) -> None:
         out = settings.out
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
-        size = {"num_problems": settings.problems, "num_samples": 16, "max_new_tokens": 96}
+        size = {"num_problems": settings.problems, "num_samples": 16, "max_completion_length": 96}
         result = evaluate(model, tokenizer, SubsetSumTask(), **size)
     record = {name: round(estimate.value, 4) for name, estimate in result.metrics.items()}
     asked = {name: value for name, value in vars(settings).items() if name != "out"}

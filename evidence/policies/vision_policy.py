@@ -105,7 +105,7 @@ def open_eyes(model: Any, processor: Any, problems: Sequence[Problem], steps: in
 def write_lessons(model: Any, tokenizer: Any, problems: Sequence[Problem], seed: int) -> list[list[int]]:
     """What the embedded policy writes for each problem in words, as token ids."""
     prompts = [encode_prompt(tokenizer, problem) for problem in problems]
-    drawn = sample_completions(model, tokenizer, prompts, 1, max_new_tokens=96, batch_size=256, seed=seed)
+    drawn = sample_completions(model, tokenizer, prompts, 1, max_completion_length=96, batch_size=256, seed=seed)
     return [list(row[0].token_ids) for row in drawn]
 
 
@@ -165,7 +165,7 @@ def build_policy(out: Path, seed: int, eyes_steps: int, steps: int) -> None:
     teach(model, processor, problems, lessons, steps, rng)
     model.save_pretrained(out)
     processor.save_pretrained(out)
-    result = evaluate(model.eval(), processor, ShownCountdownTask(), num_samples=32, max_new_tokens=96)
+    result = evaluate(model.eval(), processor, ShownCountdownTask(), num_samples=32, max_completion_length=96)
     average, worst = average_and_worst(result)
     record = {
         "seed": seed,
