@@ -23,7 +23,7 @@ def scipy_p_value(differences: np.ndarray) -> float:
         statistic,
         permutation_type="samples",
         n_resamples=np.inf,  # pyright: ignore[reportArgumentType]
-        alternative="greater",  # pyright: ignore[reportArgumentType]
+        alternative="greater",
     ).pvalue
 
 
