@@ -33,6 +33,7 @@ from trl import GRPOTrainer
 from relax_rl.config import TrainConfig, load_config
 from relax_rl.evaluation.prompts import encode_prompt, left_pad
 from relax_rl.evaluation.samplers.transformers import sample_completions
+from relax_rl.objectives import build_objective
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_model
 from relax_rl.training.trl.config import grpo_config
@@ -74,6 +75,8 @@ class Rollouts:
 
     def __init__(self, folder: str) -> None:
         self.config = load_config("countdown")
+        self.model: Any
+        self.tokenizer: Any
         self.model, self.tokenizer = load_model("tiny")
         task, trainer = CountdownTask(), self.config.trainer
         self.group = trainer.num_generations
@@ -89,7 +92,9 @@ class Rollouts:
 
     def _trainer(self, config: TrainConfig, cache: str | None, dataset: Any, folder: str) -> GRPOTrainer:
         settings = config.trainer.model_copy(update={"cache_implementation": cache})
-        args = grpo_config(settings, Path(folder), use_cpu=True)
+        args = grpo_config(
+            config.model_copy(update={"trainer": settings}), build_objective("grpo"), Path(folder), use_cpu=True
+        )
 
         def no_reward(completions: list[str], **_: Any) -> list[float]:
             raise AssertionError("nothing is scored here")
@@ -98,7 +103,7 @@ class Rollouts:
             model=self.model,
             args=args,
             processing_class=self.tokenizer,
-            reward_funcs=[no_reward],
+            reward_funcs=[no_reward],  # type: ignore[arg-type]
             train_dataset=dataset,
         )
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,7 +118,8 @@ def print_settings() -> None:
         for window in (50, 100, 200):
             for hop in (1, 5, 10):
                 cells = []
-                for more in ({}, {"taper": "hann"}, {"dt": 0.001 * stride}):
+                settings: list[dict[str, Any]] = [{}, {"taper": "hann"}, {"dt": 0.001 * stride}]
+                for more in settings:
                     distances = koopstd_distances(clips, window=window, hop=hop, rank=6, num_modes=None, **more)
                     cells.append(f"{float(silhouette(distances, labels)):.3f}")
                 print(f"| {stride} | {window} | {hop} | " + " | ".join(cells) + " |", flush=True)

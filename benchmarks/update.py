@@ -130,6 +130,7 @@ class Bench:
         value = compute(trainer, trainer.model, self.batch)
         value.backward()
         torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
+        assert isinstance(trainer.optimizer, torch.optim.Optimizer)
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
         return value.detach()

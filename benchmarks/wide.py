@@ -52,7 +52,7 @@ def methods(snapshots: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from pydmd import DMD
+            from pydmd import DMD  # pyright: ignore[reportMissingImports]
     except ImportError:
         print("PyDMD is not here (`pip install pydmd`); its singular value decomposition alone stands for it.\n")
         chosen["numpy SVD, float32"] = lambda: _eigenvalues_of_svd(snapshots)

@@ -84,7 +84,7 @@ def sample(
     model, tokenizer = load_policy(name, random_weights=random_weights)
     task = CountdownTask()
     problems = task.problems(split, num_problems)
-    prompts = [encode_prompt(tokenizer, problem) for problem in problems]
+    prompts = [list(encode_prompt(tokenizer, problem)) for problem in problems]
     completions = sample_completions(
         model,
         tokenizer,

@@ -70,7 +70,7 @@ def residuals(fits: Rows) -> Rows:
         if len(values) > 1:
             tested = stats.ttest_1samp(values, 0.0)
             interval = tested.confidence_interval(0.95)
-            row |= {"low": float(interval.low), "high": float(interval.high), "p": float(tested.pvalue)}
+            row |= {"low": float(interval.low), "high": float(interval.high), "p": float(tested.pvalue)}  # pyright: ignore[reportAttributeAccessIssue]
         rows.append(row)
     return rows
 

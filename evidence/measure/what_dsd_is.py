@@ -73,7 +73,7 @@ def study(size: Size, seed: int, tables: dict[str, Rows]) -> None:
     rollout = sample(
         size.policy, size.num_problems, size.num_samples, size.length, seed=seed, batch_size=size.batch_size
     )
-    layers = tuple(range(rollout.model.config.num_hidden_layers + 1))
+    layers = list(range(rollout.model.config.num_hidden_layers + 1))
     chosen = layers if len(layers) <= 8 else (*layers[:: len(layers) // 6], layers[-1])
     states, entropies = rollout.states(tuple(dict.fromkeys(chosen)))
     last = [row[layers[-1]] for row in states]
@@ -136,8 +136,8 @@ def noise_floor(lifted: list[Tensor]) -> Iterator[dict]:
             "share_above_null": float((own[keep] > null[keep]).mean()),
             "max_modulus_mean": float(found.spectral_radius.numpy()[keep].mean()),
             "condition_median": float(np.median(found.condition.numpy()[keep])),
-            "spearman_condition": float(stats.spearmanr(own[keep], found.condition.numpy()[keep]).statistic),
-            "spearman_length": float(stats.spearmanr(own[keep], found.num_pairs.numpy()[keep]).statistic),
+            "spearman_condition": float(stats.spearmanr(own[keep], found.condition.numpy()[keep]).statistic),  # pyright: ignore[reportAttributeAccessIssue]
+            "spearman_length": float(stats.spearmanr(own[keep], found.num_pairs.numpy()[keep]).statistic),  # pyright: ignore[reportAttributeAccessIssue]
             "spurious_share": spurious_share(lifted),
         }
 
@@ -166,7 +166,7 @@ def by_dictionary(states: list[Tensor], reference: list[Tensor]) -> Iterator[dic
                     "seed": seed,
                     "dsd": float(np.nanmean(values)),
                     "dsd_reference": float(np.nanmean(own[estimator])),
-                    "spearman_with_reference": float(stats.spearmanr(values[both], own[estimator][both]).statistic),
+                    "spearman_with_reference": float(stats.spearmanr(values[both], own[estimator][both]).statistic),  # pyright: ignore[reportAttributeAccessIssue]
                 }
 
 

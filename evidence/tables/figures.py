@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -47,7 +48,7 @@ def main() -> None:
             print(arguments.out / f"evidence-{name}.png")
 
 
-def style(position: int) -> dict[str, str]:
+def style(position: int) -> dict[str, Any]:
     """Of the line of the method at a position."""
     return {"color": color_of(position), "linestyle": linestyle_of(position)}
 

@@ -51,7 +51,7 @@ def test_coefficients_are_those_of_scipys_regression() -> None:
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.8])
 def test_intervals_cover_although_steps_resemble_each_other(rho: float) -> None:
     entropy = falling(200)
-    covered = dict.fromkeys(("a", "b", "ceiling"), 0)
+    covered: dict[str, int] = dict.fromkeys(("a", "b", "ceiling"), 0)
     by_textbook = 0
     for seed in range(150):
         reward = B - A * np.exp(entropy) + autoregressive(np.random.default_rng(seed), 200, rho)

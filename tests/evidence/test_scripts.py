@@ -68,7 +68,7 @@ def test_partial_rank_correlation_is_that_of_regression_residuals() -> None:
     ranks = [np.argsort(np.argsort(values)).astype(float) for values in (x, y, given)]
     design = np.column_stack([np.ones(200), ranks[2]])
     left = [values - design @ np.linalg.lstsq(design, values, rcond=None)[0] for values in ranks[:2]]
-    assert partial_spearman(x, y, given) == pytest.approx(np.corrcoef(*left)[0, 1])
+    assert partial_spearman(x, y, given) == pytest.approx(np.corrcoef(*left)[0, 1])  # pyright: ignore[reportArgumentType, reportCallIssue]
     assert spearman(x, y) > partial_spearman(x, y, given)
     assert np.isnan(spearman(np.zeros(5), np.arange(5)))
 

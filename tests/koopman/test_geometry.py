@@ -67,7 +67,7 @@ def test_a_trajectory_that_stands_still_has_no_rank_no_growth_and_no_turn(value:
     growth = effective_rank_growth(states, stride=2)
     values = [effective_rank(states), growth.rank, growth.velocity, growth.acceleration, trajectory_curvature(states)]
     assert [v.item() for v in values] == [0.0] * 5
-    (gradient,) = torch.autograd.grad(sum(values), states)
+    (gradient,) = torch.autograd.grad(sum(values), states)  # pyright: ignore[reportArgumentType, reportCallIssue]
     assert torch.equal(gradient, torch.zeros_like(gradient))
 
 

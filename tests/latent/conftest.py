@@ -96,9 +96,9 @@ def _llava_config() -> LlavaConfig:
     return LlavaConfig(
         vision_config=vision,
         text_config=LlamaConfig(**SIZES),
-        image_token_id=2,
+        image_token_id=2,  # pyright: ignore[reportCallIssue]
         vision_feature_layer=-1,
-        pad_token_id=0,
+        pad_token_id=0,  # pyright: ignore[reportCallIssue]
     )
 
 

@@ -240,7 +240,7 @@ def test_a_run_names_its_verifier_with_options_and_weights() -> None:
     own = ChoiceVerifier()
 
     def built(verifier: object) -> Verifier:
-        return configured_verifier(TrainConfig(verifier=verifier).verifier, own)
+        return configured_verifier(TrainConfig(verifier=verifier).verifier, own)  # pyright: ignore[reportArgumentType]
 
     assert built(None) is own
     assert built("task") is own
@@ -261,6 +261,6 @@ def test_a_run_names_its_verifier_with_options_and_weights() -> None:
         with pytest.raises(ConfigError, match=words):
             built(wrong)
     with pytest.raises(ConfigError, match="verifier"):
-        TrainConfig(verifier=3)
-    as_written = TrainConfig(verifier=[{"name": "exact", "weight": 2.0}, {"name": "task"}])
+        TrainConfig(verifier=3)  # pyright: ignore[reportArgumentType]
+    as_written = TrainConfig(verifier=[{"name": "exact", "weight": 2.0}, {"name": "task"}])  # pyright: ignore[reportArgumentType]
     assert TrainConfig(**json.loads(as_written.to_json())) == as_written

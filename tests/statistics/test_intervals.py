@@ -70,9 +70,9 @@ def test_same_seed_same_interval_and_chunking_changes_nothing(monkeypatch: pytes
 
 def test_global_random_state_is_left_alone() -> None:
     np.random.seed(0)  # noqa: NPY002 -- the global state is what is under test
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # pyright: ignore[reportArgumentType]  # noqa: NPY002
     bootstrap_mean([1.0, 2.0])
-    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == before).all()  # pyright: ignore[reportArgumentType]  # noqa: NPY002
 
 
 def test_pairing_sees_what_separate_intervals_hide() -> None:

@@ -12,9 +12,11 @@ from relax_rl.errors import DataError
 from relax_rl.statistics.seeded_means import detectable_difference, holm, seeded_mean, seeds_needed
 
 
-def simulated(generator: np.random.Generator, seeds: int, problems: int, seed: float, problem: float, rest: float):
+def simulated(
+    generator: np.random.Generator, seeds: int, problems: int, seed: float, problem: float, rest: float
+) -> np.ndarray:
     shapes = [(seed, (seeds, 1)), (problem, (1, problems)), (rest, (seeds, problems))]
-    return sum(scale * generator.normal(size=shape) for scale, shape in shapes)
+    return sum((scale * generator.normal(size=shape) for scale, shape in shapes), np.zeros(()))
 
 
 def test_what_differs_between_seeds_alone_is_students_paired_t() -> None:
@@ -107,7 +109,7 @@ def test_intervals_cover_and_no_effect_is_not_claimed(seeds: int, seed: float, p
 
 def test_one_seed_has_an_interval_over_problems_and_no_p_value() -> None:
     values = np.random.default_rng(0).normal(size=40)
-    mean = seeded_mean([values])
+    mean = seeded_mean(values[None])
     interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert mean is not None
     assert (mean.low, mean.high) == pytest.approx((interval.low, interval.high))

@@ -18,8 +18,12 @@ def scipy_p_value(differences: np.ndarray) -> float:
     def statistic(x: np.ndarray, axis: int) -> np.ndarray:
         return np.abs(np.mean(x, axis=axis))
 
-    return stats.permutation_test(
-        (differences,), statistic, permutation_type="samples", n_resamples=np.inf, alternative="greater"
+    return stats.permutation_test(  # pyright: ignore[reportReturnType]
+        (differences,),
+        statistic,
+        permutation_type="samples",
+        n_resamples=np.inf,  # pyright: ignore[reportArgumentType]
+        alternative="greater",
     ).pvalue
 
 

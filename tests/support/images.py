@@ -80,7 +80,7 @@ def _save_llava(folder: str) -> None:
     config = LlavaConfig(
         vision_config=vision,
         text_config=LlamaConfig(**_sizes(tokenizer)),
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),  # type: ignore[arg-type]
         vision_feature_layer=-1,
     )
     LlavaForConditionalGeneration(config).save_pretrained(folder)
@@ -109,7 +109,7 @@ def _qwen2_vl() -> tuple[Any, Any]:
     tokenizer = load_tokenizer("tiny")
     marks = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
     tokenizer.add_special_tokens({"additional_special_tokens": marks})
-    image, video, start, end = tokenizer.convert_tokens_to_ids(marks)
+    image, video, start, end = tokenizer.convert_tokens_to_ids(marks)  # type: ignore[misc]
     text = _sizes(tokenizer) | {
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
     }

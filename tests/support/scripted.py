@@ -36,8 +36,8 @@ def _folder() -> str:
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,  # type: ignore[arg-type]
+        pad_token_id=tokenizer.pad_token_id,  # type: ignore[arg-type]
     )
     folder = tempfile.mkdtemp(prefix="tiny-llama-")
     LlamaForCausalLM(config).save_pretrained(folder)

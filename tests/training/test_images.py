@@ -51,7 +51,7 @@ def test_every_row_keeps_its_image_and_no_update_depends_on_micro_batches(kind, 
     for per_device, accumulation in ((4 * GROUP, 1), (GROUP, 4)):
         trainer = trainer_for(
             kind,
-            build_objective("grpo"),
+            build_objective("dcpo"),
             tmp_path,
             per_device_train_batch_size=per_device,
             gradient_accumulation_steps=accumulation,
@@ -88,7 +88,7 @@ def test_the_states_of_the_loss_are_those_of_the_language_model(kind, tmp_path):
     trainer = trainer_for(kind, objective, tmp_path)
     inputs = first_rollout(trainer)[0]
     forward, _ = trainer._forward(trainer.model, inputs)
-    batch = trainer._rollout_batch(inputs, forward)
+    batch = trainer.rollout_batch(inputs, forward)
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
     mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
     beside = {key: inputs[key] for key in ("pixel_values", "image_grid_thw", "mm_token_type_ids") if key in inputs}

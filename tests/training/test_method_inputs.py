@@ -5,6 +5,7 @@ import torch
 
 from relax_rl.errors import ModelError, RunError
 from relax_rl.objectives import build_objective
+from relax_rl.objectives.inputs import LOG_PARTITION
 from relax_rl.training.inputs.planning import planning_mask
 from relax_rl.training.inputs.vocabulary import entropy_flow, vocabulary_statistics
 from relax_rl.training.models import load_tokenizer
@@ -27,7 +28,7 @@ def rollout(tmp_path):
 def test_entropy_flow_and_features_are_those_of_the_models_own_logits(rollout):
     trainer, inputs = rollout(build_objective("opefo"), temperature=0.7)
     forward, _ = trainer._forward(trainer.model, inputs)
-    batch = trainer._rollout_batch(inputs, forward)
+    batch = trainer.rollout_batch(inputs, forward)
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
     attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
     width = inputs["completion_ids"].shape[1]
@@ -102,15 +103,20 @@ def test_erc_compares_with_the_entropy_of_the_policy_that_sampled(tmp_path):
     assert rows[1e-6][1]["clip_ratio/entropy"] > 0.9
 
 
+def partition_of(trainer):
+    """The head that learns log Z."""
+    return trainer._providers[LOG_PARTITION].head
+
+
 def flow_trainer(folder, **settings):
     return make_trainer(build_objective("flow_rl"), folder, save_steps=1, save_strategy="steps", **settings)
 
 
 def test_the_head_for_log_z_is_trained_beside_the_policy(tmp_path):
     trainer = flow_trainer(tmp_path)
-    before = [parameter.detach().clone() for parameter in trainer._partition.parameters()]
+    before = [parameter.detach().clone() for parameter in partition_of(trainer).parameters()]
     trainer.train()
-    after = list(trainer._partition.parameters())
+    after = list(partition_of(trainer).parameters())
     assert all(not torch.equal(ours, theirs) for ours, theirs in zip(before, after, strict=True))
     assert all(parameter.grad is None for parameter in after)
     rows = [row for row in trainer.state.log_history if "group/log_partition" in row]
@@ -123,7 +129,7 @@ def test_the_head_for_log_z_comes_back_with_its_optimiser(tmp_path):
     whole.train()
     resumed = make_trainer(build_objective("flow_rl"), tmp_path / "resumed", max_steps=3)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-1"))
-    for ours, theirs in zip(resumed._partition.parameters(), whole._partition.parameters(), strict=True):
+    for ours, theirs in zip(partition_of(resumed).parameters(), partition_of(whole).parameters(), strict=True):
         assert torch.equal(ours, theirs)
     for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -136,14 +142,14 @@ def test_the_head_for_log_z_comes_back_with_its_optimiser(tmp_path):
 
 def test_log_z_is_that_of_the_prompt_alone(rollout):
     trainer, inputs = rollout(build_objective("flow_rl"))
-    trainer._partition.eval()
+    partition_of(trainer).eval()
     trainer.model.eval()
     forward, _ = trainer._forward(trainer.model, inputs)
-    found = trainer._log_partition(inputs, forward, GROUP)
+    found = trainer.rollout_batch(inputs, forward).required(LOG_PARTITION)
     for prompt in range(len(found)):
         row = prompt * GROUP
         ids = inputs["prompt_ids"][row][inputs["prompt_mask"][row].bool()]
         with torch.no_grad():
             states = trainer.model(ids[None], output_hidden_states=True).hidden_states[-1]
-            alone = trainer._partition.layers(states.mean(1)).item()
+            alone = partition_of(trainer).layers(states.mean(1)).item()
         assert found[prompt].item() == pytest.approx(alone, rel=1e-4, abs=1e-5)

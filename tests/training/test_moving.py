@@ -50,7 +50,7 @@ def test_the_memory_of_prompts_holds_every_prompt_of_the_run(tmp_path):
 
 def test_each_correct_completion_is_remembered_once_when_its_rollout_batch_is_used_up(tmp_path):
     def remembered(max_steps, num_iterations):
-        objective = build_objective("spectral_novelty", **MOVING["spectral_novelty"])
+        objective = build_objective("evidence.latent_signals.signal_methods:spectral_novelty", **MOVING["spectral_novelty"])
         folder = tmp_path / f"{max_steps}-{num_iterations}"
         trainer = make_trainer(objective, folder, max_steps=max_steps, num_iterations=num_iterations)
         trainer.train()

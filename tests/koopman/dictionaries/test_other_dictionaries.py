@@ -1,6 +1,7 @@
 """Dictionaries beside the paper's: each against its formula in numpy, one protocol, one file format."""
 
 from itertools import combinations_with_replacement
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,8 +37,11 @@ def trajectories() -> list[torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def fitted(trajectories) -> dict[type, Dictionary]:
-    options = {NetworkDictionary: {"num_learned": 3, "steps": 2, "width": 8}, KoopmanDictionary: {"steps": 2}}
+def fitted(trajectories) -> dict[type, Any]:
+    options: dict[type, dict[str, Any]] = {
+        NetworkDictionary: {"num_learned": 3, "steps": 2, "width": 8},
+        KoopmanDictionary: {"steps": 2},
+    }
     counted = (RadialBasisDictionary, RandomFourierDictionary, KoopmanDictionary)
     return {
         kind: kind.fit(trajectories, **({"num_observables": 6} if kind in counted else {}), **options.get(kind, {}))
@@ -163,6 +167,7 @@ def test_the_network_holds_the_constant_and_the_state_and_learns_a_square() -> N
     assert report is not None
     assert report.num_validation == 6
     print(report)
+    assert report.validation_before is not None
     assert report.validation_after < 0.5 * report.validation_before
     assert report.best_step > 0
     before = NetworkDictionary.fit(trajectories, num_learned=3, steps=0, width=16)

@@ -107,7 +107,7 @@ def test_validation_holds_out_whole_trajectories_and_the_best_step_on_them_is_re
     assert report is not None
     assert report.num_validation == 3
     assert report.best_step in range(0, 41, 4)
-    assert report.validation_after <= report.validation_before
+    assert report.validation_after <= report.validation_before  # pyright: ignore[reportOperatorIssue]
     held_out = partition_trajectories(trajectories, 8, 0.25, generator_after_start(16, 8))
     assert validation_residual(held_out, fitted) == pytest.approx(report.validation_after)
 
@@ -230,7 +230,7 @@ def test_mistakes_are_named(trajectories: list[torch.Tensor]) -> None:
     with pytest.raises(DataError, match="1 were left out"):
         KoopmanDictionary.fit([torch.full((90, 4), float("inf"))], num_observables=4)
     with pytest.raises(ConfigError, match="objective"):
-        KoopmanDictionary.fit(trajectories, objective="nonsense")
+        KoopmanDictionary.fit(trajectories, objective="nonsense")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match="steps"):
         KoopmanDictionary.fit(trajectories, steps=-1)
 

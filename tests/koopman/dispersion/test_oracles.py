@@ -68,9 +68,8 @@ def test_autoregression_in_hermite_polynomials_has_the_variance_as_its_residual(
     powers = a ** np.arange(degree + 1)
     np.testing.assert_allclose(spectrum.eigenvalues, powers, atol=1e-12)
     np.testing.assert_allclose(spectrum.residuals, np.sqrt(1 - powers**2), atol=1e-7)
-    mean, deviation = mean_residuals(
-        *(torch.from_numpy(lifted) for lifted in (present, first, second)), spectrum.eigenvalues, spectrum.eigenvectors
-    )
+    x_lifted, y_lifted, z_lifted = (torch.from_numpy(lifted) for lifted in (present, first, second))
+    mean, deviation = mean_residuals(x_lifted, y_lifted, z_lifted, spectrum.eigenvalues, spectrum.eigenvectors)
     assert mean.max() < 1e-6  # the root of rounding
     np.testing.assert_allclose(deviation, np.sqrt(1 - powers**2), atol=1e-7)
 
@@ -143,8 +142,8 @@ def pendulum_spectrum() -> KoopmanSpectrum:
     # (angle, p) -> (-angle, -p), a symmetry, conjugates a function and multiplies it by (-1)^j: half the points do.
     statistics = None
     for angle in np.split(theta[: num_points // 2], 30):
-        start = [grid.ravel() for grid in np.meshgrid(angle, momentum, indexing="ij")]
-        x, y = (torch.from_numpy(lift(*points)) for points in (start, flow(*start)))
+        angles, momenta = (grid.ravel() for grid in np.meshgrid(angle, momentum, indexing="ij"))
+        x, y = (torch.from_numpy(lift(*points)) for points in ((angles, momenta), flow(angles, momenta)))
         half = GramStatistics(x.mH @ x, x.mH @ y, y.mH @ y, torch.tensor(len(x)))
         statistics = half if statistics is None else statistics + half
     signs = torch.from_numpy((-1.0) ** j)

@@ -40,5 +40,5 @@ def test_small_problems_of_a_gpu_go_to_the_cpu_unless_told_otherwise() -> None:
         assert solver_device(gpu, small) == gpu
     assert (solver_device(gpu, small), solver_device(gpu, large)) == (cpu, gpu)
     assert solver_device(cpu, large) == cpu
-    with pytest.raises(ConfigError, match="eigensolver device"), eigensolver_device("gpu"):
+    with pytest.raises(ConfigError, match="eigensolver device"), eigensolver_device("gpu"):  # pyright: ignore[reportArgumentType]
         pass

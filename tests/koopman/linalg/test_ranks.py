@@ -19,7 +19,7 @@ def test_hard_threshold_against_quadrature(ratio: float) -> None:
 
     median = brentq(lambda x: mass(x) - 0.5, low + 1e-9, high - 1e-9, xtol=1e-12)
     known = np.sqrt(2 * (ratio + 1) + 8 * ratio / (ratio + 1 + np.sqrt(ratio**2 + 14 * ratio + 1)))
-    assert hard_threshold(int(1000 * ratio), 1000) == pytest.approx(known / np.sqrt(median), abs=1e-6)
+    assert hard_threshold(int(1000 * ratio), 1000) == pytest.approx(known / np.sqrt(median), abs=1e-6)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def test_hard_threshold_is_the_printed_one() -> None:
@@ -43,7 +43,7 @@ def test_number_energy_and_rounding() -> None:
     rows = torch.tensor([9, 9])
     assert select_rank(values, None, rows, 4, 1e-15).tolist() == [3, 4]
     assert select_rank(values, 2, rows, 4, 1e-15).tolist() == [2, 2]
-    assert check_rank(np.int64(2), 4) == 2  # of a grid search over np.arange
+    assert check_rank(np.int64(2), 4) == 2  # pyright: ignore[reportArgumentType]  # of a grid search over np.arange
     assert select_rank(values, 4, rows, 4, 1e-15).tolist() == [3, 4]
     # Shares of the energy: 16/21, 20/21, 1 and 16/28, 20/28, 24/28, 1.
     assert select_rank(values, 0.95, rows, 4, 1e-15).tolist() == [2, 4]

@@ -19,8 +19,8 @@ from relax_rl.koopman.pairs.snapshots import GramStatistics, gram_statistics
 
 
 def statistics_of(x: np.ndarray, y: np.ndarray) -> GramStatistics:
-    x, y = torch.from_numpy(x), torch.from_numpy(y)
-    return GramStatistics(x.mH @ x, x.mH @ y, y.mH @ y, torch.tensor(len(x)))
+    first, second = torch.from_numpy(x), torch.from_numpy(y)
+    return GramStatistics(first.mH @ first, first.mH @ second, second.mH @ second, torch.tensor(len(x)))
 
 
 def random_pairs(seed: int, N: int = 40, F: int = 5, is_complex: bool = False) -> tuple[np.ndarray, np.ndarray]:

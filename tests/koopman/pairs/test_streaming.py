@@ -13,8 +13,8 @@ from relax_rl.koopman.spectra.dmd import dmd, dmd_from_statistics
 
 
 def explicit(x: np.ndarray, y: np.ndarray) -> GramStatistics:
-    x, y = torch.from_numpy(x).double(), torch.from_numpy(y).double()
-    return GramStatistics(x.T @ x, x.T @ y, y.T @ y, torch.tensor(len(x)))
+    first, second = torch.from_numpy(x).double(), torch.from_numpy(y).double()
+    return GramStatistics(first.T @ first, first.T @ second, second.T @ second, torch.tensor(len(x)))
 
 
 def assert_same(left: GramStatistics, right: GramStatistics, tolerance: float = 1e-12) -> None:

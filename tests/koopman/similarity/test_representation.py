@@ -112,4 +112,4 @@ def test_what_has_no_similarity_is_refused_in_a_sentence() -> None:
     with pytest.raises(ConfigError, match="energy"):
         canonical_correlation(x, y, energy=0.0)
     with pytest.raises(ConfigError, match="distance"):
-        representational_similarity(x, y, distance="cosine")
+        representational_similarity(x, y, distance="cosine")  # pyright: ignore[reportArgumentType]

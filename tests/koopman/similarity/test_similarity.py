@@ -242,7 +242,7 @@ def test_operators_that_cannot_be_compared_are_refused_in_a_sentence() -> None:
     with pytest.raises(DataError, match="NaN or Inf"):
         vector_field_distance(torch.eye(2), torch.full((2, 2), math.nan))
     with pytest.raises(ConfigError, match="score"):
-        vector_field_distance(torch.eye(2), torch.eye(2), score="cosine")
+        vector_field_distance(torch.eye(2), torch.eye(2), score="cosine")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match="even number"):
         vector_field_distance(torch.eye(2), torch.eye(2), num_starts=3)
 

@@ -101,7 +101,7 @@ def test_rank_and_refusals() -> None:
     with pytest.raises(ConfigError, match="ridge"):
         koopman_eigenvalues(snapshots, ridge=-1.0)
     with pytest.raises(ConfigError, match="residual"):
-        koopman_eigenvalues(snapshots, residual="both")
+        koopman_eigenvalues(snapshots, residual="both")  # pyright: ignore[reportArgumentType]
     with pytest.raises(DataError, match="NaN"):
         koopman_eigenvalues(snapshots * float("nan"))
     with pytest.raises(DataError, match="all zero"):

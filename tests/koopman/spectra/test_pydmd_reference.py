@@ -35,8 +35,8 @@ def snapshots() -> np.ndarray:
 
 
 def assert_same(values, expected: tuple[complex, complex], atol: float = 1e-10) -> None:
-    expected = np.array([*expected, *np.conj(expected)])
-    distances = np.abs(np.asarray(values)[:, None] - expected)
+    both = np.array([*expected, *np.conj(expected)])
+    distances = np.abs(np.asarray(values)[:, None] - both)
     assert distances.shape == (4, 4)
     np.testing.assert_allclose(distances.min(0), 0, atol=atol)
 

@@ -132,9 +132,16 @@ class StoredDictionary(ABC):
     def device(self) -> torch.device:
         return next(iter(self._tensors.values())).device
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 of kind, settings and tensors; equal on every device."""
+        """SHA-256 of everything that decides its values; equal on every device."""
+        return self._digest
+
+    # Cached behind a property: to a type checker a cached property is a field that one may write to, which is not what
+    # `Dictionary` promises.
+    @cached_property
+    def _digest(self) -> str:
+        """SHA-256 of kind, settings and tensors."""
         digest = hashlib.sha256(f"{self.kind} {json.dumps(self._settings, sort_keys=True)}".encode())
         for name in sorted(self._tensors):
             tensor = self._tensors[name].cpu().contiguous()

@@ -63,8 +63,8 @@ class KoopmanDictionary(StoredDictionary):
         return self.weight.shape[1]
 
     @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the shape and the weights; equal on every device."""
+    def _digest(self) -> str:
+        """SHA-256 of the shape and the weights."""
         # As it was before there were other kinds: the files and the evaluations of older runs name it.
         content = self.weight.cpu().contiguous().numpy().tobytes()
         return hashlib.sha256(str(tuple(self.weight.shape)).encode() + content).hexdigest()

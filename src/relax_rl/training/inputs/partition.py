@@ -88,19 +88,19 @@ class LearnedPartition(Provider):
     def __init__(self, wanted: Input, trainer: Trainer) -> None:
         super().__init__(wanted, trainer)
         width = trainer.policy.get_output_embeddings().weight.shape[1]
-        self._head = PartitionHead(width, seed=trainer.args.seed).to(trainer.accelerator.device)
+        self.head = PartitionHead(width, seed=trainer.args.seed).to(trainer.accelerator.device)
 
     def tensor(self, micro: MicroBatch) -> Tensor:
         # All rows of a group have the same prompt: its first row stands for it.
         mask = micro.rows["prompt_mask"][:: micro.group_size].bool()
-        self._head.train(self.trainer.is_training)
-        return self._head(micro.forward.hidden_states[:: micro.group_size, : mask.shape[1]], mask)
+        self.head.train(self.trainer.is_training)
+        return self.head(micro.forward.hidden_states[:: micro.group_size, : mask.shape[1]], mask)
 
     def join(self, optimizer: torch.optim.Optimizer) -> None:
-        self._head.join(optimizer, self.trainer.accelerator, self.trainer.args.max_grad_norm or 0.0)
+        self.head.join(optimizer, self.trainer.accelerator, self.trainer.args.max_grad_norm or 0.0)
 
     def save(self, folder: Path) -> None:
-        self._head.save(folder)
+        self.head.save(folder)
 
     def load(self, folder: Path) -> None:
-        self._head.load(folder)
+        self.head.load(folder)
