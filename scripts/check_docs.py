@@ -312,7 +312,7 @@ def _rehearse_task(name: str | None, settings: Sequence[str]) -> None:
         # A run that is evaluated brings its own task, whose options may be changed; none is known here.
         refuse_settings([word for word in settings if not word.startswith("--task.")], "this command")
     else:
-        build_task(name, **task_options(name, settings))
+        build_task(name, **task_options(settings))
 
 
 # Code -----------------------------------------------------------------------------------------------------------------

@@ -81,6 +81,9 @@ def evaluation(rates: np.ndarray, seed: int) -> EvaluationResult:
         per_problem=tuple(
             ProblemResult(f"p{i}", int(c), 4, c / 4, 0.2, 40.0, 0.04, 0.0) for i, c in enumerate(correct)
         ),
+        backend="transformers",
+        prompt_digest="d",
+        grader="g",
     )
 
 
