@@ -161,8 +161,8 @@ def build_run(
     """
     with _quiet():
         check_trl_version()
-        num_processes = PartialState(cpu=on_cpu).num_processes
         recipe = build_recipe(settings, directory.checkpoints, objective, on_cpu=on_cpu)
+        num_processes = recipe.args.world_size
         checkpoint = checkpoint_of(directory, recipe.objective) if resume else None
         if model is None:
             model_location(settings.model)
