@@ -19,7 +19,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from side_by_side.words import SIGNAL_FOLDER, Speller
+from side_by_side.dialect import SIGNAL_FOLDER, SIGNAL_MODULE
+from side_by_side.words import Speller
 
 __all__ = ["Revision", "SideBySideError"]
 
@@ -80,7 +81,8 @@ class Revision:
 
     def environment(self, *more: Path) -> dict[str, str]:
         """The environment of its processes: its own code first, one thread, no network."""
-        evidence = [self.tree / SIGNAL_FOLDER] if (self.tree / SIGNAL_FOLDER / "latent_signals").is_dir() else []
+        signals = self.tree / SIGNAL_FOLDER / SIGNAL_MODULE.partition(".")[0]
+        evidence = [signals.parent] if signals.is_dir() else []
         fixed = {
             "PYTHONPATH": os.pathsep.join(map(str, (self.tree / "src", *evidence, *more))),
             "OMP_NUM_THREADS": "1",
