@@ -6,16 +6,17 @@ import fcntl
 import json
 import re
 import shutil
-import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from side_by_side.differences import Check, differences
+from side_by_side.launcher import Launcher
 from side_by_side.outputs import counts_in, prune, values_in
-from side_by_side.revisions import Revision, settings_digest
+from side_by_side.revisions import SCRIPTS, Revision, environment_with, settings_digest
 
 __all__ = ["Command", "Pair", "compared"]
 
@@ -60,21 +61,21 @@ class Command:
     def is_done(self) -> bool:
         return (self.folder / "done.json").is_file()
 
-    def run(self, fresh: bool = False) -> str | None:
+    def run(self, launcher: Launcher, fresh: bool = False) -> str | None:
         """Run it unless its output is kept. What went wrong, in words; None where it went well."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         # Another comparison in the same work folder may be at this command; its output serves both.
         with self.folder.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            return None if self.is_done and not fresh else self._run()
+            return None if self.is_done and not fresh else self._run(launcher)
 
-    def _run(self) -> str | None:
+    def _run(self, launcher: Launcher) -> str | None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         if self.begin is not None and self.follows is not None:
             self.begin(self.follows.output, self.output)
         started = time.monotonic()
-        code = self._call()
+        code = self._call(launcher)
         seconds = time.monotonic() - started
         print(f"    {self.revision.label}: {self.part} {self.name}, {seconds:.0f} s", flush=True)
         if code:
@@ -83,16 +84,16 @@ class Command:
         (self.folder / "done.json").write_text(json.dumps({"seconds": seconds}))
         return None
 
-    def _call(self) -> int:
-        spelled = self.revision.speller.spelled(self.verb, [*self.words, self.place])
-        work = self.folder / "empty"
+    def _call(self, launcher: Launcher) -> int:
+        words = [*self.revision.speller.spelled(self.verb, [*self.words, self.place]), str(self.output)]
+        # From an empty folder: the command line puts the current folder on the path.
+        work, log = self.folder / "empty", self.folder / "log.txt"
         work.mkdir(exist_ok=True)
-        with (self.folder / "log.txt").open("w") as log:
-            print(" ".join(["relax", *spelled]), file=log, flush=True)
-            words = [*self.revision.command, *spelled, str(self.output)]
-            return subprocess.run(
-                words, env=self.revision.environment(), cwd=work, stdout=log, stderr=subprocess.STDOUT, check=False
-            ).returncode
+        log.write_text(" ".join(["relax", *words]) + "\n")
+        environment = self.revision.environment()
+        return launcher.run(
+            self.revision.entry, words, tree=self.revision.tree, environment=environment, folder=work, log=log
+        )
 
     def _last_line(self) -> str:
         lines = (self.folder / "log.txt").read_text(errors="replace").strip().splitlines()
@@ -116,7 +117,8 @@ def compared(pairs: Sequence[Pair], jobs: int, fresh: bool) -> Iterator[Check]:
         fresh: run those of the candidate again, even where their output is kept.
     """
     pool = ThreadPoolExecutor(jobs)
-    queue = _Queue(pool, fresh)
+    launchers = [Launcher(environment_with(SCRIPTS)) for _ in range(jobs)]
+    queue = _Queue(pool, fresh, deque(launchers))
     try:
         for pair in pairs:
             queue.submit(pair.reference)
@@ -126,6 +128,8 @@ def compared(pairs: Sequence[Pair], jobs: int, fresh: bool) -> Iterator[Check]:
             yield _check(pair, queue.submit(pair.reference).result(), queue.submit(pair.candidate).result())
     finally:
         pool.shutdown(cancel_futures=True)
+        for launcher in launchers:
+            launcher.close()
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ class _Queue:
 
     pool: ThreadPoolExecutor
     fresh: bool
+    idle: deque[Launcher]
     _futures: dict[Path, Future[str | None]] = field(default_factory=dict)
 
     def submit(self, command: Command) -> Future[str | None]:
@@ -147,7 +152,12 @@ class _Queue:
         # The earlier command entered the queue first, so a thread is at work on it already.
         if before is not None and before.result():
             return "not run, because the run to resume failed"
-        return command.run(self.fresh and command.revision.role == "candidate")
+        # There are as many launchers as threads.
+        launcher = self.idle.pop()
+        try:
+            return command.run(launcher, self.fresh and command.revision.role == "candidate")
+        finally:
+            self.idle.append(launcher)
 
 
 def _check(pair: Pair, *failures: str | None) -> Check:
