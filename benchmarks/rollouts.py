@@ -33,7 +33,6 @@ from trl import GRPOTrainer
 from relax_rl.config import TrainConfig, load_config
 from relax_rl.evaluation.prompts import encode_prompt, left_pad
 from relax_rl.evaluation.samplers.transformers import sample_completions
-from relax_rl.objectives import build_objective
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_model
 from relax_rl.training.trl.config import grpo_config
@@ -92,9 +91,7 @@ class Rollouts:
 
     def _trainer(self, config: TrainConfig, cache: str | None, dataset: Any, folder: str) -> GRPOTrainer:
         settings = config.trainer.model_copy(update={"cache_implementation": cache})
-        args = grpo_config(
-            config.model_copy(update={"trainer": settings}), build_objective("grpo"), Path(folder), use_cpu=True
-        )
+        args = grpo_config(settings, Path(folder), use_cpu=True)
 
         def no_reward(completions: list[str], **_: Any) -> list[float]:
             raise AssertionError("nothing is scored here")

@@ -4,6 +4,9 @@
     python scripts/side_by_side.py --reference main~3 --candidate main --parts losses --methods grpo,relax
 
 - losses: loss, gradients and metrics of every method on fixed batches, over two updates.
+- train: a short run of every method on the embedded policy: metrics, completions, evaluations, weights.
+- eval, compare, spectrum: one of each.
+- resume: runs that the reference saved halfway, resumed by the candidate, beside those that the reference finished.
 
 A revision is unpacked in the work folder; a folder is used as it is. Each runs in processes of its own, with the
 interpreter that runs this script. Results are kept in the work folder, so that the reference is computed once.
@@ -19,6 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from side_by_side import parts
+from side_by_side.commands import compared
 from side_by_side.differences import Check
 from side_by_side.losses import losses
 from side_by_side.revisions import ROOT, Revision, SideBySideError
@@ -28,15 +33,25 @@ EXPECTED: dict[tuple[str, str], str] = {
 }
 """Differences that are meant, by part and name of the check, and why. They are printed apart and do not fail."""
 
-PARTS = ("losses",)
+PARTS = ("losses", "train", "eval", "compare", "spectrum", "resume")
 
 
 def checks(arguments: argparse.Namespace, reference: Revision, candidate: Revision) -> Iterator[Check]:
     """All that was asked for, as it is computed."""
-    methods = _methods(arguments.methods, reference)
+    methods, updates = _methods(arguments.methods, reference), arguments.updates
+    both = (reference, candidate)
+    if "losses" in arguments.parts:
+        yield from losses(*both, methods, arguments.fresh)
+    pairs = {
+        "train": lambda: parts.training(*both, methods, updates),
+        "eval": lambda: parts.evaluation(*both),
+        "compare": lambda: parts.comparison(*both, updates),
+        "spectrum": lambda: parts.spectrum(*both),
+        "resume": lambda: parts.resumes(*both, methods, updates),
+    }
     for part in arguments.parts:
-        if part == "losses":
-            yield from losses(reference, candidate, methods, arguments.fresh)
+        if part in pairs:
+            yield from compared(pairs[part](), arguments.jobs, arguments.fresh)
 
 
 def _methods(given: str | None, reference: Revision) -> list[str]:
@@ -84,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--reference", required=True, metavar="REV|DIR", help="what the candidate must equal")
     parser.add_argument("--candidate", default=str(ROOT), metavar="REV|DIR", help="(the working tree)")
     parser.add_argument("--parts", default=",".join(PARTS), metavar="LIST", help="(%(default)s)")
-    parser.add_argument("--methods", metavar="LIST", help="only these methods (all)")
+    parser.add_argument("--methods", metavar="LIST", help="only these, of losses, train and resume (all)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once (%(default)s)")
     parser.add_argument("--work", type=Path, default=Path("runs/side_by_side"), metavar="DIR", help="(%(default)s)")
     parser.add_argument("--updates", type=int, default=20, metavar="N", help="of a training run (%(default)s)")

@@ -14,7 +14,7 @@ from side_by_side.revisions import SCRIPTS, Revision, settings_digest
 
 __all__ = ["losses"]
 
-_PROBE = ("probe.py", "tensors.py", "cases.py")
+_PROBE = ("probe.py", "tensors.py", "cases.py", "dialect.py")
 
 
 def losses(reference: Revision, candidate: Revision, methods: Sequence[str], fresh: bool) -> Iterator[Check]:

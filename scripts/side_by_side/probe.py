@@ -106,7 +106,9 @@ def main(tree: str, what: str, place: str, methods: list[str]) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     if what == "describe":
-        Path(place).write_text(json.dumps(describe()))
+        temporary = Path(f"{place}.part")
+        temporary.write_text(json.dumps(describe()))
+        temporary.replace(place)
         return
     for method in methods:
         found = losses_of(method)

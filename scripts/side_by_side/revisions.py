@@ -19,9 +19,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from side_by_side.words import SIGNAL_FOLDER, Speller
+from side_by_side.dialect import SIGNAL_FOLDER, SIGNAL_MODULE
+from side_by_side.words import Speller
 
-__all__ = ["Revision", "SideBySideError"]
+__all__ = ["ROOT", "SCRIPTS", "Revision", "SideBySideError", "environment_with", "settings_digest"]
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -79,18 +80,10 @@ class Revision:
         return f"{self.role} {self.name[:15] if self.name.startswith('folder') else self.name[:8]}"
 
     def environment(self, *more: Path) -> dict[str, str]:
-        """The environment of its processes: its own code first, one thread, no network."""
-        evidence = [self.tree / SIGNAL_FOLDER] if (self.tree / SIGNAL_FOLDER / "latent_signals").is_dir() else []
-        fixed = {
-            "PYTHONPATH": os.pathsep.join(map(str, (self.tree / "src", *evidence, *more))),
-            "OMP_NUM_THREADS": "1",
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "COLUMNS": "120",
-        }
-        # Variables of a distributed run would have the code wait for other processes.
-        dropped = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "PYTHONHOME")
-        return {key: value for key, value in os.environ.items() if key not in dropped} | fixed
+        """The environment of its processes: its own code first."""
+        signals = self.tree / SIGNAL_FOLDER / SIGNAL_MODULE.partition(".")[0]
+        evidence = [signals.parent] if signals.is_dir() else []
+        return environment_with(self.tree / "src", *evidence, *more)
 
     def check(self) -> None:
         """Make sure that its own code runs: an editable install in the environment must not win.
@@ -122,16 +115,30 @@ class Revision:
         return json.loads(file.read_text())
 
     @cached_property
-    def command(self) -> list[str]:
-        """The words that start the command line, from its entry in `pyproject.toml`."""
-        scripts = tomllib.loads((self.tree / "pyproject.toml").read_text())["project"]["scripts"]
-        module, _, function = scripts["relax"].partition(":")
-        return [sys.executable, "-c", f"import sys; from {module} import {function}; sys.exit({function}())"]
+    def entry(self) -> str:
+        """The function behind the command line, as ``module:name``."""
+        return tomllib.loads((self.tree / "pyproject.toml").read_text())["project"]["scripts"]["relax"]
 
     @cached_property
     def speller(self) -> Speller:
         """How its command line names the options."""
-        return Speller(lambda verb: _output([*self.command, verb, "--help"], self.environment(), self.results))
+        module, _, function = self.entry.partition(":")
+        words = [sys.executable, "-c", f"import sys; from {module} import {function}; sys.exit({function}())"]
+        return Speller(lambda verb: _output([*words, verb, "--help"], self.environment(), self.results))
+
+
+def environment_with(*paths: Path) -> dict[str, str]:
+    """The environment of every process here: these folders on the path, one thread, no network."""
+    fixed = {
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "COLUMNS": "120",
+    }
+    # Variables of a distributed run would have the code wait for other processes.
+    dropped = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "PYTHONHOME")
+    return {key: value for key, value in os.environ.items() if key not in dropped} | fixed
 
 
 def settings_digest(settings: Any) -> str:

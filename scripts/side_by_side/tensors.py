@@ -1,8 +1,4 @@
-"""The dialect of tensors: how a revision builds objectives and batches. All differences between revisions live here.
-
-Imported inside a revision only. Each difference is found by asking the code for it, so that a commit between two
-revisions works as well.
-"""
+"""How the objectives and batches of a revision are built, whatever its dialect. Imported inside a revision only."""
 
 from __future__ import annotations
 
@@ -15,27 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-SIGNAL_METHODS = ("spectral_diversity", "state_volume", "spectral_novelty")
-SIGNAL_MODULE = "latent_signals.signal_methods"
-"""Where these three are once they have left the package: in the folder `evidence` of the tree."""
-
-INPUTS_MODULE = "relax_rl.objectives.inputs"
-TYPED_INPUTS = (
-    "old_entropy",
-    "entropy_flow",
-    "planning_mask",
-    "log_partition",
-    "score_features",
-    "prompt_keys",
-    "token_choice",
-)
-"""Fields of `RolloutBatch`; later constants of `INPUTS_MODULE`, in capitals, that are keys of one field."""
-TYPED_FIELDS = ("extras", "inputs")
-
-LIMIT_SETTINGS = ("max_tokens",)
-"""Settings that later revisions read off the limits of the run."""
-DEFAULT_LENGTH = 3000
-"""The constant of `dr_grpo` in the revisions that have one."""
+from side_by_side import dialect
 
 
 def located(name: str, package: str = "relax_rl.objectives") -> Any:
@@ -53,9 +29,9 @@ def located(name: str, package: str = "relax_rl.objectives") -> Any:
 def objective_names() -> dict[str, str]:
     """All methods, and the name under which `build_objective` knows each."""
     names = {name: name for name in located("METHODS")}
-    for name in SIGNAL_METHODS:
-        if name not in names and importlib.util.find_spec(SIGNAL_MODULE.partition(".")[0]) is not None:
-            names[name] = f"{SIGNAL_MODULE}:{name}"
+    for name in dialect.SIGNAL_METHODS:
+        if name not in names and importlib.util.find_spec(dialect.SIGNAL_MODULE.partition(".")[0]) is not None:
+            names[name] = f"{dialect.SIGNAL_MODULE}:{name}"
     return names
 
 
@@ -67,12 +43,12 @@ def options_of(method: str) -> list[str]:
 def build(method: str, settings: Mapping[str, Any], group_size: int) -> Any:
     """An objective. `settings` are those of the old dialect; a limit of the run goes where the revision wants it."""
     known, given = options_of(method), dict(settings)
-    limits = {name: given.pop(name) for name in LIMIT_SETTINGS if name in given and name not in known}
+    limits = {name: given.pop(name) for name in dialect.LIMIT_SETTINGS if name in given and name not in known}
     run_limits = located("RunLimits")
     if run_limits is None:
         return located("build_objective")(method, **given)
     numbers = {
-        "max_completion_length": limits.get("max_tokens", DEFAULT_LENGTH),
+        "max_completion_length": limits.get("max_tokens", dialect.DEFAULT_LENGTH),
         "group_size": group_size,
         "updates": 4,
     }
@@ -88,8 +64,8 @@ def batch(tensors: Mapping[str, Any]) -> Any:
     typed = {name: value for name, value in tensors.items() if name not in known}
     if not typed:
         return cls(**plain)
-    inputs = importlib.import_module(INPUTS_MODULE)
-    where = next(name for name in TYPED_FIELDS if name in known)
+    inputs = importlib.import_module(dialect.INPUTS_MODULE)
+    where = next(name for name in dialect.INPUTS_FIELDS if name in known)
     return cls(**plain, **{where: {getattr(inputs, name.upper()): value for name, value in typed.items()}})
 
 

@@ -1,4 +1,4 @@
-"""The dialect of the command line: which option has which name in a revision. All renamed options are listed here."""
+"""Words for the command line of a revision, whatever its dialect."""
 
 from __future__ import annotations
 
@@ -6,18 +6,9 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-__all__ = ["RENAMED", "SIGNAL_FOLDER", "Speller"]
+from side_by_side.dialect import RENAMED_OPTIONS
 
-RENAMED: dict[str, dict[str, str]] = {
-    "train": {"--run": "--output"},
-    "compare": {"--run": "--output"},
-    "eval": {},
-    "spectrum": {"--num-prompts": "--num-problems", "--generate": "--max-completion-length"},
-}
-"""By command: the old name of an option, and the new one. A revision that knows the new one is given that."""
-
-SIGNAL_FOLDER = "evidence"
-"""A folder of the tree. On the path where it holds the methods that have left the package."""
+__all__ = ["Speller"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,7 @@ class Speller:
         return [verb, *(self._option(verb, word) if word.startswith("--") else word for word in words)]
 
     def _option(self, verb: str, word: str) -> str:
-        new = RENAMED[verb].get(word)
+        new = RENAMED_OPTIONS[verb].get(word)
         if verb not in self._known:
             self._known[verb] = _options_in(self.help_of(verb))
         return new if new in self._known[verb] else word

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from relax_rl.objectives import build_objective
+from relax_rl.objectives.inputs import LOG_PARTITION
 from support.scripted import make_trainer
 
 OPTIONS = {
@@ -41,14 +42,15 @@ def main() -> None:
         save_steps=1,
         **SETTINGS.get(method, {}),
     )
-    if trainer._partition is not None:  # dropout draws other numbers on other ranks
-        for module in trainer._partition.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
+    provider = trainer._providers.get(LOG_PARTITION)
+    head = None if provider is None else provider.head
+    for module in () if head is None else head.modules():
+        if isinstance(module, torch.nn.Dropout):  # it draws other numbers on other ranks
+            module.p = 0.0
     trainer.train()
     if trainer.accelerator.is_main_process:
         model = trainer.accelerator.unwrap_model(trainer.model)
-        heads = {} if trainer._partition is None else trainer._partition.state_dict(prefix="partition.")
+        heads = {} if head is None else head.state_dict(prefix="partition.")
         torch.save(model.state_dict() | heads, output / "parameters.pt")
         rows = [row for row in trainer.state.log_history if "reward" in row]
         (output / "log.json").write_text(json.dumps([trainer.accelerator.num_processes, rows]))

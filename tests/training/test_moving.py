@@ -12,12 +12,13 @@ from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.inputs.prompt_keys import prompt_key
 from support.scripted import make_trainer
 
+NOVELTY = "evidence.latent_signals.signal_methods:spectral_novelty"
 MOVING = {
     "adaptive_entropy_bonus": {"target": 100.0, "delta": 0.5},
     "scheduled_entropy_bonus": {"start": 1.0},
     "entrocraft": {"low_start": 20.0, "high_start": 21.0, "low_end": 0.0, "high_end": 0.1},
     "dcpo": {},
-    "spectral_novelty": {"xi": 1.0, "dictionary": {"num_observables": 4, "steps": 3}},
+    NOVELTY: {"xi": 1.0, "dictionary": {"num_observables": 4, "steps": 3}},
 }
 
 
@@ -50,7 +51,7 @@ def test_the_memory_of_prompts_holds_every_prompt_of_the_run(tmp_path):
 
 def test_each_correct_completion_is_remembered_once_when_its_rollout_batch_is_used_up(tmp_path):
     def remembered(max_steps, num_iterations):
-        objective = build_objective("evidence.latent_signals.signal_methods:spectral_novelty", **MOVING["spectral_novelty"])
+        objective = build_objective(NOVELTY, **MOVING[NOVELTY])
         folder = tmp_path / f"{max_steps}-{num_iterations}"
         trainer = make_trainer(objective, folder, max_steps=max_steps, num_iterations=num_iterations)
         trainer.train()

@@ -1,0 +1,31 @@
+"""Names that differ between revisions, in tables. `words.py` and `tensors.py` apply them; edit them here.
+
+Settings and words are written in the old dialect everywhere else. Whether a revision has the new name is found by
+asking it, so that a commit between two revisions works as well.
+"""
+
+from __future__ import annotations
+
+RENAMED_OPTIONS: dict[str, dict[str, str]] = {
+    "train": {"--run": "--output"},
+    "compare": {"--run": "--output"},
+    "eval": {},
+    "spectrum": {"--num-prompts": "--num-problems", "--generate": "--max-completion-length"},
+}
+"""By command: the old name of an option, and the new one. A revision whose help shows the new one is given that."""
+
+LIMIT_SETTINGS = ("max_tokens",)
+"""Settings of `dr_grpo` and `dapo` that later revisions read off the limits of the run (`RunLimits`)."""
+
+DEFAULT_LENGTH = 3000
+"""The constant of `dr_grpo` where it has one. Later revisions are given it as the length limit, for equal losses."""
+
+SIGNAL_METHODS = ("spectral_diversity", "state_volume", "spectral_novelty")
+SIGNAL_FOLDER = "evidence"
+SIGNAL_MODULE = "latent_signals.signal_methods"
+"""These methods leave the package for a module in a folder of the tree, and are named ``MODULE:METHOD`` there."""
+
+INPUTS_MODULE = "relax_rl.objectives.inputs"
+INPUTS_FIELDS = ("extras", "inputs")
+"""Optional tensors that only one method reads were fields of `RolloutBatch`: ``old_entropy=tensor``. Later they are
+constants of this module, in capitals, that are keys of one field: ``extras={OLD_ENTROPY: tensor}``."""
