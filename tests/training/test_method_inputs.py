@@ -5,8 +5,10 @@ import torch
 
 from relax_rl.errors import ModelError, RunError
 from relax_rl.objectives import build_objective
-from relax_rl.objectives.inputs import LOG_PARTITION
+from relax_rl.objectives.inputs import ENTROPY_FLOW, LOG_PARTITION, SCORE_FEATURES
 from relax_rl.training.inputs.planning import planning_mask
+from relax_rl.training.inputs.provider import MicroBatch
+from relax_rl.training.inputs.providers import provider_of
 from relax_rl.training.inputs.vocabulary import entropy_flow, vocabulary_statistics
 from relax_rl.training.models import load_tokenizer
 from support.scripted import GROUP, make_trainer, tiny_llama
@@ -36,13 +38,15 @@ def test_entropy_flow_and_features_are_those_of_the_models_own_logits(rollout):
         logits = trainer.model(ids, attention_mask=attention).logits[:, -width - 1 : -1] / 0.7
     mask = inputs["completion_mask"].bool()
     expected = entropy_flow(logits.double(), inputs["completion_ids"])
-    found = batch.entropy_flow.flatten(0, 1)
+    found = batch.extras[ENTROPY_FLOW].flatten(0, 1)
     torch.testing.assert_close(found[mask].double(), expected[mask], atol=1e-5, rtol=1e-3)
     head = trainer.model.lm_head.weight.detach()
     features = head[inputs["completion_ids"]] - logits.softmax(-1) @ head
     mean = (features * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
-    torch.testing.assert_close(batch.score_features.flatten(0, 1), mean, atol=1e-5, rtol=1e-3)
-    assert not batch.entropy_flow.requires_grad
+    assert not batch.extras[ENTROPY_FLOW].requires_grad
+    wanted = provider_of(SCORE_FEATURES, trainer)
+    found = wanted.tensor(MicroBatch(inputs, forward, mask, GROUP))
+    torch.testing.assert_close(found, mean, atol=1e-5, rtol=1e-3)
 
 
 def test_a_head_that_does_more_than_a_product_is_refused():

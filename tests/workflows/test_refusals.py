@@ -136,7 +136,7 @@ def test_the_rehearsal_of_a_comparison_refuses_what_its_runs_would(
 def test_a_method_that_was_not_verified_is_compared_on_demand_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("relax_rl.workflows.compare.rehearsal._is_verified", lambda name: name != "dapo")
+    monkeypatch.setattr("relax_rl.objectives.is_verified", lambda name: name != "dapo")
     words = ["compare", "countdown", "--methods", "grpo,dapo", "--dry-run", "-o", "c", *SMALL]
     told = refusal(capsys, *words)
     assert "--methods: 'dapo': the formula of dapo was not read at its source" in told

@@ -227,7 +227,7 @@ def _compared(folder: Path, num_trained: int, failures: tuple[Failure, ...]) -> 
     """The verdict on what has been evaluated in the folder, the data as CSV, and the page."""
     from relax_rl.comparison.methods import compare_methods
     from relax_rl.comparison.records import read_runs
-    from relax_rl.reports.data import write_comparison_data
+    from relax_rl.comparison.tables import write_comparison_data
     from relax_rl.reports.page import write_report
 
     contents = Contents.read(folder)

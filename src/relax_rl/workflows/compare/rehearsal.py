@@ -101,7 +101,7 @@ def _naming(method: str) -> Iterator[None]:
 
 
 def _check_method(planned: PlannedRun, *, unverified: bool) -> None:
-    from relax_rl.objectives import METHODS
+    from relax_rl.objectives import METHODS, is_verified
     from relax_rl.workflows.build import build_recipe
 
     name = planned.config.objective.name
@@ -109,16 +109,8 @@ def _check_method(planned: PlannedRun, *, unverified: bool) -> None:
     if colon and method in METHODS:
         raise ConfigError(f"'{rest}' in '{name}' is not an option; write {method}:OPTION=VALUE")
     build_recipe(planned.config, planned.directory.checkpoints, on_cpu=True)
-    if not unverified and not _is_verified(name):
+    if not unverified and not is_verified(name):
         raise ConfigError(
             f"the formula of {name} was not read at its source (verified = False), so a verdict would say nothing of "
             "its paper; add --unverified to compare it all the same"
         )
-
-
-def _is_verified(name: str) -> bool:
-    try:
-        from relax_rl.objectives import is_verified  # pyright: ignore[reportAttributeAccessIssue]
-    except ImportError:
-        return True
-    return is_verified(name)
