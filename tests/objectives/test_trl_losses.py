@@ -14,6 +14,8 @@ CASES = {
         {"loss_type": "dr_grpo", "scale_rewards": "none", "max_completion_length": 32},
     ),
     "dapo": ({}, {"loss_type": "dapo", "epsilon_high": 0.28}),
+    # Bounds inside the clip, so that they act on tokens that PPO leaves alone.
+    "dapo delta": ({"delta": 1.1}, {"loss_type": "dapo", "epsilon_high": 0.28, "delta": 1.1}),
     "gspo": ({}, {"importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4}),
     # A cap among the ratios that occur, so that it acts.
     "cispo": ({"ratio_max": 1.1}, {"loss_type": "cispo", "epsilon_high": 1.1}),
@@ -37,6 +39,7 @@ def gradient_of(trainer, loss):
 @pytest.mark.parametrize("method", CASES)
 def test_our_loss_is_trls(method, beta, tmp_path):
     options, settings = CASES[method]
+    method = method.partition(" ")[0]
     # The papers have a plain KL; TRL multiplies it by the importance ratio unless told not to.
     settings = settings | {"use_bias_correction_kl": False}
     trainer = make_trainer(build_objective(method, **{"beta": beta} | options), tmp_path, **settings)
