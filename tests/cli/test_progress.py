@@ -8,7 +8,7 @@ import math
 from rich.console import Console
 
 from relax_rl.cli.progress import TrainingBar, figures
-from relax_rl.workflows.train import Progress
+from relax_rl.workflows.progress import Progress
 
 
 def test_figures_that_are_missing_or_not_finite_are_left_out() -> None:
@@ -21,7 +21,7 @@ def test_a_terminal_shows_the_updates_until_training_ends() -> None:
         bar(Progress("before", 0, 4))
         assert screen.getvalue() == ""
         bar(Progress("training", 0, 4))
-        bar(Progress("training", 2, 4, {"reward": 0.5}))
+        bar(Progress("training", 2, 4, metrics={"reward": 0.5}))
         bar(Progress("after", 4, 4))
     assert "relax seed 3" in screen.getvalue()
     assert "2/4" in screen.getvalue()
@@ -31,5 +31,5 @@ def test_a_terminal_shows_the_updates_until_training_ends() -> None:
 def test_where_there_is_no_terminal_nothing_is_shown() -> None:
     screen = io.StringIO()
     with TrainingBar("relax", Console(file=screen, force_terminal=False)) as bar:
-        bar(Progress("training", 1, 4, {"reward": 0.5}))
+        bar(Progress("training", 1, 4, metrics={"reward": 0.5}))
     assert screen.getvalue() == ""

@@ -12,7 +12,7 @@ import pytest
 from relax_rl.cli.main import main
 from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic, load_config
 from relax_rl.runs import RunDirectory
-from relax_rl.workflows.train import TrainResult
+from relax_rl.workflows.train_result import TrainResult
 
 
 @pytest.fixture(autouse=True)

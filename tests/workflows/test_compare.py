@@ -9,7 +9,8 @@ import pytest
 from relax_rl.errors import ConfigError, RunError
 from relax_rl.workflows.compare import ComparisonResult, compare
 from relax_rl.workflows.compare import comparison as workflow
-from relax_rl.workflows.compare.jobs import Failure, Job, JobEvent
+from relax_rl.workflows.compare.jobs import Failure, Job
+from relax_rl.workflows.progress import Progress
 from support.comparisons import SMALL
 
 
@@ -39,7 +40,7 @@ def test_runs_that_fail_are_raised_after_the_others_were_compared(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_one_method_and_one_seed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    seen: list[JobEvent] = []
+    seen: list[Progress] = []
     result = compare("countdown", ["grpo"], [3], overrides=SMALL, output=tmp_path / "c", on_progress=seen.append)
     assert isinstance(result, ComparisonResult)
     assert result.verdict is not None
@@ -48,5 +49,5 @@ def test_one_method_and_one_seed(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert sorted(path.name for path in result.data) == ["methods.csv", "problems.csv", "runs.csv"]
     assert result.page is not None
     assert result.page.is_file()
-    assert [event.kind for event in seen if event.kind != "updated"] == ["started", "ended"]
+    assert [event.stage for event in seen if event.stage != "training"] == ["started", "ended"]
     assert capfd.readouterr() == ("", "")

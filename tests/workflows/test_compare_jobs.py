@@ -12,8 +12,9 @@ import pytest
 
 from relax_rl.errors import RunError
 from relax_rl.runs import RunDirectory
-from relax_rl.workflows.compare.jobs import Job, JobEvent, job_of, run_jobs
+from relax_rl.workflows.compare.jobs import Job, job_of, run_jobs
 from relax_rl.workflows.compare.plan import parse_methods, plan_runs
+from relax_rl.workflows.progress import Progress
 from support.comparisons import SMALL, wait_for
 
 
@@ -23,18 +24,15 @@ def job(folder: Path, label: str, *words: str) -> Job:
 
 def test_a_failed_job_is_told_and_the_others_run(tmp_path: Path) -> None:
     jobs = [job(tmp_path, "bad", "tasks", "show", "nothing"), job(tmp_path, "good", "--version")]
-    events: list[JobEvent] = []
+    events: list[Progress] = []
     (failure,) = run_jobs(jobs, 1, on_progress=events.append)
     assert failure.job.label == "bad"
     assert "nothing" in failure.sentence
     assert (tmp_path / "good.log").read_text().startswith("relax-rl ")
-    told = [(event.kind, event.job.label, event.failure) for event in events if event.kind != "updated"]
-    assert told == [
-        ("started", "bad", None),
-        ("ended", "bad", failure.sentence),
-        ("started", "good", None),
-        ("ended", "good", None),
-    ]
+    told = [(event.stage, event.run) for event in events if event.stage != "training"]
+    assert told == [("started", "bad"), ("failed", "bad"), ("started", "good"), ("ended", "good")]
+    (last_words,) = [event.message for event in events if event.stage == "failed"]
+    assert last_words == f"{failure.sentence} (all of it in {tmp_path / 'bad.log'})"
     assert [f.job.label for f in run_jobs(jobs, 2, stop_at_failure=True)] == ["bad"]
 
 

@@ -28,7 +28,7 @@ def test_it_does_what_the_command_does(capfd: pytest.CaptureFixture[str]) -> Non
     by_function = evaluate("tiny", "countdown", **SMALL, on_progress=seen.append)
     assert capfd.readouterr() == ("", "")
     assert list(Path().iterdir()) == []
-    assert [(step.done, step.total) for step in seen] == [(4, 4)]
+    assert [(step.stage, step.done, step.total) for step in seen] == [("sampling", 4, 4)]
     words = ["-k", "2", "-n", "2", "--max-completion-length", "20", "-o", "out"]
     assert main(["eval", "tiny", "--task", "countdown", *words]) == 0
     assert load_result("out") == by_function

@@ -18,7 +18,8 @@ from relax_rl.runs import RunDirectory
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training import measurement
 from relax_rl.training.models import load_model
-from relax_rl.workflows.train import Progress, prepare, train
+from relax_rl.workflows.progress import Progress
+from relax_rl.workflows.train import prepare, train
 
 SMALL = {
     "trainer.max_steps": 2,
@@ -71,7 +72,7 @@ def test_objects_train_as_their_names_do() -> None:
     assert given.before.metrics == named.before.metrics
     assert named.after == EvaluationResult.load(Path("named/evaluations/after.json"))
     assert (named.output, named.num_updates, named.metrics["step"]) == (Path("named"), 2, 2)
-    assert [(event.stage, event.update) for event in seen] == [
+    assert [(event.stage, event.done) for event in seen] == [
         ("before", 0),
         ("training", 0),
         ("training", 1),

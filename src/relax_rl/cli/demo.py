@@ -16,7 +16,7 @@ from relax_rl.workflows.demo import DemoResult, prepare_demo
 
 if TYPE_CHECKING:
     from relax_rl.evaluation.result import EvaluationResult
-    from relax_rl.workflows.compare.jobs import JobEvent
+    from relax_rl.workflows.progress import Progress
 
 __all__ = ["HELP", "RENAMED", "add_arguments", "run"]
 
@@ -50,11 +50,11 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
     with JobBars(planned.runs) as bars:
 
-        def follow(event: JobEvent) -> None:
-            if event.kind == "started":
-                job = event.job
-                print(f"{job.label}: evaluate, {job.num_steps} updates, evaluate; log in {job.log}", file=sys.stderr)
-            bars(event)
+        def follow(progress: Progress) -> None:
+            if progress.stage == "started":
+                told = f"evaluate, {progress.total} updates, evaluate; {progress.message}"
+                print(f"{progress.run}: {told}", file=sys.stderr)
+            bars(progress)
 
         result = planned.run(follow)
     _print_table(result)

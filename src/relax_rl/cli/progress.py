@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from relax_rl.workflows.compare.jobs import Job, JobEvent
 from relax_rl.workflows.compare.plan import PlannedRun
-from relax_rl.workflows.train import Progress
+from relax_rl.workflows.progress import Progress
 
 __all__ = ["JobBars", "TrainingBar", "figures"]
 
@@ -57,7 +56,7 @@ class TrainingBar:
         if self._bars is None:
             self._start(progress)
         if self._bars is not None and progress.metrics:
-            self._bars.update(self._task, completed=progress.update, figures=figures(progress.metrics))
+            self._bars.update(self._task, completed=progress.done, figures=figures(progress.metrics))
 
     def _start(self, progress: Progress) -> None:
         if not self._console.is_terminal:
@@ -71,7 +70,7 @@ class TrainingBar:
             console=self._console,
         )
         self._bars.start()
-        self._task = self._bars.add_task(self._label, total=progress.num_updates, completed=progress.update, figures="")
+        self._task = self._bars.add_task(self._label, total=progress.total, completed=progress.done, figures="")
 
     def _stop(self) -> None:
         if self._bars is not None:
@@ -89,7 +88,7 @@ class JobBars:
         self._bars = Bars(*columns, console=console, disable=not console.is_terminal)
         self._num_runs = len(runs)
         self._steps = {run.label: run.directory.last_step() for run in runs}
-        self._tasks: dict[Job, Any] = {}
+        self._tasks: dict[str, Any] = {}
         self._num_ended = 0
         self._all = self._bars.add_task(f"{len(runs)} runs", total=sum(run.config.trainer.max_steps for run in runs))
 
@@ -102,18 +101,16 @@ class JobBars:
     ) -> None:
         self._bars.stop()
 
-    def __call__(self, event: JobEvent) -> None:
-        job = event.job
-        if event.kind == "started":
-            self._tasks[job] = self._bars.add_task(job.label, total=job.num_steps)
-        elif event.kind == "updated":
-            self._steps[job.label] = event.steps_done
-            self._bars.update(self._tasks[job], completed=event.steps_done)
+    def __call__(self, progress: Progress) -> None:
+        run = progress.run
+        if progress.stage == "started":
+            self._tasks[run] = self._bars.add_task(run, total=progress.total)
+        elif progress.stage == "training":
+            self._steps[run] = progress.done
+            self._bars.update(self._tasks[run], completed=progress.done)
             self._bars.update(self._all, completed=sum(self._steps.values()))
         else:
             self._num_ended += 1
-            self._bars.remove_task(self._tasks.pop(job))
-            outcome = f"done in {event.seconds:.0f} s"
-            if event.failure is not None:
-                outcome = f"FAILED: {event.failure} (all of it in {job.log})"
-            print(f"[{self._num_ended}/{self._num_runs}] {job.label}: {outcome}", file=sys.stderr)
+            self._bars.remove_task(self._tasks.pop(run))
+            outcome = progress.message if progress.stage == "ended" else f"FAILED: {progress.message}"
+            print(f"[{self._num_ended}/{self._num_runs}] {run}: {outcome}", file=sys.stderr)

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import set_seed
-from datasets import Dataset
-from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
 from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic
-from relax_rl.errors import ConfigError, RelaxError
+from relax_rl.errors import ConfigError
 from relax_rl.evaluation.prompts import check_images
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.objectives import Objective
 from relax_rl.rewards.base import Verifier
-from relax_rl.rewards.reward_function import VerifierReward
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import Problem, Task
 from relax_rl.training.measurement import PolicyEvaluation
@@ -31,14 +26,15 @@ from relax_rl.training.models import load_model, model_location
 from relax_rl.training.objective import build_objective_from
 from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE
 from relax_rl.training.precision import weight_dtype
+from relax_rl.training.trl.assembly import run_trainer
 from relax_rl.training.trl.branching import Branching, branching_from
-from relax_rl.training.trl.callbacks import MetricsFile, ProgressReport
+from relax_rl.training.trl.callbacks import ProgressReport
 from relax_rl.training.trl.config import check_trl_version, grpo_config
 from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.training.trl.model_card import model_card
-from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.trainer import RelaxTrainer
-from relax_rl.workflows.train import Progress, TrainResult
+from relax_rl.workflows.progress import OnProgress, Progress, silent
+from relax_rl.workflows.train_result import TrainResult
 
 __all__ = ["Recipe", "TrainingRun", "build_recipe", "build_run", "checkpoint_of"]
 
@@ -83,26 +79,26 @@ class TrainingRun:
     evaluation: PolicyEvaluation | None
     checkpoint: Path | None
 
-    def train(self, on_progress: Callable[[Progress], None] | None = None) -> TrainResult:
+    def train(self, on_progress: OnProgress | None = None) -> TrainResult:
         """Write the run directory, evaluate, train, evaluate.
 
         Args:
-            on_progress: called on the first process alone.
+            on_progress: receives stages and updates, on the first process alone.
 
         Raises:
             RunError: the run directory cannot be written.
         """
         # Takes the place of a finished run under --overwrite, so nothing that can be refused comes after.
         self.directory.start(self.settings)
-        first = PartialState().is_main_process
-        tell = on_progress if on_progress is not None and first else _silent
+        first = self.trainer.is_world_process_zero()
+        tell = on_progress if on_progress is not None and first else silent
         if self.checkpoint is not None and first:
             self.directory.rewind(_updates_in(self.checkpoint))
         with _quiet():
             self._train(tell)
         return self._result()
 
-    def _train(self, tell: Callable[[Progress], None]) -> None:
+    def _train(self, tell: OnProgress) -> None:
         trainer, evaluation, checkpoint = self.trainer, self.evaluation, self.checkpoint
         done, last = 0 if checkpoint is None else _updates_in(checkpoint), self.plan.updates
         if evaluation is not None and checkpoint is None:
@@ -176,7 +172,18 @@ def build_run(
         prompts = prompt_dataset(problems, tokenizer)
         for problem in evaluated:
             check_images(tokenizer, problem)
-        trainer = _trainer(settings, directory, recipe, verifier, prompts, model, tokenizer)
+        trainer = run_trainer(
+            directory,
+            recipe.objective,
+            verifier,
+            prompts,
+            model,
+            tokenizer,
+            recipe.args,
+            card=_card(settings),
+            max_batches=settings.sampling.max_batches,
+            branching=recipe.branching,
+        )
     return TrainingRun(
         settings=settings,
         directory=directory,
@@ -249,39 +256,6 @@ def _evaluation(settings: TrainConfig, task: Task, directory: RunDirectory) -> P
     )
 
 
-def _trainer(
-    settings: TrainConfig,
-    directory: RunDirectory,
-    recipe: Recipe,
-    verifier: Verifier,
-    prompts: Dataset,
-    model: Any,
-    tokenizer: Any,
-) -> RelaxTrainer:
-    set_seed(settings.seed)
-    try:
-        with directory.left_as_it_is():
-            trainer = RelaxTrainer(
-                objective=recipe.objective,
-                recorder=RolloutRecorder(directory),
-                card=_card(settings),
-                max_batches=settings.sampling.max_batches,
-                branching=recipe.branching,
-                model=model,
-                args=recipe.args,
-                processing_class=tokenizer,
-                reward_funcs=[VerifierReward(verifier)],
-                train_dataset=prompts,
-                callbacks=[MetricsFile(directory)],
-            )
-    except RelaxError:
-        raise
-    except (ImportError, ValueError) as error:
-        raise ConfigError(f"TRL refuses the settings under 'trainer': {' '.join(str(error).split())}") from error
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
 def _card(settings: TrainConfig) -> str:
     return model_card(
         base_model=settings.model,
@@ -297,12 +271,8 @@ def _card(settings: TrainConfig) -> str:
     )
 
 
-def _silent(progress: Progress) -> None:
-    """For a run that nobody follows."""
-
-
-def _tell_update(tell: Callable[[Progress], None], update: int, num_updates: int, metrics: Mapping[str, float]) -> None:
-    tell(Progress("training", update, num_updates, metrics))
+def _tell_update(tell: OnProgress, update: int, num_updates: int, metrics: Mapping[str, float]) -> None:
+    tell(Progress("training", update, num_updates, metrics=metrics))
 
 
 @contextlib.contextmanager

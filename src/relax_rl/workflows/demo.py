@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relax_rl.errors import ConfigError, RelaxError
 from relax_rl.runs import RunDirectory
-from relax_rl.workflows.compare.jobs import JobEvent, job_of, run_jobs
+from relax_rl.workflows.compare.jobs import job_of, run_jobs
 from relax_rl.workflows.compare.plan import PlannedRun, parse_methods, plan_runs
 from relax_rl.workflows.compare.rehearsal import rehearse
+from relax_rl.workflows.progress import OnProgress
 
 if TYPE_CHECKING:
     from relax_rl.evaluation.result import EvaluationResult
@@ -37,7 +38,7 @@ class PlannedDemo:
     folder: Path
     runs: tuple[PlannedRun, ...]
 
-    def run(self, on_progress: Callable[[JobEvent], None] | None = None) -> DemoResult:
+    def run(self, on_progress: OnProgress | None = None) -> DemoResult:
         """Train side by side, and write the page. Raises ``RelaxError`` as soon as a run fails."""
         from relax_rl.evaluation.result import EvaluationResult
         from relax_rl.reports.page import write_report

@@ -132,7 +132,7 @@ def evaluate(
         require_comparable(against, evaluation.expected() if kept is None else load_result(kept.path), despite)
 
     def count_samples(done: int, total: int) -> None:
-        say(Progress(done=done, total=total))
+        say(Progress("sampling", done, total))
 
     return evaluation.run(folder, overwrite=overwrite, on_progress=count_samples)
 
@@ -230,7 +230,8 @@ def _subject(model: Any, tokenizer: Any, say: OnProgress) -> _Subject:
             f"the run {run.path} has no complete checkpoint to measure; continue it with 'relax train --resume'"
         )
     if config.verifier is not None:
-        say(Progress("the run was trained with another verifier; this measures it by the task's own"))
+        note = "the run was trained with another verifier; this measures it by the task's own"
+        say(Progress("loading", message=note))
     dictionary = run.evaluations / "dictionary.safetensors"
     return _Subject(
         name,

@@ -26,7 +26,7 @@ def load_quietly(
     from relax_rl.training.models import load_model, model_location
 
     if not Path(model_location(name)).is_dir():
-        say(Progress(f"{name}: loading, after a download if it is not in the cache"))
+        say(Progress("loading", message=f"{name}: loading, after a download if it is not in the cache"))
     with without_progress_bars():
         model, tokenizer = load_model(name, dtype, revision, device_map)
     if device_map is None and torch.cuda.is_available():

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
-__all__ = ["OnProgress", "Progress", "silent"]
+__all__ = ["OnProgress", "Progress", "Stage", "silent"]
+
+Stage = Literal["loading", "before", "training", "after", "sampling", "measuring", "started", "ended", "failed"]
+"""``before`` and ``after`` are the evaluations of a run; ``started``, ``ended`` and ``failed`` concern a run of
+several."""
 
 
 @dataclass(frozen=True)
@@ -13,13 +18,20 @@ class Progress:
     """One message, or one step of a count.
 
     Attributes:
-        message: a sentence for people; empty for a step of the count.
-        done, total: units finished, and in all, such as samples; 0 of 0 for a message.
+        stage: what is being done. `train`: before, training, after, each told as it begins. `compare`: started,
+            training (twice a second), then ended or failed. `evaluate` and `spectrum`: loading, sampling, measuring.
+        done, total: units finished, and in all: updates of a run, or samples of an evaluation; 0 of 0 without a count.
+        message: for people; empty for a step of the count.
+        run: which of several runs, by method and seed; empty outside `compare`.
+        metrics: what was logged of the last update of `train`; empty at the beginning of a stage.
     """
 
-    message: str = ""
+    stage: Stage
     done: int = 0
     total: int = 0
+    message: str = ""
+    run: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 OnProgress = Callable[[Progress], None]

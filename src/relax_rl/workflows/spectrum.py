@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from relax_rl.errors import ConfigError, DataError, RunError
 from relax_rl.tasks.base import Problem, Task
 from relax_rl.workflows.loading import load_quietly
-from relax_rl.workflows.progress import OnProgress, Progress, silent
+from relax_rl.workflows.progress import OnProgress, Progress, Stage, silent
 from relax_rl.workflows.spectrum_texts import Reading, problems_of, texts_of
 
 if TYPE_CHECKING:
@@ -159,9 +159,11 @@ def spectrum(
     if output is None:
         return result
 
+    from relax_rl.reports.spectra.page import SpectrumPage
     from relax_rl.workflows.spectrum_folder import write_folder
 
-    return replace(result, page=write_folder(result, Path(output), command))
+    page = SpectrumPage(result.models, result.differences, result.source, command, result.excerpts)
+    return replace(result, page=write_folder(page, Path(output)))
 
 
 def default_folder(model: str) -> Path:
@@ -271,11 +273,13 @@ class _Measuring:
         if must_fit and not self.reading.text:
             self._check_pairs(len(self.problems) * self.reading.num_samples * (self.reading.length - 1))
         store = None if store_path is None else self._open_store(store_path, name, sites)
-        self._say(f"{name}: {'reading' if self.reading.text else 'generating from'} {len(self.problems)} prompts")
+        self._say(
+            "sampling", f"{name}: {'reading' if self.reading.text else 'generating from'} {len(self.problems)} prompts"
+        )
         texts, shown = texts_of(model, tokenizer, self.problems, self.reading)
         if must_fit:
             self._check_pairs(sum(max(0, len(text.token_ids) - text.start - 1) for text in texts))
-        self._say(f"{name}: measuring {sum(len(text.token_ids) - text.start for text in texts)} tokens")
+        self._say("measuring", f"{name}: measuring {sum(len(text.token_ids) - text.start for text in texts)} tokens")
         spectra = latent_spectra(
             model,
             texts,
@@ -287,11 +291,11 @@ class _Measuring:
             tokens_per_batch=self.batch_tokens,
         )
         if store is not None:
-            self._say(_saving(spectra, store))
+            self._say("measuring", _saving(spectra, store))
         return spectra, shown
 
-    def _say(self, message: str) -> None:
-        self.say(Progress(message))
+    def _say(self, stage: Stage, message: str) -> None:
+        self.say(Progress(stage, message=message))
 
     def _check_pairs(self, most: int) -> None:
         """Before the model runs: as many observables as pairs, and the fit could only interpolate."""

@@ -7,10 +7,9 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from relax_rl.comparison.tables import csv_text
 from relax_rl.errors import RunError
@@ -23,17 +22,11 @@ from relax_rl.reports.spectra.tables import (
     trajectory_rows,
 )
 
-if TYPE_CHECKING:
-    from relax_rl.workflows.spectrum import SpectrumResult
-
 __all__ = ["write_folder"]
 
 
-def write_folder(result: SpectrumResult, output: Path, command: Sequence[str] = ()) -> Path:
-    """Write the folder and return its page: all of it, in the place of an older one, or nothing.
-
-    Args:
-        command: words that do the same again, for the page.
+def write_folder(page: SpectrumPage, output: Path) -> Path:
+    """Write the folder and return the path of its page: all of it, in the place of an older one, or nothing.
 
     Raises:
         RunError: it cannot be written.
@@ -43,10 +36,7 @@ def write_folder(result: SpectrumResult, output: Path, command: Sequence[str] = 
         folder = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
         try:
             folder.chmod(0o777 & ~_umask())
-            _fill(
-                folder,
-                SpectrumPage(result.models, result.differences, result.source, command, result.excerpts),
-            )
+            _fill(folder, page)
             if output.exists():
                 shutil.rmtree(output)
             os.replace(folder, output)

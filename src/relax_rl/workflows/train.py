@@ -7,9 +7,8 @@ imports torch before the settings, the run directory, the task and the verifier 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from relax_rl.config import ObjectiveConfig, TaskConfig, TrainConfig, load_config
 from relax_rl.config.loading import read_overrides
@@ -20,54 +19,20 @@ from relax_rl.rewards.registry import configured_verifier
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import Task
 from relax_rl.tasks.registry import build_task
+from relax_rl.workflows.progress import OnProgress
+from relax_rl.workflows.train_result import TrainResult
 
 if TYPE_CHECKING:
-    from relax_rl.evaluation.result import EvaluationResult
     from relax_rl.objectives import Objective
     from relax_rl.workflows.build import TrainingRun
 
-__all__ = ["Progress", "Source", "TrainResult", "prepare", "task_and_verifier", "train"]
+__all__ = ["Source", "TrainResult", "prepare", "task_and_verifier", "train"]
 
 Source = TrainConfig | str | Path | Mapping[str, Any] | None
 """Where settings come from, as for `load_config`."""
 
 Scorer = Callable[[list[str], list[str]], Sequence[float | None]]
 """(completions, answers) -> scores."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        stage: ``before`` and ``after`` are the evaluations, told when they begin.
-        update: optimiser updates that are done.
-        num_updates: in all.
-        metrics: what was logged of the last update; empty at the beginning of a stage.
-    """
-
-    stage: Literal["before", "training", "after"]
-    update: int
-    num_updates: int
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run came to.
-
-    Attributes:
-        output: the run directory.
-        before, after: the evaluations; None where the settings leave them out.
-        metrics: the last row of ``metrics.jsonl``.
-        num_updates: optimiser updates in all.
-    """
-
-    output: Path
-    before: EvaluationResult | None
-    after: EvaluationResult | None
-    metrics: Mapping[str, Any]
-    num_updates: int
 
 
 def train(
@@ -81,7 +46,7 @@ def train(
     objective: str | Objective | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> TrainResult:
     """Train a policy, evaluating it before and after, and leave everything in the run directory.
 
@@ -97,7 +62,7 @@ def train(
         objective: a method's name, ``module:function``, or an objective; its settings stand in the config.
         resume: continue the run from its last complete checkpoint, with its own settings where ``config`` is None.
         overwrite: replace the run that is in the run directory.
-        on_progress: called on the first process. Nothing is printed.
+        on_progress: receives stages and updates, on the first process alone. Nothing is printed.
 
     Raises:
         RelaxError: settings, data, a model or a directory that cannot be used; nothing has been written then.

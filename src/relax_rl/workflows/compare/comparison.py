@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,10 @@ from relax_rl.comparison.contents import Contents
 from relax_rl.config import BatchPlan, TrainConfig
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RunError
-from relax_rl.workflows.compare.jobs import Failure, JobEvent, job_of, run_jobs
+from relax_rl.workflows.compare.jobs import Failure, job_of, run_jobs
 from relax_rl.workflows.compare.plan import Method, PlannedRun, parse_methods, parse_seeds, plan_runs
 from relax_rl.workflows.compare.rehearsal import check_folder, check_metrics, rehearse
+from relax_rl.workflows.progress import OnProgress
 
 if TYPE_CHECKING:
     from relax_rl.comparison.methods import Comparison
@@ -90,11 +91,11 @@ class PlannedComparison:
         """Owed runs whose folder holds a run."""
         return sum(planned.directory.is_run() for planned in self.owed)
 
-    def run(self, on_progress: Callable[[JobEvent], None] | None = None) -> ComparisonResult:
+    def run(self, on_progress: OnProgress | None = None) -> ComparisonResult:
         """Train what is owed, compare what was evaluated, write the data and the page.
 
         Args:
-            on_progress: told of each run that starts, goes on or ends.
+            on_progress: receives the start, the updates and the end of each run.
 
         Raises:
             RunError: the folder cannot be written, or another comparison is at work in it.
@@ -119,7 +120,7 @@ def compare(
     jobs: int = 1,
     overwrite: bool = False,
     unverified: bool = False,
-    on_progress: Callable[[JobEvent], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> ComparisonResult:
     """Train several methods with several seeds, from one config, and say which is better and how sure that is.
 
@@ -136,7 +137,7 @@ def compare(
         jobs: runs at once.
         overwrite: replace the runs that are in the folder and named here.
         unverified: also compare methods whose formula was not read at its source.
-        on_progress: told of each run that starts, goes on or ends. Nothing is printed.
+        on_progress: receives the start, the updates and the end of each run. Nothing is printed.
 
     Raises:
         RelaxError: what cannot be run, before anything is written; or ``RunError`` for runs that failed, once all

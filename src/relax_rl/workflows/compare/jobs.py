@@ -7,16 +7,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from relax_rl.errors import RunError
 from relax_rl.runs import RunDirectory, write_whole
 from relax_rl.workflows.compare.plan import PlannedRun
+from relax_rl.workflows.progress import OnProgress, Progress, Stage, silent
 
-__all__ = ["Failure", "Job", "JobEvent", "job_of", "run_jobs"]
+__all__ = ["Failure", "Job", "job_of", "run_jobs"]
 
 _POLL_SECONDS = 0.5
 
@@ -42,6 +42,10 @@ class Job:
     def steps_done(self) -> int:
         """Read from the run's metrics; 0 until it has some."""
         return self.run.last_step()
+
+    def progress(self, stage: Stage, message: str = "") -> Progress:
+        """How far it is now."""
+        return Progress(stage, self.steps_done(), self.num_steps, message, self.label)
 
 
 def job_of(planned: PlannedRun, folder: Path, *, anew: bool = False) -> Job:
@@ -87,30 +91,12 @@ class Failure:
     sentence: str
 
 
-@dataclass(frozen=True)
-class JobEvent:
-    """What has become of one of several jobs.
-
-    Attributes:
-        kind: ``updated`` comes twice a second.
-        steps_done: updates of the job that are done.
-        seconds: since the job was started.
-        failure: the last words of a job that ended with an error.
-    """
-
-    kind: Literal["started", "updated", "ended"]
-    job: Job
-    steps_done: int
-    seconds: float = 0.0
-    failure: str | None = None
-
-
 def run_jobs(
     jobs: Sequence[Job],
     num_at_once: int,
     *,
     stop_at_failure: bool = False,
-    on_progress: Callable[[JobEvent], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Failure]:
     """Run the jobs to their end, in order.
 
@@ -119,12 +105,12 @@ def run_jobs(
     Args:
         num_at_once: how many run side by side.
         stop_at_failure: stop them all as soon as one fails.
-        on_progress: told of each job that starts, goes on or ends.
+        on_progress: receives, of each job, its start, its updates twice a second, and its end with its time or error.
 
     Returns:
         The jobs that failed.
     """
-    tell = on_progress or (lambda event: None)
+    tell = on_progress or silent
     waiting = list(jobs)[::-1]
     running: dict[Job, subprocess.Popen[bytes]] = {}
     started: dict[Job, float] = {}
@@ -133,16 +119,18 @@ def run_jobs(
         while waiting or running:
             while waiting and len(running) < num_at_once:
                 job = waiting.pop()
-                tell(JobEvent("started", job, job.steps_done()))
+                tell(job.progress("started", message=f"log in {job.log}"))
                 running[job], started[job] = _start(job), time.monotonic()
             time.sleep(_POLL_SECONDS)
             for job, code in [(job, process.poll()) for job, process in running.items()]:
-                steps, seconds = job.steps_done(), time.monotonic() - started[job]
-                tell(JobEvent("updated", job, steps, seconds))
+                tell(job.progress("training"))
                 if code is not None:
                     _end(running.pop(job))
-                    failures += [Failure(job, _last_line(job.log, code))] if code else []
-                    tell(JobEvent("ended", job, steps, seconds, failures[-1].sentence if code else None))
+                if code == 0:
+                    tell(job.progress("ended", message=f"done in {time.monotonic() - started[job]:.0f} s"))
+                elif code is not None:
+                    failures.append(Failure(job, _last_line(job.log, code)))
+                    tell(job.progress("failed", message=f"{failures[-1].sentence} (all of it in {job.log})"))
             if failures and stop_at_failure:
                 return failures
     finally:

@@ -1,0 +1,69 @@
+"""The trainer of a run, from its built parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accelerate.utils import set_seed
+from datasets import Dataset
+from transformers.trainer_callback import PrinterCallback
+
+from relax_rl.errors import ConfigError, RelaxError
+from relax_rl.objectives import Objective
+from relax_rl.rewards.base import Verifier
+from relax_rl.rewards.reward_function import VerifierReward
+from relax_rl.runs import RunDirectory
+from relax_rl.training.trl.branching import Branching
+from relax_rl.training.trl.callbacks import MetricsFile
+from relax_rl.training.trl.recorder import RolloutRecorder
+from relax_rl.training.trl.trainer import RelaxTrainer
+
+__all__ = ["run_trainer"]
+
+
+def run_trainer(
+    directory: RunDirectory,
+    objective: Objective,
+    verifier: Verifier,
+    prompts: Dataset,
+    model: Any,
+    tokenizer: Any,
+    args: Any,
+    *,
+    card: str,
+    max_batches: int,
+    branching: Branching | None,
+) -> RelaxTrainer:
+    """A trainer that keeps its rollouts and metrics in the run directory; building it writes nothing there.
+
+    Args:
+        prompts: see `prompt_dataset`.
+        args: TRL's configuration, whose seed is set first.
+        card, max_batches, branching: see `RelaxTrainer`.
+
+    Raises:
+        ConfigError: settings that TRL or the objective refuses.
+    """
+    set_seed(args.seed)
+    try:
+        with directory.left_as_it_is():
+            trainer = RelaxTrainer(
+                objective=objective,
+                recorder=RolloutRecorder(directory),
+                card=card,
+                max_batches=max_batches,
+                branching=branching,
+                model=model,
+                args=args,
+                processing_class=tokenizer,
+                reward_funcs=[VerifierReward(verifier)],
+                train_dataset=prompts,
+                callbacks=[MetricsFile(directory)],
+            )
+    except RelaxError:
+        raise
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"TRL refuses the settings under 'trainer': {' '.join(str(error).split())}") from error
+    # Added by transformers where there are no bars; it prints every log to stdout.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
