@@ -135,7 +135,7 @@ def test_other_entry_points_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(ConfigError, match=r"args is a GRPOConfig.*use relax_rl\.RelaxConfig"):
         script(tmp_path, config=GRPOConfig)
     with pytest.raises(ConfigError, match="did you mean 'grpo'"):
-        script(tmp_path, objective="gpro")
+        script(tmp_path, objective="grppo")
     with pytest.raises(ConfigError, match="no setting 'alfa'"):
         script(tmp_path, objective_options={"alfa": 1.0})
     with pytest.raises(ConfigError, match="objective is a int"):
