@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from relax_rl.version import __version__
+
 if TYPE_CHECKING:
     from relax_rl.config import load_config
     from relax_rl.training.trl.relax_config import RelaxConfig
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from relax_rl.workflows.report import report
     from relax_rl.workflows.spectrum import spectrum
     from relax_rl.workflows.train import train
-
-__version__ = "0.1.0"
 
 __all__ = [
     "RelaxConfig",
