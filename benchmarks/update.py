@@ -28,10 +28,11 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 
 from relax_rl.objectives import RolloutBatch, build_objective
 from relax_rl.training.models import SMOLLM2_DIRECTORY, load_model, load_tokenizer
+from relax_rl.training.trl.relax_config import RelaxConfig
 from relax_rl.training.trl.trainer import RelaxTrainer
 
 GROUP, PROMPT, TARGET = 8, 64, 1.05
@@ -85,13 +86,11 @@ class Bench:
 
     def __init__(self, length: int, folder: str) -> None:
         model, self.model_name = policy()
-        args = GRPOConfig(
+        args = RelaxConfig(
             output_dir=folder,
             per_device_train_batch_size=GROUP,
             num_generations=GROUP,
             max_completion_length=length,
-            beta=0.0,
-            loss_type="grpo",
             activation_checkpointing=False,
             use_cpu=True,
             bf16=False,

@@ -1,3 +1,64 @@
-"""ReLaX: reasoning with latent exploration, and every baseline next to it."""
+"""ReLaX: reasoning with latent exploration, and every baseline next to it.
 
-__version__ = "0.1.0"
+The front door for programs: what the five verbs of the command line do, a trainer for TRL scripts, and two functions
+from any Hugging Face model to an objective's batch and to dispersions. Each name is imported when it is first used, so
+that ``import relax_rl`` loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from relax_rl.version import __version__
+
+if TYPE_CHECKING:
+    from relax_rl.config import load_config
+    from relax_rl.training.trl.relax_config import RelaxConfig
+    from relax_rl.training.trl.trainer import RelaxTrainer
+    from relax_rl.workflows.batches import rollout_batch
+    from relax_rl.workflows.compare import compare
+    from relax_rl.workflows.dispersion import dispersion_of
+    from relax_rl.workflows.evaluate import evaluate
+    from relax_rl.workflows.report import report
+    from relax_rl.workflows.spectrum import spectrum
+    from relax_rl.workflows.train import train
+
+__all__ = [
+    "RelaxConfig",
+    "RelaxTrainer",
+    "__version__",
+    "compare",
+    "dispersion_of",
+    "evaluate",
+    "load_config",
+    "report",
+    "rollout_batch",
+    "spectrum",
+    "train",
+]
+
+# Type checkers read the imports above, Python this table; a test holds them together.
+_PLACES = {
+    "RelaxConfig": "relax_rl.training.trl.relax_config",
+    "RelaxTrainer": "relax_rl.training.trl.trainer",
+    "compare": "relax_rl.workflows.compare",
+    "dispersion_of": "relax_rl.workflows.dispersion",
+    "evaluate": "relax_rl.workflows.evaluate",
+    "load_config": "relax_rl.config",
+    "report": "relax_rl.workflows.report",
+    "rollout_batch": "relax_rl.workflows.batches",
+    "spectrum": "relax_rl.workflows.spectrum",
+    "train": "relax_rl.workflows.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'relax_rl' has no attribute {name!r}; it has {', '.join(__all__)}")
+    found = globals()[name] = getattr(import_module(_PLACES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from trl import GRPOConfig
 
 from relax_rl.objectives import Objective
 from relax_rl.rewards.reward_function import completion_text
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_tokenizer
 from relax_rl.training.trl.dataset import prompt_dataset
+from relax_rl.training.trl.relax_config import RelaxConfig
 from relax_rl.training.trl.trainer import RelaxTrainer
 
 GROUP = 4
@@ -80,8 +80,6 @@ def make_trainer(
         "learning_rate": 1e-2,
         "lr_scheduler_type": "constant",
         "activation_checkpointing": False,
-        "beta": objective.reference_coefficient,
-        "loss_type": "grpo",
         "report_to": "none",
         "use_cpu": True,
         "bf16": False,
@@ -92,7 +90,7 @@ def make_trainer(
     return (trainer_class or ScriptedTrainer)(
         objective=objective,
         model=model if model is not None else tiny_llama(),
-        args=GRPOConfig(output_dir=str(output_dir), **(defaults | settings)),
+        args=RelaxConfig(output_dir=str(output_dir), **(defaults | settings)),
         processing_class=tokenizer,
         reward_funcs=[parity_reward],
         train_dataset=prompt_dataset(problems, tokenizer),

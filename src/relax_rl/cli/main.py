@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from relax_rl import __version__
 from relax_rl.cli import compare, demo, env, eval, report, spectrum, tasks, train
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError
+from relax_rl.version import __version__
 
 __all__ = ["VERBS", "main"]
 

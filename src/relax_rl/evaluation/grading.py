@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from relax_rl import __version__
 from relax_rl.evaluation.records import Sample
 from relax_rl.rewards.base import Verifier, as_verifier, grade
+from relax_rl.version import __version__
 
 __all__ = ["grade_samples", "grader_version", "solution_path"]
 

@@ -8,10 +8,10 @@ from typing import Any
 from relax_rl.config import TrainConfig
 from relax_rl.errors import ConfigError
 from relax_rl.objectives import Objective, RunLimits, build_objective, method_options
-from relax_rl.objectives.probe import DictionarySettings
+from relax_rl.objectives.probe import DictionarySettings, DispersionProbe
 from relax_rl.training.inputs.providers import check_provided
 
-__all__ = ["build_objective_from"]
+__all__ = ["build_objective_from", "objective_for"]
 
 
 def build_objective_from(config: TrainConfig, own: Objective | None = None) -> Objective:
@@ -29,10 +29,43 @@ def build_objective_from(config: TrainConfig, own: Objective | None = None) -> O
     objective = own or _named(config.objective.name, config.objective.options, given, _limits(config))
     if objective.probe is None and config.monitor:
         objective = objective.monitored(DictionarySettings.parse(given, DictionarySettings()))
-    if objective.probe is not None:
-        _check_observables(objective.probe.settings.num_observables, config.trainer.max_completion_length)
+    _check_observables(objective.probe, config.trainer.max_completion_length)
     check_provided(objective)
     return objective
+
+
+def objective_for(objective: str | Objective, options: Mapping[str, Any], args: Any) -> Objective:
+    """The objective of a script of one's own, which knows the script's limits.
+
+    Args:
+        objective: a method's name, ``package.module:function``, or an objective.
+        options: settings of a method given by name.
+        args: TRL's configuration.
+
+    Raises:
+        ConfigError: as `build_objective_from`, or for settings of an objective that is built already.
+    """
+    if not isinstance(objective, str | Objective):
+        raise ConfigError(
+            f"objective is a {type(objective).__name__}; give a method's name, 'package.module:function', or a "
+            "relax_rl.objectives.Objective."
+        )
+    if isinstance(objective, Objective):
+        if options:
+            raise ConfigError(
+                f"objective_options {', '.join(options)} are for a method given by name; set them where the objective "
+                "is built."
+            )
+        built = objective
+    else:
+        updates = args.max_steps if args.max_steps > 0 else None
+        built = build_objective(
+            objective, limits=RunLimits(args.max_completion_length, args.num_generations, updates), **options
+        )
+    setting = "objective_options['dictionary']['num_observables']"
+    _check_observables(built.probe, args.max_completion_length, setting, "max_completion_length")
+    check_provided(built)
+    return built
 
 
 def _named(name: str, options: Mapping[str, Any], dictionary: Mapping[str, Any], limits: RunLimits) -> Objective:
@@ -48,11 +81,20 @@ def _limits(config: TrainConfig) -> RunLimits:
     return RunLimits(trainer.max_completion_length, trainer.num_generations, trainer.max_steps)
 
 
-def _check_observables(num_observables: int, max_completion_length: int) -> None:
+def _check_observables(
+    probe: DispersionProbe | None,
+    max_completion_length: int | None,
+    setting: str = "dictionary.num_observables",
+    limit: str = "trainer.max_completion_length",
+) -> None:
+    if probe is None or max_completion_length is None:
+        return
+    fitted = probe.dictionary
+    num_observables = probe.settings.num_observables if fitted is None else fitted.num_observables
     num_pairs = max_completion_length - 1
     if num_observables >= num_pairs:
         raise ConfigError(
-            f"dictionary.num_observables = {num_observables} needs completions of more snapshot pairs than that, but "
-            f"trainer.max_completion_length = {max_completion_length} gives at most {num_pairs}; set "
-            f"dictionary.num_observables to {max(num_pairs // 3, 1)}, or allow longer completions."
+            f"{setting} = {num_observables} needs completions of more snapshot pairs than that, but {limit} = "
+            f"{max_completion_length} gives at most {num_pairs}; set {setting} to {max(num_pairs // 3, 1)}, or allow "
+            "longer completions."
         )

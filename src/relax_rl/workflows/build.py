@@ -220,7 +220,6 @@ def build_recipe(
     args = grpo_config(
         trainer,
         output_dir,
-        beta=built.reference_coefficient,
         seed=settings.seed,
         precision=settings.dtype,
         **forced,

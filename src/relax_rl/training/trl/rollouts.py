@@ -27,10 +27,10 @@ class RolloutTrainer(GRPOTrainer):
         recorder: receives the rows of every rollout batch; None to keep none.
         max_batches: budget of dynamic sampling, in rollout batches; 1 leaves groups that teach nothing where they are.
         branching: how groups are made of trunks and branches; None samples all completions apart.
-        kwargs: those of `trl.GRPOTrainer`.
+        kwargs: those of `trl.GRPOTrainer`; `args` is a `RelaxConfig`, which keeps micro-batches and updates whole.
 
     Raises:
-        ConfigError: when a micro-batch would not hold whole groups, or an update would straddle rollouts.
+        ConfigError: for trunks, or dynamic sampling, of prompts with images.
     """
 
     # TRL leaves these open in its own annotations.
@@ -59,21 +59,12 @@ class RolloutTrainer(GRPOTrainer):
         self._local_lengths: Tensor | None = None
         if branching is not None and self.use_vllm:
             raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
-        if "images" in kwargs["train_dataset"].column_names:
+        # An iterable data set may not know its columns.
+        if "images" in (kwargs["train_dataset"].column_names or ()):
             if branching is not None:
                 raise ConfigError("sampling.trunks does not take prompts with images; leave it out.")
             if self._sampling is not None:
                 raise ConfigError("sampling.max_batches above 1 does not take prompts with images; set it to 1.")
-        if self.args.per_device_train_batch_size % self.num_generations:
-            raise ConfigError(
-                f"per_device_train_batch_size = {self.args.per_device_train_batch_size} is not a multiple of "
-                f"num_generations = {self.num_generations}; a micro-batch must hold whole groups."
-            )
-        if self.args.steps_per_generation % self.args.gradient_accumulation_steps:
-            raise ConfigError(
-                f"steps_per_generation = {self.args.steps_per_generation} is not a multiple of "
-                f"gradient_accumulation_steps = {self.args.gradient_accumulation_steps}; use one batch of rollouts."
-            )
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         ends: list[Any] = [*self.eos_token_ids, self._tokenizer.pad_token_id]

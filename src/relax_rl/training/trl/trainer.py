@@ -7,12 +7,14 @@ objective's is returned. Groups are a tensor shape, (P, G, ...): every micro-bat
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
+from transformers import TrainerCallback
 
 from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.capture import ForwardCapture, ForwardRecord
@@ -21,8 +23,12 @@ from relax_rl.objectives.base import ObjectiveOutput
 from relax_rl.objectives.inputs import ENTROPY, HIDDEN_STATES, PROMPT_KEYS, Input
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows
-from relax_rl.training.inputs.providers import check_provided, provider_of
+from relax_rl.training.inputs.providers import provider_of
+from relax_rl.training.objective import objective_for
 from relax_rl.training.objective_state import restore_objective, save_objective
+from relax_rl.training.trl.branching import Branching
+from relax_rl.training.trl.recorder import RolloutRecorder
+from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for, check_reference, given_arguments
 from relax_rl.training.trl.rollouts import RolloutTrainer
 from relax_rl.training.trl.update_sums import UpdateSums
 
@@ -30,22 +36,75 @@ __all__ = ["RelaxTrainer"]
 
 
 class RelaxTrainer(RolloutTrainer):
-    """`trl.GRPOTrainer` whose loss is an `Objective`.
+    """`trl.GRPOTrainer` whose loss is an objective of this package, or one's own.
+
+    Takes all that `trl.GRPOTrainer` takes, in its order. A TRL script needs two changes: this class, and `RelaxConfig`.
+    TRL keeps a reference model exactly where the objective needs one, and loads it from the policy's own place.
 
     Args:
-        objective: the method; calibrated on the first rollout batch where it looks at hidden states.
+        model: a name or folder, or a Hugging Face model, which is trained in place.
+        args: a `RelaxConfig`; TRL's defaults when None.
+        objective: a method's name (`relax_rl.objectives.METHODS`), ``package.module:function``, or an `Objective`. One
+            that looks at hidden states is calibrated on the first rollout batch.
+        objective_options: the method's settings, such as ``{"alpha": 0.1, "xi": "quantile:0.9"}``.
         card: the model card, kept with the checkpoints; None to keep none.
-        kwargs: those of `RolloutTrainer`, and of `trl.GRPOTrainer`.
+        recorder, max_batches, branching: see `RolloutTrainer`.
 
     Raises:
-        ConfigError: when a micro-batch would not hold whole groups, or an update would straddle rollouts.
+        ConfigError: for a method or setting that does not exist, TRL's own `GRPOConfig`, more observables than a
+            completion can bear, or a model that TRL could load no reference for.
     """
 
-    def __init__(self, *, objective: Objective, card: str | None = None, **kwargs: Any) -> None:
-        check_provided(objective)
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: RelaxConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        reward_processing_classes: Any = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        quantization_config: Any = None,
+        peft_config: Any = None,
+        tools: list[Callable[..., Any]] | None = None,
+        rollout_func: Any = None,
+        environment_factory: Any = None,
+        *,
+        objective: str | Objective = "relax",
+        objective_options: Mapping[str, Any] | None = None,
+        card: str | None = None,
+        recorder: RolloutRecorder | None = None,
+        max_batches: int = 1,
+        branching: Branching | None = None,
+    ) -> None:
+        given = given_arguments(args, model)
+        method = objective_for(objective, objective_options or {}, given)
+        own = arguments_for(given, method.reference_coefficient, evaluates=eval_dataset is not None)
+        if method.reference_coefficient and peft_config is None:
+            check_reference(model)
+        super().__init__(
+            recorder=recorder,
+            max_batches=max_batches,
+            branching=branching,
+            model=model,
+            reward_funcs=reward_funcs,
+            args=own,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            reward_processing_classes=reward_processing_classes,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+            tools=tools,
+            rollout_func=rollout_func,
+            environment_factory=environment_factory,
+        )
         self._card = card
-        self.objective = objective
+        self.objective = method
         self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))
         self._calibrated_at: int | None = None
         self._update = UpdateSums()
