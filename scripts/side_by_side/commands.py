@@ -51,7 +51,7 @@ class Command:
         before = None if self.follows is None else [self.follows.revision.name, self.follows.folder.name]
         spelled = self.revision.speller.spelled(self.verb, [*self.words, self.place])
         slug = re.sub(r"[^\w.-]+", "-", self.name)
-        return self.revision.results / self.part / f"{slug}-{settings_digest([spelled, before, self.kept])}"
+        return self.revision.results / self.part / f"{slug}-{settings_digest([spelled, before])}"
 
     @property
     def output(self) -> Path:
@@ -59,7 +59,8 @@ class Command:
 
     @property
     def is_done(self) -> bool:
-        return (self.folder / "done.json").is_file()
+        kept = self.output / "checkpoints" / f"checkpoint-{self.kept}" / "trainer_state.json"
+        return (self.folder / "done.json").is_file() and (self.kept is None or kept.is_file())
 
     def run(self, launcher: Launcher, fresh: bool = False) -> str | None:
         """Run it unless its output is kept. What went wrong, in words; None where it went well."""

@@ -19,7 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from side_by_side.dialect import SIGNAL_FOLDER, SIGNAL_MODULE
+from side_by_side.dialect import SIGNAL_FOLDER
 from side_by_side.words import Speller
 
 __all__ = ["ROOT", "SCRIPTS", "Revision", "SideBySideError", "environment_with", "settings_digest"]
@@ -81,9 +81,8 @@ class Revision:
 
     def environment(self, *more: Path) -> dict[str, str]:
         """The environment of its processes: its own code first."""
-        signals = self.tree / SIGNAL_FOLDER / SIGNAL_MODULE.partition(".")[0]
-        evidence = [signals.parent] if signals.is_dir() else []
-        return environment_with(self.tree / "src", *evidence, *more)
+        root = [self.tree] if (self.tree / SIGNAL_FOLDER).is_dir() else []
+        return environment_with(self.tree / "src", *root, *more)
 
     def check(self) -> None:
         """Make sure that its own code runs: an editable install in the environment must not win.

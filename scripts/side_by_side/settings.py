@@ -19,6 +19,9 @@ __all__ = [
     "train_words",
 ]
 
+APART = ("far reference",)
+"""Sequences of batches in `cases.py` that are a check of their own: in them the bound of the KL acts."""
+
 LENGTH = 64
 """Longest completion of a training run, in tokens."""
 
@@ -110,11 +113,13 @@ def train_words(
 ) -> list[str]:
     """The words of ``relax train`` in a revision whose methods are `about`; the place of the run is left out."""
     given = BASE | _steps(updates) | dict(settings)
+    # Where the revision has no such method, its command line says so.
+    known = about.get(method, {"objective": method, "options": ()})
     for name in LIMIT_SETTINGS:
         # Later revisions take these from the limits of the run, which are the same here.
-        if name not in about[method]["options"]:
+        if name not in known["options"]:
             given.pop(f"--objective.{name}", None)
-    return ["countdown", "--objective", str(about[method]["objective"]), *_flat(given)]
+    return ["countdown", "--objective", str(known["objective"]), *_flat(given)]
 
 
 def compare_words(updates: int) -> list[str]:
