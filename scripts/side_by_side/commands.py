@@ -13,7 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from side_by_side.differences import Check, differences
+from side_by_side.dialect import RENAMED_KEYS
+from side_by_side.differences import Check, Values, differences
 from side_by_side.launcher import Launcher
 from side_by_side.outputs import counts_in, prune, values_in
 from side_by_side.revisions import SCRIPTS, Revision, environment_with, settings_digest
@@ -168,6 +169,19 @@ def _check(pair: Pair, *failures: str | None) -> Check:
     part, name = pair.candidate.part, pair.candidate.name
     if found:
         return Check(part, name, "nothing compared", tuple(found))
-    before, after = values_in(pair.reference.output), values_in(pair.candidate.output)
-    counts = counts_in(pair.reference.output)
+    after = values_in(pair.candidate.output)
+    before, renamed = _by_new_names(values_in(pair.reference.output), after)
+    counts = "; ".join([counts_in(pair.reference.output), *renamed])
     return Check(part, name, counts, differences(before, after) if before else ("the reference left nothing behind",))
+
+
+def _by_new_names(before: Values, after: Values) -> tuple[Values, list[str]]:
+    """Values of the reference under the names that the candidate has for them, and what was renamed, in words."""
+    found, renamed = {}, set()
+    for name, value in before.items():
+        place, _, key = name.rpartition(" ")
+        new = ".".join(RENAMED_KEYS.get(part, part) for part in key.split("."))
+        is_renamed = name not in after and f"{place} {new}" in after
+        found[f"{place} {new}" if is_renamed else name] = value
+        renamed |= {f"{old} is now {RENAMED_KEYS[old]}" for old in key.split(".") if is_renamed and old in RENAMED_KEYS}
+    return found, sorted(renamed)

@@ -14,6 +14,9 @@ RENAMED_OPTIONS: dict[str, dict[str, str]] = {
 }
 """By command: the old name of an option, and the new one. A revision whose help shows the new one is given that."""
 
+RENAMED_KEYS = {"max_new_tokens": "max_completion_length"}
+"""Keys of result files. A value under the new name is compared with that under the old one, and the check says so."""
+
 LIMIT_SETTINGS = ("max_tokens",)
 """Settings of `dr_grpo` and `dapo` that later revisions read off the limits of the run (`RunLimits`)."""
 
