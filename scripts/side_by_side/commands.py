@@ -67,7 +67,7 @@ class Command:
         """Run it unless its output is kept. What went wrong, in words; None where it went well."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         # Another comparison in the same work folder may be at this command; its output serves both.
-        with self.folder.with_suffix(".lock").open("w") as lock:
+        with self.folder.with_name(f"{self.folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return None if self.is_done and not fresh else self._run(launcher)
 

@@ -42,10 +42,14 @@ BASE = {
     "--evaluation.num_samples": "4",
 }
 
+NEAR = {"--trainer.learning_rate": "1e-5"}
+"""Keeps the policy near its reference. At the usual rate, 2e-4, the bound on the KL of later revisions acts from the
+second update on."""
+
 OF_METHOD: dict[str, dict[str, str]] = {
-    "grpo": {"--objective.beta": "0.02"},
-    "relax": {"--objective.xi": "quantile:0.5"},
-    "relax_as_run": {"--objective.xi": "quantile:0.5"},
+    "relax": NEAR | {"--objective.xi": "quantile:0.5"},
+    "relax_as_run": NEAR | {"--objective.xi": "quantile:0.5"},
+    "simple_rl": NEAR,
     "rank_shaping": {"--objective.stride": "4"},
     "pass_at_k": {"--objective.k": "2"},
     "kl_cov": {"--objective.k_ratio": "0.1"},
@@ -66,11 +70,13 @@ OF_METHOD: dict[str, dict[str, str]] = {
 """Settings that make a short run feel the method."""
 
 ALSO: dict[str, tuple[str, dict[str, str]]] = {
-    "dr_grpo, constant given": ("dr_grpo", {"--objective.max_tokens": str(LENGTH), "--objective.beta": "0.02"}),
-    "dapo, overlong": ("dapo", {"--objective.overlong_buffer": "24", "--objective.max_tokens": str(LENGTH)}),
-    "dapo, dynamic sampling": ("dapo", {"--sampling.max_batches": "3"}),
+    "grpo, KL": ("grpo", NEAR | {"--objective.beta": "0.05"}),
+    "grpo, KL far from the reference": ("grpo", {"--objective.beta": "0.05"}),
     "grpo, branches": ("grpo", {"--sampling.trunks": "4", "--sampling.branch_top": "5"}),
     "grpo, one update": ("grpo", {"--trainer.num_iterations": "1", "--monitor": "false"}),
+    "dr_grpo, constant given": ("dr_grpo", NEAR | {"--objective.max_tokens": str(LENGTH), "--objective.beta": "0.05"}),
+    "dapo, overlong": ("dapo", {"--objective.overlong_buffer": "24", "--objective.max_tokens": str(LENGTH)}),
+    "dapo, dynamic sampling": ("dapo", {"--sampling.max_batches": "3"}),
     "relax, fitted again": ("relax", {"--dictionary.refit_interval": "6", "--objective.estimator": "robust"}),
 }
 """Further runs: the method, and settings on top of its own."""
@@ -124,7 +130,7 @@ def train_words(
 
 def compare_words(updates: int) -> list[str]:
     """The words of ``relax compare``; the place is left out. A few updates are enough: training is compared apart."""
-    shared = {key: value for key, value in (BASE | _steps(min(updates, 6))).items() if key != "--seed"}
+    shared = {key: value for key, value in (BASE | NEAR | _steps(min(updates, 6))).items() if key != "--seed"}
     return [*COMPARE, *_flat(shared)]
 
 
