@@ -8,9 +8,10 @@
 - eval, compare, spectrum: one of each.
 - resume: runs that the reference saved halfway, resumed by the candidate, beside those that the reference finished.
 
-A revision is unpacked in the work folder; a folder is used as it is. Each runs in processes of its own, with the
-interpreter that runs this script. Results are kept in the work folder, so that the reference is computed once.
-Exits with 1 when something differs that is not listed in EXPECTED.
+A revision is unpacked in the work folder. The code of a folder is copied there, so that you can go on editing. Each
+runs in processes of its own, with the interpreter that runs this script. Results are kept in the work folder, so that
+the reference is computed once; you can delete it at any time. Exits with 1 when something differs that is not listed
+in EXPECTED. Names that differ between revisions are listed in side_by_side/dialect.py.
 """
 
 from __future__ import annotations
@@ -128,8 +129,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for check in checks(arguments, reference, candidate):
             print(check.line() if check.is_equal or not reason(check) else check.line("stated difference"), flush=True)
             found.append(check)
-        for revision in (reference, candidate):
-            revision.check_unchanged()
     except SideBySideError as error:
         print(f"side_by_side: {error}", file=sys.stderr)
         return 2

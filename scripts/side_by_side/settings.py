@@ -8,6 +8,7 @@ from typing import Any
 from side_by_side.dialect import LIMIT_SETTINGS
 
 __all__ = [
+    "APART",
     "COMPARE",
     "EVAL",
     "RESUMED",
