@@ -393,6 +393,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("root", nargs="?", type=Path, default=Path(__file__).parent.parent, help="default: this one")
     root: Path = parser.parse_args(argv).root.resolve()
+    sys.path.append(str(root))  # as for a reader at the root of the repository, where `evidence` is a package
     pages = pages_of(root)
     failures = check(root)
     for failure in failures:

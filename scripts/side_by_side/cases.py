@@ -141,19 +141,36 @@ def hostile(seed: int, shape: Shape) -> Tensors:
 
 
 def weighted(seed: int, shape: Shape) -> Tensors:
-    """Graded rewards, weights of the sampler, completions longer than their loss, a ratio far away, a broken state."""
+    """Graded rewards, weights of the sampler, completions longer than their loss, a broken hidden state."""
     tensors = plain(seed, shape)
     generator = torch.Generator().manual_seed(seed + 1000)
     rewards, log_probs = tensors["rewards"], tensors["log_probs"]
     noise = torch.rand(rewards.shape, generator=generator, dtype=torch.float64)
-    log_probs[0, 0, 0] += 30.0
-    log_probs[0, 1, 0] -= 8.0
     tensors["hidden_states"][0, 2, 0, 0] = math.nan
     return tensors | {
         "rewards": rewards + 0.1 * noise.round(decimals=1),
         "sampling_weights": 0.5 + torch.rand(log_probs.shape, generator=generator, dtype=torch.float64),
         "sampled_lengths": tensors["mask"].sum(-1) + 2,
     }
+
+
+_FAR = torch.tensor([30.0, -8.0, 3.0, -3.0, 100.0, -120.0], dtype=torch.float64)
+"""Nats by which single tokens have moved."""
+
+
+def far_ratios(seed: int, shape: Shape) -> Tensors:
+    """Single tokens far from the policy that sampled them, beyond what an exponential bears, near the reference."""
+    tensors = plain(seed, shape)
+    for name in ("log_probs", "ref_log_probs"):
+        tensors[name][0, : len(_FAR), 0] += _FAR
+    return tensors
+
+
+def far_reference(seed: int, shape: Shape) -> Tensors:
+    """Single tokens far from the reference, near the policy that sampled them."""
+    tensors = plain(seed, shape)
+    tensors["ref_log_probs"][0, : len(_FAR), 0] -= _FAR
+    return tensors
 
 
 def single(seed: int, shape: Shape) -> Tensors:
@@ -187,6 +204,8 @@ SEQUENCES = {
     "on policy": Sequence(on_policy, WIDE),
     "hostile": Sequence(hostile, WIDE),
     "weighted": Sequence(weighted, WIDE),
+    "far ratios": Sequence(far_ratios, WIDE),
+    "far reference": Sequence(far_reference, WIDE),
     "in parts": Sequence(plain, WIDE, parts=2),
     "float32": Sequence(single, WIDE),
 }

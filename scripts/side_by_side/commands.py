@@ -13,7 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from side_by_side.differences import Check, differences
+from side_by_side.dialect import RENAMED_KEYS
+from side_by_side.differences import Check, Values, differences
 from side_by_side.launcher import Launcher
 from side_by_side.outputs import counts_in, prune, values_in
 from side_by_side.revisions import SCRIPTS, Revision, environment_with, settings_digest
@@ -51,7 +52,7 @@ class Command:
         before = None if self.follows is None else [self.follows.revision.name, self.follows.folder.name]
         spelled = self.revision.speller.spelled(self.verb, [*self.words, self.place])
         slug = re.sub(r"[^\w.-]+", "-", self.name)
-        return self.revision.results / self.part / f"{slug}-{settings_digest([spelled, before, self.kept])}"
+        return self.revision.results / self.part / f"{slug}-{settings_digest([spelled, before])}"
 
     @property
     def output(self) -> Path:
@@ -59,13 +60,14 @@ class Command:
 
     @property
     def is_done(self) -> bool:
-        return (self.folder / "done.json").is_file()
+        kept = self.output / "checkpoints" / f"checkpoint-{self.kept}" / "trainer_state.json"
+        return (self.folder / "done.json").is_file() and (self.kept is None or kept.is_file())
 
     def run(self, launcher: Launcher, fresh: bool = False) -> str | None:
         """Run it unless its output is kept. What went wrong, in words; None where it went well."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         # Another comparison in the same work folder may be at this command; its output serves both.
-        with self.folder.with_suffix(".lock").open("w") as lock:
+        with self.folder.with_name(f"{self.folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return None if self.is_done and not fresh else self._run(launcher)
 
@@ -167,6 +169,19 @@ def _check(pair: Pair, *failures: str | None) -> Check:
     part, name = pair.candidate.part, pair.candidate.name
     if found:
         return Check(part, name, "nothing compared", tuple(found))
-    before, after = values_in(pair.reference.output), values_in(pair.candidate.output)
-    counts = counts_in(pair.reference.output)
+    after = values_in(pair.candidate.output)
+    before, renamed = _by_new_names(values_in(pair.reference.output), after)
+    counts = "; ".join([counts_in(pair.reference.output), *renamed])
     return Check(part, name, counts, differences(before, after) if before else ("the reference left nothing behind",))
+
+
+def _by_new_names(before: Values, after: Values) -> tuple[Values, list[str]]:
+    """Values of the reference under the names that the candidate has for them, and what was renamed, in words."""
+    found, renamed = {}, set()
+    for name, value in before.items():
+        place, _, key = name.rpartition(" ")
+        new = ".".join(RENAMED_KEYS.get(part, part) for part in key.split("."))
+        is_renamed = name not in after and f"{place} {new}" in after
+        found[f"{place} {new}" if is_renamed else name] = value
+        renamed |= {f"{old} is now {RENAMED_KEYS[old]}" for old in key.split(".") if is_renamed and old in RENAMED_KEYS}
+    return found, sorted(renamed)

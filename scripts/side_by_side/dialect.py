@@ -14,16 +14,22 @@ RENAMED_OPTIONS: dict[str, dict[str, str]] = {
 }
 """By command: the old name of an option, and the new one. A revision whose help shows the new one is given that."""
 
+RENAMED_KEYS = {"max_new_tokens": "max_completion_length"}
+"""Keys of result files. A value under the new name is compared with that under the old one, and the check says so."""
+
 LIMIT_SETTINGS = ("max_tokens",)
 """Settings of `dr_grpo` and `dapo` that later revisions read off the limits of the run (`RunLimits`)."""
 
+LENGTH_LIMIT = "max_completion_length"
 DEFAULT_LENGTH = 3000
-"""The constant of `dr_grpo` where it has one. Later revisions are given it as the length limit, for equal losses."""
+"""The field of `RunLimits` for these settings, and the constant of `dr_grpo` where it has one. The losses of later
+revisions are computed with it as the limit, so that they are equal."""
 
 SIGNAL_METHODS = ("spectral_diversity", "state_volume", "spectral_novelty")
-SIGNAL_FOLDER = "evidence"
-SIGNAL_MODULE = "latent_signals.signal_methods"
-"""These methods leave the package for a module in a folder of the tree, and are named ``MODULE:METHOD`` there."""
+SIGNAL_MODULE = "evidence.latent_signals.signal_methods"
+SIGNAL_FOLDER = "evidence/latent_signals"
+"""These methods leave the package for a module in a folder of the tree, and are named ``MODULE:METHOD`` there. Where
+the folder is, the root of the tree is on the path."""
 
 INPUTS_MODULE = "relax_rl.objectives.inputs"
 INPUTS_FIELDS = ("extras", "inputs")

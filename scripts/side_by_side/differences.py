@@ -35,12 +35,12 @@ class Check:
     def is_equal(self) -> bool:
         return not self.found
 
-    def line(self) -> str:
-        """The result; of several differences the first."""
+    def line(self, word: str = "DIFFERENT") -> str:
+        """The result; of several differences, called `word`, the first."""
         if self.is_equal:
             return f"{self.part} {self.name}: equal ({self.counts})"
-        more = f", and {len(self.found) - 1} more of {self.counts}" if len(self.found) > 1 else f" ({self.counts})"
-        return f"{self.part} {self.name}: DIFFERENT, first {self.found[0]}{more}"
+        more = f"; and {len(self.found) - 1} more" if len(self.found) > 1 else ""
+        return f"{self.part} {self.name}: {word}, first {self.found[0]}{more} ({self.counts})"
 
 
 def differences(before: Values, after: Values) -> tuple[str, ...]:

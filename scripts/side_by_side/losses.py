@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,29 @@ import numpy as np
 
 from side_by_side.differences import Check, differences
 from side_by_side.revisions import SCRIPTS, Revision, settings_digest
+from side_by_side.settings import APART
 
 __all__ = ["losses"]
 
+_SENTENCE = " | sentence"
 _PROBE = ("probe.py", "tensors.py", "cases.py", "dialect.py")
 
 
 def losses(reference: Revision, candidate: Revision, methods: Sequence[str], fresh: bool) -> Iterator[Check]:
-    """One check for each method. `fresh`: compute the candidate's again, even where they are kept."""
+    """One check for each method, and one for each sequence apart. `fresh`: compute the candidate's again."""
     before = _measured(reference, methods, fresh=False)
     after = _measured(candidate, methods, fresh)
     for method in methods:
-        left, right = _read(before / f"{method}.npz"), _read(after / f"{method}.npz")
-        yield Check("losses", method, _counts(left), differences(left, right))
+        sides = [_read(folder / f"{method}.npz") for folder in (before, after)]
+        for apart in (None, *APART):
+            left, right = ({name: v for name, v in side.items() if _sequence_apart(name) == apart} for side in sides)
+            found = (*_new_errors(left, right), *differences(_figures(left), _figures(right)))
+            yield Check("losses", f"{method}, {apart}" if apart else method, _counts(left), found)
+
+
+def _sequence_apart(name: str) -> str | None:
+    sequence = name.split(" | ")[1]
+    return sequence if sequence in APART else None
 
 
 def _measured(revision: Revision, methods: Sequence[str], fresh: bool) -> Path:
@@ -43,8 +53,21 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     with np.load(path) as file:
-        # The sentence of an error may be reworded; its type must stay.
-        return {name: file[name] for name in file.files if not name.endswith(" | sentence")}
+        return {name: file[name] for name in file.files}
+
+
+def _figures(values: Mapping[str, Any]) -> dict[str, Any]:
+    """All but the sentences of errors, which may be reworded; the type of an error must stay."""
+    return {name: value for name, value in values.items() if not name.endswith(_SENTENCE)}
+
+
+def _new_errors(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What the candidate alone refuses; it says more than the figures that are missing."""
+    return [
+        f"{name.removesuffix(_SENTENCE)}: the candidate says {str(value)!r}"
+        for name, value in after.items()
+        if name.endswith(_SENTENCE) and name not in before
+    ]
 
 
 def _counts(values: dict[str, Any]) -> str:

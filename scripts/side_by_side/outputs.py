@@ -19,22 +19,22 @@ LEFT_OUT = frozenset({"step_time", "seconds", "grader", "command"})
 """Keys of any table: times, the digest of the grader's code, the words that started it."""
 
 KINDS = {
-    "metrics.jsonl": "update",
-    "step_*.jsonl": "completion",
-    "samples.jsonl": "sample",
-    "before.json": "evaluation",
-    "after.json": "evaluation",
-    "result.json": "evaluation",
-    "objective.json": "state of an objective",
-    "weights.json": "state of the weights",
-    "spectrum.json": "spectrum",
-    "methods.csv": "row of a method",
-    "runs.csv": "row of a run",
-    "problems.csv": "row of a problem",
-    "eigenvalues.csv": "eigenvalue",
-    "trajectories.csv": "trajectory",
+    "metrics.jsonl": "updates",
+    "step_*.jsonl": "completions",
+    "before.json": "evaluations",
+    "after.json": "evaluations",
+    "result.json": "evaluations",
+    "samples.jsonl": "samples",
+    "methods.csv": "method rows",
+    "runs.csv": "run rows",
+    "problems.csv": "problem rows",
+    "spectrum.json": "spectrum files",
+    "eigenvalues.csv": "eigenvalues",
+    "trajectories.csv": "trajectory rows",
+    "objective.json": "objective states",
+    "weights.json": "weight digests",
 }
-"""Files that are compared, by name, and what one entry of each is."""
+"""Files that are compared, by name, and what their entries are. What says most about a difference comes first."""
 
 WEIGHTS_FILE = "weights.json"
 
@@ -54,7 +54,7 @@ def counts_in(folder: Path) -> str:
     counts: Counter[str] = Counter()
     for path, kind in _files(folder):
         counts[kind] += sum(1 for _ in _entries(path))
-    return ", ".join(f"{number} x {kind}" for kind, number in counts.items())
+    return ", ".join(f"{number} {kind if number > 1 else kind[:-1]}" for kind, number in counts.items())
 
 
 def prune(folder: Path, kept: int | None = None) -> None:
@@ -72,10 +72,8 @@ def prune(folder: Path, kept: int | None = None) -> None:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:
-    for path in sorted(folder.rglob("*")):
-        kind = next((kind for pattern, kind in KINDS.items() if path.match(pattern)), None)
-        if kind is not None and path.is_file():
-            yield path, kind
+    for pattern, kind in KINDS.items():
+        yield from ((path, kind) for path in sorted(folder.rglob(pattern)))
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:

@@ -25,9 +25,8 @@ __all__ = ["comparison", "evaluation", "resumes", "spectrum", "training"]
 
 def training(reference: Revision, candidate: Revision, methods: Sequence[str], updates: int) -> list[Pair]:
     """One run of every method, and some more."""
-    return [
-        Pair(_training(reference, name, updates), _training(candidate, name, updates)) for name in train_runs(methods)
-    ]
+    runs = train_runs(methods).items()
+    return [Pair(*(_training(side, name, run, updates) for side in (reference, candidate))) for name, run in runs]
 
 
 def evaluation(reference: Revision, candidate: Revision) -> list[Pair]:
@@ -55,9 +54,9 @@ def spectrum(reference: Revision, candidate: Revision) -> list[Pair]:
 def resumes(reference: Revision, candidate: Revision, methods: Sequence[str], updates: int) -> list[Pair]:
     """Runs that the reference saved halfway, resumed by the candidate, beside those that the reference finished."""
     pairs = []
-    for name in train_runs(methods):
+    for name, run in train_runs(methods).items():
         if name in RESUMED:
-            whole = _training(reference, name, updates)
+            whole = _training(reference, name, run, updates)
             expected = _resuming(reference, whole) if name in RESUMED_BY_BOTH else whole
             pairs.append(Pair(expected, _resuming(candidate, whole)))
     return pairs
@@ -68,10 +67,9 @@ def _resuming(side: Revision, whole: Command) -> Command:
     return Command(side, "resume", whole.name, "train", words, "--run", begin=_interrupted, follows=whole)
 
 
-def _training(side: Revision, name: str, updates: int) -> Command:
-    method, settings = train_runs(list(side.methods))[name]
-    words = train_words(method, settings, updates, side.methods)
-    kept = halfway(updates) if name in RESUMED else None
+def _training(side: Revision, name: str, run: tuple[str, dict[str, str]], updates: int) -> Command:
+    words = train_words(*run, updates, side.methods)
+    kept = halfway(updates) if name in RESUMED and side.role == "reference" else None
     return Command(side, "train", name, "train", tuple(words), "--run", kept=kept)
 
 

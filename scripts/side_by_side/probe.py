@@ -51,14 +51,14 @@ def _two_updates(objective: Any, sequence: Sequence) -> Found:
     for number, parts in enumerate(sequence.updates(), start=1):
         whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         objective = tensors.calibrated(objective, whole["hidden_states"], whole["mask"])
-        objective = tensors.remembering_prompts(objective, whole["prompt_keys"], whole["rewards"])
+        objective = tensors.before_rollout(objective, whole["prompt_keys"], whole["rewards"])
         rows, metrics = [], {}
         for place, part in enumerate(_prepared(objective, parts, whole)):
             told, metrics, to_remember = _one_part(objective, part)
             found |= {f"update {number} | part {place} | {key}": value for key, value in told.items()}
             rows += [] if to_remember is None else [to_remember]
         objective = objective.after(_report(number, whole, metrics))
-        objective = tensors.remembering_completions(objective, torch.cat(rows) if rows else None)
+        objective = tensors.after_rollout(objective, torch.cat(rows) if rows else None)
         found[f"update {number} | state"] = json.dumps(objective.state(), sort_keys=True)
     return found
 

@@ -12,14 +12,14 @@ import subprocess
 import sys
 import tarfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from side_by_side.dialect import SIGNAL_FOLDER, SIGNAL_MODULE
+from side_by_side.dialect import SIGNAL_FOLDER
 from side_by_side.words import Speller
 
 __all__ = ["ROOT", "SCRIPTS", "Revision", "SideBySideError", "environment_with", "settings_digest"]
@@ -42,7 +42,7 @@ class Revision:
     Attributes:
         role: "reference" or "candidate".
         name: a commit hash, or the digest of the code of a folder with changes; results are kept under it.
-        tree: the folder with the code.
+        tree: the folder with its code, in the work folder.
         results: where its results are kept.
     """
 
@@ -54,18 +54,20 @@ class Revision:
 
     @classmethod
     def of(cls, text: str, role: str, work: Path) -> Revision:
-        """A folder, which is used as it is, or a revision that git knows, which is unpacked in the work folder.
+        """A revision that git knows, or the code of a folder as it is now. Either is put into the work folder.
+
+        A copy of the folder, so that you can go on editing while it runs.
 
         Raises:
             SideBySideError: it is neither.
         """
         folder = Path(text)
         if folder.is_dir():
-            tree = folder.resolve()
-            name = _clean_commit(tree) or f"folder-{_digest_of(tree)}"
+            name = _clean_commit(folder.resolve()) or f"folder-{_digest_of(folder)}"
+            tree = _copied(folder, work / "trees" / name)
         else:
             name = _git(ROOT, "rev-parse", "--verify", f"{text}^{{commit}}")
-            tree = _unpacked(name, work / "trees")
+            tree = _unpacked(name, work / "trees" / name)
         if not (tree / "src/relax_rl").is_dir():
             raise SideBySideError(f"{text} holds no src/relax_rl; name a revision or a folder of this project.")
         return cls(role, name, tree, work / "results" / name, _digest_of(tree))
@@ -81,9 +83,8 @@ class Revision:
 
     def environment(self, *more: Path) -> dict[str, str]:
         """The environment of its processes: its own code first."""
-        signals = self.tree / SIGNAL_FOLDER / SIGNAL_MODULE.partition(".")[0]
-        evidence = [signals.parent] if signals.is_dir() else []
-        return environment_with(self.tree / "src", *evidence, *more)
+        root = [self.tree] if (self.tree / SIGNAL_FOLDER).is_dir() else []
+        return environment_with(self.tree / "src", *root, *more)
 
     def check(self) -> None:
         """Make sure that its own code runs: an editable install in the environment must not win.
@@ -95,11 +96,6 @@ class Revision:
         place = _output([sys.executable, "-c", code], self.environment(), self.results)
         if not Path(place).resolve().is_relative_to(self.tree):
             raise SideBySideError(f"The code of {self.label} is in {self.tree}, but {place} is imported.")
-
-    def check_unchanged(self) -> None:
-        """Raises SideBySideError when the folder has changed since the comparison began."""
-        if _digest_of(self.tree) != self._digest:
-            raise SideBySideError(f"{self.tree} changed during the comparison; run it again.")
 
     def probe(self, what: str, place: Path, methods: Sequence[str] = ()) -> None:
         """Run `side_by_side.probe` on its code. Raises SideBySideError when it fails."""
@@ -177,14 +173,33 @@ def _clean_commit(tree: Path) -> str | None:
         return None
 
 
-def _unpacked(commit: str, trees: Path) -> Path:
-    tree = trees / commit
+def _unpacked(commit: str, tree: Path) -> Path:
+    def unpack(place: Path) -> None:
+        archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit], capture_output=True, check=True).stdout
+        with tarfile.open(fileobj=BytesIO(archive)) as tar:
+            tar.extractall(place, filter="data")
+
+    return _made(tree, unpack)
+
+
+def _copied(folder: Path, tree: Path) -> Path:
+    def copy(place: Path) -> None:
+        place.mkdir()
+        for part in CODE:
+            if (folder / part).is_dir():
+                shutil.copytree(folder / part, place / part, ignore=shutil.ignore_patterns("__pycache__"))
+            elif (folder / part).is_file():
+                shutil.copy2(folder / part, place / part)
+
+    return _made(tree, copy)
+
+
+def _made(tree: Path, make: Callable[[Path], None]) -> Path:
+    """The folder, filled by `make` if it is not there yet: whole or not at all."""
     if tree.is_dir():
         return tree
-    archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit], capture_output=True, check=True).stdout
-    temporary = trees / f".{commit}.{os.getpid()}"
-    with tarfile.open(fileobj=BytesIO(archive)) as tar:
-        tar.extractall(temporary, filter="data")
+    temporary = tree.with_name(f".{tree.name}.{os.getpid()}")
+    make(temporary)
     try:
         temporary.rename(tree)
     except OSError:

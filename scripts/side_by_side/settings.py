@@ -8,6 +8,7 @@ from typing import Any
 from side_by_side.dialect import LIMIT_SETTINGS
 
 __all__ = [
+    "APART",
     "COMPARE",
     "EVAL",
     "RESUMED",
@@ -18,6 +19,9 @@ __all__ = [
     "train_runs",
     "train_words",
 ]
+
+APART = ("far reference",)
+"""Sequences of batches in `cases.py` that are a check of their own: in them the bound of the KL acts."""
 
 LENGTH = 64
 """Longest completion of a training run, in tokens."""
@@ -39,10 +43,14 @@ BASE = {
     "--evaluation.num_samples": "4",
 }
 
+NEAR = {"--trainer.learning_rate": "1e-5"}
+"""Keeps the policy near its reference. At the usual rate, 2e-4, the bound on the KL of later revisions acts from the
+second update on."""
+
 OF_METHOD: dict[str, dict[str, str]] = {
-    "grpo": {"--objective.beta": "0.02"},
-    "relax": {"--objective.xi": "quantile:0.5"},
-    "relax_as_run": {"--objective.xi": "quantile:0.5"},
+    "relax": NEAR | {"--objective.xi": "quantile:0.5"},
+    "relax_as_run": NEAR | {"--objective.xi": "quantile:0.5"},
+    "simple_rl": NEAR,
     "rank_shaping": {"--objective.stride": "4"},
     "pass_at_k": {"--objective.k": "2"},
     "kl_cov": {"--objective.k_ratio": "0.1"},
@@ -63,11 +71,13 @@ OF_METHOD: dict[str, dict[str, str]] = {
 """Settings that make a short run feel the method."""
 
 ALSO: dict[str, tuple[str, dict[str, str]]] = {
-    "dr_grpo, constant given": ("dr_grpo", {"--objective.max_tokens": str(LENGTH), "--objective.beta": "0.02"}),
-    "dapo, overlong": ("dapo", {"--objective.overlong_buffer": "24", "--objective.max_tokens": str(LENGTH)}),
-    "dapo, dynamic sampling": ("dapo", {"--sampling.max_batches": "3"}),
+    "grpo, KL": ("grpo", NEAR | {"--objective.beta": "0.05"}),
+    "grpo, KL far from the reference": ("grpo", {"--objective.beta": "0.05"}),
     "grpo, branches": ("grpo", {"--sampling.trunks": "4", "--sampling.branch_top": "5"}),
     "grpo, one update": ("grpo", {"--trainer.num_iterations": "1", "--monitor": "false"}),
+    "dr_grpo, constant given": ("dr_grpo", NEAR | {"--objective.max_tokens": str(LENGTH), "--objective.beta": "0.05"}),
+    "dapo, overlong": ("dapo", {"--objective.overlong_buffer": "24", "--objective.max_tokens": str(LENGTH)}),
+    "dapo, dynamic sampling": ("dapo", {"--sampling.max_batches": "3"}),
     "relax, fitted again": ("relax", {"--dictionary.refit_interval": "6", "--objective.estimator": "robust"}),
 }
 """Further runs: the method, and settings on top of its own."""
@@ -110,16 +120,18 @@ def train_words(
 ) -> list[str]:
     """The words of ``relax train`` in a revision whose methods are `about`; the place of the run is left out."""
     given = BASE | _steps(updates) | dict(settings)
+    # Where the revision has no such method, its command line says so.
+    known = about.get(method, {"objective": method, "options": ()})
     for name in LIMIT_SETTINGS:
         # Later revisions take these from the limits of the run, which are the same here.
-        if name not in about[method]["options"]:
+        if name not in known["options"]:
             given.pop(f"--objective.{name}", None)
-    return ["countdown", "--objective", str(about[method]["objective"]), *_flat(given)]
+    return ["countdown", "--objective", str(known["objective"]), *_flat(given)]
 
 
 def compare_words(updates: int) -> list[str]:
     """The words of ``relax compare``; the place is left out. A few updates are enough: training is compared apart."""
-    shared = {key: value for key, value in (BASE | _steps(min(updates, 6))).items() if key != "--seed"}
+    shared = {key: value for key, value in (BASE | NEAR | _steps(min(updates, 6))).items() if key != "--seed"}
     return [*COMPARE, *_flat(shared)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 from collections.abc import Mapping
 from typing import Any
@@ -30,14 +31,17 @@ def objective_names() -> dict[str, str]:
     """All methods, and the name under which `build_objective` knows each."""
     names = {name: name for name in located("METHODS")}
     for name in dialect.SIGNAL_METHODS:
-        if name not in names and importlib.util.find_spec(dialect.SIGNAL_MODULE.partition(".")[0]) is not None:
+        if name not in names and _exists(dialect.SIGNAL_MODULE):
             names[name] = f"{dialect.SIGNAL_MODULE}:{name}"
     return names
 
 
 def options_of(method: str) -> list[str]:
     """The settings of a method."""
-    return list(located("method_options")(objective_names()[method]))
+    module, _, function = objective_names()[method].rpartition(":")
+    if module:
+        return list(inspect.signature(getattr(importlib.import_module(module), function)).parameters)
+    return list(located("method_options")(method))
 
 
 def build(method: str, settings: Mapping[str, Any], group_size: int) -> Any:
@@ -48,7 +52,7 @@ def build(method: str, settings: Mapping[str, Any], group_size: int) -> Any:
     if run_limits is None:
         return located("build_objective")(method, **given)
     numbers = {
-        "max_completion_length": limits.get("max_tokens", dialect.DEFAULT_LENGTH),
+        dialect.LENGTH_LIMIT: limits.get("max_tokens", dialect.DEFAULT_LENGTH),
         "group_size": group_size,
         "updates": 4,
     }
@@ -87,20 +91,27 @@ def calibrated(objective: Any, states: Tensor, mask: Tensor) -> Any:
     return objective.calibrated(states.detach().flatten(0, 1), mask.flatten(0, 1))
 
 
-def remembering_prompts(objective: Any, keys: Tensor, rewards: Tensor) -> Any:
+def before_rollout(objective: Any, keys: Tensor, rewards: Tensor) -> Any:
     """The objective after it has seen the rewards (P, G) of a rollout batch."""
     if hasattr(objective, "before_rollout"):
         return objective.before_rollout(keys, rewards)
     return objective.remember(keys, rewards) if objective.remembers_prompts else objective
 
 
-def remembering_completions(objective: Any, rows: Tensor | None) -> Any:
+def after_rollout(objective: Any, rows: Tensor | None) -> Any:
     """The objective after it has seen the completions of a rollout batch."""
-    if rows is not None and hasattr(objective, "after_rollout"):
-        return objective.after_rollout(rows)
-    if rows is None or not objective.remembers_completions:
+    if rows is None:
         return objective
-    return objective.remember_completions(rows)
+    if hasattr(objective, "after_rollout"):
+        return objective.after_rollout(rows)
+    return objective.remember_completions(rows) if objective.remembers_completions else objective
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _accepted(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:

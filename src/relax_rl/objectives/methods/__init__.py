@@ -128,7 +128,7 @@ def _settings_of(name: str, parameters: dict[str, inspect.Parameter], hints: dic
 
 
 def method_options(name: str) -> dict[str, Any]:
-    """The settings of a method and their defaults.
+    """The settings of a method and their defaults, the method's own first.
 
     Args:
         name: of a method of the package, or ``package.module:function``.
@@ -136,7 +136,10 @@ def method_options(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: for a method that does not exist (naming the nearest), or a function that is none.
     """
-    return {key: field.default for key, field in _Method.named(name).settings.model_fields.items()}
+    settings = _Method.named(name).settings
+    defaults = {key: field.default for key, field in settings.model_fields.items()}
+    own = {key: defaults[key] for key in settings.__annotations__ if key in defaults}
+    return own | defaults
 
 
 def is_verified(name: str) -> bool:
