@@ -4,7 +4,7 @@
     relax train countdown --task own_task:Pairs --verifier own_task:right_and_short    (from the folder examples/)
 
 A task is any object with `name`, `verifier` and `problems(split, count, seed)`. A reward is any function of completions
-and answers that gives a number, or None where it could not score. The task here asks for two numbers instead of three,
+and answers that gives a number, or None where it could not score. The task asks for two numbers instead of three,
 in the words that the embedded policy knows. It is graded by the package's verifier in the evaluation, and by a reward of
 its own in training, which prefers short answers.
 

@@ -142,6 +142,7 @@ class RolloutBatch:
 
         Within 20 of 0, as in verl: exp(89) is infinite in float32, and times an advantage of 0 no number at all.
         """
+        # Masked before the clamp: clamp passes a NaN on.
         return (self.log_probs - self.old_log_probs).masked_fill(~self.mask, 0.0).clamp(-20.0, 20.0)
 
     @property

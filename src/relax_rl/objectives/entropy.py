@@ -47,5 +47,6 @@ class EntropyBonus(Regularizer):
         # A bonus on a detached entropy would change the number that is logged and nothing else.
         if torch.is_grad_enabled() and batch.log_probs.requires_grad and not entropy.requires_grad:
             raise DataError("An entropy bonus needs an entropy with gradient, but RolloutBatch.entropy is detached.")
+        # The entropy is 0 where masked, so the plain sum is that of the tokens.
         share = entropy.sum() / max(batch.update_totals.num_tokens, 1.0)
         return -self.coefficient * share, {}

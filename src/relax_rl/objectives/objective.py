@@ -196,6 +196,7 @@ class Objective:
             token_advantages, weight_metrics = self.token_weights(batch, advantages)
         token_loss, metrics = self.surrogate(batch, token_advantages)
         metrics |= weight_metrics
+        # After the surrogate and before the mean: the correction weighs a token's loss, clipped or not, as in TRL.
         if batch.sampling_weights is not None:
             token_loss = token_loss * batch.sampling_weights
         loss = self.aggregation(token_loss, batch)
@@ -214,6 +215,8 @@ class Objective:
                 "latent/signal_defined": (~values.isnan()).double().mean(),
             }
         for term in self.regularizers:
+            # Not added at all rather than multiplied by 0: 0 times a NaN is NaN, and 0 * x + loss is not loss to the
+            # bit.
             if term.is_active:
                 share, term_metrics = term(batch, measured)
                 loss = loss + share

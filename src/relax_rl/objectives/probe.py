@@ -281,6 +281,7 @@ class DispersionProbe:
             mask: (B, T) bool.
         """
         hidden_states, mask = self._trajectories(hidden_states.detach(), mask)
+        # A completion with one broken state is left out of the fit, or its NaN would be in every observable.
         is_finite = (hidden_states.isfinite().all(-1) | ~mask).all(-1)
         trajectories = [states[keep] for states, keep in zip(hidden_states[is_finite], mask[is_finite], strict=True)]
         dictionary = self.settings.fit(trajectories)

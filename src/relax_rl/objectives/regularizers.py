@@ -98,6 +98,8 @@ class ReferenceKL(Regularizer):
         kl = token_kl(log_probs, ref_log_probs, self.estimator)
         totals = batch.update_totals
         if self.reduction in ("token_mean", "token_sum"):
+            # Completions outside the gate are 0 in the sum and stay in the denominator, or a rarer gate would mean a
+            # stronger KL.
             gated = kl.masked_fill(~(batch.mask & is_selected.unsqueeze(-1)), 0.0)
             of_tokens = max(totals.num_tokens, 1.0)
             length = self.max_completion_length

@@ -44,6 +44,7 @@ def choose_tokens(selector: TokenSelector, batch: RolloutBatch, advantages: Tens
         choice = batch.extras.get(TOKEN_CHOICE)
         if choice is not None:
             return choice
+        # The counts of the update tell a part from the whole. A choice within a part would be another method.
         if batch.totals is not None and batch.totals.num_tokens != float(batch.mask.sum()):
             raise DataError(
                 "The method chooses among all tokens of an update, and this batch is a part of one: pass "
@@ -73,6 +74,7 @@ def token_covariance(columns: Tensor) -> Tensor:
 
 def largest(values: Tensor, count: int) -> Tensor:
     """(N,) bool: the `count` largest of (N,) values; of equal ones the first, on every device."""
+    # stable=True: topk leaves the choice among equal values to the device.
     order = torch.sort(values, descending=True, stable=True).indices[:count]
     return torch.zeros_like(values, dtype=torch.bool).index_fill(0, order, True)
 

@@ -47,6 +47,7 @@ class ShapedAdvantage(Advantage):
 def usable_states(batch: RolloutBatch) -> tuple[Tensor, Tensor]:
     """States (P, G, T, H) without gradient, 0 where masked, and the mask without completions that are not finite."""
     states = batch.required(HIDDEN_STATES).detach()
+    # Before the check for finite states: what stands behind the mask says nothing of the completion.
     states = torch.where(batch.mask.unsqueeze(-1), states, 0.0)
     is_finite = states.isfinite().flatten(2).all(-1)
     mask = batch.mask & is_finite.unsqueeze(-1)

@@ -36,6 +36,7 @@ def dual_clip(loss: Tensor, advantage: Tensor, bound: float) -> Tensor:
 
 def unit_ratio(batch: RolloutBatch) -> Tensor:
     """(P, G, T) r / sg[r]: 1, with the gradient 1 for the token's log-probability. Masked before the exponential."""
+    # Masked inside the exponential: its gradient is NaN where a log-probability behind the mask is.
     return torch.exp((batch.log_probs - batch.log_probs.detach()).masked_fill(~batch.mask, 0.0))
 
 

@@ -101,6 +101,7 @@ class AdaptiveEntropyBonus(Regularizer):
         return share, metrics | {"entropy/coefficient": torch.tensor(self.applied)}
 
     def after(self, report: UpdateReport) -> AdaptiveEntropyBonus:
+        # At the target it still rises: TRL compares with <=.
         step = self.delta if report.entropy <= self.target else -self.delta
         moved = min(max(self.coefficient + step, self.low), self.high)
         return replace(self, coefficient=moved, last_entropy=report.entropy)

@@ -78,6 +78,7 @@ class FlippedRatioSurrogate(Surrogate):
 
     def clip(self, batch: RolloutBatch) -> Tensor:
         """(P, G, T) the clip of each token."""
+        # NaN where masked, so that the quantile is one of the completion's own tokens.
         entropy = batch.required(ENTROPY).detach().float().masked_fill(~batch.mask, torch.nan)
         threshold = torch.nanquantile(entropy, self.entropy_quantile, dim=-1, keepdim=True)
         clip = torch.full_like(batch.log_probs.detach(), self.clip_low_entropy)

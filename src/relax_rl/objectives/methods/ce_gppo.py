@@ -72,6 +72,7 @@ class GradientPreservingSurrogate(Surrogate):
         ratio, unit, advantage = torch.exp(batch.log_ratio), unit_ratio(batch), of_each_token(advantages)
         is_low = (ratio < 1 - self.clip_low) & (advantage < 0)
         is_high = (ratio > 1 + self.clip_high) & (advantage > 0)
+        # The value of the bound with the gradient of the ratio: r / sg[r] is 1, and its derivative is not.
         factor = torch.where(is_low, self.beta_low * (1 - self.clip_low) * unit, ratio)
         factor = torch.where(is_high, self.beta_high * (1 + self.clip_high) * unit, factor)
         return dual_clip(-factor * advantage, advantage, self.dual_clip), clip_metrics(is_low, is_high, batch)

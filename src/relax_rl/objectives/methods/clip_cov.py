@@ -89,6 +89,7 @@ class CovarianceClippedSurrogate(TokenSelector, Surrogate):
         """(P, G, T, 3): those of `covariance_columns`, and 1 where PPO has clipped the token."""
         ratio, advantage = torch.exp(batch.log_ratio.detach()), of_each_token(advantages)
         bounded = ratio.clamp(1 - self.clipped.clip_low, 1 + self.clipped.clip_high)
+        # PPO takes the smaller of the two products: where that is the clipped one, the token has no gradient already.
         is_clipped = (bounded * advantage < ratio * advantage).to(ratio.dtype)
         return torch.cat([covariance_columns(batch, advantages), is_clipped.unsqueeze(-1)], dim=-1)
 
@@ -101,6 +102,8 @@ class CovarianceClippedSurrogate(TokenSelector, Surrogate):
         """(N,) 1 for the tokens drawn, else 0."""
         places = self.candidates(columns).nonzero().squeeze(-1)
         count = max(1, int(self.ratio * len(columns)))
+        # A generator of its own, on the CPU: every rank and every device draws the same tokens, and the run's global
+        # random numbers stay as they are.
         order = torch.randperm(len(places), generator=torch.Generator().manual_seed(self.seed))
         return columns.new_zeros(len(columns)).index_fill(0, places[order[:count].to(places.device)], 1.0)
 
@@ -108,4 +111,5 @@ class CovarianceClippedSurrogate(TokenSelector, Surrogate):
         """Per-token loss (P, G, T) for advantages (P, G) or (P, G, T), and the shares clipped and drawn."""
         loss, metrics = self.clipped(batch, advantages)
         choice = choose_tokens(self, batch, advantages)
+        # To 0 and not out of the mean: a drawn token stays in the denominator, as in the authors' code.
         return loss.masked_fill(choice != 0, 0.0), metrics | selected_share(choice, batch)

@@ -54,6 +54,7 @@ class CovarianceKernel(TokenWeights):
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         columns = covariance_columns(batch, advantages)
         weights = torch.zeros_like(columns[..., 0])
+        # Group by group: the statistics are those of a group's own tokens, so no cut of the update changes them.
         for group, mask, weight in zip(columns, batch.mask, weights, strict=True):
             if mask.any():
                 weight[mask] = self.weights(group[mask]).to(weight.dtype)
@@ -65,6 +66,7 @@ class CovarianceKernel(TokenWeights):
     def weights(self, columns: Tensor) -> Tensor:
         """(N,) weights of mean 1 for the columns (N, 2) of a group's tokens; all 1 where no covariance differs."""
         covariance = token_covariance(columns)
+        # The biased variance: mean cov^2 - (mean cov)^2, as the formula is written.
         variance = covariance.var(correction=0)
         exponent = torch.where(variance > 0, covariance.square() / (2 * variance.clamp(min=1e-300)), 0.0)
         # The common factor of all weights drops out, and taking it off keeps them from all being 0.

@@ -74,6 +74,7 @@ class DynamicClipSurrogate(Surrogate):
     def bounds(self, batch: RolloutBatch) -> tuple[Tensor, Tensor]:
         """(P, G, T) lower and upper bound on each token's ratio."""
         inverse = torch.exp(-batch.old_log_probs.masked_fill(~batch.mask, 0.0))
+        # For q below 4 clip_low the root has no real value: the bound stays at 1/2.
         low = 0.5 + 0.5 * (1 - 4 * self.clip_low * inverse).clamp(min=0).sqrt()
         high = 0.5 + 0.5 * (1 + 4 * self.clip_high * inverse).sqrt()
         return low, high.clamp(max=self.high_max)
@@ -106,6 +107,7 @@ class PromptMemory:
         entries = dict(self.entries)
         for key, group in zip(keys.tolist(), rewards.double().cpu(), strict=True):
             scored = group[~group.isnan()]
+            # One score has no spread, and would enter the memory as a std of NaN.
             if len(scored) < 2:
                 continue
             new_mean, new_std = float(scored.mean()), float(scored.std())
@@ -151,6 +153,7 @@ class SmoothedAdvantage(Advantage):
         if len(scored) < 2:
             return torch.zeros_like(group)
         mean, std = float(scored.mean()), float(scored.std())
+        # A prompt that is not remembered is at its first visit, where both estimates are those of this group.
         visits, total_mean, total_std = (1, mean, std) if key is None else self.memory.entries.get(key, (1, mean, std))
         new, total = self._standardised(group, mean, std), self._standardised(group, total_mean, total_std)
         first = (1 - 1 / visits) * new + total / visits

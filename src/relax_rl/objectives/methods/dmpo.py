@@ -86,6 +86,7 @@ class DistributionMatching(Regularizer):
     def __call__(self, batch: RolloutBatch, measured: Measurements) -> tuple[Tensor, dict[str, Tensor]]:
         advantages = measured.advantages
         takes_part = ~batch.rewards.isnan() & (batch.lengths > 0)
+        # A flat group would ask for a uniform policy over its completions, which no reward wants.
         if self.skip_flat:
             spread = advantages.amax(-1) - advantages.amin(-1)
             takes_part = takes_part & (spread > 1e-5).unsqueeze(-1)
@@ -95,6 +96,8 @@ class DistributionMatching(Regularizer):
         if self.divergence == "mse":
             share = (target - policy).square().masked_fill(~takes_part, 0.0).sum() / batch.update_totals.num_completions
         else:
+            # Bounded before the log: completions that take no part have probability 0 in both, and log 0 times 0 is
+            # NaN.
             middle = (0.5 * (target + policy)).clamp(min=1e-30).log()
             halves = 0.5 * (target * (log_target - middle) + policy * (log_policy - middle))
             share = halves.masked_fill(~takes_part, 0.0).sum() / batch.update_totals.num_prompts
@@ -104,4 +107,5 @@ class DistributionMatching(Regularizer):
 
 def _log_softmax(scores: Tensor, takes_part: Tensor) -> Tensor:
     """log softmax of (P, G) over what takes part; about -1e30, without gradient, elsewhere."""
+    # -1e30 and not -inf: a row without any member would otherwise be NaN, in its gradient too.
     return scores.masked_fill(~takes_part, -1e30).log_softmax(dim=-1)

@@ -105,7 +105,10 @@ class EntropyBand(TokenSelector, TokenWeights):
         low, high = self.bounds
         mean = float(entropy.mean()) if len(entropy) else 0.0
         side = int(mean > high) - int(mean < low)
+        # Inside the band the side is 0, and 0 >= 0 keeps every completion.
         stays = (side * advantages >= 0).double()
+        # Each token carries one over its completion's length, so sums over tokens count completions. The ratio turns
+        # the mean over all completions into the mean over those that stay.
         return (stays * shares.sum() / (stays * shares).sum().clamp(min=1e-12)).to(columns.dtype)
 
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -72,5 +72,6 @@ class EntropyShaping(TokenWeights):
 
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         advantage = advantages.unsqueeze(-1)
+        # Detached: a bonus with gradient would be an entropy term, weighted by the advantage.
         bonus = self.scale * batch.required(ENTROPY).detach()
         return advantage + torch.minimum(bonus, advantage.abs() / self.kappa), {}

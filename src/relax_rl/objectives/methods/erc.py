@@ -71,9 +71,11 @@ class EntropyRatioSurrogate(Surrogate):
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Per-token loss (P, G, T) for advantages (P, G) or (P, G, T), and the shares of tokens that were clipped."""
         loss, metrics = self.clipped(batch, advantages)
+        # 1e-8 as in the authors' code: a token that was certain has entropy 0 in both.
         ratio = (batch.required(ENTROPY).detach() + 1e-8) / (batch.required(OLD_ENTROPY).detach() + 1e-8)
         stays = (ratio > 1 - self.entropy_low) & (ratio < 1 + self.entropy_high)
         num_tokens = batch.mask.sum().clamp(min=1)
+        # Detached and not zeroed: the value that is logged stays, the gradient goes.
         return torch.where(stays, loss, loss.detach()), metrics | {
             "clip_ratio/entropy": (~stays & batch.mask).sum() / num_tokens
         }

@@ -79,8 +79,10 @@ class FlowBalanceSurrogate(Surrogate):
         ref = sequence_token_mean(batch.required(REF_LOG_PROBS), batch)
         residual = log_partition + sequence_token_mean(batch.log_probs, batch) - self.tilt * advantages - ref
         log_weight = batch.log_ratio.detach().sum(-1)
+        # Clamped before the exponential: the sum over a whole completion overflows float32 long before its tokens do.
         weight = log_weight.clamp(max=20.0).exp().clamp(max=self.weight_max)
         is_scored = ~batch.rewards.isnan()
+        # One loss a completion, repeated at its tokens: the mean over tokens of each completion gives it back.
         loss = of_each_token((weight * residual.square()).masked_fill(~is_scored, 0.0)).expand_as(batch.log_probs)
         nothing = torch.zeros_like(batch.mask)
         is_high = (log_weight.exp() > self.weight_max).unsqueeze(-1) & batch.mask

@@ -80,6 +80,7 @@ class ForkingTokens(TokenSelector, TokenWeights):
     def choose(self, columns: Tensor) -> Tensor:
         """(N,) the weight of each token."""
         num_kept = math.ceil(self.share * len(columns))
+        # TokenMean divides by all N tokens. The weight N / kept turns that into the mean over the kept ones.
         weight = len(columns) / max(num_kept, 1) if self.denominator == "kept" else 1.0
         return weight * largest(columns[:, 0], num_kept).to(columns.dtype)
 

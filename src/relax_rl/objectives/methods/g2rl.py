@@ -78,12 +78,14 @@ class GradientNovelty(RewardShaping):
         unit = torch.nn.functional.normalize(features.double(), dim=-1)
         similarity = (unit @ unit.mT).square()
         others = takes_part.unsqueeze(1) & ~torch.eye(similarity.shape[-1], dtype=torch.bool, device=features.device)
+        # -1e30 and not -inf: a completion without others would have a softmax of NaN.
         scores = signs.double().unsqueeze(1).expand_as(similarity).masked_fill(~others, -1e30)
         weights = scores.softmax(-1).masked_fill(~others, 0.0)
         novelty = (1 - (weights * similarity).sum(-1)).clamp(min=0)
         low = novelty.masked_fill(~takes_part, torch.inf).amin(-1, keepdim=True)
         high = novelty.masked_fill(~takes_part, -torch.inf).amax(-1, keepdim=True)
         spread = high - low
+        # Equal novelties have no order: all 0 then, and no division by 0.
         scaled = torch.where(spread > 1e-9, (novelty - low) / spread.clamp(min=1e-9), 0.0)
         return scaled.masked_fill(~takes_part, 0.0)
 

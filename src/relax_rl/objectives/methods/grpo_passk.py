@@ -56,6 +56,7 @@ class BestCompletionAdvantage(Advantage):
         count = is_scored.sum(-1, keepdim=True)
         centred = (rewards - rewards.nanmean(-1, keepdim=True)).nan_to_num(nan=0.0)
         std = (centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
+        # Filled with -inf, so that what was not scored is never the best; the count below keeps -inf out of the lead.
         best, place = rewards.masked_fill(~is_scored, -torch.inf).topk(min(2, rewards.shape[-1]), dim=-1)
         lead = torch.where(count > 1, best[:, :1] - best[:, -1:], 0.0)
         return torch.zeros_like(rewards).scatter(-1, place[:, :1], lead / (std + self.epsilon)).detach()

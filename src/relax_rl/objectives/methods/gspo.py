@@ -55,6 +55,7 @@ class SequenceRatioSurrogate(RatioSurrogate):
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Per-token loss (P, G, T) for advantages (P, G) or (P, G, T), and the shares of tokens that were clipped."""
         log_ratio = batch.log_ratio.detach()
+        # Masked tokens have log ratio 0, so the sum is that of the completion; the length is clamped for an empty one.
         mean = log_ratio.sum(-1, keepdim=True) / batch.lengths.unsqueeze(-1).clamp(min=1)
         # Masked before the exponential, whose gradient would be NaN where a log-probability behind the mask is.
         own = (batch.log_probs - batch.log_probs.detach()).masked_fill(~batch.mask, 0.0)

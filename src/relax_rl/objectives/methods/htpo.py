@@ -111,6 +111,7 @@ class HierarchicalTokenSurrogate(Surrogate):
         right = torch.where(above, high * unit * advantage, torch.where(below, inverse * unit * advantage, plain))
         wrong = torch.where(below, low * unit * advantage, plain)
         free = torch.where(is_right, right, wrong)
+        # High tokens of easy, right completions are the one kind of high token that keeps PPO's clip.
         loss = torch.where(is_high & ~(is_right & ~is_hard), free, clipped)
         loss = loss.masked_fill(is_right & torch.where(is_hard, is_dropped[0], is_dropped[1]), 0.0)
         return dual_clip(loss, advantage, self.dual_clip), clip_metrics(below, above, batch)

@@ -85,12 +85,14 @@ class CovarianceKLSurrogate(TokenSelector, Surrogate):
 
     def choose(self, columns: Tensor) -> Tensor:
         """(N,) 1 for the max(1, int(k_ratio N)) tokens of largest covariance, else 0."""
+        # Of log-probability and advantage as they are before the update: the choice has no gradient.
         return largest(token_covariance(columns), max(1, int(self.k_ratio * len(columns)))).float()
 
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Per-token loss (P, G, T) for advantages (P, G) or (P, G, T), and the share of tokens that are held back."""
         log_ratio = batch.log_ratio
         choice = choose_tokens(self, batch, advantages)
+        # abs has gradient 0 where the ratio is 1, so on-policy the penalty is silent, whichever tokens are chosen.
         penalty = torch.where(choice != 0, log_ratio.abs(), 0.0)
         nothing = torch.zeros_like(batch.mask)
         metrics = clip_metrics(nothing, nothing, batch) | selected_share(choice, batch)

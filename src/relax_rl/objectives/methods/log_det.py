@@ -73,6 +73,7 @@ class LogDetBonus(RewardShaping):
         vectors, has_states = mean_states(batch)
         takes_part = has_states & ~rewards.isnan()
         vectors = torch.where(takes_part.unsqueeze(-1), vectors, 0.0)
+        # Mean states of most models lie close together, so that all Gram matrices are nearly the same without this.
         if self.center:
             mean = vectors.sum(1, keepdim=True) / takes_part.sum(-1).clamp(min=1)[:, None, None]
             vectors = torch.where(takes_part.unsqueeze(-1), vectors - mean, 0.0)

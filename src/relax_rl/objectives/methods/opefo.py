@@ -80,7 +80,9 @@ class BalancedFlow(TokenSelector, TokenWeights):
         flow = columns[:, 0].double()
         rises, falls = flow.clamp(min=0).sum(), -flow.clamp(max=0).sum()
         total = rises + falls
+        # Where nothing flows there is nothing to balance: 0 / 0 would be NaN, and the weight of every token with it.
         balance = torch.where(total > 0, (falls - rises) / total.clamp(min=1e-300), 0.0)
+        # Where all tokens push the same way the balance is 1 or -1, and the formula gives them weight 0.
         return 1 + balance * flow.sign()
 
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

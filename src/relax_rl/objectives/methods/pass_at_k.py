@@ -83,6 +83,7 @@ class PassAtKAdvantage(Advantage):
         if self.k > batch.group_size:
             raise ConfigError(f"k is {self.k}, but a group has {batch.group_size} completions; take a smaller k.")
         is_right, is_wrong = rewards == 1, rewards == 0
+        # Other rewards would pass as right or wrong by accident of ==, so they are refused.
         if not (is_right | is_wrong | rewards.isnan()).all():
             raise DataError("Pass@k training takes rewards of 0 and 1; turn others off, or choose another objective.")
         advantages = [self._of_group(*counts) for counts in zip(_counts(is_right), _counts(is_wrong), strict=True)]
@@ -91,6 +92,8 @@ class PassAtKAdvantage(Advantage):
 
     def _of_group(self, num_right: int, num_wrong: int) -> tuple[float, float]:
         n, k = num_right + num_wrong, self.k
+        # With fewer than k wrong ones every subset holds a right one, and with no right one none does: nothing to
+        # learn.
         if num_wrong < k or num_right == 0:
             return 0.0, 0.0
         failure = math.comb(num_wrong, k) / math.comb(n, k)

@@ -66,6 +66,7 @@ class CorrectEntropy(Regularizer):
         return self.coefficient != 0
 
     def __call__(self, batch: RolloutBatch, measured: Measurements) -> tuple[Tensor, dict[str, Tensor]]:
+        # Masked first: a product with a log-probability of NaN behind the mask would have a NaN gradient.
         log_probs = batch.log_probs.masked_fill(~batch.mask, 0.0)
         per_completion = sequence_token_mean(torch.exp(batch.log_ratio) * log_probs, batch)
         is_correct = batch.rewards >= self.correct_reward

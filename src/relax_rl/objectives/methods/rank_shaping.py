@@ -106,6 +106,7 @@ class RankShaping(TokenWeights):
 
     def bonus(self, figures: Tensor) -> Tensor:
         """(P, G) Phi for the figures (3, P, G)."""
+        # The first update has nothing to compare with. A baseline of 0 would make every rank an outlier.
         if self.baseline is None:
             return torch.zeros_like(figures[0])
         baseline = torch.tensor(self.baseline, dtype=figures.dtype, device=figures.device).view(3, 1, 1)
@@ -116,6 +117,7 @@ class RankShaping(TokenWeights):
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         figures, is_known = self.figures(batch)
         bonus = torch.where(is_known, self.bonus(figures).clamp(min=0), 0.0).to(advantages.dtype)
+        # At most |A| / kappa with kappa > 1: no advantage changes its sign, and A = 0 stays 0.
         shaped = advantages + torch.minimum(bonus, advantages.abs() / self.kappa)
         count = is_known.sum().clamp(min=1)
         means = {

@@ -135,6 +135,8 @@ class LatentExploration(Regularizer):
         dispersion, xi = measured_dispersion(measured)
         values = dispersion.values
         if self.suspend_above_xi:
+            # The value stays in the mean and only its gradient goes: the weights of the other completions do not jump
+            # at xi.
             values = torch.where(values > xi, values.detach(), values)
         scores = -self.weights(batch, measured.advantages) * values
         if self.mean_scope == "group":
@@ -142,6 +144,7 @@ class LatentExploration(Regularizer):
         else:
             whole = log_mean_exp(scores.flatten(), dispersion.is_defined.flatten())
             per_prompt = whole.expand(batch.num_prompts)
+        # By the prompts of the update, of which this batch may hold a part.
         share = per_prompt.sum() / batch.update_totals.num_prompts
         metrics = {"latent/loss": per_prompt.mean()}
         return self.alpha * share.to(batch.log_probs.dtype), metrics

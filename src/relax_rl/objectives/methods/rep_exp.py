@@ -93,6 +93,7 @@ class EllipticalBonus(RewardShaping):
 
     def projection(self, width: int) -> Tensor:
         """(H, dimension) float64, of which one entry in sqrt(H) is not 0 (Li et al., KDD 2006)."""
+        # Drawn from the seed at each call and not kept: a component holds no tensors, and H is known only here.
         generator = torch.Generator().manual_seed(self.seed)
         density = width**-0.5
         shape = (width, self.dimension)
@@ -104,6 +105,7 @@ class EllipticalBonus(RewardShaping):
         """(P, G) b_i for features (P, G, k); 0 for those that take no part."""
         count = takes_part.sum(-1).clamp(min=1)[:, None, None]
         kept = torch.where(takes_part.unsqueeze(-1), features, 0.0)
+        # Those that take no part are 0 after centring, too, or the group's mean would put them back.
         centred = torch.where(takes_part.unsqueeze(-1), kept - kept.sum(1, keepdim=True) / count, 0.0)
         identity = torch.eye(centred.shape[-1], dtype=centred.dtype, device=centred.device)
         covariance = self.ridge * identity + centred.mT @ centred
