@@ -305,7 +305,8 @@ def _rehearse_comparison(arguments: argparse.Namespace, settings: Sequence[str])
 
 
 def _rehearse_task(name: str | None, settings: Sequence[str]) -> None:
-    from relax_rl.cli.arguments import refuse_settings, task_options
+    from relax_rl.cli.arguments import refuse_settings
+    from relax_rl.config import task_options
     from relax_rl.tasks.registry import build_task
 
     if name is None:

@@ -14,6 +14,8 @@ from evidence.tables.figures import smooth
 from evidence.tables.page import TABLES, with_tables
 from evidence.tables.tables import read_table, write_table
 from relax_rl.comparison.records import RunRecord
+from relax_rl.objectives import is_verified
+from relax_rl.training.objective import build_objective_from
 from relax_rl.workflows.compare.plan import parse_methods, plan_runs
 
 EVIDENCE = Path(__file__).parents[2] / "evidence"
@@ -24,6 +26,10 @@ def test_every_method_of_a_study_can_be_planned(path: Path, tmp_path: Path) -> N
     base = EVIDENCE / ("pretrained.toml" if path.stem == "pretrained" else "training.toml")
     planned = plan_runs(str(base), [], parse_methods(str(path)), [100], tmp_path)
     assert [run.method for run in planned] == list(tomllib.loads(path.read_text()))
+    for run in planned:
+        build_objective_from(run.config)
+        # Or `relax compare` would want --unverified.
+        assert is_verified(run.config.objective.name)
 
 
 def test_a_miniature_has_the_first_methods_of_a_file(tmp_path: Path) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from relax_rl.config import load_config
 from relax_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from relax_rl.workflows.progress import Progress
 
-__all__ = ["at_least_one", "refuse_renamed", "refuse_settings", "say", "task_options"]
+__all__ = ["at_least_one", "refuse_renamed", "refuse_settings", "say"]
 
 
 def refuse_renamed(parser: argparse.ArgumentParser, former: str, present: str) -> None:
@@ -39,19 +38,6 @@ def refuse_settings(settings: Sequence[str], verb: str) -> None:
     """For a verb without dotted settings. Raises ``ConfigError`` naming the first one."""
     if settings:
         raise ConfigError(f"'relax {verb}' takes no setting such as {settings[0]} (see 'relax {verb} --help')")
-
-
-def task_options(settings: Sequence[str], data_dir: str | None = None) -> dict[str, Any]:
-    """The options of a task from words of the form ``--task.key value``.
-
-    Raises:
-        ConfigError: Another section's setting, which would have no effect.
-    """
-    for word in settings:
-        if word.startswith("--") and not word.startswith("--task."):
-            raise ConfigError(f"{word} has no effect here; only the task's own options do: --task.KEY VALUE")
-    options = load_config(None, ["--task", "any", *settings]).task.options
-    return options if data_dir is None else options | {"data_dir": data_dir}
 
 
 def at_least_one(text: str) -> int:

@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.cli.arguments import at_least_one, say, task_options
+from relax_rl.cli.arguments import at_least_one, say
+from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from relax_rl.cli.arguments import at_least_one, refuse_renamed, refuse_settings, say, task_options
+from relax_rl.cli.arguments import at_least_one, refuse_renamed, refuse_settings, say
+from relax_rl.config import task_options
 
 __all__ = ["HELP", "add_arguments", "run"]
 

@@ -12,7 +12,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from relax_rl.cli.arguments import refuse_settings, task_options
+from relax_rl.cli.arguments import refuse_settings
+from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ which are checked where they are built. No torch is imported here, so that a com
 """
 
 from relax_rl.config.batches import BatchPlan, batch_arithmetic
-from relax_rl.config.loading import load_config, shipped_configs
+from relax_rl.config.loading import load_config, shipped_configs, task_options
 from relax_rl.config.settings import (
     DictionaryConfig,
     EvaluationConfig,
@@ -29,4 +29,5 @@ __all__ = [
     "batch_arithmetic",
     "load_config",
     "shipped_configs",
+    "task_options",
 ]

@@ -18,7 +18,7 @@ from relax_rl.config.messages import did_you_mean
 from relax_rl.config.settings import TrainConfig
 from relax_rl.errors import ConfigError
 
-__all__ = ["is_resolved", "load_config", "read_overrides", "shipped_configs"]
+__all__ = ["is_resolved", "load_config", "read_overrides", "shipped_configs", "task_options"]
 
 NAMED = {key: str(TrainConfig.model_fields[key].default.name) for key in ("task", "objective")}
 """The tables that hold a name and that name's options, with the name used when the table gives none."""
@@ -56,6 +56,19 @@ def load_config(
 def read_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     """Command-line words, or a mapping with dotted keys, as nested tables. Raises ``ConfigError`` for broken words."""
     return _from_mapping(overrides) if isinstance(overrides, Mapping) else _from_words(overrides)
+
+
+def task_options(settings: Sequence[str], data_dir: str | None = None) -> dict[str, Any]:
+    """The options of a task from words of the form ``--task.key value``.
+
+    Raises:
+        ConfigError: Another section's setting, which would have no effect.
+    """
+    for word in settings:
+        if word.startswith("--") and not word.startswith("--task."):
+            raise ConfigError(f"{word} has no effect here; only the task's own options do: --task.KEY VALUE")
+    options = load_config(None, ["--task", "any", *settings]).task.options
+    return options if data_dir is None else options | {"data_dir": data_dir}
 
 
 def is_resolved(tree: Any) -> bool:
