@@ -39,8 +39,9 @@ class Check:
         """The result; of several differences the first."""
         if self.is_equal:
             return f"{self.part} {self.name}: equal ({self.counts})"
-        more = f", and {len(self.found) - 1} more of {self.counts}" if len(self.found) > 1 else f" ({self.counts})"
-        return f"{self.part} {self.name}: DIFFERENT, first {self.found[0]}{more}"
+        first, *others = self.found
+        more = f", and {len(others)} more of {self.counts}" if others else f" ({self.counts})"
+        return f"{self.part} {self.name}: DIFFERENT, first {first}{more}"
 
 
 def differences(before: Values, after: Values) -> tuple[str, ...]:

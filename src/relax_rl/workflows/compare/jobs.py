@@ -124,7 +124,7 @@ def run_jobs(
     Returns:
         The jobs that failed.
     """
-    tell = on_progress or (lambda event: None)
+    tell: Callable[[JobEvent], None] = on_progress or (lambda event: None)
     waiting = list(jobs)[::-1]
     running: dict[Job, subprocess.Popen[bytes]] = {}
     started: dict[Job, float] = {}
