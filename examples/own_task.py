@@ -5,7 +5,7 @@
 
 A task is any object with `name`, `verifier` and `problems(split, count, seed)`. A reward is any function of completions
 and answers that gives a number, or None where it could not score. The task asks for two numbers instead of three,
-in the words that the embedded policy knows. It is graded by the package's verifier in the evaluation, and by a reward of
+in the words that the embedded policy knows. The package's verifier grades it in the evaluation, and a reward of
 its own in training, which prefers short answers.
 
 Settings: 10 updates of 4 prompts x 8 completions of at most 64 tokens, seed 0; 32 problems x 4 samples to evaluate.

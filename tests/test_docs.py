@@ -13,6 +13,7 @@ import torch
 
 from objectives.batches import random_batch
 from relax_rl.objectives import METHODS, build_objective, method_options
+from relax_rl.objectives.inputs import HIDDEN_STATES
 
 ROOT = Path(__file__).parent.parent
 
@@ -176,7 +177,7 @@ def test_every_metric_of_every_objective_is_in_the_table():
     table = (ROOT / "docs" / "metrics.md").read_text("utf-8")
     batch = random_batch(prompts=2, group=4, tokens=40)
     batch = dataclasses.replace(batch, mask=torch.ones(2, 4, 40, dtype=torch.bool))
-    states, mask = batch.required("hidden_states"), batch.mask
+    states, mask = batch.required(HIDDEN_STATES), batch.mask
     dictionary = {"num_observables": 2, "steps": 1, "fit_objective": "relative_residual"}
     for method in METHODS:
         known = method_options(method)

@@ -113,9 +113,11 @@ def main(tree: str, what: str, place: str, methods: list[str]) -> None:
     for method in methods:
         found = losses_of(method)
         temporary = Path(place) / f".{method}.npz"
-        np.savez(temporary, **{key: np.asarray(value) for key, value in found.items()})
+        arrays: dict[str, Any] = {key: np.asarray(value) for key, value in found.items()}
+        np.savez(temporary, **arrays)
         temporary.replace(Path(place) / f"{method}.npz")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], sys.argv[4:])
+    tree, what, place, *methods = sys.argv[1:]
+    main(tree, what, place, methods)

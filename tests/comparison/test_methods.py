@@ -97,7 +97,7 @@ def test_band_is_the_range_of_the_smoothed_curves(grid: list[Path]) -> None:
     assert [line.get_label() for line in ax.lines] == ["GRPO", "ReLaX"]
     smoothed = np.array([smooth(run.curve("reward")[1]) for run in by_method(runs)["GRPO"]])
     assert ax.lines[0].get_ydata() == pytest.approx(smoothed.mean(axis=0))
-    outline = ax.collections[0].get_paths()[0].vertices
+    outline = np.asarray(ax.collections[0].get_paths()[0].vertices)
     assert (outline[:, 1].min(), outline[:, 1].max()) == pytest.approx((smoothed.min(), smoothed.max()))
     steps, low, middle, high = band_of([(np.array([1.0, 2, 3]), np.array([1.0, 10, 100]))] * 2, is_log=True)
     assert steps.tolist() == [1, 2, 3]

@@ -212,7 +212,7 @@ def test_grading_again_changes_verdicts_and_nothing_else(model, tokenizer, task,
 
 class Renamed:
     name = "renamed"
-    verifier = None
+    verifier: Any = None
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
         return [Problem(f"other/{index}", "?", "!") for index in range(count or 1)]

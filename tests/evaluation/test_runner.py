@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,13 @@ from relax_rl.evaluation.samplers.transformers import sample_completions
 from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
 from relax_rl.tasks.countdown import CountdownTask
 
-SETTINGS = {"num_problems": 6, "num_samples": 8, "max_completion_length": 24, "seed": 5, "temperature": 0.8}
+SETTINGS: dict[str, Any] = {
+    "num_problems": 6,
+    "num_samples": 8,
+    "max_completion_length": 24,
+    "seed": 5,
+    "temperature": 0.8,
+}
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +191,7 @@ def test_entropy_met_while_decoding_is_that_of_the_replay(
     met = evaluate(model, tokenizer, task, **settings)
     replayed = evaluate(model, tokenizer, task, dictionary=dictionary, **settings)
     assert [row.entropy for row in met.per_problem] == pytest.approx([row.entropy for row in replayed.per_problem])
-    nucleus = evaluate(model, tokenizer, task, top_p=0.5, **settings | {"max_completion_length": 1})
-    whole = evaluate(model, tokenizer, task, **settings | {"max_completion_length": 1})
+    one_token: dict[str, Any] = settings | {"max_completion_length": 1}
+    nucleus = evaluate(model, tokenizer, task, top_p=0.5, **one_token)
+    whole = evaluate(model, tokenizer, task, **one_token)
     assert nucleus.metrics["entropy"].value == pytest.approx(whole.metrics["entropy"].value)  # of the whole vocabulary

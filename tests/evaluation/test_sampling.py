@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -141,8 +142,8 @@ def test_prompt_is_plain_without_and_rendered_with_a_chat_template(tokenizer) ->
         {"top_p": 1.5},
     ],
 )
-def test_refuses_settings_out_of_range(model, tokenizer, setting: dict) -> None:
-    settings = {"num_samples": 1, "max_completion_length": 1} | setting
+def test_refuses_settings_out_of_range(model, tokenizer, setting: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"num_samples": 1, "max_completion_length": 1} | setting
     with pytest.raises(ConfigError, match=next(iter(setting))):
         sample_completions(model, tokenizer, PROMPTS, **settings)
 

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from evidence.latent_signals import spectral_novelty
 from evidence.latent_signals.spectral_diversity import SpectralDiversity
 from evidence.latent_signals.spectral_novelty import SpectralNovelty, SpectrumMemory
 from evidence.latent_signals.state_volume import StateVolume
-from objectives.batches import random_batch
+from objectives.batches import present, random_batch
 from relax_rl.errors import ConfigError
 from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
 from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals, build_objective
@@ -173,7 +174,7 @@ def test_spectral_diversity_is_a_bonus_on_the_reward_of_correct_completions(dict
     assert out.per_completion["advantage"].numpy() == pytest.approx(group_relative(rewards), rel=1e-4, abs=1e-5)
     assert out.metrics["latent/diversity"] == pytest.approx(np.nanmean(expected), rel=1e-5)
     assert out.metrics["latent/signal_defined"] == 5 / 8
-    assert torch.autograd.grad(out.loss, batch.hidden_states, allow_unused=True)[0] is None
+    assert torch.autograd.grad(out.loss, present(batch.hidden_states), allow_unused=True)[0] is None
 
 
 def test_the_regularizer_is_the_mean_diversity_and_a_descent_step_raises_it(dictionary):
@@ -184,7 +185,7 @@ def test_the_regularizer_is_the_mean_diversity_and_a_descent_step_raises_it(dict
     means = np.nanmean(diversities_of(batch, dictionary), axis=-1)
     policy = build_objective("grpo")(batch).loss.item()
     assert out.loss.item() == pytest.approx(policy - 0.5 * means.mean(), rel=1e-5)
-    (gradient,) = torch.autograd.grad(out.loss, batch.hidden_states)
+    (gradient,) = torch.autograd.grad(out.loss, present(batch.hidden_states))
     is_wrong = batch.rewards == 0
     assert torch.equal(gradient[is_wrong], torch.zeros_like(gradient[is_wrong]))
     assert (gradient[~is_wrong].flatten(1).abs().sum(1) > 0).all()
@@ -266,8 +267,9 @@ def test_the_memory_keeps_the_last_spectra_and_survives_as_json(dictionary):
     assert first.metrics["latent/novelty"] == 0.0
     assert torch.equal(first.loss, build_objective("grpo")(batch).loss)
     assert first.to_remember.shape == (5, F)
-    moved = objective.after_rollout(first.to_remember).after_rollout(first.to_remember[:4])
-    expected = [*first.to_remember[2:].tolist(), *first.to_remember[:4].tolist()]
+    spectra = present(first.to_remember)
+    moved = objective.after_rollout(spectra).after_rollout(spectra[:4])
+    expected = [*spectra[2:].tolist(), *spectra[:4].tolist()]
     assert [list(entry) for entry in moved.signal.memory.entries] == expected
     assert moved.after(UpdateReport(step=1, num_steps=2, entropy=0.0)).signal == moved.signal
     assert objective.restored(json.loads(json.dumps(moved.state()))).signal == moved.signal
@@ -304,7 +306,7 @@ def test_a_new_dictionary_empties_the_memory():
     states, mask = batch.hidden_states.detach().flatten(0, 1).float(), batch.mask.flatten(0, 1)
     objective = build_signal("spectral_novelty", dictionary={"num_observables": F, "steps": 1})
     first = objective.calibrated(states, mask)
-    moved = first.after_rollout(first(batch).to_remember)
+    moved = first.after_rollout(present(first(batch).to_remember))
     assert len(moved.signal.memory.entries) == 5
     assert moved.calibrated(2 * states, mask).signal.memory.entries == ()
 
@@ -323,7 +325,7 @@ def test_coefficient_zero_is_grpo_bit_for_bit(method, options, dictionary):
     assert torch.equal(ours.loss, reference.loss)
     expected = torch.autograd.grad(reference.loss, batch.log_probs)[0]
     assert torch.equal(torch.autograd.grad(ours.loss, batch.log_probs, retain_graph=True)[0], expected)
-    assert torch.autograd.grad(ours.loss, batch.hidden_states, allow_unused=True)[0] is None
+    assert torch.autograd.grad(ours.loss, present(batch.hidden_states), allow_unused=True)[0] is None
     assert math.isfinite(ours.metrics[f"latent/{SIGNAL_METHODS.get(method, 'novelty')}"])
 
 
@@ -331,13 +333,13 @@ def test_coefficient_zero_is_grpo_bit_for_bit(method, options, dictionary):
 def test_the_regularizer_ignores_padding_and_how_an_update_is_cut(method, dictionary):
     batch = latent_batch(prompts=4)
     objective = build_signal(method, form="regularizer", coefficient=0.7, dictionary=dictionary, xi=1.0)
-    (expected,) = torch.autograd.grad(objective(batch).loss, batch.hidden_states)
+    (expected,) = torch.autograd.grad(objective(batch).loss, present(batch.hidden_states))
 
     def gradient(part, wider=0, totals=None):
         states = batch.hidden_states[part].detach()
         states = torch.where(batch.mask[part].unsqueeze(-1), states, torch.nan)
         states = torch.nn.functional.pad(states, (0, 0, 0, wider), value=math.nan).requires_grad_()
-        rows = {
+        rows: dict[str, Any] = {
             name: torch.nn.functional.pad(getattr(batch, name)[part].detach(), (0, wider))
             for name in ("log_probs", "old_log_probs", "mask")
         }

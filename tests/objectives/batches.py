@@ -2,8 +2,11 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from relax_rl.objectives import RolloutBatch, inputs
 
@@ -28,10 +31,16 @@ INPUTS = {value.name: value for value in vars(inputs).values() if isinstance(val
 """The optional inputs by name."""
 
 
-def fields_of(batch, change=lambda tensor: tensor):
+def fields_of(batch: RolloutBatch, change: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> dict[str, Any]:
     given = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
     changed = {name: change(value) for name, value in given.items() if isinstance(value, torch.Tensor)}
     return changed | {"extras": {wanted: change(tensor) for wanted, tensor in batch.extras.items()}}
+
+
+def present(tensor: Tensor | None) -> Tensor:
+    """An optional tensor that a test knows to be there."""
+    assert tensor is not None
+    return tensor
 
 
 def with_inputs(batch, **given):

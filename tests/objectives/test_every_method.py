@@ -150,7 +150,7 @@ def test_a_completion_without_a_score_teaches_nothing(method):
 @pytest.mark.parametrize("reward", [0.0, math.nan])
 def test_equal_or_missing_rewards_give_no_policy_gradient_at_ratio_one(method, reward):
     fields = fields_of(random_batch(spread=0.0))
-    batch = RolloutBatch(**fields | {"rewards": torch.full((3, 4), reward)})
+    batch = replace(RolloutBatch(**fields), rewards=torch.full((3, 4), reward))
     (gradient,) = torch.autograd.grad(
         build_objective(method, beta=0.0, **OPTIONS.get(method, {}))(batch).loss, batch.log_probs
     )

@@ -1,12 +1,13 @@
 """The methods next to ReLaX, each by hand."""
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 import torch
 
-from objectives.batches import A, fields_of, input_names, random_batch, two_completions
+from objectives.batches import A, fields_of, input_names, present, random_batch, two_completions
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives import RolloutBatch, UpdateTotals, build_objective
 from relax_rl.objectives.methods.clip_cov import CovarianceClippedSurrogate
@@ -63,7 +64,7 @@ def test_entropy_bonus_by_hand():
     objective, bare = (build_objective("entropy_bonus", coefficient=value) for value in (0.3, 0.0))
     out = objective(batch)
     assert out.loss.item() == pytest.approx(-A / 3 - 0.3 * 3.0 / 3, rel=1e-12)
-    (gradient,) = torch.autograd.grad(out.loss, batch.entropy)
+    (gradient,) = torch.autograd.grad(out.loss, present(batch.entropy))
     assert gradient.flatten().tolist() == pytest.approx([-0.1, -0.1, -0.1, 0.0])
     assert torch.equal(bare(batch).loss, build_objective("dapo", clip_high=0.2)(batch).loss)
     assert input_names(bare) == set()
@@ -75,7 +76,7 @@ def test_an_entropy_bonus_without_effect_is_refused():
     with pytest.raises(DataError, match=r"RolloutBatch\.entropy is detached"):
         build_objective("entropy_bonus")(RolloutBatch(**fields | {"entropy": fields["entropy"].detach()}))
     with pytest.raises(DataError, match=r"needs RolloutBatch\.entropy"):
-        build_objective("entropy_bonus")(RolloutBatch(**fields | {"entropy": None}))
+        build_objective("entropy_bonus")(replace(RolloutBatch(**fields), entropy=None))
     with torch.no_grad():
         assert build_objective("entropy_bonus")(RolloutBatch(**fields)).loss.isfinite()
 
@@ -83,7 +84,7 @@ def test_an_entropy_bonus_without_effect_is_refused():
 def test_simple_rl_is_grpo_by_tokens_with_a_kl_and_an_entropy_bonus():
     batch = random_batch()
     count = batch.mask.sum()
-    d = (batch.log_probs - batch.ref_log_probs)[batch.mask]
+    d = (batch.log_probs - present(batch.ref_log_probs))[batch.mask]
     expected = build_objective("dapo", clip_high=0.2)(batch).loss
     expected = expected + 1e-4 * (torch.exp(-d) - 1 + d).mean() - 1e-3 * (batch.entropy * batch.mask).sum() / count
     torch.testing.assert_close(build_objective("simple_rl")(batch).loss, expected)
@@ -175,7 +176,7 @@ def test_entropy_advantage_by_hand():
     expected = [A + 0.04, 1.5 * A, -A + 0.2, -0.5 * A]
     assert objective(batch).loss.item() == pytest.approx(-sum(expected) / 4, rel=1e-12)
     assert gradient_of(objective, batch) == pytest.approx([-value / 4 for value in expected], rel=1e-12)
-    assert torch.autograd.grad(objective(batch).loss, batch.entropy, allow_unused=True)[0] is None
+    assert torch.autograd.grad(objective(batch).loss, present(batch.entropy), allow_unused=True)[0] is None
     with pytest.raises(ConfigError, match="kappa > 1"):
         build_objective("entropy_advantage", kappa=1.0)
 
@@ -295,7 +296,7 @@ def test_aspo_stays_finite_where_the_ratio_is_not():
     old = [[-800.0, 0.0], [-800.0, 0.0]]
     batch = two_completions([[1.0, 1.0], [1.0, 1.0]], old=old, entropy=[[1.0, 2.0], [1.0, 2.0]])
     moved = torch.tensor([[[0.0, -800.0], [0.0, -800.0]]], dtype=torch.float64, requires_grad=True)
-    batch = RolloutBatch(**fields_of(batch) | {"log_probs": moved})
+    batch = replace(RolloutBatch(**fields_of(batch)), log_probs=moved)
     out = build_objective("aspo")(batch)
     assert torch.autograd.grad(out.loss, moved)[0].isfinite().all()
 

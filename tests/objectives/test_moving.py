@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -75,7 +76,7 @@ def test_the_scheduled_bonus_follows_the_share_of_the_run():
 
 def test_entrocraft_by_hand():
     ratio = [[1.1, 1.0], [0.9, 1.0]]
-    options = {"low_start": 1.0, "high_start": 2.0, "low_end": 0.0, "high_end": 1.0}
+    options: dict[str, Any] = {"low_start": 1.0, "high_start": 2.0, "low_end": 0.0, "high_end": 1.0}
     objective = build_objective("entrocraft", **options)
 
     def loss(entropy, method=objective):

@@ -1,11 +1,12 @@
 """ReLaX's terms by hand, and every mechanism switched."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from objectives.batches import input_names
+from objectives.batches import input_names, present
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
 from relax_rl.objectives import RolloutBatch, UpdateTotals, build_objective
@@ -114,7 +115,7 @@ def test_undefined_completions_take_no_part_even_if_all_are():
     nothing, _ = LatentExploration(1.0)(empty_batch(), measured_by(values, [[1.0, 1.0]], [[False, False]]))
     nothing.backward()
     assert nothing.item() == 0.0
-    assert torch.equal(values.grad, torch.zeros_like(values))
+    assert torch.equal(present(values.grad), torch.zeros_like(values))
 
 
 # The KL ------------------------------------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ def test_kl_without_reference_says_so():
 
 @pytest.mark.parametrize("method", ["relax", "relax_as_run"])
 def test_zero_coefficients_are_bit_identical_to_the_policy_loss_alone(method, dictionary):
-    settings = {"clip_low": 0.2, "clip_high": 0.2, "epsilon": 1e-4}
+    settings: dict[str, Any] = {"clip_low": 0.2, "clip_high": 0.2, "epsilon": 1e-4}
     batch = latent_batch()
     ours = build_objective(method, alpha=0.0, beta=0.0, xi=25.0, dictionary=dictionary, **settings)(batch)
     if method == "relax":
@@ -161,7 +162,7 @@ def test_zero_coefficients_are_bit_identical_to_the_policy_loss_alone(method, di
         assert torch.equal(ours.loss, reference.loss)
         expected = torch.autograd.grad(reference.loss, batch.log_probs)[0]
         assert torch.equal(torch.autograd.grad(ours.loss, batch.log_probs, retain_graph=True)[0], expected)
-    assert torch.autograd.grad(ours.loss, batch.hidden_states, allow_unused=True)[0] is None
+    assert torch.autograd.grad(ours.loss, present(batch.hidden_states), allow_unused=True)[0] is None
     assert math.isfinite(ours.metrics["latent/dsd"])
 
 
@@ -173,7 +174,7 @@ def test_relax_is_the_sum_of_its_parts(dictionary):
     out = build_objective("relax", alpha=0.3, beta=0.05, xi=xi, dictionary=dictionary)(batch)
     advantages = out.per_completion["advantage"]
     latent = torch.log(torch.exp(-advantages.clamp(min=0) * values).mean(-1)).mean()
-    d = batch.log_probs - batch.ref_log_probs
+    d = batch.log_probs - present(batch.ref_log_probs)
     kl = ((torch.exp(-d) - 1 + d) * batch.mask).sum(-1) / batch.mask.sum(-1)
     expected = build_objective("grpo")(batch).loss + 0.3 * latent + 0.05 * (kl * (values > xi)).sum(-1).mean()
     torch.testing.assert_close(out.loss, expected.float(), rtol=1e-5, atol=1e-7)
@@ -184,7 +185,7 @@ def test_a_descent_step_on_the_exploration_term_raises_the_dispersion_of_the_goo
     batch = latent_batch(ref=False)
     objective = build_objective("relax", alpha=1.0, beta=0.0, xi=1e9, dictionary=dictionary)
     out = objective(batch)
-    (gradient,) = torch.autograd.grad(out.loss, batch.hidden_states)
+    (gradient,) = torch.autograd.grad(out.loss, present(batch.hidden_states))
     is_good = out.per_completion["advantage"] > 0
     assert torch.equal(gradient[~is_good], torch.zeros_like(gradient[~is_good]))
     moved = (batch.hidden_states - 1e-3 * gradient / gradient.norm()).detach()
@@ -224,7 +225,7 @@ def test_the_padded_tail_is_part_of_the_trajectory_as_run(dictionary):
         batch.ref_log_probs,
         hidden_states=batch.hidden_states,
     )
-    states = torch.where(mask.unsqueeze(-1), batch.hidden_states, 0.0).flatten(0, 1)
+    states = torch.where(mask.unsqueeze(-1), present(batch.hidden_states), 0.0).flatten(0, 1)
     everything = torch.ones(P * G, T, dtype=torch.bool)
     expected = dynamic_spectral_dispersion(states, everything, dictionary, estimator="singular").values.view(P, G)
     out = build_objective("relax_as_run", xi=1e9, dictionary=dictionary)(short)
@@ -234,7 +235,7 @@ def test_the_padded_tail_is_part_of_the_trajectory_as_run(dictionary):
 def test_whole_groups_in_micro_batches_add_up(dictionary):
     whole = latent_batch(prompts=4)
     objective = build_objective("relax", alpha=0.5, beta=0.1, xi=0.05, dictionary=dictionary)
-    expected = torch.autograd.grad(objective(whole).loss, whole.hidden_states)[0]
+    expected = torch.autograd.grad(objective(whole).loss, present(whole.hidden_states))[0]
     totals = UpdateTotals(4, 4 * G, float(whole.mask.sum()))
     gradients = []
     for part in (slice(0, 1), slice(1, 4)):
@@ -332,7 +333,13 @@ def test_a_bound_that_is_none_is_refused(xi):
 def test_settings_that_do_not_exist_are_refused():
     with pytest.raises(ConfigError, match=r"dictionary\.observables"):
         DictionarySettings.parse({"observables": 3}, DictionarySettings())
-    for option in ({"estimator": "best"}, {"state_alignment": "next"}, {"padding": "left"}, {"kl_gate": "some"}):
+    options: list[dict[str, Any]] = [
+        {"estimator": "best"},
+        {"state_alignment": "next"},
+        {"padding": "left"},
+        {"kl_gate": "some"},
+    ]
+    for option in options:
         with pytest.raises(ConfigError, match=r"choose one of|must be"):
             build_objective("relax", **option)
 

@@ -115,7 +115,7 @@ def test_a_spectrum_of_the_toolkit_is_drawn_as_it_is() -> None:
     (sound,) = [
         dots
         for dots in plot_spectrum(koopman_eigenvalues([torch.stack(states)])).collections
-        if len(dots.get_offsets())
+        if len(np.asarray(dots.get_offsets()))
     ]
     assert sorted(np.asarray(sound.get_offsets()).tolist()) == [pytest.approx([0, -0.9]), pytest.approx([0, 0.9])]
 

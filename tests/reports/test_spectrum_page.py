@@ -147,7 +147,7 @@ def test_half_lives_are_drawn_against_residuals() -> None:
     points = np.asarray(ax.collections[0].get_offsets())
     np.testing.assert_allclose(points, [[1e4, 0.05], [1.0, 0.7], [1.0, 0.7]], rtol=1e-12)  # |lambda| = 0 has no life
     lives, residuals = ax.lines[0].get_data()
-    np.testing.assert_allclose(residuals, np.sqrt(1 - (0.5 ** (1 / np.asarray(lives))) ** 2))
+    np.testing.assert_allclose(np.asarray(residuals), np.sqrt(1 - (0.5 ** (1 / np.asarray(lives))) ** 2))
 
 
 def test_depth_draws_each_prompt_and_the_mean() -> None:

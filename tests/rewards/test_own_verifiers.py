@@ -38,7 +38,9 @@ class Counting(Bare):
 
     needs_num_tokens = True
 
-    def score(self, completions, answers, num_tokens=None):
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] = ()
+    ) -> list[float | None]:
         return [float(count) for count in num_tokens]
 
 

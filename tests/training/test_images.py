@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -157,7 +157,7 @@ def test_prompts_of_other_images_are_other_prompts():
     problems = SquareTask().problems("train")
     _, processor = image_text_model()
     dataset = prompt_dataset(problems, processor)
-    keys = [prompt_key(row["prompt"], row["images"]) for row in dataset]
+    keys = [prompt_key(row["prompt"], row["images"]) for row in cast(Any, dataset)]
     assert keys == [prompt_key(problem.messages, problem.images) for problem in problems]
     assert len(set(keys)) == 4
     plain = [replace(problem, images=()) for problem in problems]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any, cast
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_the_memory_of_prompts_holds_every_prompt_of_the_run(tmp_path):
     trainer.train()
     entries = trainer.objective.advantage.memory.entries
     assert len(entries) == 3 * 4
-    prompts = {prompt_key(row["prompt"]) for row in trainer.train_dataset}
+    prompts = {prompt_key(row["prompt"]) for row in cast(Any, trainer.train_dataset)}
     assert set(entries) <= prompts
 
 

@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_refused_before_a_model_is_loaded(
     options: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("relax_rl.training.models.load_model", None)
-    given = {"model": "tiny", "task": "countdown"} | SMALL | options
+    given: dict[str, Any] = {"model": "tiny", "task": "countdown"} | SMALL | options
     with pytest.raises((ConfigError, DataError), match=said):
         evaluate(given.pop("model"), given.pop("task"), **given)
 

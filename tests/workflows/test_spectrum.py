@@ -54,7 +54,7 @@ def test_loaded_models_texts_and_a_task_object() -> None:
     assert found.models[0].sites == by_name.sites == found.models[1].sites
     assert {difference.test.p_value for difference in found.differences} == {1.0}
     texts = ["1 2 3 = 6 and so on", "4 5 6 = 15 and so forth"]
-    read = spectrum("tiny", prompts=texts, text=True, **SMALL | {"max_completion_length": None}).spectra
+    read = spectrum("tiny", prompts=texts, text=True, **{**SMALL, "max_completion_length": None}).spectra
     assert [row.num_tokens for row in read.at("final_norm_out")] == [18, 22]
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,7 +104,7 @@ def test_what_is_prepared_is_not_written(tmp_path: Path) -> None:
     ("given", "sentence"),
     [({"model": object()}, "give its tokenizer"), ({"verifier": 3}, "verifier is 3"), ({"task": 3}, "task is 3")],
 )
-def test_objects_that_do_not_do(given: dict[str, object], sentence: str) -> None:
+def test_objects_that_do_not_do(given: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         train("countdown", **given)
 

@@ -59,6 +59,11 @@ class Mismatch:
     before: object
     after: object
 
+    @property
+    def is_known(self) -> bool:
+        """Whether both results tell the value."""
+        return self.before is not None and self.after is not None
+
     def words(self, first: str = "there", second: str = "here") -> str:
         """``grader is X there and Y here``."""
         before, after = ("unknown" if value is None else value for value in (self.before, self.after))
@@ -149,8 +154,8 @@ def comparability(first: EvaluationResult, second: EvaluationResult) -> Comparab
         # The digest is over all prompts in their order: it says nothing of those that are shared.
         settings.append(Mismatch("prompts", *_shared_prompts(first, second)))
     settings += [Mismatch(name, getattr(first, name) or None, getattr(second, name) or None) for name in _LATER]
-    unknown = [mismatch for mismatch in settings if mismatch.before is None or mismatch.after is None]
-    differing = [m for m in settings if m not in unknown and (m.before != m.after or m.name == "problems")]
+    unknown = [m for m in settings if not m.is_known]
+    differing = [m for m in settings if m.is_known and (m.before != m.after or m.name == "problems")]
     counts = (len(ids[0]), len(ids[1]), num_shared)
     return Comparability(tuple(differing), tuple(unknown), _dispersion(first, second), counts)
 

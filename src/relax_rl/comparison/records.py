@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -134,7 +134,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _read(run: RunDirectory, label: str, method: str, config: Mapping[str, Any]) -> RunRecord:
-    rows = [row for row in run.read_metrics() if isinstance(row, dict) and _is_number(row.get("step"))]
+    # JSON by type alone: who edits a metrics file can leave a row there that is no table.
+    found = cast("list[object]", run.read_metrics())
+    rows = [row for row in found if isinstance(row, dict) and _is_number(row.get("step"))]
     steps = run.completion_steps()
     kept = [steps[0], steps[-1]] if len(steps) > 1 else steps
     return RunRecord(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,7 +106,7 @@ class TrainingRun:
             evaluation.before(self.model, self.tokenizer, trainer.objective)
         if checkpoint is not None and done >= last:
             # Stopped after the last update and before its evaluation; the trainer would add an update.
-            trainer._load_from_checkpoint(str(checkpoint))
+            trainer.load_checkpoint(checkpoint)
         else:
             trainer.add_callback(ProgressReport(partial(_tell_update, tell)))
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -275,7 +275,7 @@ def _tell_update(tell: OnProgress, update: int, num_updates: int, metrics: Mappi
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """No bars for loading a model and writing a checkpoint, which would tear the progress of the run apart."""
     showed_bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

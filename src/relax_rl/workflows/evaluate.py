@@ -291,7 +291,7 @@ class _Source:
         if self.backend == "server":
             from relax_rl.evaluation.samplers.server import ServerSampler
 
-            options = {"plain": self.plain, "concurrency": self.concurrency, "timeout_s": self.timeout}
+            options: dict[str, Any] = {"plain": self.plain, "concurrency": self.concurrency, "timeout_s": self.timeout}
             api_key = os.environ.get("OPENAI_API_KEY")
             return {"sampler": ServerSampler(str(self.base_url), subject.model, **options, api_key=api_key)}
         if self.backend == "vllm":

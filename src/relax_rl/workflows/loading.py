@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def load_quietly(
 
 
 @contextmanager
-def without_progress_bars() -> Iterator[None]:
+def without_progress_bars() -> Generator[None]:
     """Inside, transformers and the Hub draw no bars on stderr."""
     from transformers.utils import logging
 

@@ -102,7 +102,7 @@ def prepare(
     """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite deletes it; give one of them")
-    given = {"model": model, "task": task, "verifier": verifier, "objective": objective}
+    given: dict[str, Any] = {"model": model, "task": task, "verifier": verifier, "objective": objective}
     names = {key: value for key, value in given.items() if isinstance(value, str)}
     objects = {key: value for key, value in given.items() if value is not None and key not in names}
     settings = load_config(_resolved(config, overrides, resume=resume), names)

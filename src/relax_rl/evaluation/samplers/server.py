@@ -118,6 +118,7 @@ class ServerSampler:
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        words = ""
         for attempt in range(self._retries + 1):
             pause = min(0.5 * 2**attempt, _LONGEST_PAUSE_S)
             try:

@@ -70,7 +70,7 @@ class _Method:
     """A method's function, and how it takes its settings."""
 
     name: str
-    function: Callable[..., Objective]
+    function: Callable[..., object]
     settings: type[BaseModel]
     takes_settings_object: bool
     takes_limits: bool
@@ -100,7 +100,7 @@ class _Method:
         settings = parsed(self.settings, self.name, options)
         given: dict[str, Any] = {"limits": limits} if self.takes_limits else {}
         if self.takes_settings_object:
-            objective = self.function(settings, **given)
+            objective: object = self.function(settings, **given)
         else:
             objective = self.function(**given, **{key: getattr(settings, key) for key in options})
         if not isinstance(objective, Objective):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch import Tensor
 
@@ -68,7 +68,9 @@ class PlanningCredit(TokenWeights):
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < 1:
             raise ConfigError(f"alpha must be at least 0 and below 1, but is {self.alpha}.")
-        if not self.grams or not all(isinstance(gram, str) and gram.split() for gram in self.grams):
+        # Whoever builds the part by hand is held to its types here; settings were parsed.
+        grams = cast("tuple[object, ...]", self.grams)
+        if not grams or not all(isinstance(gram, str) and gram.split() for gram in grams):
             raise ConfigError(f"grams must be a list of phrases, but is {list(self.grams)!r}.")
 
     def inputs(self) -> frozenset[Input]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +12,9 @@ from matplotlib.patches import Circle
 
 from relax_rl.comparison.records import RunRecord
 from relax_rl.reports.canvas import INK, MUTED, as_axes, quieten
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["SPURIOUS_RESIDUAL", "Eigenpairs", "draw_spectra", "plot_spectrum", "stages_with_spectrum"]
 
@@ -22,13 +25,15 @@ _STAGES = ("before", "after")
 
 
 class Eigenpairs(Protocol):
-    """A spectrum as it is drawn: that of an evaluation, or of a site."""
+    """A spectrum as it is drawn: that of an evaluation, of a site, or as the toolkit computes it."""
 
     @property
-    def eigenvalues(self) -> tuple[tuple[float, float], ...]: ...
+    def eigenvalues(self) -> tuple[tuple[float, float], ...] | Tensor:
+        """Pairs (re, im) as a result file has them, or (R,) complex numbers."""
+        ...
 
     @property
-    def residuals(self) -> tuple[float, ...]: ...
+    def residuals(self) -> tuple[float, ...] | Tensor: ...
 
     @property
     def residual_kind(self) -> str: ...

@@ -367,6 +367,10 @@ class RelaxTrainer(RolloutTrainer):
             for provider in self._providers.values():
                 provider.save(folder)
 
+    def load_checkpoint(self, folder: Path) -> None:
+        """Take up the weights and the objective's state, as `train` does when it resumes, without training on."""
+        self._load_from_checkpoint(str(folder))
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         objective, self._forecast, draws = restore_objective(self.objective, Path(resume_from_checkpoint))

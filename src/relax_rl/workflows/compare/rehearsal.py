@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from relax_rl.comparison.contents import Contents
@@ -92,7 +92,7 @@ def _first_of_each_method(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
 
 
 @contextlib.contextmanager
-def _naming(method: str) -> Iterator[None]:
+def _naming(method: str) -> Generator[None]:
     """What is refused inside is refused with the method's name."""
     try:
         yield
