@@ -12,20 +12,7 @@ from relax_rl.errors import ConfigError
 if TYPE_CHECKING:
     from relax_rl.workflows.progress import Progress
 
-__all__ = ["at_least_one", "refuse_renamed", "refuse_settings", "say"]
-
-
-def refuse_renamed(parser: argparse.ArgumentParser, former: str, present: str) -> None:
-    """Let the parser know an option's former name, only to name the present one.
-
-    Parsing the former name raises ``ConfigError``.
-    """
-
-    class Refuse(argparse.Action):
-        def __call__(self, *_: object) -> None:
-            raise ConfigError(f"{former} is now {present}")
-
-    parser.add_argument(former, action=Refuse, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+__all__ = ["at_least_one", "refuse_settings", "say"]
 
 
 def say(progress: Progress) -> None:

@@ -19,7 +19,7 @@ from relax_rl.cli.train import ADVANCED, CORE, add_settings
 from relax_rl.config import shipped_configs
 from relax_rl.workflows.compare import PlannedComparison, prepare_comparison
 
-__all__ = ["EPILOG", "HELP", "RENAMED", "add_arguments", "run"]
+__all__ = ["EPILOG", "HELP", "add_arguments", "run"]
 
 HELP = "train several methods with several seeds, and say what can be said"
 
@@ -33,7 +33,6 @@ methods:
 settings for all runs are given as for 'relax train', as --SECTION.KEY VALUE; how much is sampled, the task, the model
 and the evaluation are the same for all methods.
 """
-RENAMED = {"--run": "--output"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,6 @@
 
 A verb is a module with ``HELP`` (one line), ``add_arguments(parser)`` and ``run(arguments, settings) -> exit code``;
 ``settings`` are the words of the form ``--section.key value``, for ``load_config``. None imports torch at its top.
-``RENAMED``, where a verb has it, maps options that it once had to their present names: one sentence names the new one.
 """
 
 from __future__ import annotations
@@ -31,6 +30,9 @@ VERBS: dict[str, ModuleType] = {
     "tasks": tasks,
     "env": env,
 }
+
+RENAMED = {"--run": "--output", "--generate": "--max-completion-length", "--num-prompts": "--num-problems"}
+"""Former names of options. A verb refuses one by naming the present option, if it has that."""
 
 EXIT_CODES = """\
 exit codes:
@@ -84,11 +86,10 @@ def _run(words: list[str]) -> int:
         parser.print_help()
         return 0
     if unknown:
-        renamed = getattr(VERBS[arguments.verb], "RENAMED", {})
-        former = unknown[0].partition("=")[0]
-        if former in renamed:
-            raise ConfigError(f"'{former}' is now '{renamed[former]}'")
         known = sorted(set(verbs[arguments.verb]._option_string_actions) - {"-h"})
+        former = unknown[0].partition("=")[0]
+        if RENAMED.get(former) in known:
+            raise ConfigError(f"'{former}' is now '{RENAMED[former]}'")
         what = "option" if unknown[0].startswith("-") else "argument"
         raise ConfigError(f"unknown {what} '{unknown[0]}' of 'relax {arguments.verb}'{did_you_mean(unknown[0], known)}")
     return VERBS[arguments.verb].run(arguments, settings)

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from relax_rl.cli.arguments import at_least_one, refuse_renamed, refuse_settings, say
+from relax_rl.cli.arguments import at_least_one, refuse_settings, say
 from relax_rl.config import task_options
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -34,8 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     core.add_argument(
         "--max-completion-length", type=at_least_one, metavar="T", help="completions of at most T tokens (256)"
     )
-    refuse_renamed(parser, "--num-prompts", "--num-problems")
-    refuse_renamed(parser, "--generate", "--max-completion-length")
     core.add_argument("--text", action="store_true", help="generate nothing: read the prompts and what follows them")
     core.add_argument("--compare", metavar="MODEL2", help="measure another model on the same prompts, and test")
     core.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: spectra/MODEL")

@@ -23,7 +23,7 @@ from relax_rl.workflows.train import prepare
 if TYPE_CHECKING:
     from relax_rl.workflows.build import TrainingRun
 
-__all__ = ["ADVANCED", "CORE", "EPILOG", "HELP", "RENAMED", "add_arguments", "add_settings", "run"]
+__all__ = ["ADVANCED", "CORE", "EPILOG", "HELP", "add_arguments", "add_settings", "run"]
 
 HELP = "train a policy with verifiable rewards"
 
@@ -42,7 +42,6 @@ ADVANCED = {
     "train_split": "of the task",
     "train_problems": "use the first so many problems of the split",
 }
-RENAMED = {"--run": "--output"}
 
 
 def _settings_help() -> str:
