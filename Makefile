@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow lint types imports docs bench evidence evidence-small smollm2 clean
+.PHONY: demo test test-slow lint types imports docs bench evidence evidence-small examples smollm2 clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -38,6 +38,16 @@ bench: .venv/.installed
 	$(BIN)/python benchmarks/rollouts.py
 	$(BIN)/python benchmarks/update.py
 	$(BIN)/python benchmarks/verifier.py
+
+# The scripts of examples/ with small settings, to see that each runs; without the small settings they give the numbers
+# that they promise.
+examples: smollm2
+	$(BIN)/python examples/trl_script.py --updates 1
+	$(BIN)/python examples/plain_loop.py --updates 1
+	$(BIN)/python examples/dispersion_of_text.py
+	$(BIN)/python examples/own_method.py --updates 1
+	$(BIN)/python examples/own_task.py --updates 1
+	$(BIN)/python examples/own_data.py --updates 1 --problems 1 --samples 2
 
 # The studies of docs/evidence: all in miniature, or as they count (hours; goes on where it was stopped).
 evidence-small: .venv/.installed

@@ -6,10 +6,10 @@
 Without options: the embedded policy reads eight texts of countdown, four that search and four that repeat themselves.
 A file holds one text a line. A dictionary of 12 observables is fitted on the texts, 100 steps, seed 0.
 
-@@EXPECT@@
+Expect: a DSD between 0.067 and 0.089 for the searches and between 0.047 and 0.059 for the repetitions; of the first
+text, "eigenvalue 0.999+0.000j, modulus 0.999, residual 0.058" (7 s of one CPU core).
 
-A text that repeats itself moves in a circle: few modes persist and the others die, so its dispersion differs from that
-of a search. What the numbers mean, and how to tell a real mode from an artefact: docs/spectrum.md.
+docs/spectrum.md says what the numbers mean, and how to tell a real mode from an artefact.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.aggregation import TokenMean
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.surrogates import ClippedSurrogate
+from relax_rl.workflows.train import Progress
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,20 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         for failures in (1.0, 0.2):
+            rewards: list[float] = []
+
+            def note(progress: Progress, rewards: list[float] = rewards) -> None:
+                if progress.metrics:
+                    rewards.append(progress.metrics["reward"])
+
             result = relax_rl.train(
                 "countdown",
                 overrides=settings | {"output": f"{folder}/{failures}"},
                 objective=gentle(failures),  # or its path, "own_method:gentle", with {"objective.failures": 0.2}
-                on_progress=lambda progress: None,
+                on_progress=note,
             )
-            metrics = result.metrics
-            print(f"failures count {failures}: reward {metrics['reward']:.3f}, entropy {metrics['entropy']:.4f}")
+            mean, entropy = sum(rewards) / len(rewards), result.metrics["entropy"]
+            print(f"failures count {failures}: mean reward {mean:.3f}, last entropy {entropy:.4f}")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,29 @@
 """Your own task and your own reward.
 
     python examples/own_task.py
-    relax train countdown --task own_task:Pairs --verifier own_task:right_and_short    (from the folder examples/)
+    relax train countdown --task own_task:PlusMinus --verifier own_task:right_and_short    (from the folder examples/)
 
 A task is any object with `name`, `verifier` and `problems(split, count, seed)`. A reward is any function of completions
+<<<<<<< HEAD
 and answers that gives a number, or None where it could not score. The task asks for two numbers instead of three,
 in the words that the embedded policy knows. The package's verifier grades it in the evaluation, and a reward of
 its own in training, which prefers short answers.
+=======
+and answers that gives a number, or None where it could not score. The task here asks for one plus and one minus, in the
+words that the embedded policy knows. The evaluation grades it by the package's verifier. Training grades it by a reward
+of its own, which prefers short answers.
+>>>>>>> door
 
-Settings: 10 updates of 4 prompts x 8 completions of at most 64 tokens, seed 0; 32 problems x 4 samples to evaluate.
+Settings: 20 updates of 4 prompts x 8 completions of at most 64 tokens, seed 0; 32 problems x 4 samples to evaluate.
 
-@@EXPECT@@
+Expect: "before: mean@1 0.305 [0.242, 0.375], 46.0 tokens" and "after: mean@1 0.656 [0.547, 0.758], 37.9 tokens" (28 s
+of one CPU core; another version of torch may draw other completions).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import tempfile
 
@@ -24,32 +32,28 @@ from relax_rl.rewards.countdown import CountdownVerifier
 from relax_rl.tasks import Problem
 
 
-class Pairs:
-    """Reach the target from two numbers."""
+class PlusMinus:
+    """Reach the target from three numbers, by one plus and one minus."""
 
-    name = "pairs"
+    name = "plus_minus"
     verifier = CountdownVerifier()
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
-        """The same ones every time; a pair is in one split only."""
-        pairs = [(a, b) for a in range(2, 21) for b in range(2, 21) if a != b]
-        random.Random(seed).shuffle(pairs)
-        wanted = (
-            [(a, b) for a, b in pairs if (min(a, b) * 31 + max(a, b)) % 5 == 0]
-            if split == "test"
-            else [(a, b) for a, b in pairs if (min(a, b) * 31 + max(a, b)) % 5]
-        )
-        return [self._problem(a, b) for a, b in wanted[:count]]
+        """The same ones every time; what is in one split for one seed is in the other for none."""
+        numbers = itertools.combinations(range(2, 21), 3)
+        wanted = [three for three in numbers if (sum(three) % 5 == 0) == (split == "test")]
+        random.Random(seed).shuffle(wanted)
+        return [self._problem(*three) for three in wanted[:count]]
 
-    def _problem(self, a: int, b: int) -> Problem:
-        text = f"{a} {b}>{a + b}"
+    def _problem(self, a: int, b: int, c: int) -> Problem:
+        text = f"{a} {b} {c}>{c + b - a}"
         # `solution` and `mistake` are optional; with them, `relax tasks validate` proves that the verifier is right.
         return Problem(
-            id=f"pairs-{a}-{b}",
+            id=f"plus-minus-{a}-{b}-{c}",
             prompt=f"{text}:",
             answer=text,
-            solution=f"<answer>{a}+{b}</answer>",
-            mistake=f"<answer>{a}*{b}+1</answer>",
+            solution=f"<answer>{c}+{b}-{a}</answer>",
+            mistake=f"<answer>{c}+{b}+{a}</answer>",
         )
 
 
@@ -64,7 +68,7 @@ def right_and_short(completions: list[str], answers: list[str]) -> list[float | 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train on a task and a reward of one's own.")
-    parser.add_argument("--updates", type=int, default=10)
+    parser.add_argument("--updates", type=int, default=20)
     words = parser.parse_args()
     settings = {
         "objective": "grpo",
@@ -79,10 +83,14 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         result = relax_rl.train(
-            "countdown", overrides=settings | {"output": folder}, task=Pairs(), verifier=right_and_short, overwrite=True
+            "countdown",
+            overrides=settings | {"output": folder},
+            task=PlusMinus(),
+            verifier=right_and_short,
+            overwrite=True,
         )
         for name, model in (("before", "tiny"), ("after", result.output)):
-            found = relax_rl.evaluate(model, Pairs(), num_problems=32, num_samples=4, max_completion_length=64)
+            found = relax_rl.evaluate(model, PlusMinus(), num_problems=32, num_samples=4, max_completion_length=64)
             mean, length = found.metrics["mean@1"], found.metrics["length"]
             print(f"{name}: mean@1 {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}], {length.value:.1f} tokens")
 

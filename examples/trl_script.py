@@ -8,7 +8,8 @@ installed, `peft_config=LoraConfig(...)` works as it does with TRL.
 
 Settings: the embedded policy, 10 updates of 4 prompts x 8 completions of at most 48 tokens, seed 42 (TRL's default).
 
-@@EXPECT@@
+Expect: "update 1: reward 0.312, DSD 0.0347, KL 0.00000" and a KL between 0.001 and 0.004 from update 5 on (16 s of one
+CPU core; another version of torch may draw other completions).
 """
 
 from __future__ import annotations
