@@ -9,7 +9,9 @@ aggregations and regularizers.
 
 Settings: the embedded policy on countdown, 10 updates of 4 prompts x 8 completions of at most 64 tokens, seed 0.
 
-@@EXPECT@@
+Expect: "failures count 1.0: mean reward 0.197, last entropy 0.2769" and "failures count 0.2: mean reward 0.181, last
+entropy 0.2765" (28 s of one CPU core; another version of torch may draw other completions). So few updates say nothing
+about the method.
 """
 
 from __future__ import annotations

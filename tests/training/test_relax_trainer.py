@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,9 @@ def prompts():
     return Dataset.from_list([{"prompt": f"{first} {first + 3}>{2 * first}:"} for first in range(2, 34)])
 
 
-def script(folder, trainer_class=ScriptedTrainer, config=RelaxConfig, settings=None, model=None, **arguments):
+def script(
+    folder, trainer_class: Any = ScriptedTrainer, config: Any = RelaxConfig, settings=None, model=None, **arguments: Any
+):
     """What a person writes in a TRL script."""
     return trainer_class(
         model=tiny_llama() if model is None else model,

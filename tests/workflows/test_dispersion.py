@@ -1,5 +1,7 @@
 """`dispersion_of`: from a model and texts to dispersions, equal to the parts put together by hand."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -17,10 +19,10 @@ def read():
     return tiny_llama(), load_tokenizer("tiny")
 
 
-def test_it_is_the_dispersion_of_the_models_states(read):
+def test_it_is_the_dispersion_of_the_models_states(read: tuple[Any, Any]):
     found = dispersion_of(*read, [*TEXTS, "1+1=2"], num_observables=6, fit_steps=3)
     model, tokenizer = read
-    fitted = KoopmanDictionary.fit(list(found.states), 6, 3, 0)
+    fitted: Any = KoopmanDictionary.fit(list(found.states), 6, 3, 0)
     assert found.dictionary.digest == fitted.digest == found.dispersion.dictionary_digest
     for place, text in enumerate(TEXTS):
         with torch.no_grad():
@@ -33,7 +35,7 @@ def test_it_is_the_dispersion_of_the_models_states(read):
     assert found.is_defined.tolist() == [True, True, True, False]
 
 
-def test_a_dictionary_measures_other_texts(read, tmp_path):
+def test_a_dictionary_measures_other_texts(read: tuple[Any, Any], tmp_path):
     first = dispersion_of(*read, TEXTS[:2], num_observables=6, fit_steps=0, estimator="paper")
     first.dictionary.save(tmp_path / "ruler.safetensors")
     for ruler in (first.dictionary, tmp_path / "ruler.safetensors"):
@@ -53,6 +55,6 @@ def test_a_dictionary_measures_other_texts(read, tmp_path):
         (TEXTS[:1], {"num_observables": 500}, DataError, "500"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(texts, options, error, sentence, read):
+def test_what_does_not_fit_is_one_sentence(texts, options, error, sentence, read: tuple[Any, Any]):
     with pytest.raises(error, match=sentence):
         dispersion_of(*read, texts, **({"fit_steps": 0} | options))
