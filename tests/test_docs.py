@@ -181,7 +181,7 @@ def test_every_metric_of_every_objective_is_in_the_table():
     dictionary = {"num_observables": 2, "steps": 1, "fit_objective": "relative_residual"}
     for method in METHODS:
         known = method_options(method)
-        wanted = {"beta": 0.1, "dictionary": dictionary, "xi": 0.0, "max_tokens": 40}
+        wanted = {"beta": 0.1, "dictionary": dictionary, "xi": 0.0, "max_completion_length": 40}
         options = {name: value for name, value in wanted.items() if name in known}
         objective = build_objective(method, **options).calibrated(states.flatten(0, 1), mask.flatten(0, 1))
         metrics = objective(batch).metrics

@@ -50,7 +50,7 @@ SIGNATURES = {
         "jobs: int = 1",
         "overwrite: bool = False",
         "unverified: bool = False",
-        "on_progress: Callable[[JobEvent], None] | None = None",
+        "on_progress: OnProgress | None = None",
         "-> ComparisonResult",
     ],
     "dispersion_of": [
@@ -165,7 +165,7 @@ SIGNATURES = {
         "objective: str | Objective | None = None",
         "resume: bool = False",
         "overwrite: bool = False",
-        "on_progress: Callable[[Progress], None] | None = None",
+        "on_progress: OnProgress | None = None",
         "-> TrainResult",
     ],
 }

@@ -93,6 +93,7 @@ ALLOWED = {
     ("objectives/probe.py", "isinstance"): "the ways to give a dictionary or a bound",
     ("training/inputs/prompt_keys.py", "isinstance"): "prompts are text or messages",
     ("training/inputs/vocabulary.py", "getattr"): "the head of a model may have a bias",
+    ("training/objective.py", "isinstance"): "an objective by name or as an object",
     ("training/models.py", "isinstance"): "processors of image-text models",
     ("training/trl/config.py", "isinstance"): "one tracker or several",
     ("training/trl/refill.py", "isinstance"): "columns of rows",

@@ -5,6 +5,8 @@ import torch
 from trl import GRPOTrainer
 
 from relax_rl.objectives import build_objective
+from relax_rl.training.trl import relax_config
+from relax_rl.training.trl import trainer as trainer_module
 from support.scripted import make_trainer
 
 WHOLE = {"gradient_accumulation_steps": 1}
@@ -16,7 +18,10 @@ CASES = {
     "dapo": ({}, {"loss_type": "dapo", "epsilon_high": 0.28}),
     # Bounds inside the clip, so that they act on tokens that PPO leaves alone.
     "dapo delta": ({"delta": 1.1}, {"loss_type": "dapo", "epsilon_high": 0.28, "delta": 1.1}),
-    "gspo": ({}, {"importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4}),
+    "gspo": (
+        {},
+        {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4},
+    ),
     # A cap among the ratios that occur, so that it acts.
     "cispo": ({"ratio_max": 1.1}, {"loss_type": "cispo", "epsilon_high": 1.1}),
     "forking_tokens": (
@@ -33,6 +38,18 @@ def gradient_of(trainer, loss):
     trainer.model.zero_grad()
     loss.backward()
     return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
+
+
+@pytest.fixture(autouse=True)
+def trl_s_own_settings(monkeypatch):
+    """TRL's loss takes TRL's settings: those that `RelaxConfig` refuses, because ours does not read them."""
+    monkeypatch.setattr(relax_config, "REPLACED", {})
+
+    def with_reference(args, reference_coefficient, *, evaluates):
+        args.beta = reference_coefficient
+        return args
+
+    monkeypatch.setattr(trainer_module, "arguments_for", with_reference)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.04])
