@@ -12,8 +12,8 @@ Settings: ReLaX, 2 updates of 2 prompts x 4 completions of at most 32 tokens, te
 takes 4 problems x 4 samples.
 
 Expect: "mean reward in training 0.125, DSD 0.6140", and mean@1 0.000 before and after: 16 samples of a model that
-can hardly add, and two updates, show that it runs and nothing more (54 s of CPU; another version of torch may draw other
-completions).
+can hardly add, and two updates, show that it runs and nothing more (54 s of CPU; another version of torch may draw
+other completions).
 
 On a GPU, raise `trainer.per_device_train_batch_size`, `trainer.max_completion_length` and `trainer.max_steps`, and set
 `dtype` to mixed.
