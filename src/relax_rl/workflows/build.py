@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from logging import LogRecord
 from pathlib import Path
 from typing import Any
 
@@ -280,10 +281,18 @@ def _quiet() -> Iterator[None]:
     """No bars for loading a model and writing a checkpoint, which would tear the progress of the run apart."""
     showed_bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
+    checkpoints = logging.get_logger("transformers.trainer_utils")
+    checkpoints.addFilter(_is_worth_saying)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
             yield
     finally:
+        checkpoints.removeFilter(_is_worth_saying)
         if showed_bars:
             logging.enable_progress_bar()
+
+
+def _is_worth_saying(record: LogRecord) -> bool:
+    # Said of checkpoints less than a second apart. They are then ordered by number, which is their order in any case.
+    return not record.getMessage().startswith("mtime may not be reliable")
