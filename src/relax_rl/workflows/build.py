@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from logging import Filter, LogRecord
 from pathlib import Path
 from typing import Any
 
@@ -279,10 +280,20 @@ def _quiet() -> Generator[None]:
     """No bars for loading a model and writing a checkpoint, which would tear the progress of the run apart."""
     showed_bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
+    checkpoints, times = logging.get_logger("transformers.trainer_utils"), _CheckpointTimes()
+    checkpoints.addFilter(times)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
             yield
     finally:
+        checkpoints.removeFilter(times)
         if showed_bars:
             logging.enable_progress_bar()
+
+
+class _CheckpointTimes(Filter):
+    """Drops a remark on checkpoints less than a second apart: ordered by number, as they are then, they are right."""
+
+    def filter(self, record: LogRecord) -> bool:
+        return not record.getMessage().startswith("mtime may not be reliable")
