@@ -39,8 +39,9 @@ class Check:
         """The result; of several differences, called `word`, the first."""
         if self.is_equal:
             return f"{self.part} {self.name}: equal ({self.counts})"
-        more = f"; and {len(self.found) - 1} more" if len(self.found) > 1 else ""
-        return f"{self.part} {self.name}: {word}, first {self.found[0]}{more} ({self.counts})"
+        first, *others = self.found
+        more = f"; and {len(others)} more" if others else ""
+        return f"{self.part} {self.name}: {word}, first {first}{more} ({self.counts})"
 
 
 def differences(before: Values, after: Values) -> tuple[str, ...]:

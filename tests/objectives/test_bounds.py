@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -55,8 +57,9 @@ def test_both_are_off_by_default_and_settings_of_every_method_with_ppo_s_clip():
     # Where a method has a step of that name, it is not the bound.
     assert method_options("adaptive_entropy_bonus")["delta"] == 0.005
     for option in ("delta", "dual_clip"):
+        options: dict[str, Any] = {option: 0.5}
         with pytest.raises(ConfigError, match=f"{option} bounds the ratio from above and must exceed 1, but is 0.5"):
-            build_objective("grpo", **{option: 0.5})
+            build_objective("grpo", **options)
 
 
 def verl_k3(log_probs, reference):

@@ -191,8 +191,9 @@ def test_the_overlong_penalty_takes_the_run_s_limit():
 
 @pytest.mark.parametrize(("old", "new"), [("max_tokens", "max_completion_length"), ("dual_bound", "dual_clip")])
 def test_the_error_for_a_former_setting_names_the_new_one(old, new):
+    options: dict[str, Any] = {old: 10}
     with pytest.raises(ConfigError, match=f"has no setting '{old}'; it is '{new}' now"):
-        build_objective("dr_grpo", **{old: 10})
+        build_objective("dr_grpo", **options)
 
 
 # One's own methods ---------------------------------------------------------------------------------------------------

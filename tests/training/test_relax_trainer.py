@@ -196,7 +196,7 @@ def test_positions_are_those_of_trls_trainer():
 
 
 def test_lora_trains_saves_and_resumes(tmp_path):
-    peft = pytest.importorskip("peft", reason="LoRA needs peft, which relax-rl does not install")
+    peft = pytest.importorskip("peft", reason="the extra 'dev' installs peft, and this environment lacks it")
     lora = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
     settings = {"save_strategy": "steps", "save_steps": 1}
     trainer = script(tmp_path, settings=settings, objective_options=SMALL, peft_config=lora)
