@@ -34,7 +34,7 @@ from relax_rl.errors import ModelError
 from relax_rl.rewards import CallableVerifier
 from relax_rl.tasks import MathTask
 from relax_rl.training.models import model_location
-from relax_rl.workflows.train import Progress
+from relax_rl.workflows.progress import Progress
 
 SYSTEM = "You are a calculator. Answer with the result."
 

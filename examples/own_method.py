@@ -29,7 +29,7 @@ from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.aggregation import TokenMean
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.surrogates import ClippedSurrogate
-from relax_rl.workflows.train import Progress
+from relax_rl.workflows.progress import Progress
 
 
 @dataclass(frozen=True)
