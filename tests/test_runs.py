@@ -57,6 +57,24 @@ class TestFormerSettings:
         resumed.start(config)
         assert "run" not in json.loads(run.config_path.read_text())
 
+    @pytest.mark.parametrize(
+        ("written", "read"),
+        [
+            ({"name": "dr_grpo"}, {"name": "dr_grpo", "max_completion_length": 3000}),
+            ({"name": "dr_grpo", "max_tokens": 50}, {"name": "dr_grpo", "max_completion_length": 50}),
+            ({"name": "dapo", "max_tokens": 50}, {"name": "dapo", "max_completion_length": 50}),
+            ({"name": "erc", "dual_bound": 5.0}, {"name": "erc", "dual_clip": 5.0}),
+            ({"name": "rank_shaping", "max_tokens": 50}, {"name": "rank_shaping", "max_tokens": 50}),
+        ],
+    )
+    def test_a_method_keeps_its_settings_under_their_present_names(
+        self, run: RunDirectory, written: dict[str, object], read: dict[str, object]
+    ) -> None:
+        as_once_written(run)
+        settings = json.loads(run.config_path.read_text())
+        run.config_path.write_text(json.dumps(settings | {"objective": written}))
+        assert run.read_config().objective.model_dump() == read
+
     def test_what_a_person_writes_is_not_migrated(self, run: RunDirectory, tmp_path: Path) -> None:
         as_once_written(run)
         settings = run.config_path.read_text()

@@ -105,7 +105,19 @@ def _migrated(tree: dict[str, Any]) -> dict[str, Any]:
 
     The only migration of settings. It applies to what a run wrote, never to what a person writes.
     """
-    return {"output" if key == "run" and "output" not in tree else key: value for key, value in tree.items()}
+    if "run" not in tree or "output" in tree:
+        return tree
+    migrated = {"output" if key == "run" else key: value for key, value in tree.items()}
+    return migrated | {"objective": _migrated_objective(tree["objective"])}
+
+
+def _migrated_objective(objective: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's settings under today's names. A resumed ``dr_grpo`` keeps the constant that its run began with."""
+    former = {"dual_bound": "dual_clip"}
+    if objective.get("name") in ("dr_grpo", "dapo"):
+        former["max_tokens"] = "max_completion_length"
+    constant = {"max_completion_length": 3000} if objective.get("name") == "dr_grpo" else {}
+    return constant | {former.get(key, key): value for key, value in objective.items()}
 
 
 def _text(path: Path) -> str:

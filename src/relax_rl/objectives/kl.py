@@ -8,7 +8,8 @@ With d = log_probs - ref_log_probs of tokens that the policy sampled (Schulman, 
 
 k3 is bounded as in verl (core_algos.py, ``low_var_kl``): d to +-20, the estimate to 10. Without the bound one token
 that the policy makes 99 nats less likely than the reference is infinite in float32, and one that lost 9 nats decides
-the gradient of the whole update. Beyond the bound a token has no gradient.
+the gradient of the whole update. Beyond the bound, which k3 reaches 2.6 nats below the reference, a token has no
+gradient.
 """
 
 from __future__ import annotations
