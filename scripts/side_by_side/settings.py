@@ -83,6 +83,7 @@ ALSO: dict[str, tuple[str, dict[str, str]]] = {
 """Further runs: the method, and settings on top of its own."""
 
 RESUMED = (
+    "dr_grpo",
     "grpo",
     "relax",
     "dcpo",
