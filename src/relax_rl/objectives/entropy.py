@@ -1,7 +1,8 @@
-"""The entropy bonus, a term added to the loss."""
+"""Entropy bonuses, terms added to the loss."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from relax_rl.objectives.base import Measurements, Regularizer
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.inputs import ENTROPY, Input
 
-__all__ = ["EntropyBonus", "require_coefficient"]
+__all__ = ["EntropyBonus", "MovingEntropyBonus", "require_coefficient"]
 
 
 def require_coefficient(value: float) -> None:
@@ -50,3 +51,23 @@ class EntropyBonus(Regularizer):
         # The entropy is 0 where masked, so the plain sum is that of the tokens.
         share = entropy.sum() / max(batch.update_totals.num_tokens, 1.0)
         return -self.coefficient * share, {}
+
+
+class MovingEntropyBonus(Regularizer):
+    """An `EntropyBonus` whose coefficient moves between updates; a subclass says by which rule."""
+
+    @property
+    @abstractmethod
+    def applied(self) -> float:
+        """The coefficient that is in force."""
+
+    def inputs(self) -> frozenset[Input]:
+        return frozenset({ENTROPY})
+
+    @property
+    def is_active(self) -> bool:
+        return self.applied != 0
+
+    def __call__(self, batch: RolloutBatch, measured: Measurements) -> tuple[Tensor, dict[str, Tensor]]:
+        share, metrics = EntropyBonus(self.applied)(batch, measured)
+        return share, metrics | {"entropy/coefficient": torch.tensor(self.applied)}

@@ -7,15 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from relax_rl.errors import ConfigError
 from relax_rl.objectives.aggregation import TokenMean
-from relax_rl.objectives.base import Measurements, Regularizer
-from relax_rl.objectives.batch import RolloutBatch
-from relax_rl.objectives.entropy import EntropyBonus
-from relax_rl.objectives.inputs import ENTROPY, Input
+from relax_rl.objectives.entropy import MovingEntropyBonus
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import AdvantageSettings, ClipSettings
 from relax_rl.objectives.surrogates import ClippedSurrogate
@@ -53,7 +47,7 @@ def adaptive_entropy_bonus(settings: AdaptiveEntropyBonusSettings) -> Objective:
 
 
 @dataclass(frozen=True)
-class AdaptiveEntropyBonus(Regularizer):
+class AdaptiveEntropyBonus(MovingEntropyBonus):
     """An entropy bonus that acts while the entropy is below a target (Skywork-OR1, arXiv 2505.22312; TRL).
 
     After each update the coefficient rises by ``delta`` if the update's entropy was at most ``target`` and falls by it
@@ -86,19 +80,7 @@ class AdaptiveEntropyBonus(Regularizer):
 
     @property
     def applied(self) -> float:
-        """The coefficient that is in force."""
         return self.coefficient if self.last_entropy <= self.target else 0.0
-
-    def inputs(self) -> frozenset[Input]:
-        return frozenset({ENTROPY})
-
-    @property
-    def is_active(self) -> bool:
-        return self.applied != 0
-
-    def __call__(self, batch: RolloutBatch, measured: Measurements) -> tuple[Tensor, dict[str, Tensor]]:
-        share, metrics = EntropyBonus(self.applied)(batch, measured)
-        return share, metrics | {"entropy/coefficient": torch.tensor(self.applied)}
 
     def after(self, report: UpdateReport) -> AdaptiveEntropyBonus:
         # At the target it still rises: TRL compares with <=.

@@ -6,15 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from relax_rl.errors import ConfigError
 from relax_rl.objectives.aggregation import TokenMean
-from relax_rl.objectives.base import Measurements, Regularizer
-from relax_rl.objectives.batch import RolloutBatch
-from relax_rl.objectives.entropy import EntropyBonus
-from relax_rl.objectives.inputs import ENTROPY, Input
+from relax_rl.objectives.entropy import MovingEntropyBonus
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import AdvantageSettings, RatioSettings
 from relax_rl.objectives.updates import Schedule, ScheduleShape, UpdateReport
@@ -43,7 +37,7 @@ def scheduled_entropy_bonus(settings: ScheduledEntropyBonusSettings) -> Objectiv
 
 
 @dataclass(frozen=True)
-class ScheduledEntropyBonus(Regularizer):
+class ScheduledEntropyBonus(MovingEntropyBonus):
     """An entropy bonus whose coefficient goes from one number to another over the run.
 
     Attributes:
@@ -63,19 +57,7 @@ class ScheduledEntropyBonus(Regularizer):
 
     @property
     def applied(self) -> float:
-        """The coefficient that is in force."""
         return self.schedule.at(self.progress)
-
-    def inputs(self) -> frozenset[Input]:
-        return frozenset({ENTROPY})
-
-    @property
-    def is_active(self) -> bool:
-        return self.applied != 0
-
-    def __call__(self, batch: RolloutBatch, measured: Measurements) -> tuple[Tensor, dict[str, Tensor]]:
-        share, metrics = EntropyBonus(self.applied)(batch, measured)
-        return share, metrics | {"entropy/coefficient": torch.tensor(self.applied)}
 
     def after(self, report: UpdateReport) -> ScheduledEntropyBonus:
         return replace(self, progress=report.progress)
