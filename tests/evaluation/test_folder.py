@@ -108,6 +108,20 @@ def test_a_file_cut_at_any_byte(task, whole, tmp_path: Path, cut: int) -> None:
     assert contents(folder) == contents(whole)
 
 
+def test_cut_and_interrupted_and_started_again(task, whole, tmp_path: Path) -> None:
+    """What comes after a half line is not glued to it, or the second interruption would lose the evaluation."""
+    folder = EvaluationFolder(tmp_path / "broken")
+    with pytest.raises(KeyboardInterrupt):
+        run(task, folder, LetterSampler(dies_in_lot=3))
+    folder.partial_path.write_bytes(folder.partial_path.read_bytes()[:-9])
+    with pytest.raises(KeyboardInterrupt):
+        run(task, folder, LetterSampler(dies_in_lot=2))
+    last = LetterSampler()
+    run(task, folder, last)
+    assert len(last.asked) == 15 - 5 - 4
+    assert contents(folder) == contents(whole)
+
+
 def test_killed_between_the_two_last_writes(task, whole, tmp_path: Path) -> None:
     folder = EvaluationFolder(tmp_path / "broken")
     run(task, folder)

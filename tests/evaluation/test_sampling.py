@@ -93,6 +93,16 @@ def test_first_tokens_follow_the_models_distribution(model, tokenizer, temperatu
     assert stats.chisquare(observed, predicted, sum_check=False).pvalue > 1e-3
 
 
+@pytest.mark.usefixtures("either_way")
+def test_the_nucleus_is_the_smallest_that_reaches_its_mass(model, tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four equal tokens at top_p 1/2: two reach it, and a third would be one too many."""
+    logits = torch.full((12,), -math.inf)
+    logits[[2, 5, 7, 9]] = 0.0
+    monkeypatch.setattr(model.lm_head, "forward", lambda states: logits.expand(*states.shape[:-1], 12))
+    (rows,) = sample_completions(model, tokenizer, [[2, 3]], 64, max_completion_length=1, top_p=0.5)
+    assert len({completion.token_ids for completion in rows}) == 2
+
+
 def test_ends_at_the_stop_token_or_at_the_limit(model, tokenizer) -> None:
     rows = sample_completions(model, tokenizer, PROMPTS, 16, max_completion_length=12, seed=1)
     completions = [completion for row in rows for completion in row]

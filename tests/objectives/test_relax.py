@@ -82,6 +82,14 @@ def test_as_run_weights_grow_with_length():
     assert weights.tolist() == [pytest.approx([0.4, 0.4])]
 
 
+def test_as_run_weights_divide_by_the_padded_length_not_by_the_longest():
+    mask = [[[True, False, False, False], [True, True, False, False]]]
+    by_length = LatentExploration(alpha=1.0, advantage_shaping="positive_by_length")
+    share, _ = by_length(empty_batch(tokens=4, mask=mask), measured_by([[2.0, 3.0]], [[0.8, 0.4]]))
+    # w = (0.8 / 4, 0.4 * 2 / 4)
+    assert share.item() == pytest.approx(math.log((math.exp(-0.2 * 2) + math.exp(-0.2 * 3)) / 2), rel=1e-12)
+
+
 def test_above_xi_the_dispersion_counts_but_carries_no_gradient():
     values = torch.tensor([[2.0, 30.0]], dtype=torch.float64, requires_grad=True)
     measured = measured_by(values, [[0.5, 0.5]], xi=25.0)
@@ -303,6 +311,19 @@ def test_calibration_fits_the_dictionary_and_reads_xi_off_the_batch():
     again = ready.calibrated(2 * batch.hidden_states.flatten(0, 1), batch.mask.flatten(0, 1))
     assert again.probe.bound.value == ready.probe.bound.value
     assert again.probe.dictionary.digest != ready.probe.dictionary.digest
+
+
+def test_calibration_takes_no_notice_of_what_stands_behind_the_mask():
+    batch = latent_batch()
+    objective = build_objective("relax", xi="quantile:0.5", dictionary={"num_observables": F, "steps": 3})
+    mask = batch.mask.flatten(0, 1)
+    states = batch.hidden_states.detach().flatten(0, 1)
+    assert not mask.all()
+    clean = objective.calibrated(states, mask)
+    for filler in (0.0, math.nan, math.inf):
+        found = objective.calibrated(states.masked_fill(~mask.unsqueeze(-1), filler), mask)
+        assert found.probe.dictionary.digest == clean.probe.dictionary.digest
+        assert found.probe.bound == clean.probe.bound
 
 
 def test_calibration_does_not_touch_the_runs_random_numbers():

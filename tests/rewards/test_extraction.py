@@ -99,6 +99,14 @@ def test_a_completion_cut_at_its_end_has_no_answer_there(completion: str) -> Non
     assert ended.text == "12"
 
 
+@pytest.mark.parametrize("end", [" ", "\n", " \n\t "])
+def test_white_space_after_the_last_number_does_not_show_that_it_was_written_out(end: str) -> None:
+    """A tokenizer may put the space before the next digits, which the limit cut away."""
+    for completion in ("so 12", "The answer is 12"):
+        cut = extract_answer(completion + end, allow_bare_number=True, is_truncated=True)
+        assert cut == Extraction(None, "truncated")
+
+
 def test_a_box_that_was_closed_before_the_cut_stays() -> None:
     assert extract_answer("\\boxed{12}", is_truncated=True) == Extraction("12", "boxed")
 

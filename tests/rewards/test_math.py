@@ -177,6 +177,31 @@ def test_rational_answers_are_compared_exactly(one: Fraction, other: Fraction) -
     assert all(same_literal(text, str(other)) == (one == other) for text in written)
 
 
+@pytest.mark.parametrize(
+    ("gold", "answer", "is_same"),
+    [
+        ("50%", "50", True),
+        ("50%", "0.5", True),
+        ("50%", "\\frac{1}{2}", True),
+        ("0.5", "50%", True),
+        ("50", "50%", True),
+        ("50", "5000%", True),
+        ("50%", "5000", False),
+        ("5000", "50%", False),
+        ("50%", "0.005", False),
+        ("0.5%", "50", False),
+        ("50", "0.5%", False),
+        ("50%", "5000%", False),
+        ("50%", "0.5%", False),
+        ("50", "5000", False),
+    ],
+)
+def test_a_percent_sign_is_a_hundredth_or_is_left_out(
+    verifier: MathVerifier, gold: str, answer: str, is_same: bool
+) -> None:
+    assert verifier.score([boxed(answer)], [gold]) == [float(is_same)]
+
+
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**6), max_value=10**6))
 @settings(max_examples=200, deadline=None)
 def test_decimals_equal_their_fractions(value) -> None:

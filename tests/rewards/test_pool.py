@@ -136,6 +136,17 @@ def test_what_an_earlier_item_kept_does_not_decide_about_a_later_one(target: str
         assert pool.map([("keep", 140 * 2**20)])[0] == Outcome(1)
 
 
+def test_a_worker_that_met_the_limit_of_memory_is_not_kept(target: str) -> None:
+    """Its heap would stay in the machine's memory, and no later item could be answered beside it."""
+    with WorkerPool(target, num_workers=1, memory_mb=256) as pool:
+        for _ in range(2):  # as a worker's first item and, on another one, after it has served
+            pid = pool.map([("pid",)])[0].value
+            assert pool.map([("keep", 170 * 2**20)])[0].reason == "memory"
+            assert pool.worker_pids() == []
+            assert not _exists(pid)
+        assert pool.map([("keep", 170 * 2**20), ("echo", 1)])[1] == Outcome(1)
+
+
 def test_a_worker_is_a_fresh_interpreter_without_torch_and_with_closed_doors(pool: WorkerPool) -> None:
     torchless, printed = pool.map([("modules",), ("print",)])
     assert torchless.value == []

@@ -97,6 +97,29 @@ def test_the_budget_is_kept_and_counted(monkeypatch, tmp_path):
     assert sum(sampled) == 4 * GROUP
 
 
+class OneProcess:
+    process_index, num_processes = 0, 1
+
+    @staticmethod
+    def gather(tensor):
+        return tensor
+
+
+@pytest.mark.parametrize("max_batches", [2, 3])
+def test_the_last_lot_is_cut_to_what_the_budget_leaves(max_batches):
+    """Three of four groups stay flat, so lots of three do not fill a budget in batches of four."""
+    asked = []
+
+    def sample(given):
+        asked.append(len(given) // 2)
+        return Rollout({"rewards": torch.zeros(len(given))}, [{} for _ in given])
+
+    first = Rollout({"rewards": torch.tensor([0.0, 1.0, 0, 0, 0, 0, 0, 0])}, [{} for _ in range(8)])
+    _, figures = DynamicSampling(max_batches, seed=0).refilled(first, sample, OneProcess(), range(100), 2, 0)
+    assert sum(asked) == (max_batches - 1) * 4
+    assert figures == {"sampling/completions": max_batches * 8.0, "sampling/informative": 0.25}
+
+
 def test_a_resumed_run_draws_the_prompts_that_come_next(monkeypatch, tmp_path):
     def trained(folder, resume=None):
         trainer = trainer_with(monkeypatch, folder, every_other, 4, max_steps=4, save_strategy="steps", save_steps=2)

@@ -94,6 +94,22 @@ def test_a_run_is_prolonged_and_resumed_from_a_link(tmp_path: Path) -> None:
     assert (longer.output, longer.num_updates, longer.metrics["step"]) == (first.output, 3, 3)
 
 
+def test_a_run_stopped_before_its_last_evaluation_is_evaluated_and_not_trained_further() -> None:
+    whole = train("countdown", overrides=SMALL | {"trainer.max_steps": 1, "objective": "grpo", "output": "run"})
+    assert whole.after is not None
+    run = RunDirectory.open("run")
+    rows, weights = run.read_metrics(), Path("run/checkpoints/checkpoint-1/model.safetensors").read_bytes()
+    Path("run/evaluations/after.json").unlink()
+    seen: list[Progress] = []
+    again = train(overrides={"output": "run"}, resume=True, on_progress=seen.append)
+    assert [event.stage for event in seen] == ["after"]
+    assert again.after is not None
+    assert again.after.metrics == whole.after.metrics
+    assert run.read_metrics() == rows
+    assert [path.name for path in Path("run/checkpoints").glob("checkpoint-*")] == ["checkpoint-1"]
+    assert Path("run/checkpoints/checkpoint-1/model.safetensors").read_bytes() == weights
+
+
 def test_what_is_prepared_is_not_written(tmp_path: Path) -> None:
     prepared = prepare({"trainer": {"max_steps": 3}, "objective.alpha": 0.3}, overrides=["--output", "deep/run"])
     assert (prepared.plan.updates, prepared.settings.objective.options) == (3, {"alpha": 0.3})

@@ -100,6 +100,15 @@ def test_c_directions_without_variance_are_not_modes() -> None:
     assert dispersion(torch.from_numpy(np.concatenate([lasting, 0.1 * empty], -1))) > 0.1
 
 
+def test_one_direction_of_noise_does_not_move_the_median_residual() -> None:
+    lasting, noise = rotations(8, 64, 2), np.random.default_rng(1).standard_normal((8, 64, 1))
+    states = torch.from_numpy(np.concatenate([lasting, noise], -1))
+    found = dispersion_from_lifted(states, torch.ones(8, 64, dtype=torch.bool), "robust")
+    # Four of five modes last; a mean would be a fifth of the way to the residual of noise, which is near 1.
+    torch.testing.assert_close(found.spurious_share, torch.full((8,), 0.2, dtype=torch.float64))
+    assert found.median_residual.lt(0.1).all()
+
+
 def test_c_ill_conditioned_mixing_changes_nothing(linear_system) -> None:
     states = linear_system(0.3, 64, 8, seed=4, H=8)
     scales = torch.logspace(0, -2, 8, dtype=torch.float64)
