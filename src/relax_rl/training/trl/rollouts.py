@@ -9,18 +9,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import pad, split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from relax_rl.errors import ConfigError, ModelError
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.refill import DynamicSampling, Rollout
+from relax_rl.training.trl.resuming import ResumableTrainer
 
 __all__ = ["RolloutTrainer"]
 
 
-class RolloutTrainer(GRPOTrainer):
+class RolloutTrainer(ResumableTrainer):
     """`trl.GRPOTrainer` whose rollout batches are whole groups.
 
     Args:
