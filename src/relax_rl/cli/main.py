@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from relax_rl.cli import compare, demo, env, eval, report, spectrum, tasks, train
+from relax_rl.cli import compare, demo, env, eval, model, report, spectrum, tasks, train
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError
 from relax_rl.version import __version__
@@ -28,6 +28,7 @@ VERBS: dict[str, ModuleType] = {
     "report": report,
     "demo": demo,
     "tasks": tasks,
+    "model": model,
     "env": env,
 }
 

@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    ProcessorMixin,
-)
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 
 from relax_rl.errors import ConfigError, ModelError
+from relax_rl.latent.contract import contract as contracts
+from relax_rl.latent.contract import stop_token_ids
+from relax_rl.latent.contract.adapter import read_adapter, with_adapter
+from relax_rl.latent.contract.architecture import quantization_of, reads_images
+from relax_rl.latent.contract.files import SMOLLM2_DIRECTORY, find_file, first_line, model_location
+from relax_rl.latent.contract.template import text_tokenizer
+from relax_rl.latent.contract.weights import LoadReport, check_finite, read_weights
 
-__all__ = ["SMOLLM2_DIRECTORY", "empty_model", "load_model", "load_processor", "load_tokenizer", "model_location"]
-
-SMOLLM2_DIRECTORY = Path("models/smollm2")
-
-
-def model_location(name: str) -> str:
-    """Where a model's files are: a path for "tiny", "smollm2" and local folders, else the name on the Hub.
-
-    Raises:
-        ModelError: when the name is a path that does not exist, or "smollm2" has not been prepared.
-    """
-    if name == "tiny":
-        return str(files("relax_rl.assets") / "tiny")
-    if name == "smollm2":
-        if not (SMOLLM2_DIRECTORY / "config.json").is_file():
-            raise ModelError(f"The model 'smollm2' is not at {SMOLLM2_DIRECTORY}; prepare it with `make smollm2`.")
-        return str(SMOLLM2_DIRECTORY)
-    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return str(path)
-    if looks_like_path:
-        raise ModelError(f"There is no model folder at {name}; give a folder in Hugging Face layout or a Hub name.")
-    return name
+__all__ = [
+    "SMOLLM2_DIRECTORY",
+    "complete_tokenizer",
+    "empty_model",
+    "load_model",
+    "load_processor",
+    "load_tokenizer",
+    "model_location",
+]
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -53,7 +33,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     try:
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, padding_side="left")
     except (OSError, ValueError) as error:
-        raise ModelError(f"No tokenizer could be loaded from {name}: {_first_line(error)}") from error
+        raise ModelError(f"No tokenizer could be loaded from {name}: {first_line(error)}") from error
     return _with_pad_token(tokenizer)
 
 
@@ -66,7 +46,7 @@ def load_processor(name: str, revision: str | None = None) -> ProcessorMixin:
     try:
         processor = AutoProcessor.from_pretrained(model_location(name), revision=revision, padding_side="left")
     except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"No processor of images could be loaded from {name}: {_first_line(error)}") from error
+        raise ModelError(f"No processor of images could be loaded from {name}: {first_line(error)}") from error
     if not isinstance(processor, ProcessorMixin):
         raise ModelError(f"{name} holds an image-text model without a processor; add its preprocessor_config.json.")
     _with_pad_token(processor.tokenizer)
@@ -79,53 +59,98 @@ def _with_pad_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBa
     return tokenizer
 
 
+def complete_tokenizer(model: Any, tokenizer: Any) -> None:
+    """Give a tokenizer without an end token, or without a pad token, the one that the model's other files name.
+
+    TRL takes both from the tokenizer alone.
+    """
+    words = text_tokenizer(tokenizer)
+    stop = stop_token_ids(model, tokenizer)
+    if words.eos_token is None and stop:
+        words.eos_token = words.convert_ids_to_tokens(stop[0])
+    _with_pad_token(words)
+
+
 def load_model(
-    name: str, dtype: str = "float32", revision: str | None = None, device_map: str | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | ProcessorMixin]:
+    name: str,
+    dtype: str = "float32",
+    revision: str | None = None,
+    device_map: str | None = None,
+    *,
+    trains: bool = False,
+) -> tuple[Any, PreTrainedTokenizerBase | ProcessorMixin]:
     """A causal language model and its tokenizer, or an image-text model and its processor: the config tells which.
 
     Args:
-        name: "tiny" (shipped with the package), "smollm2" (prepared by ``make smollm2``), a folder, or a Hub name.
+        name: "tiny" (shipped with the package), "smollm2" (prepared by ``make smollm2``), a folder, or a Hub name. An
+            adapter's folder loads its base, too.
         dtype: "float32" or "bfloat16".
         revision: of a Hub model.
         device_map: how to spread the model over devices, such as "auto"; None leaves it on the CPU.
+        trains: the model is about to be trained. An adapter is kept beside its base, and is the part that learns;
+            otherwise it is merged into the base's weights.
 
     Raises:
-        ModelError: when there is no such model, in one sentence that says where it was looked for.
+        ModelError: when there is no such model, or one that would not be what its name says: a file that is cut, a
+            tensor that is missing, weights that are not finite; in one sentence that says where it was looked for.
         ConfigError: for another dtype.
+        DependencyError: for an adapter, without the package peft.
     """
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if dtype not in dtypes:
         raise ConfigError(f"dtype is {dtype!r}; choose float32 or bfloat16.")
     location = model_location(name)
+    adapter = read_adapter(location, revision)
+    base, at = (location, revision) if adapter is None else (model_location(adapter.base), adapter.revision)
+    model, report = _load(name, base, at, dtypes[dtype], device_map, trains=trains)
+    report.check(name)
+    if adapter is not None:
+        model = with_adapter(model, location, revision, is_trainable=trains)
+    check_finite(model, name)
+    # An adapter's folder need not hold the tokenizer again.
+    has_words = adapter is None or find_file(location, "tokenizer_config.json", revision) is not None
+    place, at = (name, revision) if has_words or adapter is None else (adapter.base, at)
+    tokenizer = load_processor(place, at) if reads_images(model.config) else load_tokenizer(place, at)
+    complete_tokenizer(model, tokenizer)
+    return model, tokenizer
+
+
+def _load(
+    name: str, location: str, revision: str | None, dtype: torch.dtype, device_map: str | None, *, trains: bool
+) -> tuple[Any, LoadReport]:
     try:
-        _, kind = _config_and_kind(location, revision)
-        model = kind.from_pretrained(location, dtype=dtypes[dtype], revision=revision, device_map=device_map)
+        config = AutoConfig.from_pretrained(location, revision=revision)
     except (OSError, ValueError) as error:
-        raise ModelError(f"No language model could be loaded from {name}: {_first_line(error)}") from error
-    reads_images = kind is AutoModelForImageTextToText
-    return model, load_processor(name, revision) if reads_images else load_tokenizer(name, revision)
+        raise ModelError(f"No language model could be loaded from {name}: {first_line(error)}") from error
+    method = quantization_of(config)
+    if trains:
+        contracts.check_trainable(method, name)
+    read_weights(location, revision)
+    try:
+        with contracts.without_load_report():
+            # Shapes that do not fit come back in the report, which names them; transformers alone would not.
+            model, info = contracts.model_class_of(config).from_pretrained(
+                location,
+                dtype=dtype,
+                revision=revision,
+                device_map=device_map,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        quantised = "" if method is None else f" (its weights are quantised by {method})"
+        raise ModelError(f"No language model could be loaded from {name}{quantised}: {first_line(error)}") from error
+    return model, LoadReport.of(info)
 
 
-def empty_model(name: str, revision: str | None = None) -> PreTrainedModel:
+def empty_model(name: str, revision: str | None = None) -> Any:
     """The model's modules without its weights: enough to learn early whether it exists, and what layers it has.
 
     Raises:
         ModelError: as `load_model`.
     """
-    try:
-        config, kind = _config_and_kind(model_location(name), revision)
-        with torch.device("meta"):
-            return kind.from_config(config)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"No language model could be loaded from {name}: {_first_line(error)}") from error
-
-
-def _config_and_kind(location: str, revision: str | None) -> tuple[Any, Any]:
-    config = AutoConfig.from_pretrained(location, revision=revision)
-    reads_images = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-    return config, AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    location = model_location(name)
+    adapter = read_adapter(location, revision)
+    if adapter is not None:
+        return contracts.empty_model(model_location(adapter.base), adapter.revision, name=name)
+    return contracts.empty_model(location, revision, name=name)

@@ -1,0 +1,82 @@
+"""Where a model's files are, and those of them that are read before the model is loaded."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from transformers.utils.hub import cached_file
+
+from relax_rl.errors import ModelError
+
+__all__ = ["SMOLLM2_DIRECTORY", "find_file", "first_line", "model_location", "read_json"]
+
+SMOLLM2_DIRECTORY = Path("models/smollm2")
+
+
+def model_location(name: str) -> str:
+    """Where a model's files are: a path for "tiny", "smollm2" and local folders, else the name on the Hub.
+
+    Raises:
+        ModelError: when the name is a path that does not exist, or "smollm2" has not been prepared.
+    """
+    if name == "tiny":
+        return str(files("relax_rl.assets") / "tiny")
+    if name == "smollm2":
+        if not (SMOLLM2_DIRECTORY / "config.json").is_file():
+            raise ModelError(f"The model 'smollm2' is not at {SMOLLM2_DIRECTORY}; prepare it with `make smollm2`.")
+        return str(SMOLLM2_DIRECTORY)
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if looks_like_path:
+        raise ModelError(f"There is no model folder at {name}; give a folder in Hugging Face layout or a Hub name.")
+    return name
+
+
+def find_file(location: str, file: str, revision: str | None = None, *, download: bool = True) -> Path | None:
+    """A file of a model, of a folder or of the Hub; None where the model does not have it, or it is not at hand.
+
+    Args:
+        download: a file on the Hub; False looks into the local cache only.
+    """
+    if Path(location).is_dir():
+        path = Path(location, file)
+        return path if path.is_file() else None
+    found = cached_file(
+        location,
+        file,
+        revision=revision,
+        local_files_only=not download,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else Path(found)
+
+
+def read_json(location: str, file: str, revision: str | None = None, *, download: bool = True) -> dict[str, Any] | None:
+    """What a JSON file of a model holds; None without the file.
+
+    Raises:
+        ModelError: the file is cut, or is no JSON object.
+    """
+    path = find_file(location, file, revision, download=download)
+    if path is None:
+        return None
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON ({first_line(error)}); download it again.") from error
+    if not isinstance(held, dict):
+        raise ModelError(f"{path} holds no JSON object; download it again.")
+    return held
+
+
+def first_line(error: Exception) -> str:
+    """An error of a library in one line."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__
