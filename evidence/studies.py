@@ -82,7 +82,8 @@ class Scale:
             few = list(tables_of(methods))[:FEW_METHODS]
             seeds, methods = "100,", some_methods(methods, self.runs / "methods" / f"few_{methods.name}", few)
             words += ["--trainer.max_steps=8", "--evaluation.num_problems=16", "--evaluation.num_samples=16"]
-        common = ("compare", HERE / base, "--methods", methods, "--seeds", seeds)
+        # Settings and methods of the studies name tasks and methods of this package.
+        common = ("compare", HERE / base, "--methods", methods, "--seeds", seeds, "--allow-code", "evidence")
         _run(*COMMAND, *common, "--output", folder, "--jobs", self.jobs, *words)
         return folder
 

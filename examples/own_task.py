@@ -4,15 +4,9 @@
     relax train countdown --task own_task:PlusMinus --verifier own_task:right_and_short    (from the folder examples/)
 
 A task is any object with `name`, `verifier` and `problems(split, count, seed)`. A reward is any function of completions
-<<<<<<< HEAD
-and answers that gives a number, or None where it could not score. The task asks for two numbers instead of three,
-in the words that the embedded policy knows. The package's verifier grades it in the evaluation, and a reward of
-its own in training, which prefers short answers.
-=======
 and answers that gives a number, or None where it could not score. The task here asks for one plus and one minus, in the
 words that the embedded policy knows. The evaluation grades it by the package's verifier. Training grades it by a reward
 of its own, which prefers short answers.
->>>>>>> door
 
 Settings: 20 updates of 4 prompts x 8 completions of at most 64 tokens, seed 0; 32 problems x 4 samples to evaluate.
 

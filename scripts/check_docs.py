@@ -273,7 +273,7 @@ def _relax_fault(words: Sequence[str]) -> str | None:
 def _rehearsal(name: str, module: Any) -> Any:
     def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         if name == "train":
-            _rehearse_training(arguments.config, [*arguments.settings, *settings])
+            _rehearse_training(arguments.config, [*arguments.settings, *settings], arguments.allow_code)
         elif name == "demo":
             _rehearse_training("countdown", list(settings))
         elif name == "compare":
@@ -285,13 +285,13 @@ def _rehearsal(name: str, module: Any) -> Any:
     return SimpleNamespace(**(vars(module) | {"run": run}))
 
 
-def _rehearse_training(source: Any, words: list[str]) -> None:
+def _rehearse_training(source: Any, words: list[str], allow_code: Sequence[str] = ()) -> None:
     """Everything of a run that needs neither its data nor its model; raises what the run would."""
     from relax_rl.config import load_config
     from relax_rl.workflows.build import build_recipe
     from relax_rl.workflows.train import task_and_verifier
 
-    config = load_config(source, words)
+    config = load_config(source, words, allow_code=allow_code)
     task_and_verifier(config)
     build_recipe(config, Path("checkpoints"), on_cpu=True)
 
@@ -299,8 +299,9 @@ def _rehearse_training(source: Any, words: list[str]) -> None:
 def _rehearse_comparison(arguments: argparse.Namespace, settings: Sequence[str]) -> None:
     from relax_rl.workflows.compare.plan import parse_methods, parse_seeds, plan_runs
 
-    methods, seeds = parse_methods(arguments.methods), parse_seeds(arguments.seeds)[:1]
-    for planned in plan_runs(arguments.config, [*arguments.settings, *settings], methods, seeds, Path("runs")):
+    allowed, words = arguments.allow_code, [*arguments.settings, *settings]
+    methods, seeds = parse_methods(arguments.methods, allowed), parse_seeds(arguments.seeds)[:1]
+    for planned in plan_runs(arguments.config, words, methods, seeds, Path("runs"), allowed):
         _rehearse_training(planned.config, [])
 
 

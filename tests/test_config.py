@@ -22,6 +22,7 @@ from relax_rl.config import (
     load_config,
     shipped_configs,
 )
+from relax_rl.config.loading import read_settings
 from relax_rl.errors import ConfigError
 
 
@@ -326,7 +327,7 @@ configs = st.builds(
 def test_what_is_written_reads_back_as_the_same_config(tmp_path: Path, config: TrainConfig) -> None:
     path = tmp_path / "config.json"
     path.write_text(config.to_json(), encoding="utf-8")
-    again = load_config(path)
+    again = read_settings(path)
     assert again == config
     assert again.digest == config.digest
     assert again.to_json() == config.to_json()

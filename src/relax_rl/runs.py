@@ -22,8 +22,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relax_rl.config import TrainConfig, load_config
-from relax_rl.config.loading import is_resolved
+from relax_rl.config import TrainConfig
+from relax_rl.config.loading import is_resolved, read_settings
 from relax_rl.errors import ConfigError, RunError
 
 __all__ = ["RunDirectory", "differing_keys", "is_first_process", "write_whole"]
@@ -152,9 +152,12 @@ class RunDirectory:
         return is_resolved(settings)
 
     def read_config(self) -> TrainConfig:
-        """The settings of the run. Raises ``RunError`` if this version of the package cannot read them."""
+        """The settings of the run, to be looked at. Raises ``RunError`` if this version of the package cannot read them.
+
+        A run's folder may come from anybody: use `load_config`, which checks the code it names, to build from it.
+        """
         try:
-            return load_config(self.config_path)
+            return read_settings(self.config_path)
         except ConfigError as error:
             raise RunError(f"the settings of the run {self.path} cannot be read: {error}") from error
 

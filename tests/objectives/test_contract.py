@@ -275,7 +275,7 @@ def test_what_is_no_method_is_refused_in_one_sentence(case, own):
 @pytest.mark.parametrize("case", ["no module", "no objective", "unknown name"])
 def test_the_command_line_says_the_same_before_anything_is_loaded(case, own, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("relax_rl.training.models.load_model", None)
+    monkeypatch.setattr("relax_rl.workflows.build.load_model", None)
     place, _, sentence = REFUSED[case]
     assert main(["train", "countdown", "--objective", place.format(own=own), "-o", "run"]) == 2
     error = capsys.readouterr().err

@@ -167,7 +167,7 @@ def test_every_name_builds_a_verifier_that_explains_itself() -> None:
         assert isinstance(verifier, Verifier)
         assert isinstance(verifier, ExplainingVerifier)
         assert verifier.name == name
-    assert build_verifier("os.path:join").name == "join"
+    assert build_verifier("support.trust:right").name == "right"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,8 @@ def test_every_name_builds_a_verifier_that_explains_itself() -> None:
         ("soft_overlong", {"max_length": 5}, "needs the option 'cache'"),
         ("soft_overlong", {"max_length": 5, "cache": 6}, "cache = 6"),
         ("soft_overlong", {"max_length": 5, "cache": 1, "factor": -1}, "factor = -1"),
-        ("os.path:join", {"a": 1}, "no option 'a'"),
+        ("support.trust:right", {"a": 1}, "no option 'a'"),
+        ("os.path:join", {}, "not a function of completions and answers"),
         ("nowhere:join", {}, "cannot be loaded"),
     ],
 )

@@ -92,7 +92,7 @@ def test_a_users_own_task() -> None:
         ("nowhere:Echo", {}, "No module named 'nowhere'"),
         ("own_tasks:Echo", {}, "needs the option 'word'"),
         ("own_tasks:Echo", {"word": "a", "time": 2}, "no option 'time', did you mean 'times'"),
-        ("own_tasks:Empty", {}, "is no task: it needs name, verifier and problems"),
+        ("own_tasks:Empty", {}, "it is not a task, that is a class with problems"),
     ],
 )
 def test_what_is_wrong_with_a_users_own_task_is_said(path: str, options: dict, words: str) -> None:

@@ -12,7 +12,18 @@ from relax_rl.errors import ConfigError
 if TYPE_CHECKING:
     from relax_rl.workflows.progress import Progress
 
-__all__ = ["at_least_one", "refuse_settings", "say"]
+__all__ = ["add_trust", "at_least_one", "refuse_settings", "say"]
+
+
+def add_trust(group: argparse._ArgumentGroup) -> None:
+    """The option by which the user, and no file, decides whose code may run."""
+    group.add_argument(
+        "--allow-code",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import the tasks, verifiers and methods of this module that a file names; may be repeated",
+    )
 
 
 def say(progress: Progress) -> None:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from relax_rl.cli.arguments import add_trust
 from relax_rl.cli.train import ADVANCED, CORE, add_settings
 from relax_rl.config import shipped_configs
 from relax_rl.workflows.compare import PlannedComparison, prepare_comparison
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     advanced.add_argument(
         "--unverified", action="store_true", help="also methods whose formula was not read at its source"
     )
+    add_trust(advanced)
     add_settings(advanced, ADVANCED)
 
 
@@ -73,6 +75,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         jobs=arguments.jobs,
         overwrite=arguments.overwrite,
         unverified=arguments.unverified,
+        allow_code=arguments.allow_code,
     )
     if arguments.dry_run:
         _print_plan(planned)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.cli.arguments import at_least_one, say
+from relax_rl.cli.arguments import add_trust, at_least_one, say
 from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
@@ -79,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     advanced.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
     advanced.add_argument("--revision", help="of a Hugging Face model")
+    add_trust(advanced)
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
@@ -91,8 +92,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         raise ConfigError(
             "--despite says what may differ in a comparison; name the other evaluation with --against DIR"
         )
-    if arguments.rescore is not None and (arguments.model or arguments.task):
-        raise ConfigError("--rescore DIR grades the samples that DIR holds and takes neither MODEL nor --task")
+    if arguments.rescore is not None and arguments.model:
+        raise ConfigError("--rescore DIR grades the samples that DIR holds and takes no MODEL")
     if arguments.rescore is not None:
         folder, result = _rescore(arguments, settings)
     elif arguments.model is None:
@@ -131,7 +132,7 @@ def _measure(
 
 _PASSED_ON = (
     *("num_problems", "max_completion_length", "top_p", "problem_seed", "batch_size", "backend", "base_url", "plain"),
-    *("concurrency", "timeout", "dictionary", "dtype", "revision", "overwrite"),
+    *("concurrency", "timeout", "dictionary", "dtype", "revision", "overwrite", "allow_code"),
 )
 """Options that are arguments of `evaluate` under the same name."""
 
@@ -139,7 +140,8 @@ _PASSED_ON = (
 def _rescore(arguments: argparse.Namespace, settings: Sequence[str]) -> tuple[Path, EvaluationResult]:
     from relax_rl.workflows.evaluate import rescore
 
-    found = rescore(arguments.rescore, task_options=task_options(settings, arguments.data_dir))
+    options = task_options(settings, arguments.data_dir)
+    found = rescore(arguments.rescore, arguments.task, task_options=options, allow_code=arguments.allow_code)
     num_samples = found.result.num_problems * found.result.num_samples
     print(f"graded {num_samples} samples again; {found.num_changed} verdicts changed", file=sys.stderr)
     return arguments.rescore, found.result

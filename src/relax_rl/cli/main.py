@@ -77,9 +77,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    # So that one's own verifier or task in the current folder is found, as with ``python -m``; last, to hide nothing.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     plain, settings = _split_settings(words)
     parser, verbs = _parsers()
     arguments, unknown = parser.parse_known_args(plain)

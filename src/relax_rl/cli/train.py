@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from relax_rl.cli.arguments import add_trust
 from relax_rl.config import TrainConfig, shipped_configs
 from relax_rl.runs import is_first_process
 from relax_rl.workflows.train import prepare
@@ -79,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     advanced = parser.add_argument_group("advanced")
     advanced.add_argument("--resume", action="store_true", help="continue the run from its last complete checkpoint")
     advanced.add_argument("--overwrite", action="store_true", help="delete the run that is in the run directory")
+    add_trust(advanced)
     add_settings(advanced, ADVANCED)
 
 
@@ -96,6 +98,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         overrides=[*arguments.settings, *settings],
         resume=arguments.resume,
         overwrite=arguments.overwrite,
+        allow_code=arguments.allow_code,
     )
     if arguments.dry_run:
         _print_plan(prepared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import NoneType
@@ -14,11 +14,13 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
+from relax_rl.config.code import code_in, names_in
 from relax_rl.config.messages import did_you_mean
 from relax_rl.config.settings import TrainConfig
 from relax_rl.errors import ConfigError
+from relax_rl.import_path import require_allowed
 
-__all__ = ["is_resolved", "load_config", "read_overrides", "shipped_configs", "task_options"]
+__all__ = ["is_resolved", "load_config", "read_overrides", "read_settings", "shipped_configs", "task_options"]
 
 NAMED = {key: str(TrainConfig.model_fields[key].default.name) for key in ("task", "objective")}
 """The tables that hold a name and that name's options, with the name used when the table gives none."""
@@ -35,6 +37,8 @@ def shipped_configs() -> list[str]:
 def load_config(
     source: str | Path | TrainConfig | Mapping[str, Any] | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    allow_code: Collection[str] = (),
 ) -> TrainConfig:
     """The config of a run.
 
@@ -44,13 +48,31 @@ def load_config(
             defaults.
         overrides: Command-line words, ``["--trainer.max_steps", "20", "--objective=grpo"]``, or a mapping with dotted
             keys or nested tables. Words are read as TOML or JSON values (``null`` is none) and as plain text otherwise.
+        allow_code: Modules that a file may name a task, a verifier or an objective of. Overrides, mappings and configs
+            are the caller's own and may name any.
 
     An override that names another task or objective drops the options that the source gave for the former one.
 
     Raises:
-        ConfigError: Unreadable source, unknown key (with the nearest one), wrong type, or settings that do not fit.
+        ConfigError: Unreadable source, unknown key (with the nearest one), wrong type, settings that do not fit, or a
+            file that names code which is not allowed.
     """
-    return TrainConfig(**_merge(_read(source), read_overrides(overrides)))
+    changes = read_overrides(overrides)
+    config = TrainConfig(**_merge(_read(source), changes))
+    if isinstance(source, str | Path):
+        own = names_in(changes)
+        named = {key: path for key, path in code_in(config).items() if path not in own}
+        require_allowed(named, allow_code, str(source))
+    return config
+
+
+def read_settings(source: str | Path) -> TrainConfig:
+    """The settings in a file or a run, to be looked at. Nothing may be built from them: they may name any code.
+
+    Raises:
+        ConfigError: As `load_config`, without the check of code.
+    """
+    return TrainConfig(**_read(source))
 
 
 def read_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.import_path import resolve
+from relax_rl.import_path import resolve_own
 from relax_rl.rewards.base import BaseVerifier, Verdict, Verifier, as_verifier, check_lengths, grade
 
 __all__ = ["CallableVerifier", "WeightedVerifiers"]
@@ -20,13 +21,13 @@ class CallableVerifier(BaseVerifier):
     process, without limits; what it raises is raised.
 
     Raises:
-        ConfigError: the path has another form, or nothing callable is there.
+        ConfigError: the path has another form, or no function of completions and answers is there.
     """
 
     def __init__(self, function: str | Callable[..., Any], *, name: str | None = None) -> None:
         path = function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
         try:
-            self._function: Callable[..., Any] = resolve(function) if isinstance(function, str) else function
+            self._function: Callable[..., Any] = _own(function) if isinstance(function, str) else function
         except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"The verifier '{path}' cannot be loaded: {error}; give the import path of a function "
@@ -46,6 +47,21 @@ class CallableVerifier(BaseVerifier):
             if score is not None and not isinstance(score, Real):
                 raise DataError(f"The verifier '{self.path}' returned {score!r}, which is neither a number nor None.")
         return [None if score is None else float(score) for score in scores]
+
+
+def _own(path: str) -> Callable[..., Any]:
+    return resolve_own(path, _takes_completions, "a function of completions and answers")
+
+
+def _takes_completions(found: Any) -> bool:
+    """Any function or callable object of two positional arguments; a class would be constructed, not asked."""
+    if inspect.isclass(found) or inspect.isbuiltin(found):
+        return False
+    try:
+        inspect.signature(found).bind([], [])
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 class WeightedVerifiers(BaseVerifier):

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relax_rl.errors import ConfigError, DataError, DependencyError
+from relax_rl.import_path import TASK_FAMILIES
 from relax_rl.rewards.base import BaseVerifier, Verdict
 from relax_rl.rewards.mathematics.extraction import extract_answer
 from relax_rl.rewards.workers.pool import WorkerPool
@@ -26,7 +27,7 @@ from relax_rl.tasks.base import BaseTask, Problem, digest
 
 __all__ = ["ReasoningGymTask", "ReasoningGymVerifier", "score_item"]
 
-PREFIX = "reasoning_gym:"
+PREFIX = TASK_FAMILIES[0]
 DEFAULT_SIZES = {"train": 2048, "test": 256}
 # Half of all questions are held out: an item of either split takes two draws on average, and making one can be slow.
 TEST_SHARE = 0.5

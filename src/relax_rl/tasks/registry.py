@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relax_rl.errors import ConfigError
-from relax_rl.import_path import resolve
+from relax_rl.import_path import is_own_task, resolve_own
 from relax_rl.tasks.base import BaseTask, Task, as_task
 from relax_rl.tasks.benchmarks import BENCHMARKS, EVALUATION_SETS, benchmark, parse_levels
 from relax_rl.tasks.countdown import DEFAULT_SIZES, CountdownTask
@@ -148,11 +149,13 @@ def build_task(name: str, **options: Any) -> BaseTask:
     Raises:
         ConfigError: an unknown name or option (with the nearest one), a class that cannot be imported, or an object
             that is no :class:`~relax_rl.tasks.base.Task`.
+
+    The import path must be the user's own word: what a file names passes `.require_allowed` first.
     """
     if name.startswith(PREFIX):
         make = functools.partial(ReasoningGymTask, name.removeprefix(PREFIX))
     else:
-        make = _own_class(name) if ":" in name else _TASKS.get(name)
+        make = _own_class(name) if is_own_task(name) else _TASKS.get(name)
     if make is None:
         raise ConfigError(
             f"There is no task '{name}'{_nearest(name, _TASKS)}; the tasks are {', '.join(_TASKS)}, those of "
@@ -164,9 +167,16 @@ def build_task(name: str, **options: Any) -> BaseTask:
 
 def _own_class(path: str) -> Callable[..., Any]:
     try:
-        return resolve(path)
+        return resolve_own(path, _makes_tasks, "a task, that is a class with problems(split, count, seed)")
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"The task '{path}' cannot be loaded: {error}; give package.module:Class.") from error
+
+
+def _makes_tasks(found: Any) -> bool:
+    """A class of tasks, or a function that says by its return annotation that it returns one: nothing is called."""
+    if inspect.isfunction(found) or inspect.ismethod(found):
+        found = typing.get_type_hints(found).get("return")
+    return inspect.isclass(found) and callable(getattr(found, "problems", None))
 
 
 def _check_options(name: str, make: Callable[..., Any], options: dict[str, Any]) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relax_rl.comparison.pairs import require_comparable
-from relax_rl.errors import ConfigError, RunError
+from relax_rl.errors import ConfigError, DataError, RunError
 from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
+from relax_rl.import_path import is_own_task, require_allowed
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import BaseTask, Task, as_task
 from relax_rl.tasks.registry import build_task
@@ -58,6 +59,7 @@ def evaluate(
     despite: Collection[str] = (),
     output: str | Path | None = None,
     overwrite: bool = False,
+    allow_code: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
     """Sample completions of a task's problems, grade them, and put an interval on every number.
@@ -87,13 +89,14 @@ def evaluate(
         output: folder that keeps every sample and the result; what a killed evaluation left there is continued. None:
             nothing is kept on disk.
         overwrite: delete the evaluation in `output` first.
+        allow_code: modules that a run may name its task of; ``task`` may name any.
         on_progress: receives the number of samples so far, and messages.
 
     Returns:
         Every metric with a 95 % interval by bootstrap over problems, and every setting it depends on.
 
     Raises:
-        ConfigError: settings that do not fit together.
+        ConfigError: settings that do not fit together, or a run whose task is code that is not allowed.
         DataError: problems that cannot be read, or an evaluation that cannot be compared with `against`.
         ModelError: a model that cannot be loaded or sampled.
         RunError: a run without a checkpoint, or a folder that holds something else.
@@ -101,7 +104,7 @@ def evaluate(
     say = on_progress or silent
     source = _Source(tokenizer, batch_size, backend, base_url, plain, concurrency, timeout, dtype, revision)
     subject = _subject(model, tokenizer, say)
-    known = _task(task, dict(task_options or {}), subject)
+    known = _task(task, dict(task_options or {}), subject, allow_code)
     default_length = subject.max_completion_length or (_ENDLESS_LENGTH if known.task.is_endless else _LENGTH)
     length = default_length if max_completion_length is None else max_completion_length
     sampling = SamplingSettings(num_samples, length, temperature, top_p, seed)
@@ -145,25 +148,42 @@ class Rescored:
     num_changed: int
 
 
-def rescore(folder: str | Path, *, task_options: Mapping[str, Any] | None = None) -> Rescored:
+def rescore(
+    folder: str | Path,
+    task: str | Task | None = None,
+    *,
+    task_options: Mapping[str, Any] | None = None,
+    allow_code: Collection[str] = (),
+) -> Rescored:
     """Grade the samples of a finished evaluation again, by the verifier as it is now; nothing is sampled.
 
     The folder's samples and result are replaced. Entropy, DSD and spectrum stay as they were measured.
 
     Args:
         folder: of the evaluation.
+        task: that it was made on, for a task of your own: the folder knows its name alone. None: the task it names.
         task_options: that differ from those in the folder.
+        allow_code: modules that the folder may name its task of; ``task`` may name any.
 
     Raises:
+        ConfigError: the folder names a task of code that is not allowed, or ``task`` has another name.
         DataError: the folder holds no finished evaluation, or the task no longer has its problems.
     """
     place = EvaluationFolder(folder)
     saved = place.read_settings()
-    task = build_task(saved["task"], **saved["task_options"] | dict(task_options or {}))
+    name, options = saved.get("task"), saved.get("task_options")
+    if not isinstance(name, str) or not isinstance(options, dict):
+        raise DataError(f"The settings of the evaluation {place.path} name no task with options; evaluate again.")
+    if task is None and is_own_task(name):
+        require_allowed({"task": name}, allow_code, str(place.path))
+    chosen = name if task is None else task
+    known = build_task(chosen, **options | dict(task_options or {})) if isinstance(chosen, str) else as_task(chosen)
+    if task is not None and known.name != name:
+        raise ConfigError(f"The evaluation {place.path} is of the task '{name}', not of '{known.name}'; name its own.")
 
     from relax_rl.evaluation.runner import rescore as grade_again
 
-    return Rescored(*grade_again(place, task))
+    return Rescored(*grade_again(place, known))
 
 
 def load_result(place: str | Path) -> EvaluationResult:
@@ -249,7 +269,9 @@ class _KnownTask:
     options: dict[str, Any]
 
 
-def _task(task: str | Task | None, options: dict[str, Any], subject: _Subject) -> _KnownTask:
+def _task(
+    task: str | Task | None, options: dict[str, Any], subject: _Subject, allow_code: Collection[str]
+) -> _KnownTask:
     if task is not None and not isinstance(task, str):
         if options:
             raise ConfigError(f"task_options {', '.join(options)} are for a task given by name; set them on the task.")
@@ -257,6 +279,8 @@ def _task(task: str | Task | None, options: dict[str, Any], subject: _Subject) -
     name = task or subject.task
     if name is None:
         raise ConfigError(_NO_TASK)
+    if task is None and is_own_task(name):
+        require_allowed({"task.name": name}, allow_code, f"the run {subject.name}")
     options = (subject.options if name == subject.task else {}) | options
     return _KnownTask(build_task(name, **options), options)
 

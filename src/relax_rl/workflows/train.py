@@ -6,12 +6,12 @@ imports torch before the settings, the run directory, the task and the verifier 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relax_rl.config import ObjectiveConfig, TaskConfig, TrainConfig, load_config
-from relax_rl.config.loading import read_overrides
+from relax_rl.config.loading import NAMED, read_overrides
 from relax_rl.errors import ConfigError
 from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.callables import CallableVerifier
@@ -46,6 +46,7 @@ def train(
     objective: str | Objective | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    allow_code: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> TrainResult:
     """Train a policy, evaluating it before and after, and leave everything in the run directory.
@@ -62,6 +63,8 @@ def train(
         objective: a method's name, ``module:function``, or an objective; its settings stand in the config.
         resume: continue the run from its last complete checkpoint, with its own settings where ``config`` is None.
         overwrite: replace the run that is in the run directory.
+        allow_code: modules that a config file, or the run that is resumed, may name a task, a verifier or an objective
+            of. What the other arguments name needs no permission.
         on_progress: receives stages and updates, on the first process alone. Nothing is printed.
 
     Raises:
@@ -77,6 +80,7 @@ def train(
         objective=objective,
         resume=resume,
         overwrite=overwrite,
+        allow_code=allow_code,
     ).train(on_progress)
 
 
@@ -91,6 +95,7 @@ def prepare(
     objective: str | Objective | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    allow_code: Collection[str] = (),
 ) -> TrainingRun:
     """Build and check everything that a run needs, and write nothing; for the arguments, see `train`.
 
@@ -105,7 +110,10 @@ def prepare(
     given: dict[str, Any] = {"model": model, "task": task, "verifier": verifier, "objective": objective}
     names = {key: value for key, value in given.items() if isinstance(value, str)}
     objects = {key: value for key, value in given.items() if value is not None and key not in names}
-    settings = load_config(_resolved(config, overrides, resume=resume), names)
+    # A name that is given here replaces the file's before the file's code would be asked for.
+    named = {f"{key}.name" if key in NAMED else key: value for key, value in names.items()}
+    changes = read_overrides({**read_overrides(overrides), **named})
+    settings = _resolved(config, changes, resume=resume, allow_code=allow_code)
     if "verifier" in objects and not isinstance(verifier, Verifier):
         if not callable(verifier):
             raise ConfigError(
@@ -147,14 +155,17 @@ def task_and_verifier(
     return source, configured_verifier(settings.verifier, source.verifier) if verifier is None else verifier
 
 
-def _resolved(source: Source, overrides: Sequence[str] | Mapping[str, Any], *, resume: bool) -> TrainConfig:
+def _resolved(
+    source: Source, overrides: Mapping[str, Any], *, resume: bool, allow_code: Collection[str]
+) -> TrainConfig:
     """The settings asked for; those of the run itself where a run is resumed without naming a config."""
     if not resume or source is not None:
-        return load_config(source, overrides)
-    named = read_overrides(overrides).get("output")
+        return load_config(source, overrides, allow_code=allow_code)
+    named = overrides.get("output")
     directory = RunDirectory.open(str(named) if named else load_config(None, overrides).output_path)
     # The path may have been a link, such as runs/latest.
-    return load_config(load_config(directory.config_path, overrides), {"output": str(directory.path)})
+    settings = load_config(directory.config_path, overrides, allow_code=allow_code)
+    return load_config(settings, {"output": str(directory.path)})
 
 
 def _naming(

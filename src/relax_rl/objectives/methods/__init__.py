@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from pydantic.errors import PydanticSchemaGenerationError
 
 from relax_rl.errors import ConfigError
-from relax_rl.import_path import resolve
+from relax_rl.import_path import resolve, resolve_own
 from relax_rl.objectives.limits import RunLimits
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import MethodSettings, nearest, parsed
@@ -65,6 +65,17 @@ METHODS: dict[str, str] = {
 """Every method of the package, by its name: where its function stands, as one's own would be given."""
 
 
+_A_METHOD = "a method, that is a function whose return annotation is relax_rl.objectives.Objective"
+
+
+def _is_method(found: Any) -> bool:
+    """By the annotation alone: nothing is called before it is known to be a method."""
+    if not inspect.isfunction(found):
+        return False
+    returned = typing.get_type_hints(found).get("return")
+    return inspect.isclass(returned) and issubclass(returned, Objective)
+
+
 @dataclass(frozen=True)
 class _Method:
     """A method's function, and how it takes its settings."""
@@ -83,7 +94,7 @@ class _Method:
                 f"The objective {name!r} does not exist;{nearest(name, METHODS)} Your own is package.module:function."
             )
         try:
-            function: Any = resolve(METHODS.get(name, name))
+            function: Any = resolve(METHODS[name]) if name in METHODS else resolve_own(name, _is_method, _A_METHOD)
             hints = typing.get_type_hints(function)
             parameters = dict(inspect.signature(function).parameters)
         except (ImportError, AttributeError, NameError, TypeError, ValueError) as error:

@@ -181,7 +181,8 @@ class _Worker:
         self._buffer = bytearray()
         path = [entry or os.getcwd() for entry in sys.path]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOTSTRAP, json.dumps([path, target, timeout_s, memory_bytes])],
+            # -P: a file json.py in the current folder must not be what the bootstrap imports.
+            [sys.executable, "-P", "-c", _BOOTSTRAP, json.dumps([path, target, timeout_s, memory_bytes])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

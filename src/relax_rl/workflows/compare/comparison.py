@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +120,7 @@ def compare(
     jobs: int = 1,
     overwrite: bool = False,
     unverified: bool = False,
+    allow_code: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> ComparisonResult:
     """Train several methods with several seeds, from one config, and say which is better and how sure that is.
@@ -137,6 +138,7 @@ def compare(
         jobs: runs at once.
         overwrite: replace the runs that are in the folder and named here.
         unverified: also compare methods whose formula was not read at its source.
+        allow_code: modules that a file may name a task, a verifier or an objective of.
         on_progress: receives the start, the updates and the end of each run. Nothing is printed.
 
     Raises:
@@ -154,6 +156,7 @@ def compare(
         jobs=jobs,
         overwrite=overwrite,
         unverified=unverified,
+        allow_code=allow_code,
     )
     result = planned.run(on_progress)
     result.raise_failures()
@@ -172,6 +175,7 @@ def prepare_comparison(
     jobs: int = 1,
     overwrite: bool = False,
     unverified: bool = False,
+    allow_code: Collection[str] = (),
 ) -> PlannedComparison:
     """Plan the runs and rehearse each method, and write nothing; for the arguments, see `compare`.
 
@@ -180,13 +184,13 @@ def prepare_comparison(
     """
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; give a number of runs at once of at least 1")
-    contenders, folder = parse_methods(methods), Path(output)
+    contenders, folder = parse_methods(methods, allow_code), Path(output)
     labels = [method.label for method in contenders]
     baseline = baseline or labels[0]
     if baseline not in labels:
         raise ConfigError(f"--baseline is '{baseline}', which is not one of --methods{did_you_mean(baseline, labels)}")
     numbers = parse_seeds(seeds)
-    runs = plan_runs(config, overrides, contenders, numbers, folder)
+    runs = plan_runs(config, overrides, contenders, numbers, folder, allow_code)
     check_metrics(metrics, runs[0].config.evaluation.num_samples)
     check_folder(folder)
     if not overwrite:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from relax_rl.config.code import code_modules
 from relax_rl.errors import RunError
 from relax_rl.runs import RunDirectory, write_whole
 from relax_rl.workflows.compare.plan import PlannedRun
@@ -65,9 +66,11 @@ def job_of(planned: PlannedRun, folder: Path, *, anew: bool = False) -> Job:
     goes_on = planned.has_checkpoint and not anew
     if not goes_on:
         _clear_unstarted(directory.path)
+    # The user named this code or allowed it; the run reads it from a file, and must be told.
+    allowed = [f"--allow-code={module}" for module in code_modules(planned.config)]
     return Job(
         label=planned.label,
-        words=("train", str(config), "--resume" if goes_on else "--overwrite"),
+        words=("train", str(config), "--resume" if goes_on else "--overwrite", *allowed),
         run=directory,
         num_steps=planned.config.trainer.max_steps,
         log=folder / "logs" / f"{config.stem}.log",
@@ -144,7 +147,8 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("wb") as log:
-        command = [sys.executable, "-m", "relax_rl.cli.child", *job.words]
+        # -P: a file in the current folder must not take the place of a module of this or another package.
+        command = [sys.executable, "-P", "-m", "relax_rl.cli.child", *job.words]
         return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
 
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relax_rl.config import TrainConfig, load_config
+from relax_rl.config.code import names_in
 from relax_rl.config.loading import read_overrides
 from relax_rl.errors import ConfigError, RunError
+from relax_rl.import_path import require_allowed
 from relax_rl.runs import RunDirectory, differing_keys
 
 __all__ = ["Method", "PlannedRun", "parse_methods", "parse_seeds", "plan_runs"]
@@ -94,19 +96,22 @@ class PlannedRun:
             )
 
 
-def parse_methods(given: str | Path | Sequence[str] | Mapping[str, Mapping[str, Any]]) -> list[Method]:
+def parse_methods(
+    given: str | Path | Sequence[str] | Mapping[str, Mapping[str, Any]], allow_code: Collection[str] = ()
+) -> list[Method]:
     """The contenders.
 
     Args:
         given: words with commas between, the words themselves, a TOML file, or what such a file holds.
+        allow_code: modules that a file may name methods of.
 
     Raises:
-        ConfigError: an empty list, a label given twice, or a file that cannot be read.
+        ConfigError: an empty list, a label given twice, or a file that cannot be read or names code that is not allowed.
     """
     if isinstance(given, Mapping):
         methods = [Method(label, table) for label, table in given.items()]
     elif isinstance(given, Path) or (isinstance(given, str) and given.endswith(".toml")):
-        methods = _from_file(Path(given))
+        methods = _from_file(Path(given), allow_code)
     else:
         methods = [_from_word(word) for word in (given.split(",") if isinstance(given, str) else given)]
     if not methods:
@@ -136,7 +141,7 @@ def _from_word(word: str) -> Method:
     return Method(word.strip(), (f"--objective.name={name}", *words))
 
 
-def _from_file(path: Path) -> list[Method]:
+def _from_file(path: Path, allow_code: Collection[str]) -> list[Method]:
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -146,6 +151,8 @@ def _from_file(path: Path) -> list[Method]:
     for label, table in tables.items():
         if not isinstance(table, dict):
             raise ConfigError(f"--methods: '{label}' in {path} must be a table of settings, not {table!r}")
+        code = {f"[{label}]": name for name in names_in(read_overrides(table)) if ":" in name}
+        require_allowed(code, allow_code, f"--methods: {path}")
     if not tables:
         raise ConfigError(f"--methods: {path} has no table; write one for each method, titled with its label")
     return [Method(label, table) for label, table in tables.items()]
@@ -176,12 +183,14 @@ def plan_runs(
     methods: Sequence[Method],
     seeds: Sequence[int],
     folder: Path,
+    allow_code: Collection[str] = (),
 ) -> list[PlannedRun]:
     """All runs, every method of a seed before the next seed, so that what has run can be compared at any time.
 
     Args:
         source: the config that all share, as for `load_config`.
         settings: on top of it, for all.
+        allow_code: modules that a file may name a task, a verifier or an objective of.
 
     Raises:
         ConfigError: settings that do not fit, or a method that changes what all must share.
@@ -191,7 +200,7 @@ def plan_runs(
         options = overrides["objective"]
         key = f"objective.{next(iter(options))}" if isinstance(options, dict) and options else "objective"
         raise ConfigError(f"--{key} would be for every method; write it in --methods, as NAME:OPTION=VALUE")
-    base = load_config(source, overrides)
+    base = load_config(source, overrides, allow_code=allow_code)
     if not base.evaluation.enabled:
         raise ConfigError("a comparison compares evaluations, and evaluation.enabled is false; set it to true")
     runs = []
