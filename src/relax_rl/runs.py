@@ -152,7 +152,7 @@ class RunDirectory:
         return is_resolved(settings)
 
     def read_config(self) -> TrainConfig:
-        """The settings of the run, to be looked at. Raises ``RunError`` if this version of the package cannot read them.
+        """The settings of the run, to be looked at. Raises ``RunError`` if this version cannot read them.
 
         A run's folder may come from anybody: use `load_config`, which checks the code it names, to build from it.
         """

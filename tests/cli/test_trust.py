@@ -42,7 +42,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "hostile_module_of_this_test.py").write_text(
         "import pathlib\npathlib.Path('PWNED').touch()\n"
-        "class Task:\n    name = 'x'\n    verifier = None\n    def problems(self, split, count=None, seed=0): return []\n"
+        "class Task:\n    name = 'x'\n    verifier = None\n    def problems(self, *given): return []\n"
     )
     (tmp_path / "borrowing_module_of_this_test.py").write_text("import os\n")
     yield tmp_path
@@ -235,7 +235,11 @@ def test_what_is_no_module_is_not_printed_as_a_flag_to_copy(name: str, capsys: p
     assert "not of the form package.module:name" in said
 
 
-OWN = {"task": "support.trust:OwnTask", "verifier": "support.trust:right", "objective": "support.trust:own_method"}
+OWN: dict[str, Any] = {
+    "task": "support.trust:OwnTask",
+    "verifier": "support.trust:right",
+    "objective": "support.trust:own_method",
+}
 
 
 def test_the_user_s_own_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,7 +265,7 @@ def test_the_user_s_own_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_replaces_the_file_s_code_needs_no_flag() -> None:
     Path("own.json").write_text(json.dumps(OWN | {"monitor": False}))
-    named = {"task": "countdown", "objective": "grpo", "verifier": "countdown"}
+    named: dict[str, Any] = {"task": "countdown", "objective": "grpo", "verifier": "countdown"}
     assert main(["train", "own.json", *(f"--{key}={name}" for key, name in named.items()), "--dry-run"]) == 0
     assert prepare("own.json", **named).settings.objective.name == "grpo"
 

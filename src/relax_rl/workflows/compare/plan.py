@@ -106,7 +106,7 @@ def parse_methods(
         allow_code: modules that a file may name methods of.
 
     Raises:
-        ConfigError: an empty list, a label given twice, or a file that cannot be read or names code that is not allowed.
+        ConfigError: an empty list, a label given twice, or a file that cannot be read or names code without permission.
     """
     if isinstance(given, Mapping):
         methods = [Method(label, table) for label, table in given.items()]
