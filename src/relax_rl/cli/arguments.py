@@ -12,7 +12,7 @@ from relax_rl.errors import ConfigError
 if TYPE_CHECKING:
     from relax_rl.workflows.progress import Progress
 
-__all__ = ["add_trust", "at_least_one", "refuse_settings", "say"]
+__all__ = ["add_time_limit", "add_trust", "at_least_one", "refuse_settings", "say"]
 
 
 def add_trust(group: argparse._ArgumentGroup) -> None:
@@ -47,3 +47,18 @@ def at_least_one(text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"give a whole number of at least 1, not {text!r}")
     return int(text)
+
+
+def add_time_limit(group: argparse._ArgumentGroup) -> None:
+    """``--max-hours``, of which `relax_rl.cli.main` takes care."""
+    group.add_argument("--max-hours", type=_hours, metavar="H", help="stop after so many hours, as a signal would")
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours < float("inf"):
+        raise argparse.ArgumentTypeError(f"give a number of hours above 0, such as 11.5, not {text!r}")
+    return hours

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from relax_rl.cli.arguments import add_trust
+from relax_rl.cli.arguments import add_time_limit, add_trust
 from relax_rl.cli.train import ADVANCED, CORE, add_settings
 from relax_rl.config import shipped_configs
 from relax_rl.workflows.compare import PlannedComparison, prepare_comparison
@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unverified", action="store_true", help="also methods whose formula was not read at its source"
     )
     add_trust(advanced)
+    add_time_limit(advanced)
     add_settings(advanced, ADVANCED)
 
 

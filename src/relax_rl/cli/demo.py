@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from relax_rl.cli.arguments import add_time_limit
 from relax_rl.workflows.demo import DemoResult, prepare_demo
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     core.add_argument("--steps", type=int, default=50, metavar="N", help="updates of each method (%(default)s)")
     core.add_argument("--seed", type=int, default=0, help="of both runs (%(default)s)")
     core.add_argument("-o", "--output", default="runs/demo", metavar="DIR", help="(%(default)s)")
+    core.add_argument("--resume", action="store_true", help="continue the demo that was stopped in DIR")
     core.add_argument("--overwrite", action="store_true", help="delete the demo's runs that are in DIR")
+    add_time_limit(core)
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
@@ -42,6 +45,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         arguments.seed,
         overrides=settings,
         output=arguments.output,
+        resume=arguments.resume,
         overwrite=arguments.overwrite,
     )
 

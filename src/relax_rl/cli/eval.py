@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.cli.arguments import add_trust, at_least_one, say
+from relax_rl.cli.arguments import add_time_limit, add_trust, at_least_one, say
 from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
@@ -80,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     advanced.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
     advanced.add_argument("--revision", help="of a Hugging Face model")
     add_trust(advanced)
+    add_time_limit(advanced)
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:

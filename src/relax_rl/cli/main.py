@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -16,6 +17,8 @@ from typing import NoReturn
 from relax_rl.cli import compare, demo, env, eval, model, report, spectrum, tasks, train
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError
+from relax_rl.runs import is_first_process
+from relax_rl.stopping import Stopped, handling_signals
 from relax_rl.version import __version__
 
 __all__ = ["VERBS", "main"]
@@ -40,7 +43,11 @@ exit codes:
   0    done
   1    an unexpected error, with its traceback: please report it, with the output of 'relax env'
   2    a setting, file, model or folder to mend; the sentence says how
-  130  stopped with Ctrl-C
+  124  stopped by --max-hours; the sentence says what is kept and how to continue, as it does for a signal:
+  129  SIGHUP
+  130  SIGINT, which is Ctrl-C
+  138  SIGUSR1
+  143  SIGTERM
   141  the reader of the output went away
 """
 
@@ -62,11 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after ``relax``; those of the process by default.
     """
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        return _run(words)
     except RelaxError as error:
         print(f"relax: error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        if is_first_process():
+            print(f"relax: {stopped}; {_continuation(words, stopped)}", file=sys.stderr)
+        return stopped.reason.exit_code
     except KeyboardInterrupt:
         print("relax: stopped", file=sys.stderr)
         return 130
@@ -90,7 +102,24 @@ def _run(words: list[str]) -> int:
             raise ConfigError(f"'{former}' is now '{RENAMED[former]}'")
         what = "option" if unknown[0].startswith("-") else "argument"
         raise ConfigError(f"unknown {what} '{unknown[0]}' of 'relax {arguments.verb}'{did_you_mean(unknown[0], known)}")
-    return VERBS[arguments.verb].run(arguments, settings)
+    with handling_signals(arguments.max_hours, _note if sys.stderr.isatty() else None):
+        return VERBS[arguments.verb].run(arguments, settings)
+
+
+def _note(words: str) -> None:
+    # From a signal handler: what stderr buffers may be locked by the very line that was interrupted.
+    os.write(2, f"\nrelax: {words}\n".encode())
+
+
+def _continuation(words: list[str], stopped: Stopped) -> str:
+    """What is kept, and the command that goes on: that which was given, never one that deletes what is kept."""
+    given = [word for word in words if word not in ("--overwrite", "--resume")]
+    command = ["relax", *given, *([stopped.flag] if stopped.flag else [])]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        launcher = ["torchrun", "--nproc_per_node", os.environ.get("LOCAL_WORLD_SIZE", "1")]
+        command = [*launcher, "-m", "--", "relax_rl.cli.main", *command[1:]]
+    kept = f"{stopped.kept}; continue" if stopped.kept else "nothing is kept; start again"
+    return f"{kept} with: {shlex.join(command)}"
 
 
 def _parsers() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
@@ -99,6 +128,7 @@ def _parsers() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
         description="Train and study reasoning models through the dynamics of their hidden states.",
         epilog=EXIT_CODES,
     )
+    parser.set_defaults(max_hours=None)
     parser.add_argument("--version", action="version", version=f"relax-rl {__version__}")
     choices = parser.add_subparsers(dest="verb", title="commands", metavar="COMMAND")
     verbs = {}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from relax_rl.cli.arguments import add_trust
+from relax_rl.cli.arguments import add_time_limit, add_trust
 from relax_rl.config import TrainConfig, shipped_configs
 from relax_rl.runs import is_first_process
 from relax_rl.workflows.train import prepare
@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     advanced.add_argument("--resume", action="store_true", help="continue the run from its last complete checkpoint")
     advanced.add_argument("--overwrite", action="store_true", help="delete the run that is in the run directory")
     add_trust(advanced)
+    add_time_limit(advanced)
     add_settings(advanced, ADVANCED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from relax_rl.evaluation.samplers.protocol import Sampler, SamplingSettings
 from relax_rl.evaluation.samplers.transformers import TransformersSampler
 from relax_rl.evaluation.summary import Summary, summarize
 from relax_rl.koopman import Estimator, KoopmanDictionary
+from relax_rl.stopping import current, deferred
 from relax_rl.tasks.base import Problem, Task, image_digest
 
 __all__ = ["Evaluation", "evaluate", "replay_with", "rescore"]
@@ -153,6 +155,7 @@ class Evaluation:
         Raises:
             DataError: the task has no problem, or its verifier returns another number of scores than it was asked for.
             RunError: the folder holds another evaluation.
+            Stopped: a stop was asked for (`relax_rl.stopping`); the folder keeps the samples there are.
         """
         problems, prompt_digest = self._problems()
         there = [] if folder is None else folder.start(self._identity(problems, prompt_digest), overwrite=overwrite)
@@ -219,13 +222,16 @@ class Evaluation:
         found = {(position[sample.problem_id], sample.index): sample for sample in there}
         total = len(problems) * self.settings.num_samples
         if len(found) < total:
-            for draws in self.sampler.sample(problems, self.settings, frozenset(found)):
-                new = [sample_of(draw, problems) for draw in draws]
-                if folder is not None:
-                    folder.append(new)
-                found.update({(draw.prompt, draw.index): sample for draw, sample in zip(draws, new, strict=True)})
-                if on_progress is not None:
-                    on_progress(len(found), total)
+            # Samples without a folder are lost in any case, and no block of them is worth waiting for.
+            with deferred() if folder is not None else contextlib.nullcontext(current()) as request:
+                for draws in self.sampler.sample(problems, self.settings, frozenset(found)):
+                    new = [sample_of(draw, problems) for draw in draws]
+                    if folder is not None:
+                        folder.append(new)
+                    found.update({(draw.prompt, draw.index): sample for draw, sample in zip(draws, new, strict=True)})
+                    if on_progress is not None:
+                        on_progress(len(found), total)
+                    request.check()
         return [[found[index, draw] for draw in range(self.settings.num_samples)] for index in range(len(problems))]
 
     def _measured(

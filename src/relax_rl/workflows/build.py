@@ -21,6 +21,7 @@ from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.objectives import Objective
 from relax_rl.rewards.base import Verifier
 from relax_rl.runs import RunDirectory
+from relax_rl.stopping import Stopped, current
 from relax_rl.tasks.base import Problem, Task
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import load_model, model_location
@@ -33,6 +34,7 @@ from relax_rl.training.trl.callbacks import ProgressReport
 from relax_rl.training.trl.config import check_trl_version, grpo_config
 from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.training.trl.model_card import model_card
+from relax_rl.training.trl.stopping import StopWhenAsked
 from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.workflows.progress import OnProgress, Progress, silent
 from relax_rl.workflows.train_result import TrainResult
@@ -88,6 +90,7 @@ class TrainingRun:
 
         Raises:
             RunError: the run directory cannot be written.
+            Stopped: a stop was asked for (`relax_rl.stopping`); the update that was begun is finished, and kept.
         """
         # Takes the place of a finished run under --overwrite, so nothing that can be refused comes after.
         self.directory.start(self.settings)
@@ -95,9 +98,20 @@ class TrainingRun:
         tell = on_progress if on_progress is not None and first else silent
         if self.checkpoint is not None and first:
             self.directory.rewind(_updates_in(self.checkpoint))
-        with _quiet():
-            self._train(tell)
+        try:
+            with _quiet():
+                self._train(tell)
+        except Stopped as stopped:
+            stopped.kept, stopped.flag = self._kept()
+            raise
         return self._result()
+
+    def _kept(self) -> tuple[str, str]:
+        """What a stopped run has on disk, and the flag with which it goes on."""
+        checkpoint = self.directory.latest_checkpoint()
+        if checkpoint is None:
+            return "", "--overwrite"
+        return f"update {_updates_in(checkpoint)} of {self.plan.updates} is kept in {checkpoint}", "--resume"
 
     def _train(self, tell: OnProgress) -> None:
         trainer, evaluation, checkpoint = self.trainer, self.evaluation, self.checkpoint
@@ -110,13 +124,28 @@ class TrainingRun:
             trainer.load_checkpoint(checkpoint)
         else:
             trainer.add_callback(ProgressReport(partial(_tell_update, tell)))
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            self._update(None if checkpoint is None else str(checkpoint))
         if evaluation is not None:
             tell(Progress("after", last, last))
             # Without the trainer's own precision, so that both evaluations are in that of the settings.
             policy = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
             evaluation.after(policy, self.tokenizer)
         trainer.leave_group()
+
+    def _update(self, checkpoint: str | None) -> None:
+        """All updates, or those until a stop is asked for."""
+        trainer, request = self.trainer, current()
+        trainer.add_callback(StopWhenAsked(request))
+        with request.deferred():
+            try:
+                trainer.train(resume_from_checkpoint=checkpoint)
+            except Exception:
+                # Another rank may have been stopped where it could be at once: then this one lost it.
+                if trainer.accelerator.num_processes > 1:
+                    request.check()
+                raise
+            if request.reason is not None:
+                trainer.leave_group()
 
     def _result(self) -> TrainResult:
         kept = {name: self.directory.evaluations / f"{name}.json" for name in ("before", "after")}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from relax_rl.errors import ConfigError, RelaxError
 from relax_rl.runs import RunDirectory
+from relax_rl.stopping import Stopped
 from relax_rl.workflows.compare.jobs import job_of, run_jobs
 from relax_rl.workflows.compare.plan import PlannedRun, parse_methods, plan_runs
 from relax_rl.workflows.compare.rehearsal import rehearse
@@ -37,14 +38,27 @@ class PlannedDemo:
 
     folder: Path
     runs: tuple[PlannedRun, ...]
+    resume: bool = False
 
     def run(self, on_progress: OnProgress | None = None) -> DemoResult:
-        """Train side by side, and write the page. Raises ``RelaxError`` as soon as a run fails."""
+        """Train side by side, and write the page.
+
+        Raises:
+            RelaxError: as soon as a run fails.
+            Stopped: a stop was asked for (`relax_rl.stopping`); `resume` continues.
+        """
         from relax_rl.evaluation.result import EvaluationResult
         from relax_rl.reports.page import write_report
 
-        jobs = [job_of(planned, self.folder, anew=True) for planned in self.runs]
-        for failure in run_jobs(jobs, len(jobs), stop_at_failure=True, on_progress=on_progress):
+        owed = [planned for planned in self.runs if not (self.resume and planned.is_finished())]
+        jobs = [job_of(planned, self.folder, anew=not self.resume) for planned in owed]
+        try:
+            failures = run_jobs(jobs, len(jobs), stop_at_failure=True, on_progress=on_progress)
+        except Stopped as stopped:
+            begun = sum(planned.has_checkpoint for planned in self.runs)
+            stopped.kept, stopped.flag = f"{begun} of {len(self.runs)} runs have a checkpoint", "--resume"
+            raise
+        for failure in failures:
             job = failure.job
             raise RelaxError(f"The run of {job.label} failed: {failure.sentence} (all of it in {job.log})")
         directories = [planned.directory for planned in self.runs]
@@ -66,6 +80,7 @@ def prepare_demo(
     *,
     overrides: Sequence[str] = (),
     output: str | Path = "runs/demo",
+    resume: bool = False,
     overwrite: bool = False,
 ) -> PlannedDemo:
     """Plan and rehearse both runs, and write nothing.
@@ -75,6 +90,7 @@ def prepare_demo(
         seed: of both.
         overrides: settings for both.
         output: folder.
+        resume: continue the runs in it, which were started with the same settings.
         overwrite: replace the runs in it.
 
     Raises:
@@ -85,7 +101,12 @@ def prepare_demo(
     folder = Path(output)
     words = [f"--trainer.max_steps={steps}", *overrides]
     runs = plan_runs("countdown", words, parse_methods(list(METHODS)), [seed], folder)
+    if resume and overwrite:
+        raise ConfigError("--resume continues a demo and --overwrite deletes it; give one of them")
     for planned in runs:
-        RunDirectory.new(planned.config.output_path, overwrite=overwrite)
-    rehearse(runs, runs, anew=True)
-    return PlannedDemo(folder, tuple(runs))
+        if resume:
+            planned.check_kept()
+        else:
+            RunDirectory.new(planned.config.output_path, overwrite=overwrite)
+    rehearse(runs, runs, anew=not resume)
+    return PlannedDemo(folder, tuple(runs), resume)

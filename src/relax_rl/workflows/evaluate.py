@@ -16,6 +16,7 @@ from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
 from relax_rl.import_path import is_own_task, require_allowed
 from relax_rl.runs import RunDirectory
+from relax_rl.stopping import Stopped
 from relax_rl.tasks.base import BaseTask, Task, as_task
 from relax_rl.tasks.registry import build_task
 from relax_rl.workflows.loading import load_quietly
@@ -100,6 +101,7 @@ def evaluate(
         DataError: problems that cannot be read, or an evaluation that cannot be compared with `against`.
         ModelError: a model that cannot be loaded or sampled.
         RunError: a run without a checkpoint, or a folder that holds something else.
+        Stopped: a stop was asked for (`relax_rl.stopping`); `output` keeps the samples there are.
     """
     say = on_progress or silent
     source = _Source(tokenizer, batch_size, backend, base_url, plain, concurrency, timeout, dtype, revision)
@@ -137,7 +139,12 @@ def evaluate(
     def count_samples(done: int, total: int) -> None:
         say(Progress("sampling", done, total))
 
-    return evaluation.run(folder, overwrite=overwrite, on_progress=count_samples)
+    try:
+        return evaluation.run(folder, overwrite=overwrite, on_progress=count_samples)
+    except Stopped as stopped:
+        if folder is not None:
+            stopped.kept = f"the samples there are, are kept in {folder.path}"
+        raise
 
 
 @dataclass(frozen=True)

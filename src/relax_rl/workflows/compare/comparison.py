@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import shutil
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from relax_rl.comparison.contents import Contents
 from relax_rl.config import BatchPlan, TrainConfig
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RunError
+from relax_rl.stopping import Stopped
 from relax_rl.workflows.compare.jobs import Failure, job_of, run_jobs
 from relax_rl.workflows.compare.plan import Method, PlannedRun, parse_methods, parse_seeds, plan_runs
 from relax_rl.workflows.compare.rehearsal import check_folder, check_metrics, rehearse
@@ -99,8 +101,23 @@ class PlannedComparison:
 
         Raises:
             RunError: the folder cannot be written, or another comparison is at work in it.
+            Stopped: a stop was asked for (`relax_rl.stopping`); each run that was begun has a checkpoint.
         """
+        try:
+            return self._run(on_progress)
+        except Stopped as stopped:
+            finished = sum(planned.is_finished() for planned in self.runs)
+            begun = sum(planned.has_checkpoint and not planned.is_finished() for planned in self.runs)
+            stopped.kept = f"{finished} of {len(self.runs)} runs are finished and {begun} have a checkpoint"
+            raise
+
+    def _run(self, on_progress: OnProgress | None) -> ComparisonResult:
         with _only_one(self.folder):
+            if self.anew:
+                # All at once, so that a comparison that is stopped can be continued without deleting again.
+                for planned in self.owed:
+                    if planned.directory.is_run():
+                        shutil.rmtree(planned.directory.path)
             folders = {method.label: method.folder for method in self.methods}
             Contents(self.baseline, folders, self.seeds, self.metrics).write(self.folder)
             todo = [job_of(planned, self.folder, anew=self.anew) for planned in self.owed]

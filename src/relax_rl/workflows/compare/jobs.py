@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,12 +15,15 @@ from pathlib import Path
 from relax_rl.config.code import code_modules
 from relax_rl.errors import RunError
 from relax_rl.runs import RunDirectory, write_whole
+from relax_rl.stopping import deferred
 from relax_rl.workflows.compare.plan import PlannedRun
 from relax_rl.workflows.progress import OnProgress, Progress, Stage, silent
 
 __all__ = ["Failure", "Job", "job_of", "run_jobs"]
 
 _POLL_SECONDS = 0.5
+_ASKED = (128 + signal.SIGTERM, -signal.SIGTERM)
+"""Exit codes of a child that was asked to stop; the second, before it was ready to be asked."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ def run_jobs(
 ) -> list[Failure]:
     """Run the jobs to their end, in order.
 
-    Each is a process with one thread, unless OMP_NUM_THREADS says otherwise, and ends when this one does.
+    Each is a process with one thread, unless OMP_NUM_THREADS says otherwise, and ends when this one does. When a stop
+    is asked for (`relax_rl.stopping`), those that run are asked in turn and waited for: they keep what they have done.
 
     Args:
         num_at_once: how many run side by side.
@@ -112,34 +117,73 @@ def run_jobs(
 
     Returns:
         The jobs that failed.
+
+    Raises:
+        Stopped: a stop was asked for.
     """
     tell = on_progress or silent
-    waiting = list(jobs)[::-1]
-    running: dict[Job, subprocess.Popen[bytes]] = {}
-    started: dict[Job, float] = {}
-    failures: list[Failure] = []
+    waiting, running = list(jobs)[::-1], _Running(tell)
     try:
-        while waiting or running:
-            while waiting and len(running) < num_at_once:
-                job = waiting.pop()
-                tell(job.progress("started", message=f"log in {job.log}"))
-                running[job], started[job] = _start(job), time.monotonic()
-            time.sleep(_POLL_SECONDS)
-            for job, code in [(job, process.poll()) for job, process in running.items()]:
-                tell(job.progress("training"))
-                if code is not None:
-                    _end(running.pop(job))
-                if code == 0:
-                    tell(job.progress("ended", message=f"done in {time.monotonic() - started[job]:.0f} s"))
-                elif code is not None:
-                    failures.append(Failure(job, _last_line(job.log, code)))
-                    tell(job.progress("failed", message=f"{failures[-1].sentence} (all of it in {job.log})"))
-            if failures and stop_at_failure:
-                return failures
+        with deferred() as request:
+            while (waiting and request.reason is None) or running:
+                while waiting and len(running) < num_at_once and request.reason is None:
+                    running.start(waiting.pop())
+                time.sleep(_POLL_SECONDS)
+                if request.reason is not None:
+                    running.ask()
+                running.look()
+                if running.failures and stop_at_failure:
+                    break
     finally:
-        for process in running.values():
-            _end(process)
-    return failures
+        running.kill()
+    return running.failures
+
+
+class _Running:
+    """The jobs that run at the moment, and what became of the others."""
+
+    def __init__(self, tell: OnProgress) -> None:
+        self.failures: list[Failure] = []
+        self._tell = tell
+        self._processes: dict[Job, subprocess.Popen[bytes]] = {}
+        self._started: dict[Job, float] = {}
+        self._asked = False
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    def start(self, job: Job) -> None:
+        self._tell(job.progress("started", message=f"log in {job.log}"))
+        self._processes[job], self._started[job] = _start(job), time.monotonic()
+
+    def ask(self) -> None:
+        """Ask all to stop, once: a second signal would stop them at once."""
+        if not self._asked:
+            self._asked = True
+            for process in self._processes.values():
+                process.terminate()
+
+    def look(self) -> None:
+        """Tell how far each is, and let go of those that have ended."""
+        for job, code in [(job, process.poll()) for job, process in self._processes.items()]:
+            self._tell(job.progress("training"))
+            if code is None:
+                continue
+            _close(self._processes.pop(job))
+            if code == 0:
+                self._tell(job.progress("ended", message=f"done in {time.monotonic() - self._started[job]:.0f} s"))
+            elif self._asked and code in _ASKED:
+                self._tell(job.progress("ended", message="stopped"))
+            else:
+                self.failures.append(Failure(job, _last_line(job.log, code)))
+                words = f"{self.failures[-1].sentence} (all of it in {job.log})"
+                self._tell(job.progress("failed", message=words))
+
+    def kill(self) -> None:
+        """End those that are left, at once."""
+        for process in self._processes.values():
+            process.kill()
+            _close(process)
 
 
 def _start(job: Job) -> subprocess.Popen[bytes]:
@@ -149,11 +193,13 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
     with job.log.open("wb") as log:
         # -P: a file in the current folder must not take the place of a module of this or another package.
         command = [sys.executable, "-P", "-m", "relax_rl.cli.child", *job.words]
-        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        # A group of its own: Ctrl-C goes to all of the terminal's group, and this process asks a child once.
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log, process_group=0
+        )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
+def _close(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     if process.stdin is not None:
         process.stdin.close()
