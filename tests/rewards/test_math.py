@@ -117,8 +117,7 @@ HOSTILE = {
 def test_hostile_answers_are_bounded_and_never_right(verifier: MathVerifier, answer: str) -> None:
     started = time.process_time()
     (grade,) = verifier.grade([boxed(answer)], ["3\\sqrt{2}"])
-    assert grade.score in (0.0, None)
-    assert (grade.score is None) == (grade.reason is not None)
+    assert grade.score == 0.0  # the answer is at fault, and being hostile must not be better than being wrong
     assert time.process_time() - started < 2.0  # of this process: the workers have their own limit
     assert verifier.score([boxed("\\sqrt{18}")], ["3\\sqrt{2}"]) == [1.0]
 
@@ -139,18 +138,43 @@ HOSTILE_COMPLETIONS = {
 def test_hostile_completions_are_bounded(verifier: MathVerifier, completion: str) -> None:
     started = time.process_time()
     (grade,) = verifier.grade([completion], ["3\\sqrt{2}"])
-    assert grade.score in (0.0, None)
+    assert grade.score == 0.0
     assert time.process_time() - started < 8.0  # of this process, which reads the text in linear time
     assert verifier.score([boxed("\\sqrt{18}")], ["3\\sqrt{2}"]) == [1.0]
 
 
-def test_no_verdict_has_a_reason_and_is_no_zero(verifier: MathVerifier) -> None:
-    grades = verifier.grade(
-        [boxed("5"), boxed("9^{9^{9^9}}"), boxed("1" * 3000), boxed("5"), "no answer here"],
-        ["t(0,4]", "2", "3", "  ", "4"],
-    )
-    assert [grade.score for grade in grades] == [None, None, None, None, 0.0]
-    assert [grade.reason for grade in grades] == ["gold unreadable", "timeout", "too long", "gold unreadable", None]
+SLOW = "\\int_0^1 x^{x^{x^{x}}} \\sin(\\tan(e^{x^2})) dx"
+
+
+def test_the_golds_fault_is_no_score_and_the_answers_fault_is_zero(verifier: MathVerifier) -> None:
+    pairs = {
+        ("5", "t(0,4]"): (None, "gold unreadable"),
+        ("5", "  "): (None, "gold unreadable"),
+        ("5", "1" * 3000): (None, "gold unreadable"),
+        ("5", SLOW): (None, "gold unreadable"),  # nothing can be compared with it
+        ("9^{9^{9^9}}", "2"): (0.0, "too large"),
+        ("\\sqrt{9^{9^{9}}}", "2"): (0.0, "too large"),
+        (SLOW, "\\sqrt{2}"): (0.0, "timeout"),
+        ("1" * 3000, "3"): (0.0, "too long"),
+        ("12!!", "46080"): (1.0, None),
+        ("12!!", "3\\sqrt{2}"): (0.0, None),
+        ("5", "4"): (0.0, None),
+    }
+    grades = verifier.grade([boxed(answer) for answer, _ in pairs], [gold for _, gold in pairs])
+    assert {pair: (grade.score, grade.reason) for pair, grade in zip(pairs, grades, strict=True)} == pairs
+    assert [grade.is_ungradable for grade in grades] == [score == 0.0 and bool(why) for score, why in pairs.values()]
+
+
+def test_the_budget_of_a_batch_bounds_slow_comparisons_and_not_quick_ones() -> None:
+    verifier = MathVerifier(timeout_s=0.6, num_workers=2, budget_s=0.6)
+    slow = [boxed(f"{number} + {SLOW}") for number in (3, 1, 2)]
+    grades = verifier.grade([*slow, boxed("\\sqrt{8}"), boxed("\\sqrt{3}")], ["2\\sqrt{2}"] * 5)
+    assert [(grade.score, grade.reason) for grade in grades] == [
+        (0.0, "budget"), (0.0, "timeout"), (0.0, "budget"), (1.0, None), (0.0, None)
+    ]  # fmt: skip
+    verifier.close()
+    with pytest.raises(ConfigError, match="budget_s"):
+        MathVerifier(budget_s=-1.0)
 
 
 def test_verdicts_depend_neither_on_pool_size_nor_on_order() -> None:

@@ -16,13 +16,29 @@ __all__ = ["BaseVerifier", "ExplainingVerifier", "Verdict", "Verifier", "as_veri
 class Verdict:
     """The score of one completion and how it came about.
 
+    A ``reason`` says that the score is no judgement on the answer's content. There are two kinds, and the score tells
+    which. Make them by `unscored` and `ungradable`.
+
+    ============  ================================  ==========================================
+    ``score``     the fault is                      what happens to the completion
+    ============  ================================  ==========================================
+    None          the gold answer's or the          left out of means and of the loss, and
+                  grader's                          counted; too many of them stop a run
+    0.0           the answer's: no grader could     counted as wrong, and counted apart
+                  read it within its limits
+    ============  ================================  ==========================================
+
+    The policy decides whether its answer can be graded. If such an answer were left out, it would be better than a
+    wrong one, and a policy would learn to write it.
+
     Attributes:
         score: 1.0 right, 0.0 wrong, None: could not be scored.
         extracted: the text taken for the answer; None if the completion has none (or the verifier takes none).
         how: where it was found, as :class:`.extraction.Extraction` has it: ``boxed``, ``tagged``, ``stated`` or ``bare
             number``; or why there is none: ``no answer``, ``unclosed box``, ``unclosed tag``, ``unclosed thought``,
             ``truncated`` (all score 0.0).
-        reason: why ``score`` is None: ``gold unreadable``, ``too long``, or a reason of :class:`.pool.Outcome`.
+        reason: None, or what is at fault: ``gold unreadable``, ``too long``, ``too large``, ``budget``, or a reason of
+            :class:`.pool.Outcome`.
         detail: the words of an error, or what a format lacks, for people.
         parts: of a weighted set, each member's name and own score.
     """
@@ -34,14 +50,30 @@ class Verdict:
     detail: str = ""
     parts: tuple[tuple[str, float | None], ...] = ()
 
+    @classmethod
+    def unscored(cls, reason: str, detail: str = "", *, extracted: str | None = None, how: str = "") -> Verdict:
+        """No score: the gold answer or the grader is at fault."""
+        return cls(None, extracted, how, reason, detail)
+
+    @classmethod
+    def ungradable(cls, reason: str, detail: str = "", *, extracted: str | None = None, how: str = "") -> Verdict:
+        """Score 0.0: the answer is at fault, beside a gold answer that can be read."""
+        return cls(0.0, extracted, how, reason, detail)
+
+    @property
+    def is_ungradable(self) -> bool:
+        """Whether the score is 0.0 because no grader could read the answer within its limits."""
+        return self.score is not None and self.reason is not None
+
 
 @runtime_checkable
 class Verifier(Protocol):
     """Grades completions against gold answers, in bounded time, whatever a policy wrote.
 
     A score is 1.0 (right) or 0.0 (wrong), or anything between for a verifier that documents partial credit. ``None``
-    means *could not be scored*: the gold answer is unreadable, or the grader ran into its limit. It is never a polite
-    0.0; callers leave such a completion out of means and out of the loss, and count it.
+    means *could not be scored*: the gold answer is unreadable, or the grader itself failed. It is never a polite 0.0;
+    callers leave such a completion out of means and out of the loss, and count it. An answer that exhausts the grader's
+    limits beside a readable gold answer scores 0.0 (see `Verdict`).
     """
 
     @property

@@ -130,4 +130,10 @@ class WeightedVerifiers(BaseVerifier):
             reason = f"{name}: {verdict.reason or 'no reason given'}"
             return Verdict(None, read.extracted, read.how, reason, verdict.detail, parts)
         total = sum(weight * (score or 0.0) for (_, weight), (_, score) in zip(self.members, parts, strict=True))
-        return Verdict(total, read.extracted, read.how, parts=parts)
+        faulty = next(
+            ((name, verdict) for (name, _), verdict in zip(parts, verdicts, strict=True) if verdict.is_ungradable), None
+        )
+        if faulty is None:
+            return Verdict(total, read.extracted, read.how, parts=parts)
+        name, verdict = faulty
+        return Verdict(total, read.extracted, read.how, f"{name}: {verdict.reason}", verdict.detail, parts)

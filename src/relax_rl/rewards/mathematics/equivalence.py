@@ -10,20 +10,22 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from math_verify import parse, verify
+from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
+from math_verify import verify
+from math_verify.grader import should_treat_as_complex
 from math_verify.parser import LatexExtractionConfig
 from sympy import Add, Basic, Derivative, Eq, Expr, MatrixBase, Symbol, simplify
 
-from relax_rl.rewards.mathematics.literals import without_e_notation
-from relax_rl.rewards.mathematics.members import same_answer
+from relax_rl.rewards.mathematics.literals import canonical, exact, without_e_notation
+from relax_rl.rewards.mathematics.members import same_answer, single_values
 
 __all__ = ["compare"]
 
 # It warns, once a process, that its own timeout is off. It is: the pool has the limit.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
-_WITH_UNITS = LatexExtractionConfig(boxed_match_priority=0)
-_WITHOUT_UNITS = replace(_WITH_UNITS, normalization_config=replace(_WITH_UNITS.normalization_config, units=False))
+_WITH_UNITS = replace(LatexExtractionConfig().normalization_config, boxed="none")
+_WITHOUT_UNITS = replace(_WITH_UNITS, units=False)
 # Read as Euler's number, whatever its subscript; under another letter the two sides still agree with each other.
 _SUBSCRIPTED_E = re.compile(r"(?<![\\A-Za-z])[Ee]_")
 # `M_{\odot}`, `m_{\max}`: its grammar has names in an index, but no commands.
@@ -32,9 +34,14 @@ _COMMAND_INDEX = re.compile(r"_\s*\{\s*\\([A-Za-z]+)\s*\}")
 _DECIMAL = re.compile(r"(?<![\d.,^])(\d*)\.(\d+)(?![\d.])", re.ASCII)
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\\circ", re.ASCII)
+_TEXT_WITH_DIGITS = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm)\s*\{([^{}]*\d[^{}]*)\}", re.ASCII)
 _NUMPY = re.compile(r"(?<![A-Za-z])np\.(?=[a-z])")
 _COMMAND_OR_LETTER = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 _VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
+# A value that is right for no gold answer known, and quickly compared.
+_HARMLESS = "\\sqrt{17}"
+# Python writes no integer of more than 4,300 digits.
+_MAX_DIGIT_BITS = 1 << 13
 # The relative difference above which two constants differ, whatever math-verify says, which takes 1e-16 for zero.
 _RELATIVE_TOLERANCE = 1e-10
 
@@ -43,10 +50,17 @@ class _UnreadableGoldError(Exception):
     """The gold answer parses to nothing, so that no verdict is possible."""
 
 
-def compare(gold: str, answer: str) -> dict[str, Any]:
-    """``{"verdict": bool}``, or ``{"verdict": None, "reason": "gold unreadable"}``."""
+def compare(gold: str, answer: str | None) -> dict[str, Any]:
+    """``{"verdict": bool}``, or ``{"verdict": None, "reason": "gold unreadable"}``.
+
+    Without an answer, every value of the gold answer is compared with one that never ends badly.
+    """
     try:
-        return {"verdict": same_answer(gold, answer, _same_value)}
+        if answer is not None:
+            return {"verdict": same_answer(gold, answer, _same_value)}
+        for value in single_values(gold):
+            _same_value(value, _HARMLESS)
+        return {"verdict": True}
     except _UnreadableGoldError:
         return {"verdict": None, "reason": "gold unreadable"}
 
@@ -71,18 +85,37 @@ def _same_value(gold: str, answer: str) -> bool:
     )
 
 
-def _parse(text: str, config: LatexExtractionConfig) -> list[Any]:
-    """Sympy objects of an answer; never of a bare one, which math-verify searches for the last number in it."""
-    text = _COMMAND_INDEX.sub(r"_{\1}", _SUBSCRIPTED_E.sub(r"\\Upsilon_", without_e_notation(text)))
+def _parse(text: str, config: NormalizationConfig) -> list[Any]:
+    """The whole of an answer as sympy objects; none if its grammar does not take all of it.
+
+    Not by math-verify's ``parse``: where that cannot read a text, it searches it for a part that it can read, such as
+    the last fraction.
+    """
+    text = without_e_notation(_evaluated(text))
+    text = _COMMAND_INDEX.sub(r"_{\1}", _SUBSCRIPTED_E.sub(r"\\Upsilon_", text))
     if _TRIGONOMETRIC.search(text):  # elsewhere the sign is left out, as units are
         text = _DEGREES.sub(r"\\frac{\1\\pi}{180}", text)
     text = _DECIMAL.sub(_as_fraction, _NUMPY.sub(r"\\", text))
-    for wrapped in (f"\\boxed{{{text}}}", f"${text}$"):
-        parsed = parse(wrapped, extraction_config=[config], parsing_timeout=None, raise_on_error=True)  # type: ignore[arg-type]
-        found = [item for item in parsed if isinstance(item, (Basic, MatrixBase))]
-        if found:
-            return found
-    return []
+    # Trailing text is left out like a unit, and digits are none.
+    text = _TEXT_WITH_DIGITS.sub(r" \1 ", text)
+    latex = normalize_latex(text, config)
+    try:
+        read = latex2sympy(
+            latex, is_real=not should_treat_as_complex(latex), convert_degrees=False, normalization_config=None
+        )
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # its grammar raises plain exceptions
+        return []
+    return [read] if isinstance(read, (Basic, MatrixBase)) else []
+
+
+def _evaluated(text: str) -> str:
+    """Arithmetic as its value: the grammar takes ``12!!`` for the factorial of a factorial, and never ends."""
+    value, in_percent = exact(canonical(text)) or (None, True)
+    if value is None or in_percent or max(abs(value.numerator), value.denominator).bit_length() > _MAX_DIGIT_BITS:
+        return text
+    return str(value) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
 def _as_fraction(decimal: re.Match[str]) -> str:

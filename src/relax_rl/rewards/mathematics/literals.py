@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-__all__ = ["canonical", "rational", "same_literal", "tidy", "without_e_notation"]
+from relax_rl.rewards.mathematics.arithmetic import TooLargeError, arithmetic
+
+__all__ = ["canonical", "exact", "is_too_large", "rational", "same_literal", "tidy", "without_e_notation"]
 
 _UNICODE = str.maketrans(
     {
@@ -143,7 +145,7 @@ def same_literal(gold: str, answer: str) -> bool | None:
         left = assigned.group(1)
     if left == right:
         return True
-    first, second = rational(left), rational(right)
+    first, second = exact(left), exact(right)
     if first and second:
         return _same_rational(*first, *second)
     if time := _TIME.fullmatch(left):  # to a parser, a division
@@ -156,6 +158,27 @@ def same_literal(gold: str, answer: str) -> bool | None:
     if re.fullmatch(r"[A-Z]", left) and re.fullmatch(r"[A-Z]", right):
         return False
     return None
+
+
+def is_too_large(text: str) -> bool:
+    """Whether a number in an answer is too large to be written down, such as ``9^{9^{9^{9}}}``."""
+    try:
+        arithmetic(canonical(text))
+    except TooLargeError:
+        return True
+    return False
+
+
+def exact(text: str) -> tuple[Fraction, bool] | None:
+    """As `rational`, of arithmetic such as ``5+7`` and ``2^{10}``, too."""
+    found = rational(text)
+    if found is not None:
+        return found
+    try:
+        value = arithmetic(text)
+    except TooLargeError:
+        return None
+    return None if value is None else (value, False)
 
 
 def _same_rational(gold: Fraction, gold_in_percent: bool, answer: Fraction, answer_in_percent: bool) -> bool:

@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from relax_rl.rewards.mathematics.literals import same_literal, tidy
+from relax_rl.rewards.mathematics.statements import is_name, qualifies, sides
 from relax_rl.rewards.mathematics.units import in_same_unit, read_quantity, with_currency_in_words, with_radians
 
-__all__ = ["CompareValues", "is_collection", "same_answer", "same_in_place"]
+__all__ = ["CompareValues", "is_collection", "same_answer", "same_in_place", "single_values"]
 
 CompareValues = Callable[[str, str], bool | None]
 """Whether two single values, gold first, are equal; None: it cannot tell."""
@@ -29,19 +30,35 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?[^\d,]*", re.ASCII)
 
 def same_answer(gold: str, answer: str, compare: CompareValues) -> bool | None:
     """Whether two answers are equal; None: ``compare`` could not tell."""
+    if qualifies(gold, answer):
+        return False
     return _same(_plain(gold), _plain(answer), compare)
 
 
 def same_in_place(gold: str, answer: str) -> bool | None:
     """Whether two answers are equal, if that takes no algebra and little time; None: it does."""
     if any(sum(map(text.count, ",([{")) > _MAX_PARTS_IN_PLACE for text in (gold, answer)):
-        return same_literal(gold, answer)
+        return False if qualifies(gold, answer) else same_literal(gold, answer)
     return same_answer(gold, answer, lambda _gold, _answer: None)
 
 
 def is_collection(text: str) -> bool:
     """Whether an answer is a set or a bare list of several members; ``1,234`` is one number."""
     return len(_members(_plain(text), beside="")) > 1
+
+
+def single_values(text: str) -> list[str]:
+    """The values that an answer is made of, in order; a single value is its own."""
+    return _values(_plain(text))
+
+
+def _values(text: str) -> list[str]:
+    brackets = _brackets(text)
+    if brackets is not None:
+        parts = _split(brackets[1], ",")
+    else:
+        parts = [part for union in _split(text, r"\cup") for part in _members(union, beside="")]
+    return [text] if parts == [text] else [value for part in parts for value in _values(part)]
 
 
 def _plain(text: str) -> str:
@@ -71,7 +88,18 @@ def _same(gold: str, answer: str, compare: CompareValues) -> bool | None:
         return _same(golds[0], answers[0], compare) if golds and answers else golds == answers
     if gold.endswith("%") and answer.endswith("%"):
         gold, answer = gold[:-1], answer[:-1]
-    return _same_quantity(gold, answer, compare)
+    return _same_chain(gold, answer, compare)
+
+
+def _same_chain(gold: str, answer: str, compare: CompareValues) -> bool | None:
+    """A chain such as ``x = 2+3 = 5`` is right if all its sides are; a name stands for any value."""
+    expected, found = sides(gold), sides(answer)
+    if len(expected) > 2 or len(found) <= len(expected):
+        return _same_quantity(gold, answer, compare)
+    values = [side for side in found[:-1] if not is_name(side)]
+    claims = [_same(expected[-1], side, compare) for side in dict.fromkeys(values)]
+    last = f"{found[0]} = {found[-1]}" if len(expected) == 2 else found[-1]
+    return _all([*claims, _same(gold, last, compare)])
 
 
 def _same_quantity(gold: str, answer: str, compare: CompareValues) -> bool | None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from relax_rl.errors import DataError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
 from relax_rl.rewards.mathematics.extraction import Extraction, extract_answer
+from relax_rl.rewards.mathematics.literals import is_too_large
 from relax_rl.rewards.mathematics.members import is_collection, same_in_place
-from relax_rl.rewards.workers.pool import WorkerPool
+from relax_rl.rewards.workers.pool import Outcome, WorkerPool
 
 __all__ = ["MathVerifier"]
 
 # Longer than any gold answer known (210 characters), shorter than what a parser should be given.
 _MAX_ANSWER_CHARS = 2000
+# Of the limit of one comparison: what every pair gets first, before some of them may use all of it.
+_QUICK_SHARE = 0.2
+# The budget of a batch in CPU seconds, at least, and a pair.
+_MIN_BUDGET_S, _PAIR_BUDGET_S = 60.0, 0.1
 
 
 class MathVerifier(BaseVerifier):
@@ -22,10 +26,17 @@ class MathVerifier(BaseVerifier):
 
     Equal spellings, rational numbers (exactly: 0.333 is not 1/3) and collections of them are decided in place.
     Everything else is compared by ``math-verify`` in worker processes with hard limits, started when first needed. A
-    verdict depends on the pair of texts alone: not on load, order or the number of workers.
+    verdict depends on the pair of texts alone: not on load, order or the number of workers. The one exception is a
+    batch with more slow comparisons than its budget bears; the batch decides which of them are left out, not the
+    machine.
+
+    An answer that is too long, too large, or that exhausts the limits of a grading process scores 0.0 with a reason, if
+    its gold answer can be compared with other answers; else the gold answer is at fault, and there is no score.
 
     Args:
         timeout_s: CPU seconds that one comparison may take.
+        budget_s: CPU seconds for the slow comparisons of one batch together: those that take more than a fifth of
+            ``timeout_s``. Beyond it they score 0.0, reason ``budget``. None: 60, or 0.1 a pair if that is more.
         num_workers: worker processes; None: one per CPU, at most 8.
         memory_mb: address space of a worker, MiB.
         allow_bare_number: take the last number of a completion that neither boxes nor states an answer.
@@ -40,8 +51,13 @@ class MathVerifier(BaseVerifier):
         num_workers: int | None = None,
         memory_mb: int = 1024,
         allow_bare_number: bool = False,
+        budget_s: float | None = None,
     ) -> None:
+        if budget_s is not None and not budget_s >= 0:
+            raise ConfigError(f"budget_s is {budget_s}; give a number of seconds of at least 0.")
         self.allow_bare_number = allow_bare_number
+        self.budget_s = budget_s
+        self._is_comparable: dict[str, bool] = {}
         self._pool = WorkerPool(
             "relax_rl.rewards.mathematics.equivalence:compare",
             num_workers=num_workers,
@@ -79,9 +95,11 @@ class MathVerifier(BaseVerifier):
             verdicts.append(_verdict_in_place(gold, text, found.how))
             if verdicts[-1] is None and text is not None:
                 undecided.setdefault((gold, text), []).append((index, found.how))
-        for pair, (value, reason, detail) in zip(undecided, self._compare(list(undecided)), strict=True):
-            for index, how in undecided[pair]:
-                verdicts[index] = Verdict(None if value is None else float(value), pair[1], how, reason, detail)
+        outcomes = self._compare(list(undecided))
+        self._probe({gold for (gold, _), outcome in zip(undecided, outcomes, strict=True) if outcome.is_of_item})
+        for (gold, text), outcome in zip(undecided, outcomes, strict=True):
+            for index, how in undecided[gold, text]:
+                verdicts[index] = self._verdict(gold, text, how, outcome)
         return [verdict for verdict in verdicts if verdict is not None]
 
     def extract(self, completion: str) -> str | None:
@@ -113,18 +131,56 @@ class MathVerifier(BaseVerifier):
         """Which of the others equal the first; one that cannot be compared does not."""
         short = [text for text in others if max(len(first), len(text)) <= _MAX_ANSWER_CHARS]
         known = {text: same_in_place(first, text) for text in short}
-        asked = [text for text in short if known[text] is None]
+        asked = [text for text in short if known[text] is None and not is_too_large(text)]
+        if asked and is_too_large(first):
+            asked = []
         compared = self._compare([(first, text) for text in asked])
-        known.update({text: value for text, (value, _, _) in zip(asked, compared, strict=True)})
+        known.update({text: _equality(outcome) for text, outcome in zip(asked, compared, strict=True)})
         return [bool(known.get(text)) for text in others]
 
-    def _compare(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[bool | None, str | None, str]]:
-        """(equal, reason if unknown, detail) of each pair, gold first, from the worker processes."""
-        found = []
-        for outcome in self._pool.map(pairs):
-            value: dict[str, Any] = outcome.value or {}
-            found.append((value.get("verdict"), outcome.reason or value.get("reason"), outcome.detail))
-        return found
+    def _compare(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
+        """What the grading processes say of each pair, gold first."""
+        limit = self._pool.timeout_s
+        outcomes = self._pool.map(pairs, timeout_s=_QUICK_SHARE * limit)
+        slow = [place for place, outcome in enumerate(outcomes) if outcome.reason == "timeout"]
+        if not slow:
+            return outcomes
+        budget = max(_MIN_BUDGET_S, _PAIR_BUDGET_S * len(pairs)) if self.budget_s is None else self.budget_s
+        # As if each took its whole limit, so that the choice does not depend on the machine; short answers first.
+        slow.sort(key=lambda place: (len(pairs[place][1]), pairs[place]))
+        num_chosen = int(budget / limit)
+        for place in slow[num_chosen:]:
+            outcomes[place] = Outcome(reason="budget", detail=f"{len(slow)} slow comparisons in {budget:g} s")
+        chosen = slow[:num_chosen]
+        again = self._pool.map([pairs[place] for place in chosen])
+        for place, outcome in zip(chosen, again, strict=True):
+            outcomes[place] = outcome
+        return outcomes
+
+    def _probe(self, golds: set[str]) -> None:
+        """Find out which gold answers can be compared with a harmless answer, within the same limits."""
+        asked = sorted(golds - self._is_comparable.keys())
+        for gold, outcome in zip(asked, self._pool.map([(gold, None) for gold in asked]), strict=True):
+            if outcome.reason is None or outcome.is_of_item:
+                self._is_comparable[gold] = _equality(outcome) is not None
+
+    def _verdict(self, gold: str, text: str, how: str, outcome: Outcome) -> Verdict:
+        if outcome.reason is None:
+            same = _equality(outcome)
+            if same is not None:
+                return Verdict(float(same), text, how)
+            return Verdict.unscored("gold unreadable", extracted=text, how=how)
+        if not outcome.is_of_item:
+            return Verdict.unscored(outcome.reason, outcome.detail, extracted=text, how=how)
+        if not self._is_comparable.get(gold, False):
+            detail = f"no answer can be compared with it ({outcome.reason})"
+            return Verdict.unscored("gold unreadable", detail, extracted=text, how=how)
+        return Verdict.ungradable(outcome.reason, outcome.detail, extracted=text, how=how)
+
+
+def _equality(outcome: Outcome) -> bool | None:
+    """What `.equivalence.compare` found; None if the gold answer is unreadable, or there is no value."""
+    return None if outcome.value is None else outcome.value["verdict"]
 
 
 def _read_beside(gold: str, found: Extraction) -> str | None:
@@ -135,10 +191,16 @@ def _read_beside(gold: str, found: Extraction) -> str | None:
 def _verdict_in_place(gold: str, extracted: str | None, how: str) -> Verdict | None:
     """The verdict, if it takes no algebra."""
     if not gold.strip():
-        return Verdict(None, extracted, how, "gold unreadable", "the gold answer is empty")
+        return Verdict.unscored("gold unreadable", "the gold answer is empty", extracted=extracted, how=how)
+    if len(gold) > _MAX_ANSWER_CHARS:
+        detail = f"the gold answer has {len(gold)} characters, at most {_MAX_ANSWER_CHARS} are read"
+        return Verdict.unscored("gold unreadable", detail, extracted=extracted, how=how)
     if extracted is None:
         return Verdict(0.0, None, how)
-    if max(len(extracted), len(gold)) > _MAX_ANSWER_CHARS:
-        return Verdict(None, extracted, how, "too long", f"{len(extracted)} characters, at most {_MAX_ANSWER_CHARS}")
+    if len(extracted) > _MAX_ANSWER_CHARS:
+        detail = f"{len(extracted)} characters, at most {_MAX_ANSWER_CHARS}"
+        return Verdict.ungradable("too long", detail, extracted=extracted, how=how)
     same = same_in_place(gold, extracted)
+    if same is None and is_too_large(extracted) and not is_too_large(gold):
+        return Verdict.ungradable("too large", "a number of thousands of digits", extracted=extracted, how=how)
     return None if same is None else Verdict(float(same), extracted, how)

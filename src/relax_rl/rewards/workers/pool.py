@@ -12,43 +12,27 @@ served other items and failed otherwise than by time is given one more try, as a
 
 from __future__ import annotations
 
-import contextlib
-import json
+import logging
 import os
-import selectors
-import signal
-import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from relax_rl.errors import ConfigError, RunError
+from relax_rl.rewards.workers.process import Outcome, Worker, WorkerStartError
 
 __all__ = ["Outcome", "WorkerPool"]
 
-_BOOTSTRAP = (
-    "import json, sys; path, target, timeout_s, memory_bytes = json.loads(sys.argv[1]); sys.path[:] = path; "
-    "from relax_rl.rewards.workers.worker import main; main(target, timeout_s, memory_bytes)"
-)
 _START_LIMIT_S = 120.0
+_START_ATTEMPTS = 3
+# Of one item whose worker is killed from outside, and of a pool whose workers die one after another.
+_KILLED_ATTEMPTS = 3
+_MAX_DEATHS = 10
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one item: a ``value`` (``reason`` is None), or the ``reason`` why there is none.
-
-    Reasons: ``timeout`` (CPU time), ``stalled`` (wall-clock backstop), ``memory``, ``recursion``, ``crashed`` (the
-    process died), ``error`` (the function raised; ``detail`` has its words).
-    """
-
-    value: Any = None
-    reason: str | None = None
-    detail: str = ""
+_logger = logging.getLogger(__name__)
 
 
 class WorkerPool:
@@ -65,6 +49,7 @@ class WorkerPool:
 
     Raises:
         ConfigError: a limit that is not positive, or (when the first item comes) a target that cannot be imported.
+        RunError: from ``map``, if no worker starts in three attempts, or ten are killed from outside one after another.
 
     Usable from several threads and after a fork (the child starts workers of its own). ``close()`` or leaving the
     ``with`` block ends all workers; so does the end of the interpreter.
@@ -96,17 +81,32 @@ class WorkerPool:
         self._owner = os.getpid()
         self._guard = threading.Lock()
         self._drivers: ThreadPoolExecutor | None = None
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
         self._of_thread = threading.local()
         self._closed = False
+        self._deaths = 0
         # Runs when the pool is collected and, at the latest, when the interpreter ends.
         self._finalizer = weakref.finalize(self, _end_workers, self._workers, self._owner)
+        _POOLS.add(self)
 
-    def map(self, items: Sequence[Sequence[Any]]) -> list[Outcome]:
-        """``function(*item)`` for every item, in order. An item that fails does not disturb the others."""
+    def _after_fork(self) -> None:
+        """In the child: its threads are gone, a lock may be held for ever, and the workers are the parent's."""
+        self._finalizer.detach()
+        for worker in self._workers:
+            # Else the worker would not see the end of its input when the parent dies.
+            worker.forget()
+        self._reset()
+
+    def map(self, items: Sequence[Sequence[Any]], *, timeout_s: float | None = None) -> list[Outcome]:
+        """``function(*item)`` for every item, in order. An item that fails does not disturb the others.
+
+        Args:
+            timeout_s: CPU seconds of each of these items, in place of the pool's own limit.
+        """
         if not items:
             return []
-        return list(self._executor().map(self._run, items))
+        limit = self.timeout_s if timeout_s is None else timeout_s
+        return list(self._executor().map(lambda item: self._run(item, limit), items))
 
     def worker_pids(self) -> list[int]:
         """Process ids of the workers that now live."""
@@ -128,8 +128,6 @@ class WorkerPool:
         self.close()
 
     def _executor(self) -> ThreadPoolExecutor:
-        if self._owner != os.getpid():  # forked: threads are gone, and the pipes belong to the parent
-            self._reset()
         with self._guard:
             if self._closed:
                 raise RunError("This pool of grading processes has been closed; make a new one.")
@@ -138,147 +136,109 @@ class WorkerPool:
                 self._drivers = ThreadPoolExecutor(self.num_workers, thread_name_prefix="relax-grading")
             return self._drivers
 
-    def _run(self, item: Sequence[Any]) -> Outcome:
+    def _run(self, item: Sequence[Any], timeout_s: float) -> Outcome:
+        outcome = self._attempt(item, timeout_s)
+        for _ in range(1, _KILLED_ATTEMPTS):
+            if outcome.reason != "killed":
+                break
+            outcome = self._attempt(item, timeout_s)
+        return outcome
+
+    def _attempt(self, item: Sequence[Any], timeout_s: float) -> Outcome:
         worker = self._worker()
         had_served = worker.num_served > 0
-        outcome = worker.apply(item, self.stall_s)
+        outcome = worker.apply(item, timeout_s, self.stall_s)
         if had_served and outcome.reason in {"memory", "crashed", "recursion"}:
             # What an earlier item left behind (a full heap, a broken module) must not decide about this one.
             self._discard(worker)
             worker = self._worker()
-            outcome = worker.apply(item, self.stall_s)
-        if outcome.reason in {"memory", "crashed", "stalled", "timeout"}:
+            outcome = worker.apply(item, timeout_s, self.stall_s)
+        if outcome.reason in {"memory", "crashed", "killed", "stalled", "timeout"}:
             self._discard(worker)
+        self._count(outcome)
         return outcome
 
-    def _worker(self) -> _Worker:
+    def _count(self, outcome: Outcome) -> None:
+        """Deaths one after another: that is no single item's doing."""
+        has_died = outcome.reason in {"crashed", "killed"}
+        with self._guard:
+            self._deaths = self._deaths + 1 if has_died else 0
+            is_the_tenth = self._deaths == _MAX_DEATHS
+            if is_the_tenth:
+                self._deaths = 0
+        if not is_the_tenth:
+            return
+        if outcome.reason == "killed":
+            raise RunError(
+                f"Grading processes were killed {_MAX_DEATHS} times in a row ({outcome.detail}), most likely because "
+                "the system ran out of memory; free some, or use fewer of them (num_workers)."
+            )
+        _logger.warning(
+            "Grading processes crashed %d times in a row (%s): if it is not the answers, the installation of '%s' is "
+            "broken.",
+            _MAX_DEATHS,
+            outcome.detail,
+            self.target,
+        )
+
+    def _worker(self) -> Worker:
         """This thread's worker, started now if there is none."""
-        worker: _Worker | None = getattr(self._of_thread, "worker", None)
+        worker: Worker | None = getattr(self._of_thread, "worker", None)
         if worker is not None and worker.is_alive():
             return worker
         if worker is not None:
             self._discard(worker)
-        worker = self._of_thread.worker = _Worker(self.target, self.timeout_s, self.memory_bytes)
-        with self._guard:
-            self._workers.append(worker)
-        worker.wait_until_ready()
+        worker = self._of_thread.worker = self._started()
         return worker
 
-    def _discard(self, worker: _Worker) -> None:
+    def _started(self) -> Worker:
+        """A worker that is ready. A busy machine may need several attempts."""
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            try:
+                worker = Worker(self.target, self.memory_bytes)
+                with self._guard:
+                    self._workers.append(worker)
+                try:
+                    worker.wait_until_ready(_START_LIMIT_S)
+                except BaseException:
+                    with self._guard:
+                        self._workers.remove(worker)
+                    raise
+                return worker
+            except WorkerStartError as error:
+                if attempt == _START_ATTEMPTS:
+                    raise RunError(
+                        f"The grading process for '{self.target}' did not start in {attempt} attempts ({error}); free "
+                        "memory or processes of this machine, and resume."
+                    ) from error
+                time.sleep(attempt)
+        raise AssertionError
+
+    def _discard(self, worker: Worker) -> None:
         worker.kill()
         self._of_thread.worker = None
         with self._guard:
             self._workers.remove(worker)
 
 
-class _Worker:
-    """One process and its two pipes. Used by one thread at a time."""
-
-    def __init__(self, target: str, timeout_s: float, memory_bytes: int) -> None:
-        self.target = target
-        self.num_served = 0
-        self._ended = False
-        self._buffer = bytearray()
-        path = [entry or os.getcwd() for entry in sys.path]
-        self._process = subprocess.Popen(
-            # -P: a file json.py in the current folder must not be what the bootstrap imports.
-            [sys.executable, "-P", "-c", _BOOTSTRAP, json.dumps([path, target, timeout_s, memory_bytes])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            # The order of Python's sets enters sympy's algorithms, so it must be the same in every process.
-            env={**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests, self._replies = self._process.stdin, self._process.stdout
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._replies, selectors.EVENT_READ)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    def wait_until_ready(self) -> None:
-        """The handshake: the worker has imported its function and set its limits."""
-        message = self._receive(_START_LIMIT_S)
-        if message is not None and "ready" in message:
-            return
-        self.kill()
-        why = "it did not start" if message is None else message.get("failed", "it spoke another protocol")
-        raise ConfigError(f"The grading process cannot import '{self.target}': {why}.")
-
-    def apply(self, item: Sequence[Any], stall_s: float) -> Outcome:
-        self.num_served += 1
-        try:
-            self._requests.write(json.dumps(list(item)).encode() + b"\n")
-            message = self._receive(stall_s)
-        except OSError:  # a broken pipe: it died between two items
-            message, self._ended = None, True
-        if message is not None:
-            return Outcome(message.get("value"), message.get("reason"), message.get("detail", ""))
-        if not self._ended:
-            self.kill()
-            return Outcome(reason="stalled", detail=f"no answer within {stall_s:g} s")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # It closed its pipe because it is dying; let it, so that the signal which ended it can be read.
-            self._process.wait(timeout=10.0)
-        self.kill()
-        return _death(self._process.returncode)
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        self._release()
-
-    def close(self) -> None:
-        """End of input lets the process leave by itself; one that does not is killed."""
-        with contextlib.suppress(OSError):
-            self._requests.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=1.0)
-        self.kill()
-
-    def _release(self) -> None:
-        self._process.wait()  # reaped here: no zombie
-        self._selector.close()
-        for pipe in (self._requests, self._replies):
-            with contextlib.suppress(OSError):
-                pipe.close()
-
-    def _receive(self, limit_s: float) -> dict[str, Any] | None:
-        """The next message; None if ``limit_s`` seconds pass or the process dies first."""
-        deadline = time.monotonic() + limit_s
-        while (end := self._buffer.find(b"\n")) < 0:
-            if not self._selector.select(max(0.0, deadline - time.monotonic())):
-                return None
-            chunk = os.read(self._replies.fileno(), 1 << 16)
-            if not chunk:
-                self._ended = True
-                return None
-            self._buffer += chunk
-        line, self._buffer = bytes(self._buffer[:end]), self._buffer[end + 1 :]
-        return json.loads(line)
-
-
-def _death(returncode: int) -> Outcome:
-    if returncode == -getattr(signal, "SIGPROF", 0):
-        return Outcome(reason="timeout", detail="CPU time")
-    if returncode < 0:
-        return Outcome(reason="crashed", detail=f"signal {signal.Signals(-returncode).name}")
-    return Outcome(reason="crashed", detail=f"exit code {returncode}")
-
-
 def _available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _end_workers(workers: list[_Worker], owner: int) -> None:
+def _end_workers(workers: list[Worker], owner: int) -> None:
     if os.getpid() == owner:  # after a fork they are the parent's
         for worker in workers:
             worker.close()
         workers.clear()
+
+
+_POOLS: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
+
+
+def _forget_workers() -> None:
+    for pool in list(_POOLS):
+        pool._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_workers)

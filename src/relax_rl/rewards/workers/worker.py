@@ -22,8 +22,8 @@ __all__ = ["main"]
 _MEMORY_SHARE = 0.6
 
 
-def main(target: str, timeout_s: float, memory_bytes: int) -> None:
-    """Serve until standard input ends.
+def main(target: str, memory_bytes: int) -> None:
+    """Serve until standard input ends: each line is a limit of time in seconds, and the arguments of one item.
 
     The limit of time is CPU time of this process (``ITIMER_PROF`` with its default action, which is death): it counts
     an item's own work and nothing else, holds inside C code that never returns to Python, and gives the same verdict
@@ -40,7 +40,7 @@ def main(target: str, timeout_s: float, memory_bytes: int) -> None:
     _limit_memory(memory_bytes)
     _send(replies, {"ready": os.getpid()})
     for line in requests:
-        message = _answer(function, line, timeout_s)
+        message = _answer(function, line)
         used = _peak_memory()
         if used > _MEMORY_SHARE * memory_bytes:
             # The function may have met the limit and caught it, as parsers do, and then its result is worth nothing.
@@ -48,9 +48,9 @@ def main(target: str, timeout_s: float, memory_bytes: int) -> None:
         _send(replies, message)
 
 
-def _answer(function: Callable[..., Any], line: bytes, timeout_s: float) -> dict[str, Any]:
+def _answer(function: Callable[..., Any], line: bytes) -> dict[str, Any]:
     try:
-        arguments = json.loads(line)
+        timeout_s, arguments = json.loads(line)
         _cpu_alarm(timeout_s)
         try:
             return {"value": function(*arguments)}
