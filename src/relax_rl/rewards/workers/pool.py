@@ -146,15 +146,13 @@ class WorkerPool:
 
     def _attempt(self, item: Sequence[Any], timeout_s: float) -> Outcome:
         worker = self._worker()
-        had_served = worker.num_served > 0
+        was_fresh = worker.is_fresh
         outcome = worker.apply(item, timeout_s, self.stall_s)
-        if had_served and outcome.reason in {"memory", "crashed", "recursion"}:
+        if not was_fresh and outcome.reason in {"memory", "crashed", "recursion"}:
             # What an earlier item left behind (a full heap, a broken module) must not decide about this one.
-            self._discard(worker)
-            worker = self._worker()
-            outcome = worker.apply(item, timeout_s, self.stall_s)
-        if outcome.reason in {"memory", "crashed", "killed", "stalled", "timeout"}:
-            self._discard(worker)
+            if not worker.is_fresh:
+                self._discard(worker)
+            outcome = self._worker().apply(item, timeout_s, self.stall_s)
         self._count(outcome)
         return outcome
 

@@ -63,7 +63,7 @@ class Worker:
 
     def __init__(self, target: str, memory_bytes: int) -> None:
         self.target = target
-        self.num_served = 0
+        self._num_served = 0
         self._ended = False
         self._buffer = bytearray()
         path = [entry or os.getcwd() for entry in sys.path]
@@ -90,6 +90,11 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the process that serves has served nothing yet."""
+        return self._num_served == 0
+
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
@@ -113,14 +118,14 @@ class Worker:
 
     def apply(self, item: Sequence[Any], timeout_s: float, stall_s: float) -> Outcome:
         """The outcome of one item, within CPU and wall-clock seconds."""
-        self.num_served += 1
+        self._num_served += 1
         try:
             self._requests.write(json.dumps([timeout_s, list(item)]).encode() + b"\n")
             message = self._receive(stall_s)
         except OSError:  # a broken pipe: it died between two items
             message, self._ended = None, True
         if message is not None:
-            return Outcome(message.get("value"), message.get("reason"), message.get("detail", ""))
+            return self._outcome(message)
         if not self._ended:
             self.kill()
             return Outcome(reason="stalled", detail=f"no answer within {stall_s:g} s")
@@ -130,10 +135,19 @@ class Worker:
         self.kill()
         return _death(self._process.returncode)
 
+    def _outcome(self, message: dict[str, Any]) -> Outcome:
+        if "died" in message:
+            self._num_served = 0
+            return _death(message["died"])
+        if message.get("reason") == "memory":
+            self._num_served = 0
+        return Outcome(message.get("value"), message.get("reason"), message.get("detail", ""))
+
     def kill(self) -> None:
-        """End it now and wait for it."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        """End it now and wait for it, with the fork that serves."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()  # reaped here: no zombie
         self.forget()
 

@@ -2,11 +2,14 @@
 
 Started by :mod:`relax_rl.rewards.workers.pool` as a fresh interpreter, never forked, so that it holds neither torch
 nor a lock of the training process, and never runs the caller's main module again. It speaks JSON, one line a message,
-over its standard input and output. Nothing is pickled.
+over its standard input and output. Nothing is pickled. The interpreter itself only imports; a fork of it serves, and is
+replaced by another one when an item ends it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -20,6 +23,9 @@ __all__ = ["main"]
 
 # Of the address space: a process that has held so much is answered for, and replaced.
 _MEMORY_SHARE = 0.6
+# By which a process that has held too much ends itself, after its answer. Its default action is death.
+_EXHAUSTED = getattr(signal, "SIGUSR2", 0)
+_PR_SET_PDEATHSIG = 1
 
 
 def main(target: str, memory_bytes: int) -> None:
@@ -39,13 +45,40 @@ def main(target: str, memory_bytes: int) -> None:
         return
     _limit_memory(memory_bytes)
     _send(replies, {"ready": os.getpid()})
+    if not hasattr(os, "fork"):
+        _serve(function, requests, replies, memory_bytes)
+        return
+    while True:
+        # Imports take a second and a fork some milliseconds: what one item kills, the next does not wait for.
+        server = os.fork()
+        if server == 0:
+            _end_with_parent()
+            _serve(function, requests, replies, memory_bytes)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(server, 0)[1])
+        if code == 0:  # the end of input
+            return
+        if code != -_EXHAUSTED:
+            _send(replies, {"died": code})
+
+
+def _serve(function: Callable[..., Any], requests: BinaryIO, replies: BinaryIO, memory_bytes: int) -> None:
     for line in requests:
         message = _answer(function, line)
         used = _peak_memory()
-        if used > _MEMORY_SHARE * memory_bytes:
+        is_exhausted = used > _MEMORY_SHARE * memory_bytes
+        if is_exhausted:
             # The function may have met the limit and caught it, as parsers do, and then its result is worth nothing.
             message = {"reason": "memory", "detail": f"{used >> 20} MiB"}
         _send(replies, message)
+        if is_exhausted and hasattr(os, "fork"):
+            os.kill(os.getpid(), _EXHAUSTED)
+
+
+def _end_with_parent() -> None:
+    """Linux: a process that sleeps would outlive a parent that was killed, and hold its pipes."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _answer(function: Callable[..., Any], line: bytes) -> dict[str, Any]:
