@@ -96,4 +96,11 @@ def _as_function(observables: Any) -> Callable[[Tensor], Tensor]:
 
         return of_tensors
     function = getattr(observables, "transform", observables)
-    return lambda states: torch.from_numpy(np.array(function(states.numpy().astype(np.float64)), dtype=np.float64))
+
+    def of_arrays(states: Tensor) -> Tensor:
+        lifted = np.asarray(function(states.numpy().astype(np.float64)))
+        if np.iscomplexobj(lifted):
+            raise DataError("The observables must be real; give real and imaginary part as two of them.")
+        return torch.from_numpy(np.array(lifted, dtype=np.float64))
+
+    return of_arrays

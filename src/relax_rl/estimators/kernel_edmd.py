@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
 from torch import Tensor
 
-from relax_rl.errors import ConfigError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.estimators.spectral import EigenfunctionEstimator
 from relax_rl.estimators.trajectories import read_trajectories
 from relax_rl.koopman.linalg.ranks import Rank
@@ -73,6 +74,8 @@ class KernelEDMD(EigenfunctionEstimator):
             return LinearKernel()
         if self.kernel == "polynomial":
             scale = float(states.square().sum(-1).mean())
+            if not math.isfinite(scale) or (scale == 0.0 and bool(states.any())):
+                raise DataError("The squares of the states leave double precision; scale the states.")
             return PolynomialKernel(self.degree, self.offset, scale if scale > 0 else 1.0)
         if self.kernel == "rbf":
             bandwidth = median_distance(states) if self.bandwidth is None else self.bandwidth

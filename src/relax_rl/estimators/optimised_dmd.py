@@ -57,7 +57,7 @@ class OptimisedDMD(EigenfunctionEstimator):
             times: of each trajectory (T_k,), where they are not dt apart.
         """
         trajectories = read_trajectories(self, X, lengths)
-        clocks = None if times is None else [torch.as_tensor(np.array(clock, dtype=np.float64)) for clock in times]
+        clocks = None if times is None else [torch.from_numpy(np.array(clock)).double() for clock in times]
         fit = optimised_dmd(
             trajectories, self.rank, dt=self.dt, times=clocks, max_iterations=self.max_iter, tolerance=self.tol
         )

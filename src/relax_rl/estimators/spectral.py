@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.estimators.trajectories import read_rows, read_trajectories
+from relax_rl.koopman.inputs import in_its_unit
 from relax_rl.koopman.spectra.dmd import DynamicModes
 from relax_rl.koopman.spectra.residuals import disjoint_folds, dual_residuals, residual_kind
 
@@ -97,7 +99,11 @@ class EigenfunctionEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             raise DataError("No trajectory has two states, so there is nothing to score.")
         predicted = np.concatenate([self.predict(part[:-1]) for part in trajectories])
         future = np.concatenate([part[1:] for part in trajectories])
-        return 1.0 - float(((future - predicted) ** 2).sum() / ((future - future.mean(0)) ** 2).sum())
+        unit = float(in_its_unit(torch.from_numpy(future))[1])
+        future, predicted = future / unit, predicted / unit
+        error, spread = float(((future - predicted) ** 2).sum()), float(((future - future.mean(0)) ** 2).sum())
+        # Where nothing varies, as scikit-learn's r2_score has it.
+        return 1.0 - error / spread if spread > 0 else float(error == 0)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

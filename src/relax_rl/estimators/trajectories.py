@@ -53,12 +53,20 @@ def _is_list_of_arrays(X: Any) -> bool:
 
 
 def _joined(X: Any) -> Any:
+    if isinstance(X, Tensor):
+        return _array(X)
     if not _is_list_of_arrays(X):
         return X
     widths = sorted({part.shape[1] for part in X})
     if len(widths) > 1:
         raise DataError(f"Trajectories must all have the same number of features, but have {widths[:4]}.")
-    return np.concatenate(X)
+    return np.concatenate([_array(part) if isinstance(part, Tensor) else part for part in X])
+
+
+def _array(states: Tensor) -> np.ndarray:
+    """NumPy has no bfloat16 and takes no tensor with a gradient or on an accelerator."""
+    states = states.detach().cpu()
+    return (states.double() if states.dtype == torch.bfloat16 else states).numpy()
 
 
 def _tensor(rows: Any) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import in_its_unit, require_tensor
 
 __all__ = [
     "EffectiveRankGrowth",
@@ -100,7 +101,7 @@ def effective_rank_growth(
         raise ConfigError(f"max_tokens must be at least 2, got {max_tokens}; use None to look at all tokens.")
     tokens, lengths = _packed(_valid_states(states, mask), mask)
     batch, width = tokens.shape[:-2], tokens.shape[-1]
-    flat, lengths = tokens.reshape(-1, *tokens.shape[-2:]), lengths.reshape(-1)
+    flat, lengths = tokens.reshape(batch.numel(), *tokens.shape[-2:]), lengths.reshape(-1)
     ranks = effective_rank(states, mask)
     if max_tokens is not None:
         # Counted from each trajectory's own end: its last valid tokens, wherever its padding begins.
@@ -168,7 +169,7 @@ def log_det_diversity(vectors: Tensor, mask: Tensor | None = None, *, scale: flo
         ConfigError: a scale that is not positive.
         DataError: as :func:`effective_rank`.
     """
-    factor = torch.linalg.cholesky(_shifted_gram(vectors, mask, scale, unit))
+    factor = _shifted_factor(vectors, mask, scale, unit)
     return 2.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
@@ -178,16 +179,20 @@ def log_det_gains(vectors: Tensor, mask: Tensor | None = None, *, scale: float =
     ``log det(I + L) - log det(I + L without i) = -log [(I + L)^-1]_ii`` for L = scale V V^T: the share of each
     completion in DQO's surrogate, in [0, log(1 + scale)] for unit vectors. Arguments and errors as there.
     """
-    factor = torch.linalg.cholesky(_shifted_gram(vectors, mask, scale, unit))
+    factor = _shifted_factor(vectors, mask, scale, unit)
     gains = -torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1).log()
     return gains if mask is None else torch.where(mask, gains, 0.0)
 
 
-def _valid_states(states: Tensor, mask: Tensor | None, *, center: bool = False) -> Tensor:
-    """States (..., T, H) float64, zero at masked tokens, and, if asked, less the mean of the valid ones."""
+def _valid_states(states: Tensor, mask: Tensor | None, *, center: bool = False, is_scale_free: bool = True) -> Tensor:
+    """States (..., T, H) float64, zero at masked tokens, and, if asked, less the mean of the valid ones.
+
+    Each trajectory in a unit that its squares fit in, where the measure `is_scale_free`.
+    """
+    require_tensor(states, "States")
     if states.ndim < 2 or not states.is_floating_point():
         raise DataError(f"States must be a floating (..., T, H), got {tuple(states.shape)} {states.dtype}.")
-    if mask is not None and (mask.shape != states.shape[:-1] or mask.dtype != torch.bool):
+    if mask is not None and (require_tensor(mask, "The mask").shape != states.shape[:-1] or mask.dtype != torch.bool):
         raise DataError(
             f"The mask must be a bool {tuple(states.shape[:-1])}, got {tuple(mask.shape)} {mask.dtype}; "
             "it says which of the T tokens are valid."
@@ -195,6 +200,8 @@ def _valid_states(states: Tensor, mask: Tensor | None, *, center: bool = False) 
     tokens = states.double() if mask is None else torch.where(mask.unsqueeze(-1), states, 0.0).double()
     if not torch.isfinite(tokens.detach()).all():
         raise DataError("A valid token holds NaN or Inf; mask that trajectory out first.")
+    if states.dtype == torch.float64 and is_scale_free:
+        tokens, _ = in_its_unit(tokens, (-2, -1))
     return _centered(tokens, mask) if center else tokens
 
 
@@ -240,13 +247,17 @@ def _effective_rank(tokens: Tensor) -> Tensor:
     return torch.where(kept.any(-1), entropy.exp(), 0.0)
 
 
-def _shifted_gram(vectors: Tensor, mask: Tensor | None, scale: float, unit: bool) -> Tensor:
-    """I + scale V V^T, (..., N, N)."""
+def _shifted_factor(vectors: Tensor, mask: Tensor | None, scale: float, unit: bool) -> Tensor:
+    """Cholesky factor of I + scale V V^T, (..., N, N)."""
     if not scale > 0:
         raise ConfigError(f"scale must be positive, got {scale}.")
-    members = _valid_states(vectors, mask)
+    members = _valid_states(vectors, mask, is_scale_free=unit)
     if unit:
         lengths = torch.linalg.vector_norm(members, dim=-1, keepdim=True)
         members = members / torch.where(lengths > 0, lengths, 1.0)
     identity = torch.eye(members.shape[-2], dtype=members.dtype, device=members.device)
-    return identity + scale * members @ members.mT
+    factor, info = torch.linalg.cholesky_ex(identity + scale * members @ members.mT)
+    # Beside squares above 1e16 the identity is rounding, and the matrix is not positive definite any more.
+    if bool((info != 0).any()) or not bool(torch.isfinite(factor.detach()).all()):
+        raise DataError("The vectors are too large for I + V V^T in double precision; scale them, or set unit=True.")
+    return factor

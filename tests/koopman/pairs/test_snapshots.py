@@ -122,7 +122,7 @@ def test_nonfinite_trajectories_are_taken_out_and_poison_nothing(bad: float) -> 
 def test_mistakes_are_named() -> None:
     with pytest.raises(DataError, match="bool"):
         snapshot_pairs(torch.ones(2, 3))
-    with pytest.raises(DataError, match="same H"):
+    with pytest.raises(DataError, match="same F"):
         gram_from_trajectories([torch.ones(3, 2), torch.ones(3, 4)], lambda x: x)
     with pytest.raises(DataError, match="no trajectory"):
         gram_from_trajectories([], lambda x: x)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.dictionaries.protocol import DictionaryFitReport
+from relax_rl.koopman.inputs import require_real, trajectory_list
 from relax_rl.koopman.operators.fits import ridge_operator
 from relax_rl.koopman.pairs.snapshots import GramStatistics, gram_statistics, pack_trajectories
 from relax_rl.koopman.spectra.eigenpairs import eigenpairs
@@ -122,14 +123,14 @@ class Partition:
 
 
 def partition_trajectories(
-    trajectories: Sequence[Tensor], num_observables: int, validation_share: float, generator: torch.Generator
+    trajectories: Tensor | Sequence[Tensor], num_observables: int, validation_share: float, generator: torch.Generator
 ) -> Partition:
     """Finite trajectories of at least one pair, float32 and detached; a share of them, at least one, held out.
 
     None is held out where fewer than five trajectories, or no more pairs than observables, would be left to fit on.
 
     Raises:
-        DataError: no usable trajectory, or no more pairs than observables.
+        DataError: no usable trajectory, no more pairs than observables, or states that a dictionary cannot tell apart.
         ConfigError: a share outside [0, 1).
     """
     if not 0.0 <= validation_share < 1.0:
@@ -148,10 +149,9 @@ def partition_trajectories(
     return Partition(training, [usable[index] for index in sorted(held_out)], num_nonfinite)
 
 
-def _usable_trajectories(trajectories: Sequence[Tensor], num_observables: int) -> tuple[list[Tensor], int]:
+def _usable_trajectories(trajectories: Tensor | Sequence[Tensor], num_observables: int) -> tuple[list[Tensor], int]:
     """Finite trajectories of at least one pair, float32 and detached, and how many were left out as not finite."""
-    if not trajectories:
-        raise DataError("There is no trajectory to fit a dictionary on; give at least one tensor (T, H).")
+    trajectories = [require_real(part, "Trajectories") for part in trajectory_list(trajectories)]
     finite = [trajectory for trajectory in trajectories if bool(torch.isfinite(trajectory).all())]
     usable = [trajectory.detach().float() for trajectory in finite if len(trajectory) >= 2]
     num_nonfinite = len(trajectories) - len(finite)
@@ -162,7 +162,21 @@ def _usable_trajectories(trajectories: Sequence[Tensor], num_observables: int) -
             f"{len(trajectories)} trajectories given hold {num_pairs} ({num_nonfinite} were left out for NaN or Inf); "
             "give more or longer trajectories, or fewer observables."
         )
+    _require_motion(usable)
     return usable, num_nonfinite
+
+
+def _require_motion(trajectories: list[Tensor]) -> None:
+    """Refuse what has no dynamics in float32, in which dictionaries lift."""
+    if not all(bool(torch.isfinite(trajectory).all()) for trajectory in trajectories):
+        raise DataError("The snapshots are too large for float32, in which a dictionary lifts them; scale them down.")
+    first = trajectories[0][0]
+    if all(bool((trajectory == first).all()) for trajectory in trajectories):
+        what = "all zero" if not bool(first.any()) else "all the same"
+        raise DataError(
+            f"The snapshots are {what} in float32, in which a dictionary lifts them, so there are no dynamics to fit; "
+            "check where they were recorded, or scale them up."
+        )
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch import Tensor
 from relax_rl.errors import ConfigError
 from relax_rl.koopman.dictionaries.fit import Partition, fit_report, partition_trajectories
 from relax_rl.koopman.dictionaries.protocol import StoredDictionary
+from relax_rl.koopman.inputs import trajectory_list
 
 __all__ = ["IdentityDictionary", "PolynomialDictionary", "RadialBasisDictionary", "RandomFourierDictionary"]
 
@@ -56,13 +57,14 @@ class IdentityDictionary(_StandardizedDictionary):
         return states
 
     @classmethod
-    def fit(cls, trajectories: Sequence[Tensor], *, standardize: bool = True) -> Self:
+    def fit(cls, trajectories: Tensor | Sequence[Tensor], *, standardize: bool = True) -> Self:
         """Read mean and scale off the trajectories, a list of (T_i, H); without `standardize`, the states as they are.
 
         Raises:
             DataError: no more pairs than observables.
         """
-        partition = _partition(trajectories, trajectories[0].shape[-1] if trajectories else 0)
+        trajectories = trajectory_list(trajectories)
+        partition = _partition(trajectories, trajectories[0].shape[-1])
         return cls._of(partition, standardization(partition.all, standardize))
 
 
@@ -83,14 +85,15 @@ class PolynomialDictionary(_StandardizedDictionary):
         return factors[..., index].prod(-1)
 
     @classmethod
-    def fit(cls, trajectories: Sequence[Tensor], *, degree: int = 2, standardize: bool = True) -> Self:
+    def fit(cls, trajectories: Tensor | Sequence[Tensor], *, degree: int = 2, standardize: bool = True) -> Self:
         """Read mean and scale off the trajectories, a list of (T_i, H).
 
         Raises:
             ConfigError: a degree below 1, or more than 20 000 monomials.
             DataError: no more pairs than observables.
         """
-        width = trajectories[0].shape[-1] if trajectories else 0
+        trajectories = trajectory_list(trajectories)
+        width = trajectories[0].shape[-1]
         if degree < 1 or math.comb(width + degree, degree) > _MAX_MONOMIALS:
             raise ConfigError(
                 f"degree must be at least 1 and give at most {_MAX_MONOMIALS} monomials, but {degree} gives "
@@ -117,7 +120,7 @@ class RadialBasisDictionary(_StandardizedDictionary):
     @classmethod
     def fit(
         cls,
-        trajectories: Sequence[Tensor],
+        trajectories: Tensor | Sequence[Tensor],
         num_observables: int = 50,
         seed: int = 0,
         *,
@@ -163,7 +166,7 @@ class RandomFourierDictionary(_StandardizedDictionary):
     @classmethod
     def fit(
         cls,
-        trajectories: Sequence[Tensor],
+        trajectories: Tensor | Sequence[Tensor],
         num_observables: int = 50,
         seed: int = 0,
         *,
@@ -191,13 +194,17 @@ def standardization(trajectories: Sequence[Tensor], is_wanted: bool = True) -> d
     states = torch.cat(list(trajectories))
     if not is_wanted:
         return {"mean": torch.zeros_like(states[0]), "scale": torch.ones_like(states[0])}
-    deviation = states.std(0)
+    mean, deviation = states.mean(0), states.std(0)
+    varies = (states != states[0]).any(0)
+    # The squares of channels beyond 1e19, and below its inverse, do not fit in float32.
+    if not bool(torch.isfinite(deviation).all()) or bool((varies & (deviation == 0)).any()):
+        mean, deviation = states.double().mean(0).float(), states.double().std(0).float()
     # A channel that never changes is zero once its mean is off, whatever it is divided by.
-    return {"mean": states.mean(0), "scale": torch.where(deviation > 0, deviation, 1.0)}
+    return {"mean": mean, "scale": torch.where(varies & (deviation > 0), deviation, 1.0)}
 
 
-def _partition(trajectories: Sequence[Tensor], num_observables: int, width: float | None = None) -> Partition:
-    if num_observables < 1 and trajectories:
+def _partition(trajectories: Tensor | Sequence[Tensor], num_observables: int, width: float | None = None) -> Partition:
+    if num_observables < 1:
         raise ConfigError(f"num_observables must be at least 1, got {num_observables}.")
     if width is not None and not width > 0:
         raise ConfigError(f"width must be positive, got {width}.")

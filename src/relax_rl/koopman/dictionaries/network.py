@@ -20,6 +20,7 @@ from relax_rl.koopman.dictionaries.fit import (
 )
 from relax_rl.koopman.dictionaries.fixed import standardization
 from relax_rl.koopman.dictionaries.protocol import StoredDictionary
+from relax_rl.koopman.inputs import trajectory_list
 from relax_rl.koopman.operators.fits import ridge_operator
 from relax_rl.koopman.pairs.snapshots import GramStatistics
 from relax_rl.koopman.spectra.eigenpairs import eigenpairs
@@ -57,7 +58,7 @@ class NetworkDictionary(StoredDictionary):
     @classmethod
     def fit(
         cls,
-        trajectories: Sequence[Tensor],
+        trajectories: Tensor | Sequence[Tensor],
         num_learned: int = 20,
         steps: int = 50,
         seed: int = 0,
@@ -100,7 +101,8 @@ class NetworkDictionary(StoredDictionary):
                 f"positive; got {num_learned}, {width}, {batch_size}, {steps}, {learning_rate}, {ridge}."
             )
         generator = torch.Generator().manual_seed(seed)
-        hidden_size = trajectories[0].shape[-1] if trajectories else 0
+        trajectories = trajectory_list(trajectories)
+        hidden_size = trajectories[0].shape[-1]
         partition = partition_trajectories(trajectories, 1 + hidden_size + num_learned, validation_share, generator)
         tensors = standardization(partition.all) | _random_network(hidden_size, width, num_learned, generator)
         tensors = {name: tensor.to(partition.all[0].device) for name, tensor in tensors.items()}

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from relax_rl.errors import DataError
+from relax_rl.koopman.inputs import require_real, require_tensor
 
 __all__ = ["Dictionary", "DictionaryFitReport", "StoredDictionary", "load_dictionary"]
 
@@ -107,6 +108,7 @@ class StoredDictionary(ABC):
         report: DictionaryFitReport | None = None,
     ) -> None:
         for name, tensor in tensors.items():
+            require_real(require_tensor(tensor, f"Dictionary {name}"), f"Dictionary {name}")
             if not torch.isfinite(tensor).all():
                 raise DataError(f"Dictionary {name} must be finite, but holds NaN or Inf.")
         # A copy: the tensor given may be a parameter that goes on being trained, under a digest that is cached.
@@ -150,10 +152,11 @@ class StoredDictionary(ABC):
 
     def __call__(self, states: Tensor) -> Tensor:
         """Lift hidden states (..., H) to (..., F), in float32 whatever the dtype or autocast."""
-        if states.shape[-1] != self.hidden_size:
+        require_real(require_tensor(states, "Hidden states"), "Hidden states")
+        if states.ndim < 1 or states.shape[-1] != self.hidden_size:
             raise DataError(
-                f"The dictionary was fitted on hidden states of width {self.hidden_size}, but these have width "
-                f"{states.shape[-1]}; fit it on states of the same model and site."
+                f"The dictionary was fitted on hidden states of width {self.hidden_size}, but these have shape "
+                f"{tuple(states.shape)}; fit it on states of the same model and site."
             )
         with torch.autocast(states.device.type, enabled=False):
             # float32 before the mean is taken off: in bfloat16 the difference would keep two digits.

@@ -25,6 +25,7 @@ from relax_rl.koopman.dictionaries.fit import (
 )
 from relax_rl.koopman.dictionaries.lifting import sigmoid_lift
 from relax_rl.koopman.dictionaries.protocol import DictionaryFitReport, StoredDictionary, load_dictionary
+from relax_rl.koopman.inputs import require_tensor, trajectory_list
 
 __all__ = ["DictionaryFitReport", "KoopmanDictionary"]
 
@@ -45,6 +46,7 @@ class KoopmanDictionary(StoredDictionary):
     kind: ClassVar[str] = "sigmoid"
 
     def __init__(self, weight: Tensor, report: DictionaryFitReport | None = None) -> None:
+        require_tensor(weight, "Dictionary weight")
         if weight.ndim != 2 or 0 in weight.shape or not torch.isfinite(weight).all():
             raise DataError(f"Dictionary weights must be a finite (H, F) matrix, got shape {tuple(weight.shape)}.")
         super().__init__({"weight": weight}, report=report)
@@ -90,7 +92,7 @@ class KoopmanDictionary(StoredDictionary):
     @classmethod
     def fit(
         cls,
-        trajectories: Sequence[Tensor],
+        trajectories: Tensor | Sequence[Tensor],
         num_observables: int = 50,
         steps: int | None = 150,
         seed: int = 0,
@@ -107,7 +109,8 @@ class KoopmanDictionary(StoredDictionary):
         passes through an eigenvector.
 
         Args:
-            trajectories: list of (T_i, H), any floating dtype; those with NaN or Inf are left out and counted.
+            trajectories: list of (T_i, H), or one (T, H), real, any floating dtype; those with NaN or Inf are left out
+                and counted.
             num_observables: F.
             steps: Adam steps, each on a batch drawn anew; 0 returns the random start; None is one epoch, every
                 trajectory once in random order.
@@ -137,9 +140,10 @@ class KoopmanDictionary(StoredDictionary):
                 they were published.
 
         Raises:
-            DataError: no usable trajectory, or fewer pairs than observables.
+            DataError: no usable trajectory, fewer pairs than observables, or states that are all the same.
             ConfigError: a setting out of range.
         """
+        trajectories = trajectory_list(trajectories)
         if objective not in get_args(DictionaryObjective):
             names = ", ".join(get_args(DictionaryObjective))
             raise ConfigError(f"Unknown dictionary objective {objective!r}; use one of {names}.")
@@ -152,8 +156,8 @@ class KoopmanDictionary(StoredDictionary):
         is_as_run = objective == "as_run"
         if validation_share is None:
             validation_share = _VALIDATION_SHARE if objective == "relative_residual" else 0.0
-        width = trajectories[0].shape[-1] if trajectories else 0
-        bound = ((6.0 if is_as_run else 1.0) / max(width, 1)) ** 0.5
+        width = trajectories[0].shape[-1]
+        bound = ((6.0 if is_as_run else 1.0) / width) ** 0.5
         # Drawn first, and on the CPU: a seed has one start, whatever is held out and whatever the device.
         start = (torch.rand((width, num_observables), generator=generator) * 2.0 - 1.0) * bound
         partition = partition_trajectories(trajectories, num_observables, validation_share, generator)
@@ -187,7 +191,11 @@ class _Path:
 
 def _channel_scale(trajectories: list[Tensor]) -> Tensor:
     """Root mean square (H,) of each hidden channel."""
-    root_mean_square = torch.cat(trajectories).square().mean(0).sqrt()
+    states = torch.cat(trajectories)
+    root_mean_square = states.square().mean(0).sqrt()
+    # The squares of channels beyond 1e19, and below its inverse, do not fit in float32, in which the states are.
+    if not bool(((root_mean_square > 0) & torch.isfinite(root_mean_square)).all()):
+        root_mean_square = states.double().square().mean(0).sqrt().float()
     # A channel that is always zero keeps scale one: its weights do not matter, and must stay finite.
     return torch.where(root_mean_square > 0, root_mean_square, 1.0)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.dictionaries.protocol import Dictionary
 from relax_rl.koopman.dispersion.estimators import ROBUST_WINDOW, Dispersion, Estimator, dispersion_from_lifted
+from relax_rl.koopman.inputs import in_its_unit, require_real, require_tensor
 from relax_rl.koopman.pairs.snapshots import exclude_nonfinite
 
 __all__ = ["SurrogateNull", "dispersion_by_length", "held_out_heterogeneity", "surrogate_null"]
@@ -134,11 +135,12 @@ def held_out_heterogeneity(lifted: Tensor, *, rank: int = 8, window: int = ROBUS
         (B,) float64, from 0 to 1/4.
 
     Raises:
-        DataError: trajectories shorter than a window, or not (B, T, F).
+        DataError: trajectories shorter than a window, not (B, T, F) or not real; or a window with fewer than ``rank``
+            directions.
     """
-    if lifted.ndim != 3 or lifted.shape[1] <= window:
-        raise DataError(f"lifted states must be (B, T, F) with T above {window}, got {tuple(lifted.shape)}.")
-    pieces = _windows(lifted.double(), window)
+    if require_real(require_tensor(lifted, "Lifted states"), "Lifted states").ndim != 3 or lifted.shape[1] <= window:
+        raise DataError(f"Lifted states must be (B, T, F) with T above {window}, got {tuple(lifted.shape)}.")
+    pieces = _windows(in_its_unit(lifted.double(), (-2, -1))[0], window)
     x, y = pieces[..., :-1, :], pieces[..., 1:, :]
     mean = 0.5 * (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True))
     x, y = x - mean, y - mean
@@ -149,7 +151,10 @@ def held_out_heterogeneity(lifted: Tensor, *, rank: int = 8, window: int = ROBUS
     folds = []
     for fold in (0, 1):
         a, b = x[..., fold::2, :].detach(), y[..., fold::2, :].detach()
-        modes = torch.linalg.eig(torch.linalg.solve(0.5 * (a.mT @ a + b.mT @ b), a.mT @ b)).eigenvectors
+        matrix, info = torch.linalg.solve_ex(0.5 * (a.mT @ a + b.mT @ b), a.mT @ b)
+        if bool((info != 0).any()) or not bool(torch.isfinite(matrix).all()):
+            raise DataError(f"A window of the lifted states has fewer than {rank} directions, or NaN; lower the rank.")
+        modes = torch.linalg.eig(matrix).eigenvectors
         p, q = x[..., 1 - fold :: 2, :].to(modes.dtype) @ modes, y[..., 1 - fold :: 2, :].to(modes.dtype) @ modes
         moduli = (p.conj() * q).sum(-2).abs() / (0.5 * (p.abs() ** 2 + q.abs() ** 2)).sum(-2)
         folds.append(moduli.var(-1, correction=0))

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.dictionaries.protocol import Dictionary
+from relax_rl.koopman.inputs import in_its_unit, require_tensor
 from relax_rl.koopman.linalg.eigensolvers import lapack_on_one_thread
 from relax_rl.koopman.operators.fits import least_squares_operator, ridge_operator, whitened_operator
 from relax_rl.koopman.pairs.snapshots import GramStatistics, exclude_nonfinite, gram_statistics, snapshot_pairs
@@ -147,6 +148,8 @@ def dispersion_from_lifted(
     """DSD of states (B, T, F) that were lifted already; otherwise :func:`dynamic_spectral_dispersion`."""
     _require_shapes(lifted, mask, "lifted states", "F")
     states, kept, is_nonfinite = exclude_nonfinite(lifted, mask)
+    if ridge is None and estimator != "singular":  # an absolute ridge has a unit
+        states, _ = in_its_unit(states, (-2, -1))
     return _from_finite(states, kept, is_nonfinite, estimator, ridge, chunk_size, window)
 
 
@@ -361,7 +364,9 @@ def _require_estimator(estimator: str, ridge: float | None) -> None:
 
 
 def _require_shapes(states: Tensor, mask: Tensor, name: str, letter: str) -> None:
-    if states.ndim != 3 or mask.shape != states.shape[:2] or not states.is_floating_point():
+    require_tensor(states, name.capitalize())
+    has_mask = require_tensor(mask, "The mask").shape == states.shape[:2]
+    if states.ndim != 3 or states.shape[2] < 1 or not has_mask or not states.is_floating_point():
         raise DataError(
             f"{name.capitalize()} must be a floating (B, T, {letter}) and the mask (B, T), got {tuple(states.shape)} "
             f"{states.dtype} and {tuple(mask.shape)}."

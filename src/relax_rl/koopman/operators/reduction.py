@@ -7,13 +7,14 @@ be written in Gram matrices. There are four ways to Q, S and V, and everything a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import in_its_unit, require_tensor
 from relax_rl.koopman.linalg.eigensolvers import eigh
 from relax_rl.koopman.linalg.ranks import Rank, check_rank, select_rank
 from relax_rl.koopman.pairs.snapshots import GramStatistics, double_of, paired_snapshots
@@ -93,7 +94,7 @@ def reduce_snapshots(
     is_inexact = snapshots.is_floating_point() or snapshots.is_complex()
     precision = torch.finfo(snapshots.dtype).eps if is_inexact else _EPS
     used = paired_snapshots(pairs)
-    snapshots = _clean(snapshots, used)
+    snapshots, unit = in_its_unit(_clean(snapshots, used), (-2, -1))
     x, y = _masked_pairs(snapshots, pairs)
     if solver == "randomised":
         assert isinstance(rank, int)
@@ -107,7 +108,8 @@ def reduce_snapshots(
             parts = _svd(x)
     chosen = parts.select(rank, pairs, x.shape[-1])
     targets = (x, y) if states is None else _masked_pairs(_clean(states, used), pairs)
-    return _cut(parts, chosen, pairs, targets, x, y)
+    reduction = _cut(parts, chosen, pairs, targets, x, y)
+    return reduction if unit.ndim == 0 else _in_units_of(unit, reduction, states is None)
 
 
 def reduce_kernel(
@@ -132,10 +134,13 @@ def reduce_kernel(
     targets = _masked_pairs(_clean(states, paired_snapshots(pairs)), pairs)
     # An inner product counts where both of its snapshots are the first of a pair; padding has a kernel with everything.
     links = pairs.unsqueeze(-1) & pairs.unsqueeze(-2)
+    require_tensor(kernel, "the kernel of the states")
     kernel = kernel.detach().to(double_of(kernel.dtype))
     xx, yx = torch.where(links, kernel[..., :-1, :-1], 0.0), torch.where(links, kernel[..., 1:, :-1], 0.0)
     if not bool(torch.isfinite(xx).all() and torch.isfinite(yx).all()):
         raise DataError("The kernel of some snapshots is NaN or Inf; use another kernel, or scale the states.")
+    if _is_underflow(xx):
+        raise DataError("The kernel of the snapshots is too small for double precision; scale the states.")
     parts = _from_inner_products(xx, yx, tolerance**0.5)
     return _cut(parts, parts.select(rank, pairs, kernel.shape[-1] - 1), pairs, targets)
 
@@ -144,6 +149,10 @@ def reduce_statistics(statistics: GramStatistics, *, rank: Rank = None) -> Reduc
     """Reduce Gram statistics; directions below sqrt(eps) of the leading one are rounding, and are left out."""
     rank = check_rank(rank, statistics.num_observables)
     gram, cross = statistics.gram.detach(), statistics.cross.detach()
+    if not bool(torch.isfinite(gram).all() and torch.isfinite(cross).all()):
+        raise DataError("The Gram statistics hold NaN or Inf, or squares too large for them; scale the snapshots.")
+    if _is_underflow(gram):
+        raise DataError("The squares of the snapshots are too small for double precision; scale the snapshots.")
     values, vectors = eigh(gram)
     scales, vectors = values.flip(-1).clamp_min(0.0).sqrt(), vectors.flip(-1)
     # The eigenvalues of G are squares: what is rounding below F eps there is rounding below its root here.
@@ -254,6 +263,24 @@ def _cut(
     dtype = torch.promote_types(left.dtype, targets[0].dtype)
     present, future = (left.mH.to(dtype) @ target.to(dtype) for target in targets)
     return Reduction(scales, coefficients, whitened, left, second, present, future)
+
+
+def _in_units_of(unit: Tensor, reduction: Reduction, is_of_snapshots: bool) -> Reduction:
+    """The reduction of snapshots that were taken in a unit (..., 1, 1), in the unit in which they were given."""
+    targets = unit if is_of_snapshots else 1.0
+    return replace(
+        reduction,
+        scales=reduction.scales * unit.squeeze(-1),
+        coefficients=reduction.coefficients / unit,
+        present=reduction.present * targets,
+        future=reduction.future * targets,
+    )
+
+
+def _is_underflow(gram: Tensor) -> bool:
+    """Whether some matrix of squares is so small that rounding has taken digits of it, but not all zero."""
+    largest = gram.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
+    return bool(((largest > 0) & (largest < torch.finfo(torch.float64).tiny / _EPS)).any())
 
 
 def _kept(scales: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,19 +6,21 @@ Hankel DMD, and so on for ridge, kernels, dictionaries and the rest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.pairs.snapshots import require_pairs
+from relax_rl.koopman.pairs.snapshots import joined_snapshots
 
 __all__ = ["delay_embedding"]
 
 
-def delay_embedding(states: Tensor, pairs: Tensor | None, delays: int) -> tuple[Tensor, Tensor]:
+def delay_embedding(states: Tensor | Sequence[Tensor], pairs: Tensor | None, delays: int) -> tuple[Tensor, Tensor]:
     """Stack `delays` consecutive states into one, newest last, wherever nothing is missing between them.
 
     Args:
-        states: (..., T, H).
+        states: (..., T, H), or a list of (T_i, H).
         pairs: (..., T-1) bool, which neighbours are snapshot pairs; None: all.
         delays: d, the number of states stacked; 1 changes nothing.
 
@@ -32,7 +34,7 @@ def delay_embedding(states: Tensor, pairs: Tensor | None, delays: int) -> tuple[
     """
     if delays < 1:
         raise ConfigError(f"delays must be at least 1 (no embedding), got {delays}.")
-    pairs = require_pairs(states, pairs)
+    states, pairs = joined_snapshots(states, pairs)
     if states.shape[-2] <= delays:
         raise DataError(f"{delays} delays need trajectories of {delays + 1} states or more, got {states.shape[-2]}.")
     windows = states.unfold(-2, delays, 1).movedim(-1, -2)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from relax_rl.errors import DataError
+from relax_rl.koopman.inputs import require_real, require_tensor, trajectory_list
 
 __all__ = [
     "GramStatistics",
@@ -24,6 +25,7 @@ __all__ = [
     "exclude_nonfinite",
     "gram_from_trajectories",
     "gram_statistics",
+    "joined_snapshots",
     "pack_trajectories",
     "paired_snapshots",
     "require_pairs",
@@ -96,12 +98,26 @@ def paired_snapshots(pairs: Tensor) -> Tensor:
     return torch.nn.functional.pad(pairs, (0, 1)) | torch.nn.functional.pad(pairs, (1, 0))
 
 
+def joined_snapshots(snapshots: Tensor | Sequence[Tensor], pairs: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Snapshots (..., T, F) with their pairs (..., T-1), of one tensor or of a list of trajectories (T_i, F).
+
+    Raises:
+        DataError: neither of the two, or pairs that do not belong to the snapshots.
+    """
+    if isinstance(snapshots, list | tuple) and pairs is None:
+        snapshots, pairs = pack_trajectories(snapshots)
+    snapshots = require_tensor(snapshots, "snapshots")
+    return snapshots, require_pairs(snapshots, pairs)
+
+
 def require_pairs(snapshots: Tensor, pairs: Tensor | None) -> Tensor:
     """The pairs given, or all neighbours; a DataError where they do not belong to the snapshots."""
+    require_tensor(snapshots, "snapshots")
     if snapshots.ndim < 2 or snapshots.shape[-2] < 2 or snapshots.shape[-1] < 1:
         raise DataError(f"Snapshots must be (..., T, F) with T >= 2 and F >= 1, got {tuple(snapshots.shape)}.")
     if pairs is None:
         pairs = torch.ones(snapshots.shape[:-1], dtype=torch.bool, device=snapshots.device)[..., 1:]
+    require_tensor(pairs, "pairs")
     if pairs.dtype != torch.bool or pairs.shape != (*snapshots.shape[:-2], snapshots.shape[-2] - 1):
         raise DataError(
             f"pairs must be bool (..., T-1) beside snapshots (..., T, F), got {pairs.dtype} {tuple(pairs.shape)} "
@@ -122,6 +138,9 @@ def exclude_nonfinite(states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Ten
         NaN that meets a zero weight later would still be NaN, in the value and in the gradient); the mask without the
         trajectories taken out; and (B,) bool, true for each of those.
     """
+    require_real(require_tensor(states, "States"), "States")
+    if require_tensor(mask, "The mask").shape != states.shape[:-1] or states.ndim < 2:
+        raise DataError(f"The mask must be {tuple(states.shape[:-1])} as the states are, got {tuple(mask.shape)}.")
     # One read of the states: a sum is finite only if its terms are (or overflow float32, which no lift survives).
     is_bad_token = ~torch.isfinite(states.detach().sum(-1, dtype=torch.float32))
     if not is_bad_token.any():
@@ -145,9 +164,10 @@ def gram_statistics(
     Returns:
         Statistics with batch shape (B,), float64 or complex128, differentiable with respect to `lifted`.
     """
-    if lifted.ndim != 3 or pairs.shape != (lifted.shape[0], max(lifted.shape[1] - 1, 0)):
+    if lifted.ndim != 3 or lifted.shape[2] < 1 or pairs.shape != (lifted.shape[0], max(lifted.shape[1] - 1, 0)):
         raise DataError(
-            f"Lifted states must be (B, T, F) and pairs (B, T-1), got {tuple(lifted.shape)} and {tuple(pairs.shape)}."
+            "Lifted states must be (B, T, F) with F >= 1 and pairs (B, T-1), "
+            f"got {tuple(lifted.shape)} and {tuple(pairs.shape)}."
         )
     if chunk_size is not None and chunk_size < 1:
         raise DataError(f"chunk_size must be at least 1, got {chunk_size}; use None to take all pairs at once.")
@@ -226,11 +246,11 @@ def _pair_block(lifted: Tensor, keep: Tensor | None, start: int, stop: int) -> t
     )
 
 
-def pack_trajectories(trajectories: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def pack_trajectories(trajectories: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Lay ragged trajectories end to end.
 
     Args:
-        trajectories: non-empty list of (T_i, H) tensors of one width; a trajectory may be empty.
+        trajectories: non-empty list of (T_i, H) tensors of one width, or one (T, H); a trajectory may be empty.
 
     Returns:
         States (sum T_i, H) and pairs (sum T_i - 1,) bool that never join two trajectories.
@@ -238,19 +258,14 @@ def pack_trajectories(trajectories: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: no trajectory, or trajectories that are not (T_i, H) with one H.
     """
-    if not trajectories:
-        raise DataError("There is no trajectory; give at least one tensor (T, H).")
-    widths = {tuple(trajectory.shape[1:]) for trajectory in trajectories}
-    if len(widths) != 1 or any(trajectory.ndim != 2 for trajectory in trajectories):
-        shapes = sorted({tuple(trajectory.shape) for trajectory in trajectories})[:4]
-        raise DataError(f"Trajectories must all be (T_i, H) with the same H, but shapes such as {shapes} were given.")
-    states = torch.cat(list(trajectories))
+    trajectories = trajectory_list(trajectories)
+    states = torch.cat(trajectories)
     lengths = torch.tensor([len(trajectory) for trajectory in trajectories], device=states.device)
     owner = torch.repeat_interleave(torch.arange(len(trajectories), device=states.device), lengths)
     return states, owner[:-1] == owner[1:]
 
 
-def gram_from_trajectories(trajectories: Sequence[Tensor], lift: Callable[[Tensor], Tensor]) -> GramStatistics:
+def gram_from_trajectories(trajectories: Tensor | Sequence[Tensor], lift: Callable[[Tensor], Tensor]) -> GramStatistics:
     """Pooled Gram statistics, batch shape (), of ragged trajectories (T_i, H) lifted by `lift`, (N, H) -> (N, F)."""
     states, pairs = pack_trajectories(trajectories)
     pooled = gram_statistics(lift(states).unsqueeze(0), pairs.unsqueeze(0))

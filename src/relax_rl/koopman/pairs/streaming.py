@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import DataError
+from relax_rl.koopman.inputs import require_tensor
 from relax_rl.koopman.pairs.snapshots import GramStatistics, double_of, gram_statistics, snapshot_pairs
 
 __all__ = ["GramStream"]
@@ -63,8 +64,8 @@ class GramStream:
         Raises:
             DataError: shapes that do not fit those before, or NaN or Inf in a valid snapshot.
         """
-        if states.ndim not in (2, 3):
-            raise DataError(f"A piece must be (T, H) or (B, T, H), got {tuple(states.shape)}.")
+        if require_tensor(states, "A piece").ndim not in (2, 3) or states.shape[-1] < 1:
+            raise DataError(f"A piece must be (T, H) or (B, T, H) with H >= 1, got {tuple(states.shape)}.")
         mask = torch.ones(states.shape[:-1], dtype=torch.bool, device=states.device) if mask is None else mask
         if mask.shape != states.shape[:-1]:
             raise DataError(f"The mask must be {tuple(states.shape[:-1])} as the states are, got {tuple(mask.shape)}.")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import in_its_unit, require_tensor
 from relax_rl.koopman.linalg.assignment import optimal_assignment
 
 __all__ = ["MAX_COMMON_SIZE", "spectral_wasserstein", "spectral_wasserstein_matrix"]
@@ -36,6 +37,9 @@ def spectral_wasserstein(left: Tensor, right: Tensor, *, order: float = 1.0) -> 
     """
     if not 1.0 <= order < math.inf:
         raise ConfigError(f"The order of a Wasserstein distance must be at least 1 and finite, got {order}.")
+    for points in (left, right):
+        if require_tensor(points, "A spectrum").ndim < 1:
+            raise DataError("A spectrum must be (..., n) eigenvalues, but a single number was given.")
     n, m = left.shape[-1], right.shape[-1]
     if n == 0 or m == 0:
         raise DataError("A spectrum without eigenvalues has no distance to another; leave it out.")
@@ -50,13 +54,16 @@ def spectral_wasserstein(left: Tensor, right: Tensor, *, order: float = 1.0) -> 
         points.to(torch.complex128).repeat_interleave(common // size, -1) for points, size in ((left, n), (right, m))
     )
     cost = (first.unsqueeze(-1) - second.unsqueeze(-2)).abs()
+    cost, unit = in_its_unit(cost) if order != 1.0 else (cost, 1.0)
     if order != 1.0:
         cost = cost**order
     # Detached inside: the plan is piecewise constant, so its derivative is zero wherever there is one.
     columns = optimal_assignment(cost)
     mean = cost.gather(-1, columns.unsqueeze(-1)).squeeze(-1).mean(-1)
     # The root has no finite derivative at zero, where zero is a subgradient.
-    return mean if order == 1.0 else torch.where(mean > 0, torch.where(mean > 0, mean, 1.0) ** (1.0 / order), 0.0)
+    if order == 1.0:
+        return mean
+    return unit * torch.where(mean > 0, torch.where(mean > 0, mean, 1.0) ** (1.0 / order), 0.0)
 
 
 def spectral_wasserstein_matrix(spectra: Sequence[Tensor] | Tensor, *, order: float = 1.0) -> Tensor:
@@ -64,7 +71,7 @@ def spectral_wasserstein_matrix(spectra: Sequence[Tensor] | Tensor, *, order: fl
 
     All pairs of two sizes are assigned together. Arguments and errors as in :func:`spectral_wasserstein`.
     """
-    sizes = torch.tensor([len(spectrum) for spectrum in spectra])
+    sizes = torch.tensor([len(require_tensor(spectrum, "A spectrum")) for spectrum in spectra])
     distances = torch.zeros((len(sizes), len(sizes)), dtype=torch.float64)
     groups = {int(size): (sizes == size).nonzero().squeeze(-1) for size in sizes.unique()}
     stacked = {size: torch.stack([spectra[i] for i in members.tolist()]) for size, members in groups.items()}

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import in_its_unit, require_tensor
 from relax_rl.koopman.linalg.directions import leading_directions
 from relax_rl.koopman.similarity.distances import spectral_wasserstein, spectral_wasserstein_matrix
 from relax_rl.koopman.spectra.dmd import DynamicModes, dmd
@@ -92,13 +93,13 @@ class KoopSTD:
         Raises:
             DataError: too short for as many frames as it takes for residuals to mean something; NaN or Inf.
         """
-        return next(self._spectra(x.unsqueeze(0)))
+        return next(self._spectra(require_tensor(x, "A trajectory").unsqueeze(0)))
 
     def spectra(self, trajectories: Sequence[Tensor] | Tensor) -> list[ShortTimeSpectrum]:
         """:meth:`spectrum` of each of B trajectories (T_i, H_i); those of one shape are decomposed together."""
         shapes: dict[tuple[int, ...], list[int]] = {}
         for index, trajectory in enumerate(trajectories):
-            shapes.setdefault(tuple(trajectory.shape), []).append(index)
+            shapes.setdefault(tuple(require_tensor(trajectory, "A trajectory").shape), []).append(index)
         spectra: dict[int, ShortTimeSpectrum] = {}
         for shape, members in shapes.items():
             size = max(1, _BATCH_NUMBERS * self.hop // max(math.prod(shape) * self.window, 1))
@@ -112,7 +113,7 @@ class KoopSTD:
         """Spectra of states (B, T, H)."""
         if states.ndim != 3:
             raise DataError(f"A trajectory must be (T, H), got {tuple(states.shape[1:])}.")
-        frames = short_time_frames(states, window=self.window, hop=self.hop, taper=self.taper)
+        frames = short_time_frames(in_its_unit(states, (-2, -1))[0], window=self.window, hop=self.hop, taper=self.taper)
         # Of the first frames of the pairs alone, which the regression is on: the last frame is nobody's first.
         coordinates = frames @ leading_directions(frames[:, :-1], self.rank)
         modes = dmd(
@@ -178,8 +179,9 @@ def short_time_frames(x: Tensor, *, window: int, hop: int, taper: Taper = "recta
     Raises:
         DataError: a trajectory that is not real and finite, or shorter than two frames.
     """
-    if x.ndim < 2 or x.is_complex():
-        raise DataError(f"A trajectory must be a real (..., T, H), got {tuple(x.shape)} {x.dtype}.")
+    require_tensor(x, "A trajectory")
+    if x.ndim < 2 or x.is_complex() or x.shape[-1] < 1:
+        raise DataError(f"A trajectory must be a real (..., T, H) with H >= 1, got {tuple(x.shape)} {x.dtype}.")
     if not torch.isfinite(x).all():
         raise DataError("A trajectory holds NaN or Inf; leave it out.")
     if x.shape[-2] < window + hop:

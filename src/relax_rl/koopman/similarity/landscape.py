@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import in_its_unit, require_real, require_tensor
 from relax_rl.koopman.similarity.distances import spectral_wasserstein_matrix
 from relax_rl.koopman.similarity.koopstd import KoopSTD
 
@@ -42,7 +43,8 @@ def classical_scaling(distances: Tensor, dimensions: int = 2) -> Scaling:
     """
     if dimensions < 1:
         raise ConfigError(f"dimensions must be at least 1, got {dimensions}.")
-    squared = _distances(distances).square()
+    matrix, unit = in_its_unit(_distances(distances))
+    squared = matrix.square()
     means = squared.mean(-1, keepdim=True)
     values, vectors = torch.linalg.eigh(-0.5 * (squared - means - means.mT + squared.mean()))
     values, vectors = values.flip(-1), vectors.flip(-1)
@@ -55,7 +57,7 @@ def classical_scaling(distances: Tensor, dimensions: int = 2) -> Scaling:
     coordinates = coordinates * torch.where(largest < 0, -1.0, 1.0)
     total = float(values.abs().sum())
     padding = coordinates.new_zeros((len(coordinates), dimensions - kept))
-    return Scaling(torch.cat([coordinates, padding], 1), float(positive.sum()) / total if total > 0 else 1.0)
+    return Scaling(torch.cat([coordinates, padding], 1) * unit, float(positive.sum()) / total if total > 0 else 1.0)
 
 
 def agglomerate(distances: Tensor, num_clusters: int) -> Tensor:
@@ -100,7 +102,7 @@ def silhouette(distances: Tensor, labels: Tensor) -> Tensor:
         DataError: not a matrix of distances, or labels that do not fit it.
     """
     distances = _distances(distances)
-    if labels.shape != distances.shape[:1]:
+    if require_tensor(labels, "labels").shape != distances.shape[:1]:
         raise DataError(f"There must be one label a row, got {tuple(labels.shape)} for {len(distances)} rows.")
     groups, members = torch.unique(labels.cpu(), return_inverse=True)
     if len(groups) < 2:
@@ -185,6 +187,7 @@ def dynamical_landscape(
 
 def _distances(distances: Tensor) -> Tensor:
     """A matrix of distances, on the CPU in float64."""
+    require_real(require_tensor(distances, "Distances"), "Distances")
     if distances.ndim != 2 or distances.shape[0] != distances.shape[1] or len(distances) == 0:
         raise DataError(f"Distances must be a square (B, B), got {tuple(distances.shape)}.")
     matrix = distances.detach().to("cpu", torch.float64)

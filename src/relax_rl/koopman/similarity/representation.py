@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import in_its_unit, require_tensor
 
 __all__ = [
     "PatternDistance",
@@ -114,6 +115,7 @@ def representational_similarity(x: Tensor, y: Tensor, *, distance: PatternDistan
 def _centered(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Both in float64, less their means over the tokens."""
     for states in (x, y):
+        require_tensor(states, "States")
         if states.ndim < 2 or not states.is_floating_point():
             raise DataError(f"States must be a real floating (..., T, H), got {tuple(states.shape)} {states.dtype}.")
     if x.shape[-2] != y.shape[-2]:
@@ -123,7 +125,7 @@ def _centered(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         )
     centered = []
     for states in (x, y):
-        states = states.double()
+        states, _ = in_its_unit(states.double(), (-2, -1))
         if not bool(torch.isfinite(states).all()):
             raise DataError("The states hold NaN or Inf; leave that trajectory out.")
         deviations = states - states.mean(-2, keepdim=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import in_its_unit, require_real, require_tensor
 from relax_rl.koopman.linalg.eigensolvers import eig
 from relax_rl.koopman.operators.reduction import reduce_snapshots
 from relax_rl.koopman.pairs.delays import delay_embedding
@@ -42,7 +43,7 @@ def delay_operator(x: Tensor, *, delays: int, rank: int) -> Tensor:
     Raises:
         DataError: too short for the delays, or no more pairs than directions, where a fit is exact for any dynamics.
     """
-    if x.ndim != 2:
+    if require_tensor(x, "A trajectory").ndim != 2:
         raise DataError(f"A trajectory must be (T, H), got {tuple(x.shape)}.")
     embedded, pairs = delay_embedding(x, None, delays)
     reduction = reduce_snapshots(embedded, pairs, rank=min(rank, embedded.shape[-1]), solver="gram")
@@ -86,6 +87,8 @@ def vector_field_distance(
         raise ConfigError(f"Unknown score {score!r}; use one of {', '.join(get_args(VectorFieldScore))}.")
     if num_starts < 2 or num_starts % 2:
         raise ConfigError(f"num_starts must be an even number of at least 2, got {num_starts}.")
+    for operator in (left, right):
+        require_real(require_tensor(operator, "An operator"), "An operator")
     if left.shape[-2:] != right.shape[-2:] or left.ndim < 2 or left.shape[-1] != left.shape[-2]:
         raise DataError(
             f"Operators must be square and of one rank to be compared up to a rotation, got {tuple(left.shape)} and "
@@ -94,6 +97,9 @@ def vector_field_distance(
     a, b = (matrix.detach().double() for matrix in torch.broadcast_tensors(left, right))
     if not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
         raise DataError("An operator holds NaN or Inf; leave out the trajectory that it comes from.")
+    # A distance needs one unit for both; an angle is the same in any unit of each.
+    pair, unit = in_its_unit(torch.stack([a, b]), (-2, -1) if score == "angular" else None)
+    a, b = pair
     if score == "angular":
         norms = [torch.linalg.matrix_norm(matrix, keepdim=True) for matrix in (a, b)]
         if not bool((torch.minimum(*norms) > 0).all()):
@@ -105,8 +111,8 @@ def vector_field_distance(
     distances = torch.linalg.matrix_norm(a - aligned)
     if score == "angular":
         # Exact near 0 too, where the arc cosine loses half its digits.
-        distances = 2.0 * torch.atan2(distances, torch.linalg.matrix_norm(a + aligned))
-    return distances.amin(-1)
+        return (2.0 * torch.atan2(distances, torch.linalg.matrix_norm(a + aligned))).amin(-1)
+    return distances.amin(-1) * unit
 
 
 def _starts(size: int, count: int, seed: int) -> Tensor:

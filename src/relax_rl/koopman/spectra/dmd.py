@@ -9,7 +9,7 @@ Time runs along rows, so that with eigenfunctions phi(x) = x V (1, R) and modes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
+from relax_rl.koopman.inputs import in_its_unit, require_tensor
 from relax_rl.koopman.linalg.eigensolvers import eig
 from relax_rl.koopman.linalg.ranks import Rank
 from relax_rl.koopman.operators.fits import (
@@ -26,7 +27,7 @@ from relax_rl.koopman.operators.fits import (
     total_least_squares_operator,
 )
 from relax_rl.koopman.operators.reduction import Reduction, Solver, reduce_snapshots, reduce_statistics
-from relax_rl.koopman.pairs.snapshots import GramStatistics, paired_snapshots, require_pairs
+from relax_rl.koopman.pairs.snapshots import GramStatistics, joined_snapshots, paired_snapshots
 from relax_rl.koopman.spectra.residuals import gram_residuals, primal_residuals
 
 __all__ = ["DynamicModes", "Modes", "Variant", "dmd", "dmd_from_statistics", "edmd", "modes_of"]
@@ -89,7 +90,7 @@ class DynamicModes:
 
 
 def dmd(
-    snapshots: Tensor,
+    snapshots: Tensor | Sequence[Tensor],
     pairs: Tensor | None = None,
     *,
     rank: Rank = None,
@@ -102,9 +103,10 @@ def dmd(
     """Dynamic mode decomposition of one trajectory, of several pooled, or of each in a batch; without gradient.
 
     Args:
-        snapshots: (..., T, F) real or complex, time along rows, any precision; computed in double precision.
-        pairs: (..., T-1) bool, which neighbours are snapshot pairs: `snapshot_pairs(mask)` for a padded batch,
-            `pack_trajectories(list)` for several ragged trajectories that share one operator; None: all are.
+        snapshots: (..., T, F) real or complex, time along rows, any precision; computed in double precision. A list of
+            (T_i, F) is several trajectories that share one operator.
+        pairs: (..., T-1) bool, which neighbours are snapshot pairs, such as `snapshot_pairs(mask)` of a padded batch;
+            None: all are, within each trajectory of a list.
         rank: directions of X to keep: a number, a share of the energy, "optimal", None (all above rounding).
         variant: see :data:`Variant`.
         modes: see :data:`Modes`.
@@ -116,12 +118,13 @@ def dmd(
         DataError: nothing to fit, NaN or Inf in a pair, or shapes that do not belong together.
         ConfigError: a setting out of range.
     """
-    reduction = reduce_snapshots(snapshots, require_pairs(snapshots, pairs), rank=rank, solver=solver, seed=seed)
+    snapshots, pairs = joined_snapshots(snapshots, pairs)
+    reduction = reduce_snapshots(snapshots, pairs, rank=rank, solver=solver, seed=seed)
     return modes_of(reduction, variant=variant, modes=modes, ridge=ridge)
 
 
 def edmd(
-    states: Tensor,
+    states: Tensor | Sequence[Tensor],
     pairs: Tensor | None = None,
     *,
     observables: Callable[[Tensor], Tensor],
@@ -136,11 +139,12 @@ def edmd(
     The observables may be a dictionary of this package or any function; everything else is as in :func:`dmd`. States
     outside every pair are lifted as zeros, so that padding may hold anything.
     """
-    pairs = require_pairs(states, pairs)
+    states, pairs = joined_snapshots(states, pairs)
     states = torch.where(
         paired_snapshots(pairs).unsqueeze(-1), states, torch.zeros((), dtype=states.dtype, device=states.device)
     )
-    reduction = reduce_snapshots(observables(states), pairs, rank=rank, solver=solver, states=states)
+    lifted = require_tensor(observables(states), "what `observables` returns")
+    reduction = reduce_snapshots(lifted, pairs, rank=rank, solver=solver, states=states)
     return modes_of(reduction, variant=variant, modes=modes, ridge=ridge)
 
 
@@ -207,8 +211,8 @@ def _whitened_matrix(reduction: Reduction, variant: Variant, ridge: float) -> Te
         return forward_backward_operator(reduction.whitened).matrix
     if variant == "measure_preserving":
         return measure_preserving_operator(reduction.whitened).matrix
-    # These two depend on the units, which are those of the observables in the orthonormal coordinates.
-    scales = reduction.scales
+    # These two depend on the units of the observables beside one another, in the orthonormal coordinates.
+    scales, _ = in_its_unit(reduction.scales, (-1,))
     if variant == "ridge":
         energy = scales.square()
         shift = ridge * energy.sum(-1, keepdim=True) / reduction.rank.clamp_min(1).unsqueeze(-1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import trajectory_list
 from relax_rl.koopman.linalg.eigensolvers import eig, lapack_on_one_thread
 from relax_rl.koopman.linalg.ranks import Rank
 from relax_rl.koopman.operators.reduction import Reduction, reduce_snapshots, reduce_statistics
@@ -226,10 +227,7 @@ def koopman_eigenvalues(
     """
     if residual not in (*get_args(ResidualKind)[:2], "auto"):
         raise ConfigError(f"residual must be 'auto', 'primal' or 'dual', got {residual!r}.")
-    trajectories = [snapshots] if isinstance(snapshots, Tensor) else list(snapshots)
-    if not trajectories or any(t.ndim != 2 or t.shape[1] < 1 for t in trajectories):
-        shapes = [tuple(t.shape) for t in trajectories[:4]]
-        raise DataError(f"Snapshots must be (T, F), or a list of such, with F >= 1; got shapes {shapes}.")
+    trajectories = trajectory_list(snapshots, "Snapshots")
     # On the CPU: this is one small non-symmetric problem, for which a GPU is slower.
     states, pairs = pack_trajectories([t.detach().cpu() for t in trajectories])
     if not pairs.any():

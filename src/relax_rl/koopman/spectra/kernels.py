@@ -7,16 +7,17 @@ infinitely many observables (Williams, Rowley and Kevrekidis 2015).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
+from relax_rl.koopman.inputs import in_its_unit
 from relax_rl.koopman.linalg.ranks import Rank
 from relax_rl.koopman.operators.reduction import reduce_kernel
-from relax_rl.koopman.pairs.snapshots import double_of, paired_snapshots, require_pairs
+from relax_rl.koopman.pairs.snapshots import double_of, joined_snapshots, paired_snapshots
 from relax_rl.koopman.spectra.dmd import DynamicModes, Variant, modes_of
 
 __all__ = ["KernelModes", "LinearKernel", "PolynomialKernel", "RBFKernel", "kernel_edmd", "median_distance"]
@@ -63,6 +64,9 @@ class RBFKernel:
             raise ConfigError(f"The bandwidth of an RBF kernel must be positive, got {self.bandwidth}.")
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        bandwidth, unit = in_its_unit(torch.tensor(self.bandwidth, dtype=torch.float64))
+        if unit != 1.0:  # states of that size have no squares in double precision
+            return RBFKernel(float(bandwidth))(x / unit, y / unit)
         squares = x.abs().square().sum(-1).unsqueeze(-1) + y.abs().square().sum(-1).unsqueeze(-2)
         # Rounding can make the distance of a state from itself negative, and its kernel larger than 1.
         distances = (squares - 2.0 * (x @ y.mH).real).clamp_min(0.0)
@@ -73,7 +77,8 @@ def median_distance(states: Tensor, limit: int = 1000) -> float:
     """Median distance between states (N, H), of at most `limit` evenly chosen: the usual bandwidth."""
     # Spread over all states: neighbours in time are closer to one another than others.
     states = states[:: -(-len(states) // limit)].detach().to(double_of(states.dtype))
-    return float(torch.pdist(torch.view_as_real(states).flatten(-2) if states.is_complex() else states).median())
+    states, unit = in_its_unit(torch.view_as_real(states).flatten(-2) if states.is_complex() else states)
+    return float(torch.pdist(states).median() * unit)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class KernelModes:
 
 
 def kernel_edmd(
-    states: Tensor,
+    states: Tensor | Sequence[Tensor],
     pairs: Tensor | None = None,
     *,
     kernel: Kernel,
@@ -120,7 +125,7 @@ def kernel_edmd(
         DataError: nothing to fit, NaN or Inf in a pair, or shapes that do not belong together.
         ConfigError: a setting out of range.
     """
-    pairs = require_pairs(states, pairs)
+    states, pairs = joined_snapshots(states, pairs)
     used = paired_snapshots(pairs).unsqueeze(-1)
     # Before the kernel sees them: padding may hold NaN, and a kernel joins every state with every other.
     states = torch.where(used, states.detach().to(double_of(states.dtype)), 0.0)

@@ -7,12 +7,13 @@ measured with noise, so that the exponents are unbiased where those of DMD are d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import in_its_unit, require_real, require_tensor, trajectory_list
 from relax_rl.koopman.linalg.ranks import check_rank
 from relax_rl.koopman.pairs.snapshots import double_of, pack_trajectories
 from relax_rl.koopman.spectra.dmd import dmd
@@ -53,7 +54,7 @@ class ExponentialFit:
 
 
 def optimised_dmd(
-    trajectories: Sequence[Tensor],
+    trajectories: Tensor | Sequence[Tensor],
     rank: int,
     *,
     dt: float = 1.0,
@@ -69,9 +70,9 @@ def optimised_dmd(
     no exponential overflows; exponents that meet are handled by a truncated singular value decomposition.
 
     Args:
-        trajectories: (T_k, H) each, real or complex, on the CPU; missing snapshots may simply be left out if `times`
-            are given.
-        rank: R, at most the number of features H, or of snapshots.
+        trajectories: one (T, H) or a list of (T_k, H), real or complex, on the CPU; missing snapshots may simply be
+            left out if `times` are given.
+        rank: R, at most the number of features H, and less than the snapshots of some trajectory.
         dt: time between two snapshots, if evenly spaced.
         times: (T_k,) of each trajectory, increasing, instead of dt.
         initial: exponents (R,) to start from; None takes those of DMD.
@@ -82,17 +83,27 @@ def optimised_dmd(
         DataError: trajectories, or times, that do not belong together; NaN or Inf; nothing but zeros.
         ConfigError: a setting out of range.
     """
+    trajectories = trajectory_list(trajectories)
     snapshots, pairs = pack_trajectories(trajectories)
     if not isinstance(check_rank(rank, min(snapshots.shape)), int):
         raise ConfigError(f"Optimised DMD fits a whole number of exponentials, got rank={rank!r}.")
     if not dt > 0 or max_iterations < 1:
         raise ConfigError(f"dt and max_iterations must be positive, got {dt} and {max_iterations}.")
+    longest = max(len(trajectory) for trajectory in trajectories)
+    if longest <= rank:
+        raise DataError(
+            f"{rank} exponentials go through {longest} snapshots whatever their exponents are; give a trajectory of "
+            f"{rank + 1} or more, or a lower rank."
+        )
     # In double precision: the exponents come from differences of nearly equal columns.
     snapshots = snapshots.detach().to(double_of(snapshots.dtype))
     if not bool(torch.isfinite(snapshots).all()):
         raise DataError("The snapshots hold NaN or Inf; leave that trajectory out.")
     clocks = _clocks(trajectories, times, dt)
+    snapshots, unit = in_its_unit(snapshots)
     _, scales, right = torch.linalg.svd(snapshots, full_matrices=False)
+    if not scales[0] > 0:
+        raise DataError("The snapshots are all zero, and have no exponents; leave them out.")
     if not scales[rank - 1] > max(snapshots.shape) * _EPS * scales[0]:
         raise DataError(f"The snapshots span fewer than {rank} directions; use a lower rank.")
     basis = right[:rank].mH
@@ -100,21 +111,26 @@ def optimised_dmd(
     if initial is None:
         exponents = _first_exponents(snapshots @ basis, pairs, clocks, dt if times is None else None)
     else:
-        exponents = initial.detach().to(torch.complex128)
+        exponents = require_tensor(initial, "initial").detach().to(torch.complex128)
         if exponents.shape != (rank,):
             raise ConfigError(
                 f"initial must hold {rank} exponents, one for each direction, got {tuple(initial.shape)}."
             )
     exponents, iterations, is_converged = _descend(exponents, clocks, reduced, max_iterations, tolerance)
     order = exponents.real.argsort(descending=True, stable=True)
-    return _assemble(exponents[order], clocks, reduced, basis.to(torch.complex128), iterations, is_converged)
+    fit = _assemble(exponents[order], clocks, reduced, basis.to(torch.complex128), iterations, is_converged)
+    return replace(fit, amplitudes=fit.amplitudes * unit)
 
 
 def _clocks(trajectories: Sequence[Tensor], times: Sequence[Tensor] | None, dt: float) -> list[Tensor]:
     """Times of each trajectory, (T_k,) float64."""
     if times is None:
         return [dt * torch.arange(len(trajectory), dtype=torch.float64) for trajectory in trajectories]
+    for clock in times:
+        require_real(require_tensor(clock, "times"), "times")
     clocks = [clock.detach().to("cpu", torch.float64) for clock in times]
+    if not all(bool(torch.isfinite(clock).all()) for clock in clocks):
+        raise DataError("times hold NaN or Inf; leave those snapshots out.")
     if [clock.shape for clock in clocks] != [trajectory.shape[:1] for trajectory in trajectories]:
         raise DataError("times must be one (T_k,) tensor for each trajectory (T_k, H), of the same length.")
     if any(bool((clock.diff() <= 0).any()) for clock in clocks):

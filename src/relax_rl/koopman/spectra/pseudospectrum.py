@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import in_its_unit, require_tensor, trajectory_list
 from relax_rl.koopman.linalg.eigensolvers import lapack_on_one_thread
 from relax_rl.koopman.linalg.ranks import Rank
 from relax_rl.koopman.operators.reduction import reduce_snapshots, reduce_statistics
@@ -50,8 +51,10 @@ def pseudospectrum(
     Raises:
         DataError: neither residual holds (as many pairs as directions as observables), or unusable snapshots.
     """
-    trajectories = [snapshots] if isinstance(snapshots, Tensor) else list(snapshots)
+    trajectories = trajectory_list(snapshots, "Snapshots")
     states, pairs = pack_trajectories([trajectory.detach().cpu() for trajectory in trajectories])
+    if not pairs.any():
+        raise DataError("A pseudospectrum needs a snapshot pair: give at least one trajectory (T, F) with T >= 2.")
     reduction = reduce_snapshots(states, pairs, rank=rank)
     kind = residual_kind(int(pairs.sum()), states.shape[1], reduction.scales.shape[-1])
     if kind == "vacuous":
@@ -63,7 +66,7 @@ def pseudospectrum(
         return _smallest(reduction.whitened.cross, reduction.whitened.future, points, chunk_size)
     steps = pairs.nonzero().squeeze(-1)
     chosen = steps[disjoint_folds(steps) == 0]
-    double = states.to(double_of(states.dtype))
+    double, _ = in_its_unit(states.to(double_of(states.dtype)))
     # x and y in turn are a trajectory of the transposed problem whose every other neighbours are pairs.
     first, second = double[chosen].mH, double[chosen + 1].mH
     turns = torch.stack([first, second], dim=1).flatten(0, 1)
@@ -94,6 +97,7 @@ def _smallest(cross: Tensor, future: Tensor, points: Tensor, chunk_size: int) ->
     """Square root of the smallest eigenvalue of L - z A* - conj(z) A + |z|^2 at each point."""
     if chunk_size < 1:
         raise ConfigError(f"chunk_size must be at least 1, got {chunk_size}.")
+    require_tensor(points, "points")
     # view_as_real refuses a tensor whose conjugation is still pending.
     flat = points.resolve_conj().flatten().to(torch.complex128)
     if not cross.is_complex():

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import DataError
+from relax_rl.koopman.inputs import in_its_unit
 from relax_rl.koopman.pairs.snapshots import GramStatistics, double_of
 
 __all__ = [
@@ -97,13 +98,15 @@ def dual_residuals(
     """
     _require_pairs(x, y)
     labels = torch.zeros(len(x), dtype=torch.int64, device=x.device) if folds is None else folds
+    precision, left_eigenvectors = x.dtype, in_its_unit(left_eigenvectors)[0]
+    x, y = in_its_unit(torch.stack([x, y]))[0]
     squares = []
     for label in labels[labels >= 0].unique():
         first, second = x[labels == label].mH, y[labels == label].mH
         # Coordinates in an orthonormal basis of the snapshots: Y* a = Y* R^-1 (Q* w), with the pseudo-inverse of R.
         q, r = torch.linalg.qr(first.to(double_of(x.dtype)))
         # Directions at the rounding of the input are none of the dynamics'.
-        rcond = max(torch.finfo(x.dtype).eps, max(first.shape) * torch.finfo(torch.float64).eps)
+        rcond = max(torch.finfo(precision).eps, max(first.shape) * torch.finfo(torch.float64).eps)
         inverse = torch.linalg.pinv(r, rtol=rcond).to(torch.complex128)
         coefficients = inverse @ (q.mH.to(torch.complex128) @ left_eigenvectors.to(torch.complex128))
         # The residual of each fold by its own snapshots, all with the eigenpairs of the whole fit.

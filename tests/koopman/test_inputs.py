@@ -1,0 +1,281 @@
+"""What the toolkit is given by mistake is refused in one sentence, by all of it; what is only in an odd unit is not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from relax_rl.errors import DataError
+from relax_rl.estimators import DMD, EDMD, DelayDMD, KernelEDMD, OptimisedDMD
+from relax_rl.koopman import (
+    GramStream,
+    KoopmanDictionary,
+    delay_embedding,
+    dispersion_from_lifted,
+    dmd,
+    dynamic_spectral_dispersion,
+    edmd,
+    effective_rank,
+    gram_from_trajectories,
+    kernel_edmd,
+    koopman_eigenvalues,
+    koopstd_distance,
+    koopstd_distances,
+    optimised_dmd,
+    pack_trajectories,
+    pseudospectrum,
+    spectral_wasserstein,
+    surrogate_null,
+)
+from relax_rl.koopman.dictionaries.fixed import (
+    IdentityDictionary,
+    PolynomialDictionary,
+    RadialBasisDictionary,
+    RandomFourierDictionary,
+)
+from relax_rl.koopman.dictionaries.network import NetworkDictionary
+from relax_rl.koopman.dispersion.controls import dispersion_by_length, held_out_heterogeneity
+from relax_rl.koopman.geometry import effective_rank_growth, log_det_diversity, stable_rank, trajectory_curvature
+from relax_rl.koopman.similarity.landscape import classical_scaling, silhouette
+from relax_rl.koopman.similarity.representation import (
+    canonical_correlation,
+    linear_cka,
+    procrustes_similarity,
+    representational_similarity,
+)
+from relax_rl.koopman.similarity.vector_fields import delay_spectrum, vector_field_distance
+from relax_rl.koopman.spectra.dmd import dmd_from_statistics
+from relax_rl.koopman.spectra.eigenpairs import spectrum_from_statistics
+from relax_rl.koopman.spectra.kernels import LinearKernel
+
+STEPS = torch.arange(61, dtype=torch.float64)
+ROTATION = torch.stack([0.95**STEPS * (0.5 * STEPS).cos(), 0.95**STEPS * (0.5 * STEPS).sin()], 1)
+"""(61, 2) with eigenvalues 0.95 exp(+-0.5 i)."""
+MODULUS = 0.95
+DICTIONARY = KoopmanDictionary(torch.tensor([[0.5, -1.0, 2.0], [1.0, 1.0, -0.5]]))
+MASK = torch.ones(1, 61, dtype=torch.bool)
+POINTS = torch.zeros(3, dtype=torch.complex128)
+
+LISTS: dict[str, Callable[[Any], Any]] = {
+    "koopman_eigenvalues": koopman_eigenvalues,
+    "pseudospectrum": lambda x: pseudospectrum(x, POINTS),
+    "dmd": dmd,
+    "edmd": lambda x: edmd(x, observables=lambda states: states),
+    "kernel_edmd": lambda x: kernel_edmd(x, kernel=LinearKernel()),
+    "optimised_dmd": lambda x: optimised_dmd(x, 2),
+    "delay_embedding": lambda x: delay_embedding(x, None, 2),
+    "gram_from_trajectories": lambda x: gram_from_trajectories(x, lambda states: states),
+    "pack_trajectories": pack_trajectories,
+    "KoopmanDictionary": lambda x: KoopmanDictionary.fit(x, 3, steps=1),
+    "IdentityDictionary": IdentityDictionary.fit,
+    "PolynomialDictionary": PolynomialDictionary.fit,
+    "RadialBasisDictionary": lambda x: RadialBasisDictionary.fit(x, 4),
+    "RandomFourierDictionary": lambda x: RandomFourierDictionary.fit(x, 4),
+    "NetworkDictionary": lambda x: NetworkDictionary.fit(x, 2, 1, width=4),
+}
+"""What takes one trajectory or a list of them."""
+
+TENSORS: dict[str, Callable[[Any], Any]] = {
+    "GramStream": lambda x: GramStream().update(x),
+    "a dictionary": DICTIONARY,
+    "weights": KoopmanDictionary,
+    "dispersion": lambda x: dynamic_spectral_dispersion(x, MASK, DICTIONARY),
+    "dispersion_from_lifted": lambda x: dispersion_from_lifted(x, MASK),
+    "surrogate_null": lambda x: surrogate_null(x, MASK, DICTIONARY, num_surrogates=2),
+    "dispersion_by_length": lambda x: dispersion_by_length(x, MASK, DICTIONARY, [20]),
+    "held_out_heterogeneity": lambda x: held_out_heterogeneity(x, rank=2),
+    "effective_rank": effective_rank,
+    "effective_rank_growth": effective_rank_growth,
+    "stable_rank": stable_rank,
+    "trajectory_curvature": trajectory_curvature,
+    "log_det_diversity": log_det_diversity,
+    "koopstd_distance": lambda x: koopstd_distance(x, ROTATION),
+    "koopstd_distances": lambda x: koopstd_distances([ROTATION, x]),
+    "spectral_wasserstein": lambda x: spectral_wasserstein(x, ROTATION),
+    "linear_cka": lambda x: linear_cka(x, ROTATION),
+    "canonical_correlation": lambda x: canonical_correlation(ROTATION, x),
+    "procrustes_similarity": lambda x: procrustes_similarity(x, ROTATION),
+    "representational_similarity": lambda x: representational_similarity(x, ROTATION),
+    "delay_spectrum": lambda x: delay_spectrum(x, delays=2, rank=2),
+    "vector_field_distance": lambda x: vector_field_distance(x, torch.eye(2)),
+    "classical_scaling": classical_scaling,
+    "silhouette": lambda x: silhouette(x, torch.arange(61) % 2),
+}
+"""What takes tensors alone."""
+
+REAL = ["KoopmanDictionary", "IdentityDictionary", "PolynomialDictionary", "RadialBasisDictionary"]
+REAL += ["RandomFourierDictionary", "NetworkDictionary", "a dictionary", "weights", "dispersion", "surrogate_null"]
+REAL += ["dispersion_from_lifted", "dispersion_by_length", "held_out_heterogeneity", "effective_rank", "linear_cka"]
+REAL += ["koopstd_distance", "vector_field_distance", "classical_scaling", "log_det_diversity"]
+
+
+@pytest.mark.parametrize("name", [*LISTS, *TENSORS])
+@pytest.mark.parametrize("given", [ROTATION.numpy(), ROTATION.tolist(), [ROTATION.numpy()], None, "x", 3.0, []])
+def test_what_is_no_tensor_is_refused_in_one_sentence(name: str, given: Any) -> None:
+    with pytest.raises(DataError) as refused:
+        (LISTS | TENSORS)[name](given)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert "tensor" in message
+    if isinstance(given, np.ndarray):
+        assert "torch.from_numpy" in message
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_one_trajectory_or_a_list_of_one_are_the_same(name: str) -> None:
+    def numbers(result: Any) -> list[Tensor]:
+        if isinstance(result, Tensor):
+            return [result]
+        if isinstance(result, tuple):
+            return list(result)
+        found = [value for value in vars(result).values() if isinstance(value, Tensor)]
+        return found or [result(ROTATION)]
+
+    for one, listed in zip(numbers(LISTS[name](ROTATION)), numbers(LISTS[name]([ROTATION])), strict=True):
+        assert torch.equal(torch.nan_to_num(one), torch.nan_to_num(listed))
+
+
+def test_a_list_of_trajectories_shares_one_operator_and_has_no_pair_across_two() -> None:
+    parts = [ROTATION[:20], ROTATION[30:]]
+    for found in (dmd(parts), edmd(parts, observables=lambda states: states)):
+        assert int(found.num_pairs) == 19 + 30
+        torch.testing.assert_close(found.eigenvalues.abs(), torch.full((2,), MODULUS, dtype=torch.float64))
+    states, pairs = delay_embedding(parts, None, 3)
+    assert int(pairs.sum()) == 17 + 28
+    assert int(dmd(states, pairs).num_pairs) == 17 + 28
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_complex_data_are_refused_where_their_imaginary_part_would_be_dropped(name: str) -> None:
+    square = name in ("vector_field_distance", "classical_scaling")
+    batch = name in ("dispersion", "dispersion_from_lifted", "dispersion_by_length", "surrogate_null")
+    given = torch.eye(2) * 1j if square else torch.complex(ROTATION, ROTATION.flip(0))
+    given = given.unsqueeze(0) if batch or name == "held_out_heterogeneity" else given
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match=r"real|floating"):
+            (LISTS | TENSORS)[name](given)
+
+
+@pytest.mark.parametrize("name", [name for name in LISTS if "Dictionary" in name])
+@pytest.mark.parametrize("given", ["all zero", "all the same", "too large"])
+def test_states_without_dynamics_or_beyond_float32_give_no_dictionary(name: str, given: str) -> None:
+    states = {"all zero": 0.0 * ROTATION, "all the same": 0.0 * ROTATION + 3.7, "too large": 1e200 * ROTATION}[given]
+    with pytest.raises(DataError, match=given):
+        LISTS[name]([states, states])
+
+
+@pytest.mark.parametrize("scale", [1e18, 1e-25, 1e-36])
+def test_a_dictionary_is_the_same_in_every_unit_that_float32_has(scale: float) -> None:
+    """Channels whose squares leave float32 are scaled by what their root mean square is all the same."""
+    expected = KoopmanDictionary.fit([ROTATION], 3, steps=5)(ROTATION)
+    found = KoopmanDictionary.fit([scale * ROTATION], 3, steps=5)(scale * ROTATION)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    other = RadialBasisDictionary.fit([scale * ROTATION], 4)(scale * ROTATION)
+    torch.testing.assert_close(other, RadialBasisDictionary.fit([ROTATION], 4)(ROTATION), rtol=1e-3, atol=1e-4)
+
+
+def moduli(values: Any) -> np.ndarray:
+    return np.sort(np.abs(np.asarray(values)))
+
+
+SPECTRA: dict[str, Callable[[Tensor], Any]] = {
+    "koopman_eigenvalues": lambda x: koopman_eigenvalues(x).eigenvalues,
+    "dual": lambda x: koopman_eigenvalues(x, rank=2, residual="primal").eigenvalues,
+    "dmd": lambda x: dmd(x).eigenvalues,
+    "gram": lambda x: dmd(x, solver="gram").eigenvalues,
+    "randomised": lambda x: dmd(x, rank=2, solver="randomised").eigenvalues,
+    "total_least_squares": lambda x: dmd(x, variant="total_least_squares").eigenvalues,
+    "ridge": lambda x: dmd(x, variant="ridge", ridge=1e-9).eigenvalues,
+    "forward_backward": lambda x: dmd(x, variant="forward_backward").eigenvalues,
+    "optimised_dmd": lambda x: optimised_dmd(x, 2).eigenvalues(1.0),
+    "delay_spectrum": lambda x: delay_spectrum(x, delays=1, rank=2),
+    "DMD": lambda x: DMD().fit(x.numpy()).eigenvalues_,
+    "DelayDMD": lambda x: DelayDMD(2, rank=2).fit(x.numpy()).eigenvalues_,
+    "OptimisedDMD": lambda x: OptimisedDMD().fit(x.numpy()).eigenvalues_,
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 1e160, 1e-160, 1e-290])
+def test_a_spectrum_is_the_same_in_every_unit(name: str, scale: float) -> None:
+    np.testing.assert_allclose(moduli(SPECTRA[name](scale * ROTATION)), [MODULUS] * 2, rtol=1e-6)
+
+
+MEASURES: dict[str, Callable[[Tensor], Any]] = {
+    "pseudospectrum": lambda x: pseudospectrum(x, POINTS + 0.3),
+    "effective_rank": effective_rank,
+    "effective_rank_growth": lambda x: effective_rank_growth(x, stride=10).velocity,
+    "stable_rank": stable_rank,
+    "trajectory_curvature": trajectory_curvature,
+    "log_det_diversity": log_det_diversity,
+    "koopstd_distance": lambda x: koopstd_distance(x, ROTATION.flip(0)),
+    "linear_cka": lambda x: linear_cka(x, ROTATION.flip(0)),
+    "canonical_correlation": lambda x: canonical_correlation(x, ROTATION.flip(0)),
+    "procrustes_similarity": lambda x: procrustes_similarity(ROTATION.flip(0), x),
+    "representational_similarity": lambda x: representational_similarity(x, ROTATION.flip(0)),
+    "vector_field_distance": lambda x: vector_field_distance(x[:2], ROTATION[5:7]),
+    "held_out_heterogeneity": lambda x: held_out_heterogeneity(torch.stack([x, x.flip(0)]), rank=2),
+    "residuals": lambda x: koopman_eigenvalues(x[:3].mT, rank=1).residuals,
+    "modes": lambda x: dmd(x).forecast(x[0], 3) / x[0, 0],
+    "KernelEDMD": lambda x: np.abs(KernelEDMD(rank=3).fit(x.numpy()).eigenvalues_),
+    "score": lambda x: DMD(rank=1).fit(x.numpy()).score(x.numpy()),
+    "OptimisedDMD forecast": lambda x: OptimisedDMD().fit(x.numpy()).forecast(x.numpy()[:1], 3) / float(x[0, 0]),
+    "wasserstein": lambda x: spectral_wasserstein(x[:, 0], x[:, 1], order=2.0) / x[0, 0],
+    "scaling": lambda x: (
+        classical_scaling(x[0, 0] * torch.tensor([[0.0, 3, 4], [3, 0, 5], [4, 5, 0]]).double()).explained
+    ),
+    "amplitudes": lambda x: optimised_dmd(x, 2).amplitudes.abs() / x[0, 0],
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 1e160, 1e-160])
+def test_a_measure_without_a_unit_is_the_same_in_every_unit(name: str, scale: float) -> None:
+    expected, found = MEASURES[name](ROTATION), MEASURES[name](scale * ROTATION)
+    np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-160])
+def test_sums_of_squares_that_leave_double_precision_are_refused(scale: float) -> None:
+    statistics = gram_from_trajectories([scale * ROTATION], lambda states: states)
+    with pytest.raises(DataError, match="scale"):
+        dmd_from_statistics(statistics)
+    with pytest.raises(DataError, match=r"scale|finite"):
+        spectrum_from_statistics(statistics)
+    with pytest.raises(DataError, match="scale"):
+        kernel_edmd(scale * ROTATION, kernel=LinearKernel())
+    with pytest.raises(DataError, match="scale"):
+        KernelEDMD("polynomial").fit(1e200 * ROTATION.numpy())
+    with pytest.raises(DataError, match="unit=True"):
+        log_det_diversity(1e200 * ROTATION, unit=False)
+
+
+def test_more_exponentials_than_snapshots_can_decide_are_refused() -> None:
+    with pytest.raises(DataError, match="3 or more"):
+        OptimisedDMD().fit(ROTATION[:2].numpy())
+    with pytest.raises(DataError, match="3 or more"):
+        optimised_dmd([ROTATION[:2], ROTATION[4:6], ROTATION[8:10]], 2)
+    found = optimised_dmd([ROTATION[:2], ROTATION[4:7]], 2).eigenvalues(1.0)
+    torch.testing.assert_close(found.abs(), torch.full((2,), MODULUS, dtype=torch.float64), rtol=1e-9, atol=0)
+    with pytest.raises(DataError, match="all zero"):
+        optimised_dmd(0.0 * ROTATION, 2)
+
+
+def test_a_window_with_too_few_directions_is_refused() -> None:
+    with pytest.raises(DataError, match="lower the rank"):
+        held_out_heterogeneity(torch.zeros(1, 61, 2), rank=2)
+
+
+def test_estimators_take_tensors_too_and_refuse_complex_observables() -> None:
+    given = ROTATION.clone().requires_grad_()
+    for X in (given, [given, given], ROTATION.bfloat16()):
+        np.testing.assert_allclose(moduli(DMD().fit(X).eigenvalues_), [MODULUS] * 2, rtol=2e-2)
+    with pytest.raises(DataError, match="must be real"):
+        EDMD(lambda states: states * 1j).fit(ROTATION.numpy())
