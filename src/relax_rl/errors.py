@@ -6,7 +6,7 @@ with code 2. Each kind is also the built-in error that fits it, so that ``except
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "DataError", "DependencyError", "ModelError", "RelaxError", "RunError"]
+__all__ = ["ConfigError", "DataError", "DependencyError", "ModelError", "NumericalError", "RelaxError", "RunError"]
 
 
 class RelaxError(Exception):
@@ -31,3 +31,7 @@ class RunError(RelaxError, OSError):
 
 class DependencyError(RelaxError, ImportError):
     """A package that is missing or of a version that was not tested."""
+
+
+class NumericalError(RelaxError, FloatingPointError):
+    """Numbers that are not finite, of which too many came or which stand in the weights."""

@@ -28,7 +28,16 @@ from relax_rl.errors import ConfigError, RunError
 
 __all__ = ["RunDirectory", "differing_keys", "is_first_process", "write_whole"]
 
-MAY_CHANGE = frozenset({"output", "trainer.save_total_limit", "trainer.report_to"})
+MAY_CHANGE = frozenset(
+    {
+        "output",
+        "trainer.save_total_limit",
+        "trainer.report_to",
+        "guard.max_consecutive",
+        "guard.max_share",
+        "guard.warn_after",
+    }
+)
 """Settings that take no part in what a run has computed so far."""
 
 

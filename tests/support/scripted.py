@@ -67,6 +67,8 @@ def make_trainer(
     trainer_class: Any = None,
     processor: Any = None,
     task: Any = None,
+    guard: Any = None,
+    reward: Any = None,
     **settings: Any,
 ):
     tokenizer = processor or load_tokenizer("tiny")
@@ -92,6 +94,7 @@ def make_trainer(
         model=model if model is not None else tiny_llama(),
         args=RelaxConfig(output_dir=str(output_dir), **(defaults | settings)),
         processing_class=tokenizer,
-        reward_funcs=[parity_reward],
+        reward_funcs=[parity_reward if reward is None else reward],
         train_dataset=prompt_dataset(problems, tokenizer),
+        guard=guard,
     )

@@ -50,6 +50,9 @@ class TrainingBar:
         self._stop()
 
     def __call__(self, progress: Progress) -> None:
+        if progress.stage == "notice":
+            self._say(progress.message)
+            return
         if progress.stage != "training":
             self._stop()
             return
@@ -57,6 +60,11 @@ class TrainingBar:
             self._start(progress)
         if self._bars is not None and progress.metrics:
             self._bars.update(self._task, completed=progress.done, figures=figures(progress.metrics))
+
+    def _say(self, sentence: str) -> None:
+        # Above the bar, where there is one. Plain: a sentence may hold what rich would take for markup.
+        console = self._console if self._bars is None else self._bars.console
+        console.print(f"relax: warning: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
     def _start(self, progress: Progress) -> None:
         if not self._console.is_terminal:

@@ -10,6 +10,7 @@ from relax_rl.config.loading import load_config, shipped_configs, task_options
 from relax_rl.config.settings import (
     DictionaryConfig,
     EvaluationConfig,
+    GuardConfig,
     ObjectiveConfig,
     TaskConfig,
     TrainConfig,
@@ -21,6 +22,7 @@ __all__ = [
     "BatchPlan",
     "DictionaryConfig",
     "EvaluationConfig",
+    "GuardConfig",
     "ObjectiveConfig",
     "TaskConfig",
     "TrainConfig",

@@ -21,6 +21,7 @@ from relax_rl.errors import ConfigError
 __all__ = [
     "DictionaryConfig",
     "EvaluationConfig",
+    "GuardConfig",
     "ObjectiveConfig",
     "SamplingConfig",
     "TaskConfig",
@@ -201,6 +202,18 @@ class EvaluationConfig(_Section):
     """Of the sampling; apart from the run's seed, so that runs with several seeds are evaluated alike."""
 
 
+class GuardConfig(_Section):
+    """When a run stops over numbers that are not finite, and when it says that nothing is learned."""
+
+    max_consecutive: int = Field(default=3, ge=1)
+    """Stop after so many updates in a row with a loss, log-probability or gradient that is not finite. The optimiser
+    does not step on such an update."""
+    max_share: float = Field(default=0.1, ge=0, le=1)
+    """Stop when more than this share of the updates so far, and two or more, were not stepped on."""
+    warn_after: int = Field(default=10, ge=1)
+    """Warn when nothing was learned for so many updates, or when rewards or completions were degenerate for as many."""
+
+
 class TrainConfig(_Section):
     """A training run. Raises ``ConfigError`` for an unknown key, a wrong type and a pair that does not fit."""
 
@@ -222,6 +235,7 @@ class TrainConfig(_Section):
     trainer: TrainerConfig = TrainerConfig()
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    guard: GuardConfig = GuardConfig()
     seed: int = Field(default=0, ge=0)
     output: str | None = None
     """The run directory; null: ``runs/<task>-<objective>-seed<seed>``."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
@@ -63,12 +63,14 @@ class ObjectiveOutput:
             (NaN where they are not defined) if the method measures them.
         to_remember: (N, ...) rows about N of the completions that the method wants back after the rollout batch
             (`Component.after_rollout`).
+        terms: () what each component adds to the loss, by the component's name, no gradient.
     """
 
     loss: Tensor
     metrics: dict[str, float]
     per_completion: dict[str, Tensor]
     to_remember: Tensor | None = None
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ class Component:
     A component is immutable. The three hooks ``before_rollout``, ``after`` and ``after_rollout`` return the component
     for what comes next, in this order: rewards known -> updates of the rollout batch -> its last update done.
     """
+
+    @property
+    def label(self) -> str:
+        """Its name in sentences."""
+        return type(self).__name__
 
     def inputs(self) -> frozenset[Input]:
         """The optional inputs that it reads."""

@@ -200,6 +200,7 @@ class Objective:
         if batch.sampling_weights is not None:
             token_loss = token_loss * batch.sampling_weights
         loss = self.aggregation(token_loss, batch)
+        terms = {self.surrogate.label: loss.detach()}
         measured = Measurements(advantages=advantages)
         per_completion = {"advantage": advantages}
         if self.probe is not None and lifted is not None:
@@ -220,9 +221,11 @@ class Objective:
             if term.is_active:
                 share, term_metrics = term(batch, measured)
                 loss = loss + share
+                terms[term.label] = share.detach()
                 metrics |= term_metrics
         figures = {name: float(value.detach()) for name, value in metrics.items()}
-        return ObjectiveOutput(loss, figures, per_completion, None if reading is None else reading.to_remember)
+        to_remember = None if reading is None else reading.to_remember
+        return ObjectiveOutput(loss, figures, per_completion, to_remember, terms)
 
     def _teaches_through(self, *given: Input) -> bool:
         """Whether a term wants the gradient of an input; without, it is for the log alone and has no graph."""

@@ -35,6 +35,11 @@ class UpdateReport:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def is_finite(self) -> bool:
+        """Whether it says anything: nothing can follow from an update whose entropy is no number."""
+        return math.isfinite(self.entropy) and math.isfinite(self.covariance)
+
+    @property
     def progress(self) -> float:
         """Share of the run that is done, in [0, 1]."""
         return min(self.step / self.num_steps, 1.0) if self.num_steps > 0 else 1.0

@@ -25,6 +25,7 @@ from relax_rl.stopping import Stopped, current
 from relax_rl.tasks.base import Problem, Task
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import load_model, model_location
+from relax_rl.training.notices import Notices
 from relax_rl.training.objective import build_objective_from
 from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE
 from relax_rl.training.precision import weight_dtype
@@ -96,6 +97,8 @@ class TrainingRun:
         self.directory.start(self.settings)
         first = self.trainer.is_world_process_zero()
         tell = on_progress if on_progress is not None and first else silent
+        if on_progress is not None:
+            self.trainer.notices.listen(partial(_tell_notice, tell))
         if self.checkpoint is not None and first:
             self.directory.rewind(_updates_in(self.checkpoint))
         try:
@@ -213,6 +216,8 @@ def build_run(
             card=_card(settings),
             max_batches=settings.sampling.max_batches,
             branching=recipe.branching,
+            guard=settings.guard,
+            notices=Notices(),
         )
     return TrainingRun(
         settings=settings,
@@ -302,6 +307,10 @@ def _card(settings: TrainConfig) -> str:
 
 def _tell_update(tell: OnProgress, update: int, num_updates: int, metrics: Mapping[str, float]) -> None:
     tell(Progress("training", update, num_updates, metrics=metrics))
+
+
+def _tell_notice(tell: OnProgress, sentence: str) -> None:
+    tell(Progress("notice", message=sentence))
 
 
 @contextlib.contextmanager

@@ -8,9 +8,11 @@ from typing import Literal
 
 __all__ = ["OnProgress", "Progress", "Stage", "silent"]
 
-Stage = Literal["loading", "before", "training", "after", "sampling", "measuring", "started", "ended", "failed"]
+Stage = Literal[
+    "loading", "before", "training", "after", "sampling", "measuring", "started", "ended", "failed", "notice"
+]
 """``before`` and ``after`` are the evaluations of a run; ``started``, ``ended`` and ``failed`` concern a run of
-several."""
+several. ``notice`` is a sentence about a run that its user should read, at any time."""
 
 
 @dataclass(frozen=True)

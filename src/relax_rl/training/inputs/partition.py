@@ -30,6 +30,7 @@ class PartitionHead(nn.Module):
 
     def __init__(self, width: int, num_layers: int = 3, dropout: float = 0.1, seed: int = 0) -> None:
         super().__init__()
+        self.skips_step = False
         layers: list[nn.Module] = []
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -53,6 +54,8 @@ class PartitionHead(nn.Module):
         optimizer.add_param_group({"params": parameters, "weight_decay": 0.0})
 
         def before(*_: Any) -> None:
+            if self.skips_step:
+                return
             for parameter in parameters:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
@@ -61,6 +64,7 @@ class PartitionHead(nn.Module):
                 nn.utils.clip_grad_norm_(parameters, max_grad_norm)
 
         def after(*_: Any) -> None:
+            self.skips_step = False
             for parameter in parameters:
                 parameter.grad = None
 
@@ -98,6 +102,12 @@ class LearnedPartition(Provider):
 
     def join(self, optimizer: torch.optim.Optimizer) -> None:
         self.head.join(optimizer, self.trainer.accelerator, self.trainer.args.max_grad_norm or 0.0)
+
+    def learns(self) -> list[tuple[str, nn.Parameter]]:
+        return [(f"log Z head {name}", parameter) for name, parameter in self.head.named_parameters()]
+
+    def skip_step(self) -> None:
+        self.head.skips_step = True
 
     def save(self, folder: Path) -> None:
         self.head.save(folder)

@@ -119,6 +119,13 @@ class Provider:
     def join(self, optimizer: torch.optim.Optimizer) -> None:
         """The optimiser was made: a provider that learns has it step its parameters, too."""
 
+    def learns(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """The parameters, by name, that it has the optimiser step; none where it learns nothing."""
+        return []
+
+    def skip_step(self) -> None:
+        """The optimiser's next step is none: what it learns must stay as it is."""
+
     def save(self, folder: Path) -> None:
         """Write what is needed to resume into a checkpoint folder."""
 

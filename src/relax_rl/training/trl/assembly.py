@@ -8,11 +8,13 @@ from accelerate.utils import set_seed
 from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
 
+from relax_rl.config import GuardConfig
 from relax_rl.errors import ConfigError, RelaxError
 from relax_rl.objectives import Objective
 from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.reward_function import VerifierReward
 from relax_rl.runs import RunDirectory
+from relax_rl.training.notices import Notices
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.callbacks import MetricsFile
 from relax_rl.training.trl.recorder import RolloutRecorder
@@ -33,13 +35,15 @@ def run_trainer(
     card: str,
     max_batches: int,
     branching: Branching | None,
+    guard: GuardConfig,
+    notices: Notices,
 ) -> RelaxTrainer:
     """A trainer that keeps its rollouts and metrics in the run directory; building it writes nothing there.
 
     Args:
         prompts: see `prompt_dataset`.
         args: TRL's configuration, whose seed is set first.
-        card, max_batches, branching: see `RelaxTrainer`.
+        card, max_batches, branching, guard, notices: see `RelaxTrainer`.
 
     Raises:
         ConfigError: settings that TRL or the objective refuses.
@@ -53,6 +57,8 @@ def run_trainer(
                 card=card,
                 max_batches=max_batches,
                 branching=branching,
+                guard=guard,
+                notices=notices,
                 model=model,
                 args=args,
                 processing_class=tokenizer,

@@ -13,6 +13,7 @@ from trl.trainer.utils import pad, split_pixel_values_by_grid, split_tensor_dict
 
 from relax_rl.errors import ConfigError, ModelError
 from relax_rl.training.trl.branching import Branching
+from relax_rl.training.trl.guarded import GuardedTrainer
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.refill import DynamicSampling, Rollout
 from relax_rl.training.trl.resuming import ResumableTrainer
@@ -20,7 +21,7 @@ from relax_rl.training.trl.resuming import ResumableTrainer
 __all__ = ["RolloutTrainer"]
 
 
-class RolloutTrainer(ResumableTrainer):
+class RolloutTrainer(GuardedTrainer, ResumableTrainer):
     """`trl.GRPOTrainer` whose rollout batches are whole groups.
 
     Args:
@@ -71,7 +72,8 @@ class RolloutTrainer(ResumableTrainer):
         is_truncated = [not ids or ids[-1] not in ends for ids in completion_ids_list]
         # Every column of the inputs reaches the reward functions: an answer that the length limit cut is none.
         told = [given | {"truncated": flag} for given, flag in zip(inputs, is_truncated, strict=True)]
-        rewards_per_func = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
+        scores = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
+        rewards_per_func = self._finite_rewards(scores)
         self._local_lengths = torch.tensor([len(ids) for ids in completion_ids_list], device=self.accelerator.device)
         # The scores of all ranks come back; the rows of this rank are the ones that travel with the batch.
         start = self.accelerator.process_index * len(prompts)

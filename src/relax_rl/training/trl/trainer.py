@@ -16,6 +16,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import TrainerCallback
 
+from relax_rl.config import GuardConfig
 from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.capture import ForwardCapture, ForwardRecord
 from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
@@ -24,6 +25,7 @@ from relax_rl.objectives.inputs import ENTROPY, HIDDEN_STATES, PROMPT_KEYS, Inpu
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows
 from relax_rl.training.inputs.providers import provider_of
+from relax_rl.training.notices import Notices
 from relax_rl.training.objective import objective_for
 from relax_rl.training.objective_state import restore_objective, save_objective
 from relax_rl.training.trl.branching import Branching
@@ -49,6 +51,7 @@ class RelaxTrainer(RolloutTrainer):
         objective_options: the method's settings, such as ``{"alpha": 0.1, "xi": "quantile:0.9"}``.
         card: the model card, kept with the checkpoints; None to keep none.
         recorder, max_batches, branching: see `RolloutTrainer`.
+        guard, notices: see `GuardedTrainer`.
 
     Raises:
         ConfigError: for a method or setting that does not exist, TRL's own `GRPOConfig`, more observables than a
@@ -78,6 +81,8 @@ class RelaxTrainer(RolloutTrainer):
         recorder: RolloutRecorder | None = None,
         max_batches: int = 1,
         branching: Branching | None = None,
+        guard: GuardConfig | None = None,
+        notices: Notices | None = None,
     ) -> None:
         given = given_arguments(args, model)
         method = objective_for(objective, objective_options or {}, given)
@@ -88,6 +93,8 @@ class RelaxTrainer(RolloutTrainer):
             recorder=recorder,
             max_batches=max_batches,
             branching=branching,
+            guard=guard,
+            notices=notices,
             model=model,
             reward_funcs=reward_funcs,
             args=own,
@@ -195,6 +202,8 @@ class RelaxTrainer(RolloutTrainer):
         forward, logged = self._forward(model, inputs)
         batch = self.rollout_batch(inputs, forward)
         output = self.objective(batch)
+        if mode == "train":
+            self._inspect(batch, output)
         metrics = self._rank_means(output)
         # TRL's own figures stay, except where the objective computes the same one.
         for name, value in (logged | metrics).items():
@@ -220,7 +229,8 @@ class RelaxTrainer(RolloutTrainer):
         self._forecast = self._forecast.after(report)
         for name, value in self._forecast.metrics.items():
             self._metrics["train"][name].append(value)
-        self._set_objective(self.objective.after(report))
+        if report.is_finite:
+            self._set_objective(self.objective.after(report))
         uses = self.args.steps_per_generation * self.num_iterations
         if self._to_remember and self._step % uses == uses - 1:
             # The last pass over the rollout batch has each of its micro-batches once. A method that remembers gives
@@ -355,6 +365,14 @@ class RelaxTrainer(RolloutTrainer):
         self.model_wrapped = self.model
         self.accelerator.free_memory()
         self.accelerator.end_training()
+
+    def _learners(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [pair for provider in self._providers.values() for pair in provider.learns()]
+
+    def _drop_gradients(self) -> None:
+        super()._drop_gradients()
+        for provider in self._providers.values():
+            provider.skip_step()
 
     # Checkpoints --------------------------------------------------------------------------------------------------
 
