@@ -77,8 +77,12 @@ def reply(body: dict[str, Any], text: str | None = None, finish: str = "stop") -
     return {"choices": [choice | {"finish_reason": finish}], "usage": {"completion_tokens": 5}}
 
 
-def sampler(server: Server, **options: Any) -> ServerSampler:
-    return ServerSampler(server.url, "policy", **{"sleep": lambda seconds: None, "concurrency": 3} | options)
+def sampler(server: Server, pauses: list[float] | None = None, **options: Any) -> ServerSampler:
+    async def sleep(seconds: float) -> None:
+        if pauses is not None:
+            pauses.append(seconds)
+
+    return ServerSampler(server.url, "policy", **{"sleep": sleep, "concurrency": 3} | options)
 
 
 def test_no_two_samples_share_a_seed_also_of_neighbouring_seeds() -> None:
@@ -138,7 +142,7 @@ def test_what_may_pass_is_tried_again(serve, task, fault) -> None:
         return fault
 
     server = serve(answer)
-    lots = sampler(server, sleep=pauses.append).sample(task.problems("test", 2), SETTINGS)
+    lots = sampler(server, pauses).sample(task.problems("test", 2), SETTINGS)
     draws = [draw for lot in lots for draw in lot]
     assert len(draws) == len({(draw.prompt, draw.index) for draw in draws}) == 8
     assert len(server.requests) == 16
@@ -149,8 +153,8 @@ def test_a_server_that_stays_away(serve, task) -> None:
     server = serve(reply)
     server.close()
     pauses: list[float] = []
-    gone = sampler(server, retries=3, concurrency=1, sleep=pauses.append)
-    with pytest.raises(ModelError, match=r"failed 4 times, at last with .*refused.*give the same command again"):
+    gone = sampler(server, pauses, retries=3, concurrency=1)
+    with pytest.raises(ModelError, match=r"failed 4 times, at last with .*connection.*give the same command again"):
         list(gone.sample(task.problems("test", 1), SamplingSettings(1, 5)))
     assert pauses == [0.5, 1.0, 2.0]
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import json
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from typing import Any
 
 from relax_rl.errors import ConfigError, ModelError
+from relax_rl.evaluation.samplers.background import in_background
+from relax_rl.evaluation.samplers.exchange import Exchange
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings, refuse_images, request_seed
 from relax_rl.tasks.base import Problem
 
 __all__ = ["ServerSampler"]
 
-_TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
-_LONGEST_PAUSE_S = 60.0
+_MAX_BYTES, _MAX_BYTES_PER_TOKEN = 2**22, 2**10
+"""Of a reply: no server needs so much to say a completion of so many tokens."""
+_MAX_TOKENS = 2**31
 
 
 class ServerSampler:
@@ -27,18 +26,22 @@ class ServerSampler:
     Each request carries a seed that follows from (seed, problem, sample). Whether the server heeds it, and gives the
     same text whatever else it is serving, is the server's affair: samples that are kept are never asked for again.
 
+    The server is not trusted: the time and the bytes of a reply are bounded, no redirect is followed, and a reply of
+    another form than the protocol's becomes no sample.
+
     Args:
         base_url: up to and with the version, such as ``http://localhost:8000/v1``.
         model: the name that the server knows.
         plain: send ``Problem.prompt`` to ``/completions`` in place of the messages to ``/chat/completions``.
         concurrency: requests at a time.
-        timeout_s: wall-clock seconds without a byte from the server after which a request is given up.
+        timeout_s: wall-clock seconds for one request and all of its reply, after which it is given up.
         retries: how often a request is tried again, after pauses that double from 0.5 s, or as the server asks.
         api_key: sent as a bearer token, if given.
         sleep: waits so many seconds; tests replace it.
 
     Raises:
-        ConfigError: an address that is not http(s), or numbers out of range.
+        ConfigError: an address that is not http(s) or holds more than a place, a key that is none, or numbers out of
+            range.
     """
 
     backend = "server"
@@ -53,15 +56,14 @@ class ServerSampler:
         timeout_s: float = 600.0,
         retries: int = 6,
         api_key: str | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        if not base_url.startswith(("http://", "https://")):
-            raise ConfigError(f"The server's address is {base_url!r}; it begins with http:// or https://.")
         if concurrency < 1 or retries < 0 or timeout_s <= 0:
             raise ConfigError(
                 f"A server needs concurrency >= 1, retries >= 0 and timeout_s > 0; got {concurrency}, {retries} and "
                 f"{timeout_s}."
             )
+        Exchange(base_url, api_key, timeout_s, _MAX_BYTES, retries)  # what is wrong with the address is said about it
         self._base_url = base_url.rstrip("/")
         self._model = model
         self._plain = plain
@@ -84,24 +86,53 @@ class ServerSampler:
     def sample(
         self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
     ) -> Iterator[list[Draw]]:
-        """See :class:`.sampler.Sampler`. Raises ModelError when a request is refused, or has failed too often."""
+        """See :class:`.protocol.Sampler`.
+
+        Closing the iterator, or Ctrl-C in it, closes all connections at once.
+
+        Raises:
+            ModelError: a request was refused, redirected or failed too often, or the reply is no completion.
+        """
         wanted = [
             (place, index)
             for place in range(len(problems))
             for index in range(settings.num_samples)
             if (place, index) not in done
         ]
-        executor = ThreadPoolExecutor(self._concurrency)
-        try:
-            requests = {executor.submit(self._complete, problems[row[0]], row[1], settings): row for row in wanted}
-            for request in as_completed(requests):
-                yield [Draw(*requests[request], request.result())]
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+        exchange = self._exchange(settings)
 
-    def _complete(self, problem: Problem, index: int, settings: SamplingSettings) -> Completion:
+        async def work(hand_over: Callable[[list[Draw]], None]) -> None:
+            rest = iter(wanted)
+
+            async def serve() -> None:
+                for place, index in rest:
+                    body = self._body(problems[place], index, settings)
+                    reply = await exchange.post(client, body)
+                    hand_over([Draw(place, index, _completion(reply, exchange.url))])
+
+            async with exchange.client(self._concurrency) as client:
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        for _ in range(min(self._concurrency, len(wanted))):
+                            group.create_task(serve())
+                except ExceptionGroup as errors:
+                    raise errors.exceptions[0] from None
+
+        yield from in_background(work)
+
+    def _exchange(self, settings: SamplingSettings) -> Exchange:
+        return Exchange(
+            url=f"{self._base_url}/{'completions' if self._plain else 'chat/completions'}",
+            api_key=self._api_key,
+            timeout_s=self._timeout_s,
+            max_bytes=_MAX_BYTES + _MAX_BYTES_PER_TOKEN * settings.max_completion_length,
+            retries=self._retries,
+            sleep=self._sleep,
+        )
+
+    def _body(self, problem: Problem, index: int, settings: SamplingSettings) -> dict[str, Any]:
         asked = {"prompt": problem.prompt} if self._plain else {"messages": problem.messages}
-        body = asked | {
+        return asked | {
             "model": self._model,
             "max_tokens": settings.max_completion_length,
             "temperature": settings.temperature,
@@ -109,52 +140,31 @@ class ServerSampler:
             "seed": request_seed(settings.seed, problem.id, index),
             "n": 1,
         }
-        url = f"{self._base_url}/{'completions' if self._plain else 'chat/completions'}"
-        return _completion(self._post(url, body), url)
-
-    def _post(self, url: str, body: Mapping[str, Any]) -> Any:
-        """The server's reply; tries again after what may pass."""
-        headers = {"Content-Type": "application/json"}
-        if self._api_key:
-            headers["Authorization"] = f"Bearer {self._api_key}"
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-        words = ""
-        for attempt in range(self._retries + 1):
-            pause = min(0.5 * 2**attempt, _LONGEST_PAUSE_S)
-            try:
-                with urllib.request.urlopen(request, timeout=self._timeout_s) as reply:
-                    return json.loads(reply.read())
-            except urllib.error.HTTPError as error:
-                words = f"HTTP {error.code}: {error.read(2000).decode('utf-8', 'replace').strip()[:300]}"
-                if error.code not in _TRY_AGAIN:
-                    raise ModelError(f"The server refused a request to {url}: {words}.") from error
-                pause = _asked_pause(error.headers.get("Retry-After"), pause)
-            except (OSError, http.client.HTTPException, ValueError) as error:  # no connection, none in time, no JSON
-                words = str(error) or type(error).__name__
-            if attempt < self._retries:
-                self._sleep(pause)
-        raise ModelError(
-            f"The server at {url} failed {self._retries + 1} times, at last with {words}; what it has sampled is kept: "
-            "give the same command again when it is back."
-        )
-
-
-def _asked_pause(header: str | None, default: float) -> float:
-    """The seconds of a Retry-After header, within reason; a date or nonsense is passed over."""
-    try:
-        return min(max(float(header or ""), 0.0), _LONGEST_PAUSE_S)
-    except ValueError:
-        return default
 
 
 def _completion(reply: Any, url: str) -> Completion:
+    """The completion in a reply, every part of it of the type that the protocol has."""
     try:
         choice = reply["choices"][0]
-        text = choice["message"]["content"] if "message" in choice else choice["text"]
-        num_tokens = int(reply["usage"]["completion_tokens"])
-        return Completion(text or "", (), num_tokens, choice["finish_reason"] == "length")
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        content = choice["message"]["content"] if "message" in choice else choice["text"]
+        num_tokens = reply["usage"]["completion_tokens"]
+        if type(num_tokens) is not int or not 0 <= num_tokens < _MAX_TOKENS:
+            raise TypeError("completion_tokens is no count")
+        return Completion(_text(content), (), num_tokens, choice["finish_reason"] == "length")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ModelError(
             f"The server at {url} sent no completion in the OpenAI form ({type(error).__name__}: {error}); it must "
             "have choices, finish_reason and usage.completion_tokens."
         ) from error
+
+
+def _text(content: Any) -> str:
+    """The words of a message: text, null for none, or a list of parts, whose texts are joined."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        raise TypeError("the content is neither text nor a list of parts")
+    texts = [part["text"] for part in content if part["type"] == "text"]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a part of the content has a text that is none")
+    return "".join(texts)
