@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from relax_rl.errors import ConfigError, RunError
+from relax_rl.rewards.workers import pool as pool_module
 from relax_rl.rewards.workers.pool import Outcome, WorkerPool
 
 HOSTILE = """
-import ctypes, os, sys, time
+import ctypes, signal, os, sys, time
 
 kept = []
 
@@ -31,6 +32,10 @@ def act(kind, argument=None):
     if kind == "keep": kept.append(bytearray(argument)); return len(kept)
     if kind == "exit": os._exit(argument)
     if kind == "segfault": ctypes.string_at(0)
+    if kind == "killed": os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "killed once" and not os.path.exists(argument):
+        open(argument, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
     if kind == "raise": raise KeyError(argument)
     if kind == "sleep": time.sleep(argument); return "slept"
     if kind == "print": print("noise"); sys.stdout.flush(); return input_is_empty()
@@ -77,6 +82,7 @@ def test_nothing_starts_before_it_is_needed(pool: WorkerPool) -> None:
         (("allocate", 170 * 2**20), "memory", "MiB"),
         (("exit", 3), "crashed", "exit code 3"),
         (("segfault",), "crashed", "SIGSEGV"),
+        (("killed",), "killed", "SIGKILL"),
         (("recurse",), "recursion", ""),
         (("raise", "boo"), "error", "KeyError: 'boo'"),
         (("object",), "error", "not JSON"),
@@ -142,7 +148,7 @@ def test_a_worker_that_met_the_limit_of_memory_is_not_kept(target: str) -> None:
         for _ in range(2):  # as a worker's first item and, on another one, after it has served
             pid = pool.map([("pid",)])[0].value
             assert pool.map([("keep", 170 * 2**20)])[0].reason == "memory"
-            assert pool.worker_pids() == []
+            assert pool.map([("pid",)])[0].value != pid
             assert not _exists(pid)
         assert pool.map([("keep", 170 * 2**20), ("echo", 1)])[1] == Outcome(1)
 
@@ -234,6 +240,105 @@ def test_workers_end_with_a_killed_parent(target: str, tmp_path: Path) -> None:
 def test_a_target_that_cannot_be_imported_is_a_config_error(target: str, target_path: str) -> None:
     with WorkerPool(target_path, num_workers=1) as pool, pytest.raises(ConfigError, match="cannot import"):
         pool.map([("echo", 1)])
+
+
+def test_an_item_is_tried_again_when_its_worker_is_killed_from_outside(target: str, tmp_path: Path) -> None:
+    with WorkerPool(target, num_workers=1) as pool:
+        assert pool.map([("killed once", str(tmp_path / "flag"))])[0].reason is None
+        died = pool.map([("killed",)])[0]
+        assert (died.reason, died.is_of_item) == ("killed", False)
+        assert Outcome(reason="crashed").is_of_item
+
+
+def test_ten_killed_workers_in_a_row_are_one_sentence(target: str, caplog: pytest.LogCaptureFixture) -> None:
+    with WorkerPool(target, num_workers=1) as pool:
+        with pytest.raises(RunError, match=r"killed 10 times in a row \(signal SIGKILL\).*num_workers"):
+            pool.map([("killed",)] * 9)
+        assert pool.map([("echo", 1)])[0].value == 1  # and the pool lives on
+        assert {outcome.reason for outcome in pool.map([("exit", 3)] * 21)} == {"crashed"}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Grading processes crashed 10 times in a row (exit code 3): if it is not the answers, the installation of "
+        f"'{target}' is broken."
+    ] * 2
+
+
+SLOW_START = """
+import os, sys, time
+flag = FLAG
+if not os.path.exists(flag):
+    open(flag, "w").close()
+    FAULT
+def act(value): return value
+"""
+
+
+@pytest.mark.parametrize("fault", ["time.sleep(60)", "os._exit(9)", "os.kill(os.getpid(), 9)"])
+def test_a_start_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    monkeypatch.setattr(pool_module, "_START_LIMIT_S", 3.0)
+    name = f"slow_start_{abs(hash(fault))}"
+    code = SLOW_START.replace("FLAG", repr(str(tmp_path / "flag"))).replace("FAULT", fault)
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with WorkerPool(f"{name}:act", num_workers=1) as pool:
+        assert pool.map([(5,)])[0] == Outcome(5)
+
+
+def test_a_pool_that_never_starts_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module.time, "sleep", lambda _: None)
+    (tmp_path / "dies_at_import.py").write_text("import os; os._exit(9)\ndef act(value): return value\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with (
+        WorkerPool("dies_at_import:act", num_workers=1) as pool,
+        pytest.raises(RunError, match=r"'dies_at_import:act' did not start in 3 attempts \(exit code 9\); free memory"),
+    ):
+        pool.map([(5,)])
+
+
+def test_one_pool_from_eight_threads_while_its_workers_are_killed(target: str) -> None:
+    """Killed at random from outside: every value is right, none is lost."""
+    with WorkerPool(target, num_workers=3) as pool, ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(pool.map, [("echo", 8 * number + place) for place in range(8)]) for number in range(40)]
+        for _ in range(6):
+            time.sleep(0.1)
+            for pid in pool.worker_pids()[:2]:
+                os.kill(pid, 9)
+        found = [[outcome.value for outcome in future.result()] for future in asked]
+    assert found == [[8 * number + place for place in range(8)] for number in range(40)]
+
+
+def test_the_workers_of_a_parent_that_dies_end_beside_a_forked_child(target: str, tmp_path: Path) -> None:
+    """The child of a fork holds no end of their pipes."""
+    program = f"""
+        import os, sys, time
+        sys.path.insert(0, {str(tmp_path)!r})
+        from relax_rl.rewards.workers.pool import WorkerPool
+        pool = WorkerPool({target!r}, num_workers=1)
+        pool.map([("echo", 1)])
+        if os.fork() == 0:
+            os.closerange(1, 3)
+            time.sleep(30)
+            os._exit(0)
+        print(*pool.worker_pids(), flush=True)
+        os.kill(os.getpid(), 9)
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    deadline = time.monotonic() + 10
+    while _exists(int(run.stdout)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _exists(int(run.stdout))
+
+
+def test_no_shared_memory_is_needed(target: str) -> None:
+    """A container's /dev/shm may hold 64 MiB or nothing: neither the pool nor a worker has a file there."""
+    with WorkerPool(target, num_workers=2) as pool:
+        pool.map([("echo", number) for number in range(4)])
+        open_files = [
+            os.readlink(link)
+            for pid in [os.getpid(), *pool.worker_pids()]
+            for link in Path(f"/proc/{pid}/fd").glob("*")
+        ]
+    assert any(name.startswith("pipe:") for name in open_files)
+    assert [name for name in open_files if name.startswith("/dev/shm")] == []
 
 
 @pytest.mark.parametrize("limit", [{"num_workers": 0}, {"timeout_s": 0}, {"stall_s": -1.0}, {"memory_mb": 1}])
