@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 
 from relax_rl.errors import DataError, RunError
 from relax_rl.evaluation import EvaluationFolder, EvaluationResult, evaluate, rescore
+from relax_rl.evaluation import folder as folder_module
 from relax_rl.evaluation.records import Sample
 from relax_rl.evaluation.runner import Evaluation
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings
@@ -119,6 +122,78 @@ def test_cut_and_interrupted_and_started_again(task, whole, tmp_path: Path) -> N
     last = LetterSampler()
     run(task, folder, last)
     assert len(last.asked) == 15 - 5 - 4
+    assert contents(folder) == contents(whole)
+
+
+@dataclass
+class Disk:
+    """Room for so many bytes in all; then a write takes a part, and the next one none."""
+
+    room: int
+    write: Any = os.write
+
+    def __call__(self, file: int, data: Any) -> int:
+        if len(data) and self.room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken = self.write(file, bytes(data)[: self.room])
+        self.room -= taken
+        return taken
+
+
+@pytest.mark.parametrize("room", [0, 1, 350, 700, 1100, 2000])
+def test_a_full_disk_is_one_sentence_and_loses_no_whole_line(
+    task, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    folder = EvaluationFolder(tmp_path / "full")
+    monkeypatch.setattr(folder_module.os, "write", Disk(room))
+    with pytest.raises(RunError, match=r"full cannot be written \(No space left on device\); make room"):
+        run(task, folder)
+    kept = folder.partial_path.read_bytes()
+    assert kept == b"" or kept.endswith(b"\n")
+    assert len(kept) <= room
+    monkeypatch.undo()
+    again = LetterSampler()
+    run(task, folder, again)
+    assert len(again.asked) == 15 - kept.count(b"\n")
+    assert contents(folder) == contents(whole)
+
+
+def test_a_write_in_small_parts_is_finished(task, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, write = EvaluationFolder(tmp_path / "slow"), os.write
+    monkeypatch.setattr(folder_module.os, "write", lambda file, data: write(file, bytes(data)[:7]))
+    run(task, folder)
+    assert contents(folder) == contents(whole)
+
+
+def glued(lines: list[bytes]) -> bytes:
+    return b"".join([*lines[:2], lines[2][:40], *lines[3:]])
+
+
+@pytest.mark.parametrize(
+    ("poisoned", "num_kept"),
+    [
+        (glued, 6),
+        (lambda lines: b"".join([lines[0], b"\xff\xfe\x00\n", *lines[1:]]), 8),
+        (lambda lines: b"".join([lines[0], b"[" * 100_000 + b"\n", *lines[1:]]), 8),
+        (lambda lines: b"".join([lines[0], b"\n", b"null\n", b"7\n", *lines[1:]]), 8),
+        (
+            lambda lines: b"".join(
+                [*lines[:3], json.dumps(json.loads(lines[3]) | {"completion": [1]}).encode(), b"\n"]
+            ),
+            3,
+        ),
+        (lambda lines: b"".join(lines * 2), 8),
+    ],
+)
+def test_a_poisoned_file_gives_back_every_whole_line(task, whole, tmp_path: Path, poisoned: Any, num_kept: int) -> None:
+    """Lines glued together by an earlier version on a full disk, bytes that are no text, replies of another type."""
+    folder = EvaluationFolder(tmp_path / "broken")
+    with pytest.raises(KeyboardInterrupt):
+        run(task, folder, LetterSampler(dies_in_lot=4))
+    folder.partial_path.write_bytes(poisoned(folder.partial_path.read_bytes().splitlines(keepends=True)))
+    again = LetterSampler()
+    run(task, folder, again)
+    assert len(again.asked) == 15 - num_kept
     assert contents(folder) == contents(whole)
 
 

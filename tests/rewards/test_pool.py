@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -332,11 +333,7 @@ def test_no_shared_memory_is_needed(target: str) -> None:
     """A container's /dev/shm may hold 64 MiB or nothing: neither the pool nor a worker has a file there."""
     with WorkerPool(target, num_workers=2) as pool:
         pool.map([("echo", number) for number in range(4)])
-        open_files = [
-            os.readlink(link)
-            for pid in [os.getpid(), *pool.worker_pids()]
-            for link in Path(f"/proc/{pid}/fd").glob("*")
-        ]
+        open_files = [name for pid in [os.getpid(), *pool.worker_pids()] for name in _open_files(pid)]
     assert any(name.startswith("pipe:") for name in open_files)
     assert [name for name in open_files if name.startswith("/dev/shm")] == []
 
@@ -356,6 +353,14 @@ def _exists(pid: int) -> bool:
     # An orphan belongs to the system's first process, which in a container may never reap it.
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[:2] != ["Z", "1"]
+
+
+def _open_files(pid: int) -> list[str]:
+    names = []
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            names.append(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+    return names
 
 
 def _python(*arguments: str) -> str:

@@ -5,13 +5,16 @@
     samples.jsonl     all of them, graded, in the order of the problems
     result.json       the numbers (`.result.EvaluationResult`)
 
-``partial.jsonl`` only grows, a lot of samples a write. A last line that a killed process left half-written is cut off
-when the evaluation goes on. The other files are written whole or not at all and hold neither times nor places, so
-that an evaluation that was interrupted ends in the same files as one that was not.
+``partial.jsonl`` only grows, a batch of samples a write. A write that the disk has no room for is taken back, to the
+last whole line. When an evaluation is resumed, lines that are no sample are dropped, such as half a line that a killed
+process left, or two lines glued together, and their samples are drawn again. The other files are written whole or not
+at all and hold neither times nor places, so that an evaluation that was interrupted ends in the same files as one that
+was not.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -74,8 +77,11 @@ class EvaluationFolder:
         if self.settings_path.is_file():
             self._refuse_others(settings)
         else:
-            self.path.mkdir(parents=True, exist_ok=True)
-            _write(self.settings_path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                _write(self.settings_path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
+            except OSError as error:
+                raise self._cannot_write(error) from error
         return self._recover()
 
     def read_settings(self) -> dict[str, Any]:
@@ -98,23 +104,60 @@ class EvaluationFolder:
             )
 
     def _recover(self) -> list[Sample]:
-        """The complete samples on disk; what a killed process left half-written is cut off."""
+        """The complete samples on disk; what a killed process left half-written is dropped."""
         if self.samples_path.is_file():
             self.partial_path.unlink(missing_ok=True)
             return self.read_samples()
         if not self.partial_path.is_file():
             return []
         data = self.partial_path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            with self.partial_path.open("r+b") as file:
-                file.truncate(len(whole))
-        return _samples(whole.decode("utf-8").splitlines(), self.partial_path)
+        whole: list[bytes] = []
+        found: dict[tuple[str, int], Sample] = {}
+        for line in data.splitlines(keepends=True):
+            try:
+                sample = Sample.from_json(line.decode("utf-8"))
+            except (DataError, UnicodeDecodeError):
+                continue
+            if line.endswith(b"\n"):
+                found.setdefault((sample.problem_id, sample.index), sample)
+                whole.append(line)
+        kept = b"".join(whole)
+        if kept != data:
+            try:
+                _write(self.partial_path, kept.decode("utf-8"))
+            except OSError as error:
+                raise self._cannot_write(error) from error
+        return list(found.values())
 
     def append(self, samples: Iterable[Sample]) -> None:
-        """Keep a lot of new samples; they are with the operating system when this returns."""
-        with self.partial_path.open("ab", buffering=0) as file:
-            file.write("".join(f"{sample.to_json()}\n" for sample in samples).encode())
+        """Keep a batch of new samples; they are with the operating system when this returns.
+
+        Raises:
+            RunError: they cannot be written whole (a full disk, a quota); the file ends as it did before.
+        """
+        data = "".join(f"{sample.to_json()}\n" for sample in samples).encode()
+        try:
+            file = os.open(self.partial_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        try:
+            length = os.fstat(file).st_size
+            try:
+                _write_all(file, data)
+            except BaseException:
+                # Half a line would be glued to the next one.
+                os.ftruncate(file, length)
+                raise
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        finally:
+            os.close(file)
+
+    def _cannot_write(self, error: OSError) -> RunError:
+        return RunError(
+            f"The evaluation {self.path} cannot be written ({error.strerror or error}); make room or allow it, and run "
+            "the same command again: it resumes with the samples that are there."
+        )
 
     def read_samples(self) -> list[Sample]:
         """All samples of a complete evaluation. Raises DataError if they are not there or not readable."""
@@ -128,8 +171,11 @@ class EvaluationFolder:
 
     def finish(self, samples: Sequence[Sequence[Sample]], result: EvaluationResult) -> None:
         """Write the graded samples and the result, and drop the partial file."""
-        _write(self.samples_path, "".join(f"{sample.to_json()}\n" for row in samples for sample in row))
-        _write(self.result_path, result.to_json())
+        try:
+            _write(self.samples_path, "".join(f"{sample.to_json()}\n" for row in samples for sample in row))
+            _write(self.result_path, result.to_json())
+        except OSError as error:
+            raise self._cannot_write(error) from error
         self.partial_path.unlink(missing_ok=True)
 
 
@@ -144,7 +190,21 @@ def _samples(lines: Iterable[str], path: Path) -> list[Sample]:
     return list(found.values())
 
 
+def _write_all(file: int, data: bytes) -> None:
+    """All of it: a write near the end of the room may take a part and say so by its count alone."""
+    view = memoryview(data)
+    while view:
+        count = os.write(file, view)
+        if count == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        view = view[count:]
+
+
 def _write(path: Path, text: str) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

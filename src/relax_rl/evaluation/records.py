@@ -14,6 +14,10 @@ from relax_rl.tasks.base import Problem
 __all__ = ["Sample", "sample_of"]
 
 
+# Other types in a line would be found out only when the sample is graded.
+_KINDS = {"problem_id": str, "index": int, "completion": str, "num_tokens": int, "truncated": bool, "answer": str}
+
+
 @dataclass(frozen=True)
 class Sample:
     """A completion, its verdict and its dynamics.
@@ -28,7 +32,8 @@ class Sample:
         score: the verdict; None: could not be scored, or not graded yet.
         extracted: the answer it commits to, if it has one and the verifier tells.
         how: where that was found, or why there is none; empty if the verifier does not tell.
-        reason: why there is no score.
+        reason: why there is no score, or why the score is 0.0 without a look at the answer's content (see
+            `relax_rl.rewards.Verdict`). Earlier versions gave no score in the latter case.
         answer_class: the same number for equal answers to one problem; None without an answer.
         path: digest of its calculation (see `.grading.solution_path`).
         entropy: summed over its tokens, in nats; None where it was not measured.
@@ -51,6 +56,11 @@ class Sample:
     entropy: float | None = None
     dsd: float | None = None
 
+    @property
+    def is_ungradable(self) -> bool:
+        """Whether the answer is at fault that it could not be graded; it scores 0.0."""
+        return self.score is not None and self.reason is not None
+
     def to_json(self) -> str:
         """One line, without its end. Any text survives, also half a surrogate pair."""
         return json.dumps(asdict(self), allow_nan=False)
@@ -66,8 +76,11 @@ class Sample:
             row: dict[str, Any] = json.loads(line)
             known: dict[str, Any] = {field.name: row[field.name] for field in fields(cls) if field.name in row}
             known["token_ids"] = tuple(known["token_ids"])
+            for name, kind in _KINDS.items():
+                if name in known and type(known[name]) is not kind:
+                    raise TypeError(f"{name} is {known[name]!r:.40}")
             return cls(**known)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"this is no record of a sample ({type(error).__name__}: {error}).") from error
 
 
