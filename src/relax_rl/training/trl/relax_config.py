@@ -87,6 +87,8 @@ def arguments_for(args: RelaxConfig, reference_coefficient: float, *, evaluates:
     own = copy.copy(args)
     # TRL reads beta to decide about the reference model, and loss_type only for the loss that is dropped.
     own.beta, own.loss_type = reference_coefficient, "grpo"
+    # A router's loss would be dropped with it, and TRL can compute it for some configurations of experts only.
+    own.router_aux_loss_coef = 0.0
     return own
 
 

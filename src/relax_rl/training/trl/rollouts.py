@@ -12,6 +12,8 @@ from torch import Tensor
 from trl.trainer.utils import pad, split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from relax_rl.errors import ConfigError, ModelError
+from relax_rl.latent.padding import right_padded
+from relax_rl.training.trl.architectures import check_architecture, of_one_length
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.guarded import GuardedTrainer
 from relax_rl.training.trl.recorder import RolloutRecorder
@@ -52,6 +54,7 @@ class RolloutTrainer(GuardedTrainer, ResumableTrainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._plan = check_architecture(self.accelerator.unwrap_model(self.model).config, self.args)
         self._recorder = recorder
         self._branching = branching
         self._sampling = DynamicSampling(max_batches, self.args.seed) if max_batches > 1 else None
@@ -112,17 +115,27 @@ class RolloutTrainer(GuardedTrainer, ResumableTrainer):
         return output
 
     def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._branching is None or not self.model.training:
+        if self._plan.pads_prompts and (self._branching is None or not self.model.training):
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
 
-        def complete(prompts: list[list[int]]) -> list[list[int]]:
+        def sample(prompts: Any) -> list[list[int]]:
             return super(RolloutTrainer, self)._generate_single_turn(prompts, *args, **kwargs)[0]
 
+        def complete(prompts: Any) -> list[list[int]]:
+            return sample(prompts) if self._plan.pads_prompts else of_one_length(prompts, sample)
+
+        if self._branching is None or not self.model.training:
+            return complete(prompt_ids), None
         prompts = [list(ids) for ids in prompt_ids]
         completions, self._prefix_lengths = self._branching.completed(
             prompts, complete, self._entropies, self._tokenizer
         )
         return completions, None
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        # TRL pads prompts on the left and tells the model no positions.
+        with right_padded(self.accelerator.unwrap_model(model)):
+            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
 
     @torch.no_grad()
     def _entropies(self, prompts: list[list[int]], completions: list[list[int]]) -> list[Tensor]:
