@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow lint types imports docs bench evidence evidence-small examples smollm2 clean
+.PHONY: demo test test-slow lint types imports docs soak bench evidence evidence-small examples smollm2 clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -29,6 +29,10 @@ imports: .venv/.installed
 
 docs: .venv/.installed
 	$(BIN)/python scripts/check_docs.py
+
+# Kills, signals, damaged files and full disks, some 20 minutes; goes on where it was stopped.
+soak: .venv/.installed
+	$(BIN)/python scripts/soak.py
 
 bench: .venv/.installed
 	$(BIN)/python benchmarks/dispersion.py
