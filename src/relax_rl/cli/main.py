@@ -17,6 +17,7 @@ from typing import NoReturn
 from relax_rl.cli import compare, demo, env, eval, model, report, spectrum, tasks, train
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError
+from relax_rl.redaction import redacted
 from relax_rl.runs import is_first_process
 from relax_rl.stopping import Stopped, handling_signals
 from relax_rl.version import __version__
@@ -73,11 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except RelaxError as error:
-        print(f"relax: error: {error}", file=sys.stderr)
+        print(f"relax: error: {redacted(str(error))}", file=sys.stderr)
         return 2
     except Stopped as stopped:
         if is_first_process():
-            print(f"relax: {stopped}; {_continuation(words, stopped)}", file=sys.stderr)
+            print(redacted(f"relax: {stopped}; {_continuation(words, stopped)}"), file=sys.stderr)
         return stopped.reason.exit_code
     except KeyboardInterrupt:
         print("relax: stopped", file=sys.stderr)

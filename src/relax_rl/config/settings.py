@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 from relax_rl.config.batches import batch_arithmetic
 from relax_rl.config.messages import one_sentence
 from relax_rl.errors import ConfigError
+from relax_rl.redaction import refuse_secrets
 
 __all__ = [
     "DictionaryConfig",
@@ -154,6 +155,7 @@ class TrainerConfig(BaseModel):
 
 _SET_ELSEWHERE = {
     "seed": "use 'seed'",
+    "trust_remote_code": "pass --trust-remote-code, which no file can give",
     "output_dir": "use 'output', the run directory, which keeps the checkpoints",
     "resume_from_checkpoint": "pass --resume, which finds the run's last complete checkpoint",
     "bf16": "use 'dtype'",
@@ -214,6 +216,12 @@ class GuardConfig(_Section):
     """Warn when nothing was learned for so many updates, or when rewards or completions were degenerate for as many."""
 
 
+def _plain_table(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain_table(each) for each in value]
+    return value.model_dump() if isinstance(value, BaseModel) else value
+
+
 class TrainConfig(_Section):
     """A training run. Raises ``ConfigError`` for an unknown key, a wrong type and a pair that does not fit."""
 
@@ -255,6 +263,13 @@ class TrainConfig(_Section):
             for former, name in _RENAMED.items():
                 if former in data:
                     raise ValueError(f"'{former}' is now '{name}'")
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_secret(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            refuse_secrets({key: _plain_table(value) for key, value in data.items()})
         return data
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
 from relax_rl.import_path import is_own_task, require_allowed
+from relax_rl.redaction import refuse_secrets
 from relax_rl.runs import RunDirectory
 from relax_rl.stopping import Stopped
 from relax_rl.tasks.base import BaseTask, Task, as_task
@@ -289,6 +290,7 @@ def _task(
     if task is None and is_own_task(name):
         require_allowed({"task.name": name}, allow_code, f"the run {subject.name}")
     options = (subject.options if name == subject.task else {}) | options
+    refuse_secrets(options, "task.")
     return _KnownTask(build_task(name, **options), options)
 
 
