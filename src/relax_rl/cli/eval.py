@@ -175,6 +175,8 @@ def _print_result(result: EvaluationResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from relax_rl.evaluation.bounds import metric_bounds, num_unscored, unscored_note
+
     k = result.num_samples
     table = Table(
         title=f"{result.model} on {result.task}/{result.split}",
@@ -184,11 +186,16 @@ def _print_result(result: EvaluationResult) -> None:
         f"mean@{k}); 95 % intervals by bootstrap over problems",
     )
     table.add_column("metric")
-    for column in ("value", "low", "high"):
+    is_bounded = num_unscored(result) > 0
+    for column in ("value", "low", "high", *(("worst", "best") if is_bounded else ())):
         table.add_column(column, justify="right")
     for name, estimate in result.metrics.items():
-        table.add_row(name, *(f"{number:.4g}" for number in (estimate.value, estimate.low, estimate.high)))
+        bounds = metric_bounds(result, name)
+        numbers = (estimate.value, estimate.low, estimate.high, *((bounds.worst, bounds.best) if bounds else ()))
+        table.add_row(name, *(f"{number:.4g}" for number in numbers))
     Console().print(table)
+    if (note := unscored_note(result)) is not None:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _print_comparison(first: EvaluationResult, second: EvaluationResult, despite: Sequence[str]) -> None:
@@ -196,8 +203,11 @@ def _print_comparison(first: EvaluationResult, second: EvaluationResult, despite
     from rich.table import Table
 
     from relax_rl.comparison.pairs import comparability, compare_results
+    from relax_rl.evaluation.bounds import unscored_note
 
     rows = compare_results(first, second, despite=despite)
+    if (unscored := unscored_note(first)) is not None:
+        print(f"note: in {first.model or 'the other evaluation'}, {unscored}", file=sys.stderr)
     found = comparability(first, second)
     for note in [*(mismatch.words() for mismatch in found.differing), *found.notes()]:
         print(f"note: {note}", file=sys.stderr)

@@ -274,6 +274,7 @@ class Evaluation:
             prompt_digest=prompt_digest,
             problem_seed=self.problem_seed,
             grader=grader_version(self.task.verifier),
+            reasons=summary.reasons,
         )
 
 
@@ -311,6 +312,7 @@ def rescore(folder: EvaluationFolder, task: Task) -> tuple[EvaluationResult, int
             for place, sample in enumerate(old.samples)
         ),
         grader=grader_version(task.verifier),
+        reasons=summary.reasons,
     )
     folder.finish(after, result)
     changed = sum(scores[s.problem_id, s.index] != s.score for row in before for s in row)
