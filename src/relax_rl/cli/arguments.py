@@ -12,17 +12,25 @@ from relax_rl.errors import ConfigError
 if TYPE_CHECKING:
     from relax_rl.workflows.progress import Progress
 
-__all__ = ["add_time_limit", "add_trust", "at_least_one", "refuse_settings", "say"]
+__all__ = ["add_remote_code", "add_time_limit", "add_trust", "at_least_one", "refuse_settings", "say"]
 
 
 def add_trust(group: argparse._ArgumentGroup) -> None:
-    """The option by which the user, and no file, decides whose code may run."""
+    """The options by which the user, and no file, decides whose code may run."""
+    add_remote_code(group)
     group.add_argument(
         "--allow-code",
         action="append",
         default=[],
         metavar="MODULE",
         help="import the tasks, verifiers and methods of this module that a file names; may be repeated",
+    )
+
+
+def add_remote_code(group: argparse._ActionsContainer) -> None:
+    """``--trust-remote-code``, of which `relax_rl.cli.main` takes care."""
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="run the Python code that comes with a model (read it first)"
     )
 
 

@@ -150,12 +150,17 @@ class TrainerConfig(BaseModel):
         for key in self.model_extra or {}:
             if key in _SET_ELSEWHERE:
                 raise ValueError(f"'trainer.{key}' is not set there; {_SET_ELSEWHERE[key]}")
+        for key, value in (self.model_extra or {}).items():
+            if isinstance(value, Mapping) and value.get("trust_remote_code"):
+                raise ValueError(f"'trainer.{key}.trust_remote_code' is not set there; {_NO_FILE}")
         return self
 
 
+_NO_FILE = "pass --trust-remote-code, which no file can give"
+
 _SET_ELSEWHERE = {
     "seed": "use 'seed'",
-    "trust_remote_code": "pass --trust-remote-code, which no file can give",
+    "trust_remote_code": _NO_FILE,
     "output_dir": "use 'output', the run directory, which keeps the checkpoints",
     "resume_from_checkpoint": "pass --resume, which finds the run's last complete checkpoint",
     "bf16": "use 'dtype'",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from relax_rl.latent.contract.architecture import quantization_of, reads_images
 from relax_rl.latent.contract.files import SMOLLM2_DIRECTORY, find_file, first_line, model_location
 from relax_rl.latent.contract.template import text_tokenizer
 from relax_rl.latent.contract.weights import LoadReport, check_finite, read_weights
+from relax_rl.remote_code import remote_code
 
 __all__ = [
     "SMOLLM2_DIRECTORY",
@@ -31,7 +33,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     """The model's tokenizer, padding on the left as generation needs."""
     location = model_location(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, padding_side="left", **remote_code())
     except (OSError, ValueError) as error:
         raise ModelError(f"No tokenizer could be loaded from {name}: {first_line(error)}") from error
     return _with_pad_token(tokenizer)
@@ -44,7 +46,9 @@ def load_processor(name: str, revision: str | None = None) -> ProcessorMixin:
         ModelError: when there is none, or it needs a package that is not installed.
     """
     try:
-        processor = AutoProcessor.from_pretrained(model_location(name), revision=revision, padding_side="left")
+        processor = AutoProcessor.from_pretrained(
+            model_location(name), revision=revision, padding_side="left", **remote_code()
+        )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"No processor of images could be loaded from {name}: {first_line(error)}") from error
     if not isinstance(processor, ProcessorMixin):
@@ -119,7 +123,7 @@ def _load(
     name: str, location: str, revision: str | None, dtype: torch.dtype, device_map: str | None, *, trains: bool
 ) -> tuple[Any, LoadReport]:
     try:
-        config = AutoConfig.from_pretrained(location, revision=revision)
+        config = AutoConfig.from_pretrained(location, revision=revision, **remote_code())
     except (OSError, ValueError) as error:
         raise ModelError(f"No language model could be loaded from {name}: {first_line(error)}") from error
     method = quantization_of(config)
@@ -136,8 +140,9 @@ def _load(
                 device_map=device_map,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                **remote_code(),
             )
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, UnpicklingError) as error:
         quantised = "" if method is None else f" (its weights are quantised by {method})"
         raise ModelError(f"No language model could be loaded from {name}{quantised}: {first_line(error)}") from error
     return model, LoadReport.of(info)

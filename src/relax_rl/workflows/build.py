@@ -19,6 +19,7 @@ from relax_rl.errors import ConfigError
 from relax_rl.evaluation.prompts import check_images
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.objectives import Objective
+from relax_rl.remote_code import remote_code
 from relax_rl.rewards.base import Verifier
 from relax_rl.runs import RunDirectory
 from relax_rl.stopping import Stopped, current
@@ -259,6 +260,7 @@ def build_recipe(
         precision=settings.dtype,
         **forced,
         **({"use_vllm": False} if on_cpu else {}),
+        **remote_code(),  # the reference policy may be loaded by name
     )
     return Recipe(built, branching, args)
 

@@ -8,6 +8,7 @@ from typing import Any
 from relax_rl.errors import DependencyError
 from relax_rl.evaluation.prompts import encode_prompt, render_prompt
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings, refuse_images, request_seed
+from relax_rl.remote_code import remote_code
 from relax_rl.tasks.base import Problem
 
 __all__ = ["VllmSampler"]
@@ -38,7 +39,9 @@ class VllmSampler:
                 f"--backend vllm needs the package vllm ({error}); pip install vllm, or leave --backend out."
             ) from error
         self._vllm: Any = vllm
-        self._llm: Any = self._vllm.LLM(model=model, dtype=dtype, revision=revision, enable_prefix_caching=True)
+        self._llm: Any = self._vllm.LLM(
+            model=model, dtype=dtype, revision=revision, enable_prefix_caching=True, **remote_code()
+        )
         self._tokenizer: Any = self._llm.get_tokenizer()
         self._batch_size = batch_size
 

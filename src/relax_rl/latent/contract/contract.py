@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,7 @@ from relax_rl.latent.contract.generation import steering, steering_words
 from relax_rl.latent.contract.template import ChatTemplate, read_template
 from relax_rl.latent.contract.tokens import SpecialTokens, read_tokens
 from relax_rl.latent.contract.weights import LoadReport, Weights, nonfinite_in_files, nonfinite_words, read_weights
+from relax_rl.remote_code import remote_code
 
 __all__ = [
     "ModelContract",
@@ -194,9 +196,9 @@ def empty_model(location: str, revision: str | None = None, *, name: str = "") -
         ModelError: no configuration of a language model.
     """
     try:
-        config = AutoConfig.from_pretrained(location, revision=revision)
+        config = AutoConfig.from_pretrained(location, revision=revision, **remote_code())
         with torch.device("meta"):
-            return model_class_of(config).from_config(config)
+            return model_class_of(config).from_config(config, **remote_code())
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(f"No language model could be loaded from {name or location}: {first_line(error)}") from error
 
@@ -212,8 +214,9 @@ def _fit(location: str, revision: str | None, model: Any) -> LoadReport:
                 device_map="meta",
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                **remote_code(),
             )
-        except (OSError, ValueError, ImportError, RuntimeError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError, UnpicklingError) as error:
             raise ModelError(f"The weights in {location} cannot be read: {first_line(error)}") from error
     return LoadReport.of(info)
 
@@ -240,6 +243,6 @@ def _tokenizer(location: str, revision: str | None, base: str, base_revision: st
     has_own = not Path(location).is_dir() or Path(location, "tokenizer_config.json").is_file()
     place, at = (location, revision) if has_own else (base, base_revision)
     try:
-        return kind.from_pretrained(place, revision=at)
+        return kind.from_pretrained(place, revision=at, **remote_code())
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"No tokenizer could be loaded from {place}: {first_line(error)}") from error
