@@ -249,7 +249,7 @@ class TrainConfig(_Section):
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     guard: GuardConfig = GuardConfig()
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     output: str | None = None
     """The run directory; null: ``runs/<task>-<objective>-seed<seed>``."""
 

@@ -39,6 +39,7 @@ from relax_rl.training.trl.model_card import model_card
 from relax_rl.training.trl.stopping import StopWhenAsked
 from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.workflows.progress import OnProgress, Progress, silent
+from relax_rl.workflows.surroundings import check_disk, check_hub, check_trackers
 from relax_rl.workflows.train_result import TrainResult
 
 __all__ = ["Recipe", "TrainingRun", "build_recipe", "build_run", "checkpoint_of"]
@@ -104,6 +105,8 @@ class TrainingRun:
             self.directory.rewind(_updates_in(self.checkpoint))
         try:
             with _quiet():
+                if self.trainer.args.push_to_hub:
+                    self.trainer.init_hf_repo()
                 self._train(tell)
         except Stopped as stopped:
             stopped.kept, stopped.flag = self._kept()
@@ -192,6 +195,8 @@ def build_run(
     with _quiet():
         check_trl_version()
         recipe = build_recipe(settings, directory.checkpoints, objective, on_cpu=on_cpu)
+        check_trackers(settings.trainer.report_to)
+        check_hub(settings.trainer)
         num_processes = recipe.args.world_size
         checkpoint = checkpoint_of(directory, recipe.objective) if resume else None
         if model is None:
@@ -203,6 +208,7 @@ def build_run(
         if model is None:
             model, own = load_model(settings.model, weight_dtype(settings.dtype), settings.model_revision)
             tokenizer = own if tokenizer is None else tokenizer
+        check_disk(directory.path, model.parameters(), settings.trainer, plan)
         prompts = prompt_dataset(problems, tokenizer)
         for problem in evaluated:
             check_images(tokenizer, problem)

@@ -49,6 +49,8 @@ def run_trainer(
         ConfigError: settings that TRL or the objective refuses.
     """
     set_seed(args.seed)
+    # Else the constructor makes the repository on the Hub, also for a rehearsal; `TrainingRun.train` does.
+    pushes, args.push_to_hub = args.push_to_hub, False
     try:
         with directory.left_as_it_is():
             trainer = RelaxTrainer(
@@ -72,4 +74,5 @@ def run_trainer(
         raise ConfigError(f"TRL refuses the settings under 'trainer': {' '.join(str(error).split())}") from error
     # Added by transformers where there are no bars; it prints every log to stdout.
     trainer.remove_callback(PrinterCallback)
+    trainer.args.push_to_hub = pushes
     return trainer
