@@ -234,7 +234,7 @@ def build_run(
         model=model,
         tokenizer=tokenizer,
         trainer=trainer,
-        evaluation=_evaluation(settings, task, directory),
+        evaluation=_evaluation(settings, task, directory, trainer.notices),
         checkpoint=checkpoint,
     )
 
@@ -273,7 +273,8 @@ def build_recipe(
 
 def checkpoint_of(directory: RunDirectory, objective: Objective) -> Path:
     """Where a run of this objective is resumed from. Raises ``RunError`` without a complete checkpoint."""
-    return directory.checkpoint_to_resume((STATE_FILE,) if objective.probe is None else (DICTIONARY_FILE, STATE_FILE))
+    needs_dictionary = objective.probe is not None and not objective.probe.is_log_only
+    return directory.checkpoint_to_resume((DICTIONARY_FILE, STATE_FILE) if needs_dictionary else (STATE_FILE,))
 
 
 def _updates_in(checkpoint: Path) -> int:
@@ -285,7 +286,9 @@ def _evaluated_problems(settings: TrainConfig, task: Task) -> list[Problem]:
     return task.problems(evaluation.split, evaluation.num_problems) if evaluation.enabled else []
 
 
-def _evaluation(settings: TrainConfig, task: Task, directory: RunDirectory) -> PolicyEvaluation | None:
+def _evaluation(
+    settings: TrainConfig, task: Task, directory: RunDirectory, notices: Notices
+) -> PolicyEvaluation | None:
     if not settings.evaluation.enabled:
         return None
     return PolicyEvaluation(
@@ -295,6 +298,8 @@ def _evaluation(settings: TrainConfig, task: Task, directory: RunDirectory) -> P
         train_split=settings.train_split,
         max_completion_length=settings.trainer.max_completion_length,
         precision=settings.dtype,
+        num_observables=settings.dictionary.num_observables,
+        say=notices,
     )
 
 

@@ -73,6 +73,8 @@ class RolloutTrainer(GuardedTrainer, ResumableTrainer):
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         ends: list[Any] = [*self.eos_token_ids, self._tokenizer.pad_token_id]
         is_truncated = [not ids or ids[-1] not in ends for ids in completion_ids_list]
+        if self.model.training:
+            self._watch.rollout(completion_ids_list)
         # Every column of the inputs reaches the reward functions: an answer that the length limit cut is none.
         told = [given | {"truncated": flag} for given, flag in zip(inputs, is_truncated, strict=True)]
         scores = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
