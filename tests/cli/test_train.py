@@ -29,6 +29,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainConfig, RunDirecto
     class Run:
         settings: TrainConfig
         directory: RunDirectory
+        notes: tuple[str, ...] = ()
 
         @property
         def plan(self) -> BatchPlan:

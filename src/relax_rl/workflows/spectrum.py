@@ -142,9 +142,8 @@ def spectrum(
     measuring = _Measuring(problems, reading, settings, loading, statistics_only, batch_tokens, say)
     given = _dictionaries(dictionaries or {})
     place = None if store is None else Path(store)
-    for named in (model, compare):
-        if named is not None and (settings.sites or named is compare):
-            loading.check(named, settings.sites)
+    if compare is not None:
+        loading.check(compare, settings.sites)
     first, excerpts = measuring.spectra(model, given, place)
     models, differences = [first], []
     if compare is not None:
