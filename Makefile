@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow lint types imports docs bench evidence evidence-small examples smollm2 clean
+.PHONY: demo test test-slow lint types imports docs soak mutants bench evidence evidence-small examples smollm2 clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -29,6 +29,14 @@ imports: .venv/.installed
 
 docs: .venv/.installed
 	$(BIN)/python scripts/check_docs.py
+
+# Kills, signals, damaged files and full disks, some 20 minutes; goes on where it was stopped.
+soak: .venv/.installed
+	$(BIN)/python scripts/soak.py
+
+# Breaks the code one place at a time and asks whether a test notices; half an hour of two cores, resumable.
+mutants: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/mutants.py
 
 bench: .venv/.installed
 	$(BIN)/python benchmarks/dispersion.py

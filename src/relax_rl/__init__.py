@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from relax_rl.telemetry import switch_off
 from relax_rl.version import __version__
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ __all__ = [
     "spectrum",
     "train",
 ]
+
+# Before any library is imported that would report to its makers.
+switch_off()
 
 # Type checkers read the imports above, Python this table; a test holds them together.
 _PLACES = {

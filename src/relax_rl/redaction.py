@@ -7,15 +7,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["REDACTED", "is_secret_key", "redacted", "secrets_in"]
+from relax_rl.errors import ConfigError
+
+__all__ = ["REDACTED", "is_secret_key", "redacted", "refuse_secrets", "without_secrets"]
 
 REDACTED = "[redacted]"
 
 # `pad_token` and `max_tokens` are no secrets: a token counts as one only after a word for who gives it out.
 _SECRET_KEY = re.compile(
-    r"(^|[_.-])(secret|secrets|password|passwd|passphrase|credential|credentials|authorization|private_?key"
-    r"|access_?key(_?id)?|api_?key|apikey|(hub|hf|api|auth|access|bearer|refresh|session|github|wandb|push_to_hub|id)_?token"
-    r"|token)$",
+    r"(^|\.)token$|(^|[_.-])(secrets?|password|passwd|passphrase|credentials?|authorization|(private|access|api)[_-]?key"
+    r"|access[_-]key[_-]id|(hub|hf|api|auth|access|bearer|refresh|session|github|wandb|id)[_-]token)$",
     re.IGNORECASE,
 )
 _SECRET_TEXT = re.compile(
@@ -32,15 +33,31 @@ def is_secret_key(key: str) -> bool:
     return _SECRET_KEY.search(key) is not None
 
 
-def secrets_in(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of settings, at any depth, that hold a secret as text."""
+def refuse_secrets(settings: Mapping[str, Any], prefix: str = "") -> None:
+    """For settings that will be written into files. Raises ConfigError naming the key of a secret, not its value."""
+    key = next(_secrets_in(settings, prefix), None)
+    if key is not None:
+        raise ConfigError(
+            f"'{key}' is a secret, and settings are written into files and reports; leave it out, and log in "
+            "('hf auth login') or set an environment variable, such as HF_TOKEN"
+        )
+
+
+def _secrets_in(settings: Mapping[str, Any], prefix: str) -> Iterator[str]:
     for key, value in settings.items():
-        here = f"{prefix}{key}"
         if is_secret_key(str(key)) and isinstance(value, str) and value:
-            yield here
+            yield f"{prefix}{key}"
         for inner in value if isinstance(value, list) else [value]:
             if isinstance(inner, Mapping):
-                yield from secrets_in(inner, f"{here}.")
+                yield from _secrets_in(inner, f"{prefix}{key}.")
+
+
+def without_secrets(settings: Any) -> Any:
+    """Settings that were read from a file, without the secrets that a former version left in them."""
+    if isinstance(settings, Mapping):
+        kept = {k: v for k, v in settings.items() if not (is_secret_key(str(k)) and isinstance(v, str))}
+        return {key: without_secrets(value) for key, value in kept.items()}
+    return [without_secrets(value) for value in settings] if isinstance(settings, list) else settings
 
 
 def redacted(text: str, *secrets: str | None) -> str:

@@ -29,7 +29,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainConfig, RunDirecto
     class Run:
         settings: TrainConfig
         directory: RunDirectory
-        notes: tuple[str, ...] = ()
 
         @property
         def plan(self) -> BatchPlan:

@@ -82,13 +82,13 @@ _DEEPSEEK: dict[str, Any] = {
 }
 
 
-def _llama_like(kind: str, model_type: str, *, pad_token: bool = True, **settings: Any) -> Architecture:
-    return Architecture(kind, model_type, _WIDTHS | settings, pad_token)
+def _llama_like(kind: str, model_type: str, **settings: Any) -> Architecture:
+    return Architecture(kind, model_type, _WIDTHS | settings)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     "Llama": _llama_like("attention", "llama"),
-    "Llama without a pad token": _llama_like("no pad token", "llama", pad_token=False),
+    "Llama without a pad token": Architecture("no pad token", "llama", _WIDTHS, pad_token=False),
     "Qwen2": _llama_like("biases", "qwen2"),
     "Qwen3": _llama_like("norms of queries and keys", "qwen3"),
     "Qwen3-MoE": _llama_like("mixture of experts", "qwen3_moe", **_EXPERTS),
@@ -244,6 +244,107 @@ MORE: dict[str, Architecture] = {
         num_local_experts=4,
         intermediate_size_mlp=64,
         layer_types=["chunked_attention", "full_attention"],
+    ),
+    "DeepSeek-V4": _llama_like(
+        "compressed attention, mixture of experts",
+        "deepseek_v4",
+        **_DEEPSEEK
+        | _WINDOW
+        | {
+            "num_hidden_layers": 3,
+            "layer_types": ["sliding_attention", "heavily_compressed_attention", "compressed_sparse_attention"],
+        },
+    ),
+    "Gemma-4 text": _llama_like(
+        "sliding window, embeddings in each layer",
+        "gemma4_text",
+        **_WINDOW,
+        global_head_dim=8,
+        hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=VOCABULARY,
+        layer_types=["sliding_attention", "full_attention"],
+        num_kv_shared_layers=0,
+    ),
+    "Nemotron-H": _llama_like(
+        "hybrid, Mamba-2",
+        "nemotron_h",
+        num_hidden_layers=3,
+        layers_block_type=["linear_attention", "mlp", "full_attention"],
+        mamba_num_heads=8,
+        mamba_head_dim=8,
+        ssm_state_size=8,
+        n_groups=1,
+        chunk_size=16,
+    ),
+    "Zamba-2": _llama_like(
+        "hybrid in some layers, Mamba-2",
+        "zamba2",
+        num_hidden_layers=3,
+        layers_block_type=["linear_attention", "linear_attention", "hybrid"],
+        mamba_d_state=8,
+        mamba_headdim=8,
+        mamba_ngroups=1,
+        n_mamba_heads=8,
+        mamba_expand=2,
+        chunk_size=16,
+        num_mem_blocks=1,
+        attention_head_dim=16,
+        use_shared_attention_adapter=False,
+    ),
+    "OLMo hybrid": _llama_like("hybrid, gated delta net", "olmo_hybrid", **_DELTA_NET | {"linear_num_value_heads": 2}),
+    "Kimi-Linear": _llama_like(
+        "hybrid, latent attention, mixture of experts",
+        "kimi_linear",
+        **_DEEPSEEK
+        | _HYBRID
+        | {
+            "num_experts": 4,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 2,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "linear_head_dim": 8,
+            "linear_num_heads": 4,
+            "short_conv_kernel_size": 4,
+        },
+    ),
+    "Qwen3.5-MoE": _llama_like(
+        "hybrid, gated delta net, mixture of experts",
+        "qwen3_5_moe_text",
+        **_DELTA_NET,
+        **_EXPERTS,
+        shared_expert_intermediate_size=32,
+    ),
+    "LFM2-MoE": _llama_like(
+        "hybrid, short convolutions, mixture of experts",
+        "lfm2_moe",
+        **_EXPERTS,
+        num_dense_layers=1,
+        layer_types=["conv", "full_attention"],
+    ),
+    "GPT-Neo": Architecture(
+        "learned positions",
+        "gpt_neo",
+        {
+            "hidden_size": 32,
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 8,
+            "max_position_embeddings": 512,
+        },
+    ),
+    "XGLM": Architecture(
+        "fixed positions",
+        "xglm",
+        {
+            "d_model": 32,
+            "num_layers": 2,
+            "attention_heads": 4,
+            "ffn_dim": 64,
+            "max_position_embeddings": 512,
+            "dropout": 0.0,
+        },
     ),
 }
 """Families of kinds that the matrix has, too."""

@@ -99,7 +99,7 @@ def test_hidden_states_are_the_final_norm_output_of_the_completion(rollout):
 def test_a_forward_that_hides_its_states_is_refused(rollout):
     trainer, inputs = rollout(build_objective("grpo"))
     trainer._capture.close()
-    with pytest.raises(ModelError, match="fired 0 times"):
+    with pytest.raises(ModelError, match="the decoder ran 0 times"):
         trainer.compute_loss(trainer.model, inputs)
 
 

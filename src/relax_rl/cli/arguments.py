@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from relax_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from relax_rl.workflows.progress import Progress
 
-__all__ = ["add_time_limit", "add_trust", "at_least_one", "refuse_settings", "say", "switches"]
+__all__ = ["add_remote_code", "add_time_limit", "add_trust", "at_least_one", "refuse_settings", "say"]
 
 
 def add_trust(group: argparse._ArgumentGroup) -> None:
-    """The option by which the user, and no file, decides whose code may run."""
+    """The options by which the user, and no file, decides whose code may run."""
+    add_remote_code(group)
     group.add_argument(
         "--allow-code",
         action="append",
         default=[],
         metavar="MODULE",
         help="import the tasks, verifiers and methods of this module that a file names; may be repeated",
+    )
+
+
+def add_remote_code(group: argparse._ActionsContainer) -> None:
+    """``--trust-remote-code``, of which `relax_rl.cli.main` takes care."""
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="run the Python code that comes with a model (read it first)"
     )
 
 
@@ -63,18 +70,3 @@ def _hours(text: str) -> float:
     if not 0 < hours < float("inf"):
         raise argparse.ArgumentTypeError(f"give a number of hours above 0, such as 11.5, not {text!r}")
     return hours
-
-
-def switches(text: str) -> dict[str, Any]:
-    """Switches of a chat template as a JSON object, for argparse.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(f'give a JSON object such as {{"enable_thinking": false}}, not {text!r}')
-    return found

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from relax_rl.comparison.methods import Comparison
+from relax_rl.evaluation.bounds import Bounds
 from relax_rl.statistics.seeded_means import SeededMean
 
 __all__ = ["print_verdict"]
@@ -21,10 +22,12 @@ def print_verdict(comparison: Comparison) -> None:
             heading, justify="left" if heading == "method" else "right", no_wrap=heading != "method", overflow="fold"
         )
     for row in comparison.methods:
-        cells = [_interval(row.values.get(name), ".3f") for name in metrics]
+        cells = [_interval(row.values.get(name), ".3f") + _bounds(row.bounds.get(name)) for name in metrics]
         cells += [_point(row.values.get(name), form) for name, form in (("entropy", ".3f"), ("dsd", ".4f"))]
         values.add_row(row.method, str(len(row.seeds)), *cells, f"{row.seconds:.0f}", f"{row.tokens:,.0f}")
     console.print(values)
+    if any(row.bounds for row in comparison.methods):
+        print("{worst, best}: completions without a score are left out of the means; if all were wrong, or all right.")
     if len(comparison.methods) > 1:
         table = Table(title=f"minus {baseline}, paired by seed and problem; p corrected by Holm for each metric")
         table.add_column("method")
@@ -52,6 +55,10 @@ def print_verdict(comparison: Comparison) -> None:
 
 def _interval(mean: SeededMean | None, form: str) -> str:
     return "-" if mean is None else f"{mean.value:{form}} [{mean.low:{form}}, {mean.high:{form}}]"
+
+
+def _bounds(bounds: Bounds | None) -> str:
+    return "" if bounds is None else f" {{{bounds.worst:.3f}, {bounds.best:.3f}}}"
 
 
 def _point(mean: SeededMean | None, form: str) -> str:

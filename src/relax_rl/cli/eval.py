@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.cli.arguments import add_time_limit, add_trust, at_least_one, say, switches
+from relax_rl.cli.arguments import add_time_limit, add_trust, at_least_one, say
 from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
@@ -71,17 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     backends = ("transformers", "vllm", "server")
     advanced.add_argument("--backend", choices=backends, default=backends[0], help="what samples (%(default)s)")
     advanced.add_argument("--base-url", metavar="URL", help="of the server, with its version: http://localhost:8000/v1")
-    advanced.add_argument(
-        "--plain", action="store_true", default=None, help="plain prompts, no chat template (a run's own)"
-    )
-    advanced.add_argument(
-        "--chat-template-kwargs", type=switches, metavar="JSON", help="switches of the template (a run's own)"
-    )
-    advanced.add_argument(
-        "--overlong",
-        choices=("refuse", "cut"),
-        help="prompts that are too long for the context (refuse)",
-    )
+    advanced.add_argument("--plain", action="store_true", help="of a server: /completions, no chat template")
     advanced.add_argument("--concurrency", type=at_least_one, default=16, help="requests at a time (%(default)s)")
     advanced.add_argument("--timeout", type=float, default=600.0, metavar="S", help="of a request (%(default)s)")
     advanced.add_argument(
@@ -142,8 +132,7 @@ def _measure(
 
 
 _PASSED_ON = (
-    *("num_problems", "max_completion_length", "top_p", "problem_seed", "batch_size", "backend", "base_url"),
-    *("plain", "chat_template_kwargs", "overlong"),
+    *("num_problems", "max_completion_length", "top_p", "problem_seed", "batch_size", "backend", "base_url", "plain"),
     *("concurrency", "timeout", "dictionary", "dtype", "revision", "overwrite", "allow_code"),
 )
 """Options that are arguments of `evaluate` under the same name."""
@@ -186,6 +175,8 @@ def _print_result(result: EvaluationResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from relax_rl.evaluation.bounds import metric_bounds, num_unscored, unscored_note
+
     k = result.num_samples
     table = Table(
         title=f"{result.model} on {result.task}/{result.split}",
@@ -195,11 +186,16 @@ def _print_result(result: EvaluationResult) -> None:
         f"mean@{k}); 95 % intervals by bootstrap over problems",
     )
     table.add_column("metric")
-    for column in ("value", "low", "high"):
+    is_bounded = num_unscored(result) > 0
+    for column in ("value", "low", "high", *(("worst", "best") if is_bounded else ())):
         table.add_column(column, justify="right")
     for name, estimate in result.metrics.items():
-        table.add_row(name, *(f"{number:.4g}" for number in (estimate.value, estimate.low, estimate.high)))
+        bounds = metric_bounds(result, name)
+        numbers = (estimate.value, estimate.low, estimate.high, *((bounds.worst, bounds.best) if bounds else ()))
+        table.add_row(name, *(f"{number:.4g}" for number in numbers))
     Console().print(table)
+    if (note := unscored_note(result)) is not None:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _print_comparison(first: EvaluationResult, second: EvaluationResult, despite: Sequence[str]) -> None:
@@ -207,8 +203,11 @@ def _print_comparison(first: EvaluationResult, second: EvaluationResult, despite
     from rich.table import Table
 
     from relax_rl.comparison.pairs import comparability, compare_results
+    from relax_rl.evaluation.bounds import unscored_note
 
     rows = compare_results(first, second, despite=despite)
+    if (unscored := unscored_note(first)) is not None:
+        print(f"note: in {first.model or 'the other evaluation'}, {unscored}", file=sys.stderr)
     found = comparability(first, second)
     for note in [*(mismatch.words() for mismatch in found.differing), *found.notes()]:
         print(f"note: {note}", file=sys.stderr)

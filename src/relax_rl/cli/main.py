@@ -17,6 +17,8 @@ from typing import NoReturn
 from relax_rl.cli import compare, demo, env, eval, model, report, spectrum, tasks, train
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError
+from relax_rl.redaction import redacted
+from relax_rl.remote_code import trusting_remote_code
 from relax_rl.runs import is_first_process
 from relax_rl.stopping import Stopped, handling_signals
 from relax_rl.version import __version__
@@ -73,11 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except RelaxError as error:
-        print(f"relax: error: {error}", file=sys.stderr)
+        print(f"relax: error: {redacted(str(error))}", file=sys.stderr)
         return 2
     except Stopped as stopped:
         if is_first_process():
-            print(f"relax: {stopped}; {_continuation(words, stopped)}", file=sys.stderr)
+            print(redacted(f"relax: {stopped}; {_continuation(words, stopped)}"), file=sys.stderr)
         return stopped.reason.exit_code
     except KeyboardInterrupt:
         print("relax: stopped", file=sys.stderr)
@@ -102,8 +104,19 @@ def _run(words: list[str]) -> int:
             raise ConfigError(f"'{former}' is now '{RENAMED[former]}'")
         what = "option" if unknown[0].startswith("-") else "argument"
         raise ConfigError(f"unknown {what} '{unknown[0]}' of 'relax {arguments.verb}'{did_you_mean(unknown[0], known)}")
-    with handling_signals(arguments.max_hours, _note if sys.stderr.isatty() else None):
+    _say_whose_code_may_run(arguments)
+    signals = handling_signals(arguments.max_hours, _note if sys.stderr.isatty() else None)
+    with signals, trusting_remote_code(arguments.trust_remote_code):
         return VERBS[arguments.verb].run(arguments, settings)
+
+
+def _say_whose_code_may_run(arguments: argparse.Namespace) -> None:
+    if not is_first_process():
+        return
+    if arguments.trust_remote_code:
+        print("code      that comes with the model may run (--trust-remote-code)", file=sys.stderr)
+    if arguments.allow_code:
+        print(f"code      of {', '.join(arguments.allow_code)} may run (--allow-code)", file=sys.stderr)
 
 
 def _note(words: str) -> None:
@@ -128,7 +141,7 @@ def _parsers() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
         description="Train and study reasoning models through the dynamics of their hidden states.",
         epilog=EXIT_CODES,
     )
-    parser.set_defaults(max_hours=None)
+    parser.set_defaults(max_hours=None, trust_remote_code=False, allow_code=[])
     parser.add_argument("--version", action="version", version=f"relax-rl {__version__}")
     choices = parser.add_subparsers(dest="verb", title="commands", metavar="COMMAND")
     verbs = {}

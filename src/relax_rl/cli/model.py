@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from relax_rl.cli.arguments import refuse_settings
+from relax_rl.cli.arguments import add_remote_code, refuse_settings
 
 if TYPE_CHECKING:
     from relax_rl.latent.contract import ModelContract
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--headers-only", action="store_true", help="do not look for NaN in the values of the weights")
     parser.add_argument("--revision", help="of a Hugging Face model")
+    add_remote_code(parser)
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from relax_rl.cli.arguments import at_least_one, refuse_settings, say
+from relax_rl.cli.arguments import add_remote_code, at_least_one, refuse_settings, say
 from relax_rl.config import task_options
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -63,6 +63,7 @@ def _add_reading(reading: argparse._ArgumentGroup) -> None:
     reading.add_argument("--batch-tokens", type=at_least_one, default=2**13, help="of one forward (%(default)s)")
     reading.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
     reading.add_argument("--revision", help="of a Hugging Face model")
+    add_remote_code(reading)
     reading.add_argument("--device-map", metavar="MAP", help="such as auto: spread the model over devices")
 
 

@@ -108,8 +108,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from relax_rl.cli.progress import TrainingBar
 
     if is_first_process():
-        for words in (prepared.plan.words(), *prepared.notes):
-            print(words, file=sys.stderr)
+        print(prepared.plan.words(), file=sys.stderr)
     with TrainingBar(f"{prepared.settings.objective.name} seed {prepared.settings.seed}") as bar:
         result = prepared.train(bar)
     if is_first_process():
@@ -127,7 +126,5 @@ def _print_plan(prepared: TrainingRun) -> None:
     visits = prepared.plan.visits(prepared.num_problems)
     count, split = prepared.num_problems, config.train_split
     print(f"problems  {count:,} in split {split!r}, each sampled {visits:.3g} times on average")
-    for note in prepared.notes:
-        print(f"note      {note}")
     print(f"directory {directory.path} ({'there is a run already' if directory.is_run() else 'no run yet'})")
     print("dry run: the settings fit together; nothing was written")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from relax_rl.comparison.pairs import Comparability, comparability, metric_names, per_problem_value
 from relax_rl.comparison.records import RunRecord, by_method
 from relax_rl.errors import DataError
+from relax_rl.evaluation.bounds import Bounds, metric_bounds
 from relax_rl.statistics.seeded_means import SeededMean, detectable_difference, holm, seeded_mean, seeds_needed
 
 __all__ = ["Comparison", "Difference", "MethodSummary", "compare_methods", "compared_metrics", "unlike_evaluation"]
@@ -60,6 +61,8 @@ class MethodSummary:
         values: by metric, after training. Those kept problem by problem (mean@1, pass@k) over seeds and problems, the
             others over seeds alone.
         differences: by metric; empty for the baseline.
+        bounds: by metric, where completions have no score: mean over the runs of the value if all of them are wrong,
+            and if all are right.
         seconds, tokens: of a run's updates, mean over its runs; NaN where no update was logged.
         sentence: what can be said of it.
     """
@@ -71,6 +74,7 @@ class MethodSummary:
     seconds: float
     tokens: float
     sentence: str = ""
+    bounds: dict[str, Bounds] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,20 @@ def _summary(
         differences,
         _mean([run.seconds for run in runs if run.metrics]),
         _mean([float(run.tokens) for run in runs if run.metrics]),
+        bounds={name: found for name in metrics if (found := _bounds(runs, name)) is not None},
+    )
+
+
+def _bounds(runs: Sequence[RunRecord], metric: str) -> Bounds | None:
+    """Over all completions of all runs; None where each has a score."""
+    results = [run.evaluations["after"] for run in runs]
+    ends = [metric_bounds(result, metric) for result in results]
+    if not any(ends):
+        return None
+    whole = [result.metrics[metric].value if metric in result.metrics else math.nan for result in results]
+    return Bounds(
+        _mean([end.worst if end else value for end, value in zip(ends, whole, strict=True)]),
+        _mean([end.best if end else value for end, value in zip(ends, whole, strict=True)]),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from relax_rl.errors import DataError, RunError
 from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.redaction import without_secrets
 from relax_rl.runs import RunDirectory
 
 __all__ = ["PLACES", "Rollout", "RunRecord", "by_method", "flatten", "read_runs"]
@@ -156,7 +157,7 @@ def _read_config(run: RunDirectory) -> Mapping[str, Any]:
         config = json.loads(run.config_path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{run.config_path} is not JSON ({error}); restore the file that the run wrote.") from error
-    return config
+    return without_secrets(config)
 
 
 def _labels(paths: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -17,6 +17,7 @@ __all__ = ["METHOD_COLUMNS", "PROBLEM_FIELDS", "csv_text", "method_rows", "write
 METHOD_COLUMNS = (
     *("method", "metric", "seeds", "value", "low", "high"),
     *("difference", "difference_low", "difference_high", "p", "corrected_p", "seeds_needed", "detectable"),
+    *("worst", "best"),
 )
 PROBLEM_FIELDS = ("num_correct", "num_scored", "mean_score", "entropy", "length", "dsd", "truncated")
 
@@ -63,7 +64,9 @@ def method_rows(comparison: Comparison) -> list[tuple[Any, ...]]:
                     found.seeds_needed,
                     found.detectable,
                 )
-            rows.append((summary.method, metric, mean.num_seeds, mean.value, mean.low, mean.high, *difference))
+            bounds = summary.bounds.get(metric)
+            ends = (None, None) if bounds is None else (bounds.worst, bounds.best)
+            rows.append((summary.method, metric, mean.num_seeds, mean.value, mean.low, mean.high, *difference, *ends))
     return rows
 
 

@@ -19,6 +19,7 @@ from relax_rl.config.messages import did_you_mean
 from relax_rl.config.settings import TrainConfig
 from relax_rl.errors import ConfigError
 from relax_rl.import_path import require_allowed
+from relax_rl.redaction import without_secrets
 
 __all__ = ["is_resolved", "load_config", "read_overrides", "read_settings", "shipped_configs", "task_options"]
 
@@ -119,7 +120,7 @@ def _read(source: str | Path | TrainConfig | Mapping[str, Any] | None) -> dict[s
     tree = _parse_file(text, suffix, path)
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path} must hold a table of settings, not {type(tree).__name__}")
-    return _migrated(tree) if path.name == "config.json" and is_resolved(tree) else tree
+    return _migrated(without_secrets(tree)) if path.name == "config.json" and is_resolved(tree) else tree
 
 
 def _migrated(tree: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from relax_rl.redaction import REDACTED, is_secret_key
+
 __all__ = ["did_you_mean", "field_keys", "one_sentence"]
 
 
@@ -58,7 +60,7 @@ def _clause(key: str, detail: Any, model: type[BaseModel]) -> str:
         return f"unknown key '{key}'{_nearest_key(key, model)}"
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
-    value = repr(detail["input"])
+    value = REDACTED if is_secret_key(key) else repr(detail["input"])
     shown = value if len(value) <= 60 else value[:57] + "..."
     if detail["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return f"'{key}' must be a table of settings, not {shown}"

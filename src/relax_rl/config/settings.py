@@ -17,13 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 from relax_rl.config.batches import batch_arithmetic
 from relax_rl.config.messages import one_sentence
 from relax_rl.errors import ConfigError
+from relax_rl.redaction import refuse_secrets
 
 __all__ = [
     "DictionaryConfig",
     "EvaluationConfig",
     "GuardConfig",
     "ObjectiveConfig",
-    "PromptConfig",
     "SamplingConfig",
     "TaskConfig",
     "TrainConfig",
@@ -144,21 +144,23 @@ class TrainerConfig(BaseModel):
     """Updates between checkpoints; a multiple of the updates of a rollout batch, so that a resume is exact."""
     save_total_limit: int | None = Field(default=2, ge=1)
     report_to: str | list[str] = "none"
-    disable_dropout: bool = True
-    """The policy that learns is the one that sampled; false trains with the model's own dropout."""
-    chat_template_kwargs: dict[str, Any] | None = None
-    """Switches of the chat template, such as ``{"enable_thinking": false}``, in training and in every evaluation."""
 
     @model_validator(mode="after")
     def _one_place_for_a_key(self) -> TrainerConfig:
         for key in self.model_extra or {}:
             if key in _SET_ELSEWHERE:
                 raise ValueError(f"'trainer.{key}' is not set there; {_SET_ELSEWHERE[key]}")
+        for key, value in (self.model_extra or {}).items():
+            if isinstance(value, Mapping) and value.get("trust_remote_code"):
+                raise ValueError(f"'trainer.{key}.trust_remote_code' is not set there; {_NO_FILE}")
         return self
 
 
+_NO_FILE = "pass --trust-remote-code, which no file can give"
+
 _SET_ELSEWHERE = {
     "seed": "use 'seed'",
+    "trust_remote_code": _NO_FILE,
     "output_dir": "use 'output', the run directory, which keeps the checkpoints",
     "resume_from_checkpoint": "pass --resume, which finds the run's last complete checkpoint",
     "bf16": "use 'dtype'",
@@ -174,16 +176,6 @@ _RENAMED = {"run": "output"}
 Precision = Literal["float32", "mixed", "bfloat16"]
 """``mixed``: weights and optimiser in float32, the model's forward and backward in bfloat16. ``bfloat16`` keeps the
 weights in it, too, whose steps are 1/256 of a weight: a smaller update is rounded away."""
-
-
-class PromptConfig(_Section):
-    """How problems become prompts, in training and in the run's evaluations."""
-
-    plain: bool = False
-    """The plain words, also for a model with a chat template, such as a base model that has one."""
-    overlong: Literal["refuse", "cut"] = "refuse"
-    """A prompt that leaves no room for a whole completion in the model's context ends the run before it starts, or
-    loses its start."""
 
 
 class SamplingConfig(_Section):
@@ -229,6 +221,12 @@ class GuardConfig(_Section):
     """Warn when nothing was learned for so many updates, or when rewards or completions were degenerate for as many."""
 
 
+def _plain_table(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain_table(each) for each in value]
+    return value.model_dump() if isinstance(value, BaseModel) else value
+
+
 class TrainConfig(_Section):
     """A training run. Raises ``ConfigError`` for an unknown key, a wrong type and a pair that does not fit."""
 
@@ -248,11 +246,10 @@ class TrainConfig(_Section):
     monitor: bool = True
     """Measure the dispersion also under a method that does not use it; the loss stays the same."""
     trainer: TrainerConfig = TrainerConfig()
-    prompts: PromptConfig = PromptConfig()
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     guard: GuardConfig = GuardConfig()
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     output: str | None = None
     """The run directory; null: ``runs/<task>-<objective>-seed<seed>``."""
 
@@ -271,6 +268,13 @@ class TrainConfig(_Section):
             for former, name in _RENAMED.items():
                 if former in data:
                     raise ValueError(f"'{former}' is now '{name}'")
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_secret(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            refuse_secrets({key: _plain_table(value) for key, value in data.items()})
         return data
 
     @model_validator(mode="after")

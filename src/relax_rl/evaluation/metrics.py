@@ -3,6 +3,7 @@
 The input is one list of scores a problem, one score a sample. A score is a verifier's verdict: 1.0 is correct, 0.0 is
 wrong, anything between is partial credit, and ``None`` says that the sample could not be scored. A sample that was not
 scored is left out and counted, never taken for wrong: a broken grader must show up as missing data, not as a bad model.
+`.bounds` says how far the missing samples could move a metric.
 """
 
 from __future__ import annotations

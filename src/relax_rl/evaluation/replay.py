@@ -17,6 +17,7 @@ from relax_rl.evaluation.prompts import (
     without_image_token,
 )
 from relax_rl.latent.capture import ForwardCapture, evaluation_mode
+from relax_rl.latent.padding import right_padded
 
 __all__ = ["ReplayBatch", "replay"]
 
@@ -59,7 +60,7 @@ def replay(
         Batches of rows of like length, every row once. Memory is bounded by the batch.
 
     Raises:
-        ModelError: the model keeps no backbone apart from its head, or does not run it once a forward.
+        ModelError: the model has no decoder that can be told apart from its head, or does not run it once a forward.
     """
     longest_first = sorted(range(len(prompts)), key=lambda row: (-len(completions[row]), -len(prompts[row])))
     start = 0
@@ -89,7 +90,7 @@ def _forward(
     # Asking the model for `hidden_states` would keep those of every layer; the backbone's own output is the last.
     capture = ForwardCapture(model)
     try:
-        with capture.armed():
+        with capture.armed(), right_padded(model):
             output = model(
                 **inputs,
                 position_ids=prompt_positions(model, inputs),

@@ -99,7 +99,8 @@ class EvaluationResult:
             score of one sample; ``pass@k`` for powers of two up to ``num_samples``; ``maj@k``, ``no_answer`` (share)
             and ``distinct_correct`` (a problem) where the verifier tells answers; ``distinct_paths`` (a problem);
             ``entropy`` (nats a token), ``dsd``, ``dsd_defined`` (share), ``length`` (tokens), ``truncated``,
-            ``not_scored`` (shares). Intervals are 95 %, by bootstrap over problems.
+            ``not_scored`` (shares); ``ungradable`` (share that scores 0 because no grader could read the answer) where
+            there are such samples. Intervals are 95 %, by bootstrap over problems.
         spectrum: None without a dictionary.
         dsd_estimator: which DSD was measured: their values are not on one scale. None without a dictionary.
         pass_at_k: pass@k for every k from 1 to ``num_samples``.
@@ -108,6 +109,7 @@ class EvaluationResult:
         prompt_digest: of all prompts as the model read them.
         problem_seed: which problems a procedural task made.
         grader: the verifier and its version (`.grading.grader_version`).
+        reasons: how many samples have each reason (`relax_rl.rewards.Verdict.reason`); not in the file if none has.
     """
 
     task: str
@@ -129,6 +131,7 @@ class EvaluationResult:
     prompt_digest: str = ""
     problem_seed: int = 0
     grader: str = ""
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The result as JSON text: finite numbers, ``null`` and ASCII alone, so that any reader takes it.
@@ -139,7 +142,10 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as `to_json`, as plain tables and lists."""
-        return asdict(self)
+        data = asdict(self)
+        if not self.reasons:
+            del data["reasons"]
+        return data
 
     @classmethod
     def from_json(cls, text: str) -> EvaluationResult:
@@ -181,7 +187,7 @@ class EvaluationResult:
 
 _SETTINGS = ("task", "split", "num_problems", "num_samples", "temperature", "top_p", "max_completion_length", "seed")
 # Files of earlier versions lack them.
-_LATER_SETTINGS = ("dsd_estimator", "model", "backend", "prompt_digest", "problem_seed", "grader")
+_LATER_SETTINGS = ("dsd_estimator", "model", "backend", "prompt_digest", "problem_seed", "grader", "reasons")
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,11 +24,13 @@ class Summary:
         metrics: as `.result.EvaluationResult.metrics`.
         pass_at_k: for every k from 1 on.
         per_problem: in the order of the problems.
+        reasons: how many samples have each reason, the most common first.
     """
 
     metrics: dict[str, Estimate]
     pass_at_k: tuple[Estimate, ...]
     per_problem: tuple[ProblemResult, ...]
+    reasons: dict[str, int] = field(default_factory=dict)
 
 
 def summarize(samples: Sequence[Sequence[Sample]], *, seed: int = 0, with_dsd: bool = False) -> Summary:
@@ -55,6 +58,9 @@ def summarize(samples: Sequence[Sequence[Sample]], *, seed: int = 0, with_dsd: b
     for name in ("length", "truncated", "no_answer", "distinct_correct", "distinct_paths"):
         values[name] = _column(results, name)
     values["not_scored"] = np.array([of.num_unscored / num_samples for of in counts])
+    ungradable = np.array([np.mean([sample.is_ungradable for sample in row]) for row in samples])
+    if ungradable.any():
+        values["ungradable"] = ungradable
     tokens = np.array([sum(sample.num_tokens for sample in row) for row in samples], dtype=np.float64)
     weights = {"entropy": tokens}  # a mean over tokens, not over problems
     metrics = {name: bootstrap_mean(rows, weights.get(name), seed=seed) for name, rows in values.items()}
@@ -63,6 +69,7 @@ def summarize(samples: Sequence[Sequence[Sample]], *, seed: int = 0, with_dsd: b
         {name: estimate for name, estimate in metrics.items() if estimate is not None},
         tuple(estimate for estimate in curve if estimate is not None),
         results,
+        dict(Counter(sample.reason for row in samples for sample in row if sample.reason is not None).most_common()),
     )
 
 

@@ -11,25 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from relax_rl.errors import ModelError
-from relax_rl.latent.sites import find_decoder, hook_site, language_model_of, resolve_sites
+from relax_rl.latent.sites import FINAL_NORM, find_decoder, hook_site, language_model_of, resolve_sites
 
-__all__ = ["ForwardCapture", "ForwardRecord", "StateCapture", "evaluation_mode", "find_backbone"]
-
-
-def find_backbone(model: nn.Module) -> nn.Module:
-    """The module of a causal language model whose output is the final-norm hidden state (before the LM head).
-
-    Raises:
-        ModelError: when the model does not keep a backbone apart from its head.
-    """
-    language_model = language_model_of(model)
-    backbone = getattr(language_model, "base_model", None)
-    if not isinstance(backbone, nn.Module) or backbone is language_model:
-        raise ModelError(
-            f"{type(language_model).__name__} has no backbone apart from its head (no `base_model`), so its hidden "
-            "states cannot be captured; use a Hugging Face causal language model."
-        )
-    return backbone
+__all__ = ["ForwardCapture", "ForwardRecord", "StateCapture", "evaluation_mode"]
 
 
 @dataclass(frozen=True)
@@ -59,16 +43,16 @@ class ForwardCapture:
         self._outputs: list[Any] = []
         self._is_armed = False
         # Two hooks, because TRL's fused head returns log-probs and entropy but no states. These are seen at the
-        # backbone, before the head, with their graph.
+        # decoder, before the head, with their graph. Not at the backbone: OPT's own forward goes around it.
         self._handles = [
-            find_backbone(model).register_forward_hook(self._on_backbone),
+            hook_site(model, FINAL_NORM, self._on_decoder),
             language_model_of(model).register_forward_hook(self._on_language_model),
         ]
 
-    def _on_backbone(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _on_decoder(self, states: Tensor) -> None:
         # `generate` runs the same modules once a token. Unarmed, its states must not pile up here.
         if self._is_armed:
-            self._states.append(output.last_hidden_state)
+            self._states.append(states)
 
     def _on_language_model(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._is_armed:
@@ -99,9 +83,9 @@ class ForwardCapture:
         # the log-probs of the other; none means that the hooks were compiled away.
         if len(states) != 1 or len(outputs) != 1:
             raise ModelError(
-                f"The objective needs the hidden states of one forward pass, but the hook on the backbone fired "
-                f"{len(states)} times and the one on the language model {len(outputs)} times; a compiled, fused or "
-                "split forward hides them, so switch that option off."
+                f"The objective needs the hidden states of one forward pass, but the decoder ran {len(states)} times "
+                f"and the language model {len(outputs)} times where they could be seen; run the model once, as it is: "
+                "neither compiled, nor split, nor wrapped in one that calls its layers itself."
             )
         return ForwardRecord(states[0], getattr(outputs[0], "log_probs", None), getattr(outputs[0], "entropy", None))
 

@@ -105,7 +105,7 @@ class Objective:
 
     def monitored(self, settings: DictionarySettings) -> Objective:
         """This objective, which does not look at hidden states, with a probe whose figures are only logged."""
-        return replace(self, probe=DispersionProbe(settings, DispersionBound(quantile=0.9)))
+        return replace(self, probe=DispersionProbe(settings, DispersionBound(quantile=0.9), is_log_only=True))
 
     @property
     def selector(self) -> TokenSelector | None:
@@ -187,7 +187,9 @@ class Objective:
 
     def __call__(self, batch: RolloutBatch) -> ObjectiveOutput:
         """Loss of one batch, or its share of an update's loss (see `UpdateTotals`)."""
-        lifted = None if self.probe is None else self._lift(batch, self.probe)
+        probe = self.probe
+        is_missing = probe is not None and probe.is_log_only and not probe.is_calibrated
+        lifted = None if probe is None or is_missing else self._lift(batch, probe)
         reading = self._read(batch, lifted)
         batch = batch if reading is None else batch.with_extra(SIGNAL, reading.values)
         advantages = self.advantage(batch)
@@ -203,9 +205,12 @@ class Objective:
         terms = {self.surrogate.label: loss.detach()}
         measured = Measurements(advantages=advantages)
         per_completion = {"advantage": advantages}
-        if self.probe is not None and lifted is not None:
+        if is_missing:
+            metrics |= dict.fromkeys(_DISPERSION_METRICS, advantages.new_tensor(float("nan")))
+            per_completion["dsd"] = torch.full_like(advantages, float("nan"))
+        if probe is not None and lifted is not None:
             with torch.set_grad_enabled(self._teaches_through(HIDDEN_STATES)):
-                dispersion, xi = self.probe.measure(lifted)
+                dispersion, xi = probe.measure(lifted)
             measured = Measurements(advantages, dispersion, xi)
             metrics |= _dispersion_metrics(dispersion, xi)
             per_completion["dsd"] = dispersion.values.detach().masked_fill(~dispersion.is_defined, float("nan"))
@@ -241,6 +246,18 @@ class Objective:
             return None
         with torch.set_grad_enabled(self._teaches_through(SIGNAL)):
             return self.signal(lifted, batch)
+
+
+_DISPERSION_METRICS = (
+    "latent/dsd",
+    "latent/dsd_max",
+    "latent/dsd_defined",
+    "latent/above_xi",
+    "latent/spectral_radius",
+    "latent/residual",
+    "latent/num_clamped",
+    "latent/num_nonfinite",
+)
 
 
 def _dispersion_metrics(dispersion: GroupDispersion, xi: float) -> dict[str, Tensor]:

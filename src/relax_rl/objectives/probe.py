@@ -231,6 +231,7 @@ class DispersionProbe:
         padding: "masked" leaves padding out; "zeros" makes the padded tail a part of the trajectory, as zero vectors
             (what the authors ran).
         dictionary: None until the first rollout batch has been seen.
+        is_log_only: no term reads the dispersion, so that a batch is not refused where it cannot be measured.
     """
 
     settings: DictionarySettings
@@ -239,6 +240,7 @@ class DispersionProbe:
     state_alignment: StateAlignment = "completion"
     padding: Padding = "masked"
     dictionary: KoopmanDictionary | None = None
+    is_log_only: bool = False
 
     @classmethod
     def parse(

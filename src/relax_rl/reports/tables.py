@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from relax_rl.comparison.pairs import comparability, evaluated_stages, metric_names, paired_difference
 from relax_rl.comparison.records import RunRecord
+from relax_rl.evaluation.bounds import Bounds, metric_bounds, unscored_note
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.reports.markup import Html, element
 from relax_rl.statistics.intervals import Estimate
@@ -28,12 +29,14 @@ class ResultRow:
         what: ``before``, ``after``, ``after − before``, or ``after − <first run>``.
         is_difference: whether the cells are differences, in which zero means something.
         cells: estimates by metric; a metric that was not measured is absent.
+        bounds: by metric, where completions have no score.
     """
 
     run: str
     what: str
     is_difference: bool
     cells: dict[str, Estimate]
+    bounds: dict[str, Bounds] = field(default_factory=dict)
 
 
 def result_rows(runs: Sequence[RunRecord]) -> list[ResultRow]:
@@ -43,17 +46,19 @@ def result_rows(runs: Sequence[RunRecord]) -> list[ResultRow]:
     for run in runs:
         stages = evaluated_stages(run)
         for stage, result in stages.items():
-            rows.append(
-                ResultRow(run.label, stage, False, {n: result.metrics[n] for n in names if n in result.metrics})
-            )
+            cells = {name: result.metrics[name] for name in names if name in result.metrics}
+            bounds = {name: found for name in names if (found := metric_bounds(result, name)) is not None}
+            rows.append(ResultRow(run.label, stage, False, cells, bounds))
         for pair in _pairs(run, runs[0]):
             rows.append(ResultRow(run.label, pair.what, True, _differences(pair.first, pair.second, names)))
-    return [row for row in rows if row.cells]
+    return [row for row in rows if row.cells or row.bounds]
 
 
 def comparison_notes(runs: Sequence[RunRecord]) -> list[str]:
     """For each difference that the rows do not show, what differs; and what of the others is unknown."""
-    notes = []
+    results = [(run.label, stage, result) for run in runs for stage, result in evaluated_stages(run).items()]
+    told = [(label, stage, unscored_note(result)) for label, stage, result in results]
+    notes = [f"{label}, {stage}: {note}" for label, stage, note in told if note is not None]
     for pair in (pair for run in runs for pair in _pairs(run, runs[0])):
         found, of = comparability(pair.first, pair.second), f"{pair.what} of {pair.label}"
         if not found.is_comparable:
@@ -95,7 +100,10 @@ def comparison_table(comparison: Comparison) -> Html:
         heads += [element("th", f"{_heading(name)} − {comparison.baseline}"), element("th", "p")]
     body = []
     for row in comparison.methods:
-        cells = [element("td", _cell(row.values.get(name), name, False), class_="number") for name in names]
+        cells = [
+            element("td", _cell(row.values.get(name), name, False), *_ends(row.bounds.get(name), name), class_="number")
+            for name in names
+        ]
         for name in comparison.metrics:
             found = row.differences.get(name)
             shown = _cell(found and found.mean, name, True, is_bold=bool(found and found.is_seen))
@@ -112,7 +120,15 @@ def results_table(rows: Sequence[ResultRow], names: Sequence[str]) -> Html:
     body = []
     for position, row in enumerate(rows):
         is_first = position == 0 or rows[position - 1].run != row.run
-        cells = [element("td", _cell(row.cells.get(name), name, row.is_difference), class_="number") for name in names]
+        cells = [
+            element(
+                "td",
+                _cell(row.cells.get(name), name, row.is_difference),
+                *_ends(row.bounds.get(name), name),
+                class_="number",
+            )
+            for name in names
+        ]
         classes = " ".join(["first"] * is_first + ["difference"] * row.is_difference)
         label = element("td", row.run if is_first else "", class_="run")
         body.append(element("tr", label, element("td", row.what, class_="what"), *cells, class_=classes))
@@ -144,6 +160,14 @@ def _cell(
         element("b" if is_bold else "span", value),
         element("span", f"[{low}, {high}]", class_="interval"),
     )
+
+
+def _ends(bounds: Bounds | None, name: str) -> list[Html]:
+    """Worst and best case, where completions have no score."""
+    if bounds is None:
+        return []
+    worst, best = (_number(value, name, False) for value in (bounds.worst, bounds.best))
+    return [element("span", f"worst {worst}, best {best}", class_="interval")]
 
 
 def _number(value: float, name: str, is_difference: bool) -> str:

@@ -90,7 +90,6 @@ class WeightedVerifiers(BaseVerifier):
             (as_verifier(verifier), float(weight)) for verifier, weight in pairs
         )
         self.name = name
-        self.expects_opened = any(verifier.expects_opened for verifier, _ in self.members)
 
     def score(
         self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from relax_rl.config import EvaluationConfig
 from relax_rl.config.settings import Precision
-from relax_rl.evaluation.prompts import PromptForm, encode_prompt
+from relax_rl.errors import RelaxError
+from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.evaluation.replay import replay
 from relax_rl.evaluation.runner import evaluate
 from relax_rl.evaluation.samplers.transformers import sample_completions
@@ -19,6 +20,7 @@ from relax_rl.objectives import Objective
 from relax_rl.objectives.probe import DictionarySettings
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import Problem, Task
+from relax_rl.training.notices import Notices
 from relax_rl.training.precision import computing_in
 
 __all__ = ["PolicyEvaluation"]
@@ -42,7 +44,8 @@ class PolicyEvaluation:
         train_split: the dictionary is fitted on prompts of it.
         max_completion_length: tokens of a completion, as in training.
         precision: that the policy is computed in.
-        form: how problems become prompts, as in training.
+        num_observables: of the dictionary; None takes the default of `DictionarySettings`.
+        say: receives a sentence where the dispersion cannot be measured; Python warnings when None.
     """
 
     def __init__(
@@ -54,45 +57,70 @@ class PolicyEvaluation:
         train_split: str = "train",
         max_completion_length: int = 256,
         precision: Precision = "float32",
-        form: PromptForm | None = None,
+        num_observables: int | None = None,
+        say: Notices | None = None,
     ) -> None:
-        self._form = form or PromptForm()
         self._settings = settings
         self._task = task
         self._train_split = train_split
         self._max_completion_length = max_completion_length
         self._precision: Precision = precision
+        self._num_observables = num_observables
+        self._say = Notices() if say is None else say
+        self._has_no_dictionary = False
         self._run = run
         self._dictionary_path = run.evaluations / "dictionary.safetensors"
 
     def before(self, model: Any, tokenizer: Any, objective: Objective) -> None:
-        """Fit the dictionary on this policy, measure it unless the settings say not to, and keep both."""
+        """Fit the dictionary on this policy, measure it unless the settings say not to, and keep both.
+
+        Where no dictionary can be fitted, the evaluations have no dispersion and no spectrum.
+        """
         if not PartialState().is_main_process:
             return
-        num_observables = None if objective.probe is None else objective.probe.settings.num_observables
+        probe = objective.probe
+        num_observables = self._num_observables if probe is None else probe.settings.num_observables
         with computing_in(self._precision, model):
             dictionary = self._fit(model, tokenizer, num_observables)
             if self._settings.before:
                 self._write("before", model, tokenizer, dictionary)
         self._run.evaluations.mkdir(exist_ok=True)
-        dictionary.save(self._dictionary_path)
+        if dictionary is not None:
+            dictionary.save(self._dictionary_path)
 
     def after(self, model: Any, tokenizer: Any) -> None:
         """Measure the trained policy with the dictionary of the initial one."""
-        if PartialState().is_main_process:
-            with computing_in(self._precision, model):
-                self._write("after", model, tokenizer, KoopmanDictionary.load(self._dictionary_path))
+        if not PartialState().is_main_process:
+            return
+        dictionary = None
+        if self._dictionary_path.is_file():
+            dictionary = KoopmanDictionary.load(self._dictionary_path)
+        elif not self._has_no_dictionary:
+            self._say(
+                f"The evaluation after training has no dispersion: there is no {self._dictionary_path}, which is "
+                "fitted on the initial policy."
+            )
+        with computing_in(self._precision, model):
+            self._write("after", model, tokenizer, dictionary)
 
-    def _fit(self, model: Any, tokenizer: Any, num_observables: int | None) -> KoopmanDictionary:
+    def _fit(self, model: Any, tokenizer: Any, num_observables: int | None) -> KoopmanDictionary | None:
         given = {} if num_observables is None else {"num_observables": num_observables}
         problems = self._task.problems(self._train_split)[:_NUM_PROMPTS]
         trajectories = self._trajectories(model, tokenizer, problems)
-        return DictionarySettings.parse(given, DictionarySettings()).fit(trajectories)
+        try:
+            return DictionarySettings.parse(given, DictionarySettings()).fit(trajectories)
+        except (RelaxError, torch.linalg.LinAlgError) as error:
+            self._has_no_dictionary = True
+            self._say(
+                f"The evaluations have no dispersion: {str(error).rstrip('.')}. They are measured with a dictionary of "
+                "their own, fitted on completions of the initial policy."
+            )
+            return None
 
     def _trajectories(self, model: Any, tokenizer: Any, problems: list[Problem]) -> list[Tensor]:
         """Hidden states (T_i, H) of completions that the policy samples, in the order of the problems."""
         settings = self._settings
-        prompts = [encode_prompt(tokenizer, problem, self._form) for problem in problems]
+        prompts = [encode_prompt(tokenizer, problem) for problem in problems]
         sampled = sample_completions(
             model,
             tokenizer,
@@ -110,7 +138,7 @@ class PolicyEvaluation:
                 trajectories[row] = states[mask].float().cpu()
         return trajectories
 
-    def _write(self, name: str, model: Any, tokenizer: Any, dictionary: KoopmanDictionary) -> None:
+    def _write(self, name: str, model: Any, tokenizer: Any, dictionary: KoopmanDictionary | None) -> None:
         settings = self._settings
         result = evaluate(
             model,
@@ -123,9 +151,8 @@ class PolicyEvaluation:
             temperature=settings.temperature,
             top_p=settings.top_p,
             batch_size=settings.batch_size,
-            dictionary=dictionary.to(model.device),
+            dictionary=None if dictionary is None else dictionary.to(model.device),
             estimator=_ESTIMATOR,
             seed=settings.seed,
-            form=self._form,
         )
         self._run.write_evaluation(name, result.to_dict())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from relax_rl.latent.contract.architecture import quantization_of, reads_images
 from relax_rl.latent.contract.files import SMOLLM2_DIRECTORY, find_file, first_line, model_location
 from relax_rl.latent.contract.template import text_tokenizer
 from relax_rl.latent.contract.weights import LoadReport, check_finite, read_weights
+from relax_rl.remote_code import remote_code
 
 __all__ = [
     "SMOLLM2_DIRECTORY",
@@ -32,7 +33,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     """The model's tokenizer, padding on the left as generation needs."""
     location = model_location(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, padding_side="left", **remote_code())
     except (OSError, ValueError) as error:
         raise ModelError(f"No tokenizer could be loaded from {name}: {first_line(error)}") from error
     return _with_pad_token(tokenizer)
@@ -45,7 +46,9 @@ def load_processor(name: str, revision: str | None = None) -> ProcessorMixin:
         ModelError: when there is none, or it needs a package that is not installed.
     """
     try:
-        processor = AutoProcessor.from_pretrained(model_location(name), revision=revision, padding_side="left")
+        processor = AutoProcessor.from_pretrained(
+            model_location(name), revision=revision, padding_side="left", **remote_code()
+        )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"No processor of images could be loaded from {name}: {first_line(error)}") from error
     if not isinstance(processor, ProcessorMixin):
@@ -79,7 +82,6 @@ def load_model(
     device_map: str | None = None,
     *,
     trains: bool = False,
-    tell: Callable[[str], None] | None = None,
 ) -> tuple[Any, PreTrainedTokenizerBase | ProcessorMixin]:
     """A causal language model and its tokenizer, or an image-text model and its processor: the config tells which.
 
@@ -91,7 +93,6 @@ def load_model(
         device_map: how to spread the model over devices, such as "auto"; None leaves it on the CPU.
         trains: the model is about to be trained. An adapter is kept beside its base, and is the part that learns;
             otherwise it is merged into the base's weights.
-        tell: receives a sentence on tensors that the files hold and the model does not have.
 
     Raises:
         ModelError: when there is no such model, or one that would not be what its name says: a file that is cut, a
@@ -107,8 +108,6 @@ def load_model(
     base, at = (location, revision) if adapter is None else (model_location(adapter.base), adapter.revision)
     model, report = _load(name, base, at, dtypes[dtype], device_map, trains=trains)
     report.check(name)
-    if tell is not None and report.note is not None:
-        tell(f"{name}: {report.note}")
     if adapter is not None:
         model = with_adapter(model, location, revision, is_trainable=trains)
     check_finite(model, name)
@@ -124,7 +123,7 @@ def _load(
     name: str, location: str, revision: str | None, dtype: torch.dtype, device_map: str | None, *, trains: bool
 ) -> tuple[Any, LoadReport]:
     try:
-        config = AutoConfig.from_pretrained(location, revision=revision)
+        config = AutoConfig.from_pretrained(location, revision=revision, **remote_code())
     except (OSError, ValueError) as error:
         raise ModelError(f"No language model could be loaded from {name}: {first_line(error)}") from error
     method = quantization_of(config)
@@ -141,8 +140,9 @@ def _load(
                 device_map=device_map,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                **remote_code(),
             )
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, UnpicklingError) as error:
         quantised = "" if method is None else f" (its weights are quantised by {method})"
         raise ModelError(f"No language model could be loaded from {name}{quantised}: {first_line(error)}") from error
     return model, LoadReport.of(info)

@@ -52,7 +52,7 @@ def restore_objective(objective: Objective, folder: Path) -> tuple[Objective, En
         state = json.loads((folder / STATE_FILE).read_text())
         restored = objective.restored(state.get("components", {}))
         forecast, draws = EntropyForecast.restored(state.get("forecast", {})), int(state.get("draws", 0))
-        if restored.probe is None:
+        if restored.probe is None or (restored.probe.is_log_only and "dictionary_digest" not in state):
             return restored, forecast, draws
         dictionary = KoopmanDictionary.load(folder / DICTIONARY_FILE)
         xi, digest = float(state["xi"]), state["dictionary_digest"]

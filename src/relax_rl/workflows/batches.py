@@ -165,6 +165,7 @@ def _forward(model: Any, tokens: _Tokens, temperature: float, states_before: int
 
     from relax_rl.evaluation.prompts import left_pad, prompt_inputs, prompt_positions, with_completions
     from relax_rl.latent.capture import ForwardCapture
+    from relax_rl.latent.padding import right_padded
 
     device = model.device
     # Prompts end where completions begin, so that one slice holds the completions of all rows.
@@ -173,7 +174,7 @@ def _forward(model: Any, tokens: _Tokens, temperature: float, states_before: int
     num_tokens = ids.shape[1]
     capture = ForwardCapture(model)
     try:
-        with capture.armed():
+        with capture.armed(), right_padded(model):
             positions = prompt_positions(model, inputs)
             output = model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=num_tokens + 1)
         states = capture.take().hidden_states

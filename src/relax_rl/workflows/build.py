@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from logging import Filter, LogRecord
@@ -16,15 +16,16 @@ from transformers.utils import logging
 
 from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic
 from relax_rl.errors import ConfigError
+from relax_rl.evaluation.prompts import check_images
 from relax_rl.evaluation.result import EvaluationResult
-from relax_rl.latent.contract.weights import check_finite
 from relax_rl.objectives import Objective
+from relax_rl.remote_code import remote_code
 from relax_rl.rewards.base import Verifier
 from relax_rl.runs import RunDirectory
 from relax_rl.stopping import Stopped, current
 from relax_rl.tasks.base import Problem, Task
 from relax_rl.training.measurement import PolicyEvaluation
-from relax_rl.training.models import complete_tokenizer, load_model, model_location
+from relax_rl.training.models import load_model, model_location
 from relax_rl.training.notices import Notices
 from relax_rl.training.objective import build_objective_from
 from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE
@@ -37,8 +38,8 @@ from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.training.trl.model_card import model_card
 from relax_rl.training.trl.stopping import StopWhenAsked
 from relax_rl.training.trl.trainer import RelaxTrainer
-from relax_rl.workflows.policy import FittedPrompts, checked_contract, fit_prompts
 from relax_rl.workflows.progress import OnProgress, Progress, silent
+from relax_rl.workflows.surroundings import check_disk, check_hub, check_trackers
 from relax_rl.workflows.train_result import TrainResult
 
 __all__ = ["Recipe", "TrainingRun", "build_recipe", "build_run", "checkpoint_of"]
@@ -69,7 +70,6 @@ class TrainingRun:
         plan: what the batch settings come to.
         num_problems: of the training split.
         model, tokenizer: the policy.
-        notes: on the model and its prompts, to be said once.
         trainer: TRL's, with the objective.
         evaluation: None where the settings leave it out.
         checkpoint: that the run is resumed from; None from the start.
@@ -81,7 +81,6 @@ class TrainingRun:
     num_problems: int
     model: Any
     tokenizer: Any
-    notes: tuple[str, ...]
     trainer: RelaxTrainer
     evaluation: PolicyEvaluation | None
     checkpoint: Path | None
@@ -106,6 +105,8 @@ class TrainingRun:
             self.directory.rewind(_updates_in(self.checkpoint))
         try:
             with _quiet():
+                if self.trainer.args.push_to_hub:
+                    self.trainer.init_hf_repo()
                 self._train(tell)
         except Stopped as stopped:
             stopped.kept, stopped.flag = self._kept()
@@ -194,6 +195,8 @@ def build_run(
     with _quiet():
         check_trl_version()
         recipe = build_recipe(settings, directory.checkpoints, objective, on_cpu=on_cpu)
+        check_trackers(settings.trainer.report_to)
+        check_hub(settings.trainer)
         num_processes = recipe.args.world_size
         checkpoint = checkpoint_of(directory, recipe.objective) if resume else None
         if model is None:
@@ -202,10 +205,13 @@ def build_run(
         # TRL drops what does not fill a rollout batch, and would end at once, having trained on nothing.
         plan = batch_arithmetic(settings, num_processes, len(problems))
         evaluated = _evaluated_problems(settings, task)
-        notes: list[str] = []
-        model, tokenizer = _policy(settings, model, tokenizer, notes.append)
-        fitted = _fitted(settings, model, tokenizer, problems, evaluated)
-        prompts = prompt_dataset(problems, tokenizer, fitted.form)
+        if model is None:
+            model, own = load_model(settings.model, weight_dtype(settings.dtype), settings.model_revision)
+            tokenizer = own if tokenizer is None else tokenizer
+        check_disk(directory.path, model.parameters(), settings.trainer, plan)
+        prompts = prompt_dataset(problems, tokenizer)
+        for problem in evaluated:
+            check_images(tokenizer, problem)
         trainer = run_trainer(
             directory,
             recipe.objective,
@@ -215,8 +221,6 @@ def build_run(
             tokenizer,
             recipe.args,
             card=_card(settings),
-            opened=fitted.opened,
-            most_prompt_tokens=fitted.form.most_tokens,
             max_batches=settings.sampling.max_batches,
             branching=recipe.branching,
             guard=settings.guard,
@@ -229,9 +233,8 @@ def build_run(
         num_problems=len(problems),
         model=model,
         tokenizer=tokenizer,
-        notes=(*notes, *fitted.notes),
         trainer=trainer,
-        evaluation=_evaluation(settings, task, directory, fitted),
+        evaluation=_evaluation(settings, task, directory, trainer.notices),
         checkpoint=checkpoint,
     )
 
@@ -263,13 +266,15 @@ def build_recipe(
         precision=settings.dtype,
         **forced,
         **({"use_vllm": False} if on_cpu else {}),
+        **remote_code(),  # the reference policy may be loaded by name
     )
     return Recipe(built, branching, args)
 
 
 def checkpoint_of(directory: RunDirectory, objective: Objective) -> Path:
     """Where a run of this objective is resumed from. Raises ``RunError`` without a complete checkpoint."""
-    return directory.checkpoint_to_resume((STATE_FILE,) if objective.probe is None else (DICTIONARY_FILE, STATE_FILE))
+    needs_dictionary = objective.probe is not None and not objective.probe.is_log_only
+    return directory.checkpoint_to_resume((DICTIONARY_FILE, STATE_FILE) if needs_dictionary else (STATE_FILE,))
 
 
 def _updates_in(checkpoint: Path) -> int:
@@ -281,34 +286,8 @@ def _evaluated_problems(settings: TrainConfig, task: Task) -> list[Problem]:
     return task.problems(evaluation.split, evaluation.num_problems) if evaluation.enabled else []
 
 
-def _policy(settings: TrainConfig, model: Any, tokenizer: Any, tell: Callable[[str], None]) -> tuple[Any, Any]:
-    """The policy and its tokenizer, loaded unless the policy is given."""
-    if model is None:
-        dtype, revision = weight_dtype(settings.dtype), settings.model_revision
-        model, own = load_model(settings.model, dtype, revision, trains=True, tell=tell)
-        return model, own if tokenizer is None else tokenizer
-    check_finite(model, settings.model)
-    complete_tokenizer(model, tokenizer)
-    return model, tokenizer
-
-
-def _fitted(
-    settings: TrainConfig, model: Any, tokenizer: Any, problems: list[Problem], evaluated: list[Problem]
-) -> FittedPrompts:
-    switches = settings.trainer.chat_template_kwargs
-    return fit_prompts(
-        checked_contract(model, tokenizer, settings.model, switches),
-        tokenizer,
-        {"the training split": problems, "the evaluation": evaluated},
-        settings.trainer.max_completion_length,
-        plain=settings.prompts.plain,
-        switches=switches,
-        overlong=settings.prompts.overlong,
-    )
-
-
 def _evaluation(
-    settings: TrainConfig, task: Task, directory: RunDirectory, fitted: FittedPrompts
+    settings: TrainConfig, task: Task, directory: RunDirectory, notices: Notices
 ) -> PolicyEvaluation | None:
     if not settings.evaluation.enabled:
         return None
@@ -319,7 +298,8 @@ def _evaluation(
         train_split=settings.train_split,
         max_completion_length=settings.trainer.max_completion_length,
         precision=settings.dtype,
-        form=fitted.form,
+        num_observables=settings.dictionary.num_observables,
+        say=notices,
     )
 
 

@@ -142,8 +142,9 @@ def spectrum(
     measuring = _Measuring(problems, reading, settings, loading, statistics_only, batch_tokens, say)
     given = _dictionaries(dictionaries or {})
     place = None if store is None else Path(store)
-    if compare is not None:
-        loading.check(compare, settings.sites)
+    for named in (model, compare):
+        if named is not None and (settings.sites or named is compare):
+            loading.check(named, settings.sites)
     first, excerpts = measuring.spectra(model, given, place)
     models, differences = [first], []
     if compare is not None:

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Generic, TypeVar
 
+from relax_rl.stopping import current
+
 __all__ = ["in_background"]
 
 # The main thread wakes so often to see signals; a lock without a limit would hide them on some systems.
@@ -27,6 +29,7 @@ def in_background(work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None
 
     Raises:
         Exception: the first that the work raised, after all that was handed over before.
+        Stopped: a stop was asked for (`relax_rl.stopping`) while nothing was handed over.
     """
     job = _Job(work)
     try:
@@ -52,6 +55,7 @@ class _Job(Generic[T]):
             try:
                 item = self._handed.get(timeout=_POLL_S)
             except queue.Empty:
+                current().check()  # whoever defers a stop until the next result may wait for it for ever
                 continue
             if isinstance(item, _Done):
                 return

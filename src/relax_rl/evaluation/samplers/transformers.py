@@ -10,24 +10,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.evaluation.prompts import (
-    PromptForm,
     encode_prompt,
     prompt_inputs,
     prompt_positions,
     render_prompt,
+    text_tokenizer,
     without_image_token,
 )
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings
+from relax_rl.latent.caches import CachePlan, cache_plan, new_cache, repeat_rows, select_rows
 from relax_rl.latent.capture import evaluation_mode
-from relax_rl.latent.contract import stop_token_ids
+from relax_rl.latent.sites import language_model_of
 from relax_rl.tasks.base import Problem
 
 __all__ = [
@@ -44,6 +45,16 @@ _LEAST_EXPONENTIAL = 2.0**-25
 """Half the step between the smallest float32 exponentials: none is zero, so that nothing is divided by zero."""
 _COMPACT_BELOW = 0.8
 """Finished rows are dropped once fewer than this share of the rows is unfinished: dropping copies the cache."""
+
+
+def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Ids that end a completion: those of the generation config and the tokenizer's own."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = {configured} if isinstance(configured, int) else set(configured or ())
+    own = text_tokenizer(tokenizer).eos_token_id
+    if own is not None:
+        ids.add(own)
+    return sorted(ids)
 
 
 def sample_completions(
@@ -113,8 +124,9 @@ def sample_blocks(
     for key, prompt in zip(keys, prompts, strict=True):
         if not prompt:
             raise DataError(f"prompt {key!r} is empty; give it at least one token, such as the begin-of-text token.")
-    decoder = _Decoder(model, stop_token_ids(model, tokenizer), settings)
-    for block in _blocks(prompts, settings.num_samples, batch_size):
+    plan = cache_plan(language_model_of(model).config)
+    decoder = _Decoder(model, stop_token_ids(model, tokenizer), settings, plan)
+    for block in _blocks(prompts, settings.num_samples, batch_size, pads=plan.pads_prompts):
         if all(row in done for row in block.rows):
             continue
         streams = [_stream_key(settings.seed, keys[index], draw) for index, draw in block.rows]
@@ -133,13 +145,11 @@ class TransformersSampler:
 
     Args:
         batch_size: completions decoded together.
-        form: how problems become prompts.
     """
 
     backend = "transformers"
 
-    def __init__(self, model: Any, tokenizer: Any, batch_size: int = 128, form: PromptForm | None = None) -> None:
-        self._form = form or PromptForm()
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int = 128) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._batch_size = batch_size
@@ -156,7 +166,7 @@ class TransformersSampler:
 
     def render(self, problem: Problem) -> str:
         """The text that the model reads."""
-        return render_prompt(self._tokenizer, problem, self._form)
+        return render_prompt(self._tokenizer, problem)
 
     def sample(
         self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
@@ -165,7 +175,7 @@ class TransformersSampler:
         return sample_blocks(
             self._model,
             self._tokenizer,
-            [encode_prompt(self._tokenizer, problem, self._form) for problem in problems],
+            [encode_prompt(self._tokenizer, problem) for problem in problems],
             [problem.id for problem in problems],
             settings,
             batch_size=self._batch_size,
@@ -189,14 +199,22 @@ class _Block:
         return [(index, draw) for index in self.prompts for draw in self.draws]
 
 
-def _blocks(prompts: Sequence[Sequence[int]], num_samples: int, batch_size: int) -> Iterator[_Block]:
-    """Prompts of like length together, so that little is padded; samples split only if they exceed a batch."""
+def _blocks(
+    prompts: Sequence[Sequence[int]], num_samples: int, batch_size: int, *, pads: bool = True
+) -> Iterator[_Block]:
+    """Prompts of like length together, so that little is padded; samples split only if they exceed a batch.
+
+    Args:
+        pads: whether prompts of several lengths may be together at all.
+    """
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     num_together = max(1, batch_size // num_samples)
-    for start in range(0, len(by_length), num_together):
-        for first in range(0, num_samples, batch_size):
-            draws = range(first, min(first + batch_size, num_samples))
-            yield _Block(by_length[start : start + num_together], draws)
+    parts = [by_length] if pads else [list(part) for _, part in groupby(by_length, lambda index: len(prompts[index]))]
+    for part in parts:
+        for start in range(0, len(part), num_together):
+            for first in range(0, num_samples, batch_size):
+                draws = range(first, min(first + batch_size, num_samples))
+                yield _Block(part[start : start + num_together], draws)
 
 
 def _stream_key(seed: int, key: str, draw: int) -> int:
@@ -261,20 +279,14 @@ class _Decoder:
     model: Any
     stop_ids: list[int]
     settings: SamplingSettings
+    plan: CachePlan
 
     def decode(
         self, prompts: Sequence[Sequence[int]], repeats: int, streams: Sequence[int]
     ) -> tuple[list[list[int]], list[float]]:
         """Ids and summed entropy of ``len(prompts) * repeats`` rows, each with its random stream."""
         device = self.model.device
-        inputs = prompt_inputs(prompts, device)
-        positions = prompt_positions(self.model, inputs)
-        cache = DynamicCache(config=self.model.config.get_text_config())
-        logits = self._forward(cache, positions, inputs)
-        cache.batch_repeat_interleave(repeats)
-        logits = logits.repeat_interleave(repeats, dim=0)
-        attention = inputs["attention_mask"].repeat_interleave(repeats, dim=0)
-        positions = positions[..., -1:].repeat_interleave(repeats, dim=-2)
+        cache, logits, attention, positions = self._prefill(prompts, repeats)
         choice = _Choice(streams, self.settings, logits.shape[-1], device)
         stops = torch.tensor(self.stop_ids, device=device, dtype=torch.long)
         rows = torch.arange(len(streams), device=device)
@@ -289,16 +301,38 @@ class _Decoder:
             num_open = int(is_open.sum())
             if num_open == 0 or step + 1 == self.settings.max_completion_length:
                 break
-            if num_open < _COMPACT_BELOW * len(rows):
+            if self.plan.moves_rows and num_open < _COMPACT_BELOW * len(rows):
                 kept = is_open.nonzero().squeeze(1)
-                cache.batch_select_indices(kept)
+                select_rows(cache, kept)
                 rows, tokens, attention, is_open = rows[kept], tokens[kept], attention[kept], is_open[kept]
                 positions = positions[..., kept, :]
             attention = torch.cat([attention, attention.new_ones(len(rows), 1)], dim=1)
             positions = positions + 1
-            logits = self._forward(cache, positions, {"input_ids": tokens[:, None], "attention_mask": attention})
+            mask = {"attention_mask": attention} if self.plan.masks_steps else {}
+            logits = self._forward(cache, positions, {"input_ids": tokens[:, None]} | mask)
         return [row[row >= 0].tolist() for row in sampled.cpu()], entropy.tolist()
 
-    def _forward(self, cache: DynamicCache, positions: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        output = self.model(**inputs, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    def _prefill(
+        self, prompts: Sequence[Sequence[int]], repeats: int
+    ) -> tuple[Any, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Cache, logits (N, V), attention mask (N, L) and last positions (..., N, 1) of ``len(prompts) * repeats``."""
+        if not self.plan.moves_rows:
+            prompts, repeats = [prompt for prompt in prompts for _ in range(repeats)], 1
+        inputs = prompt_inputs(prompts, self.model.device)
+        if not self.plan.moves_rows:
+            # A state kept in a layer is that of the last block, which a prompt of one token would be taken to follow.
+            # A forward without a cache lets go of it.
+            self.model(input_ids=inputs["input_ids"][:, :1], use_cache=False, logits_to_keep=1)
+        positions = prompt_positions(self.model, inputs)
+        cache = new_cache(language_model_of(self.model).config)
+        logits = self._forward(cache, positions, inputs)
+        if self.plan.moves_rows:
+            repeat_rows(cache, repeats, len(prompts), logits.device)
+        attention = inputs["attention_mask"].repeat_interleave(repeats, dim=0)
+        positions = positions[..., -1:].repeat_interleave(repeats, dim=-2)
+        return cache, logits.repeat_interleave(repeats, dim=0), attention, positions
+
+    def _forward(self, cache: Any, positions: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        kept = {self.plan.argument: cache}
+        output = self.model(**inputs, **kept, position_ids=positions, use_cache=True, logits_to_keep=1)
         return without_image_token(self.model, output.logits[:, -1])

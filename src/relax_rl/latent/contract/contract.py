@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +22,7 @@ from transformers import (
     GenerationConfig,
 )
 
-from relax_rl.errors import ModelError
+from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.contract.adapter import Adapter, read_adapter
 from relax_rl.latent.contract.architecture import Architecture, read_architecture, reads_images
 from relax_rl.latent.contract.files import first_line, model_location, read_json
@@ -29,6 +30,7 @@ from relax_rl.latent.contract.generation import steering, steering_words
 from relax_rl.latent.contract.template import ChatTemplate, read_template
 from relax_rl.latent.contract.tokens import SpecialTokens, read_tokens
 from relax_rl.latent.contract.weights import LoadReport, Weights, nonfinite_in_files, nonfinite_words, read_weights
+from relax_rl.remote_code import remote_code
 
 __all__ = [
     "ModelContract",
@@ -73,17 +75,28 @@ class ModelContract:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a run says once at its start, a sentence each."""
-        return self.notes_on_prompts(plain=False)
-
-    def notes_on_prompts(self, *, plain: bool) -> tuple[str, ...]:
-        """As `notes`; those on the chat template only where prompts are not plain."""
         said = [steering_words(dict(self.steering))]
-        if self.template.exists and not self.template.takes_system and not plain:
-            said.append("the chat template takes no system message; a task's goes to the top of the user's words")
-        if self.template.opens and not plain:
+        if self.template.exists and not self.template.takes_system:
+            said.append("the chat template takes no system message; its text goes to the top of the user's")
+        if self.template.opens:
             said.append(f"the prompt opens the thought ({self.template.opens.strip()}); graders are told")
         said.append(None if self.load is None else self.load.note)
         return tuple(words for words in said if words is not None)
+
+    def check_room(self, longest_prompt: int, max_completion_length: int, what: str) -> None:
+        """Refuse prompts that leave no room for a whole completion.
+
+        Raises:
+            ConfigError: prompt and completion are longer than the model's context.
+        """
+        context = self.architecture.context
+        if context is not None and longest_prompt + max_completion_length > context:
+            raise ConfigError(
+                f"{what} has {longest_prompt:,} tokens and a completion may have {max_completion_length:,}, but "
+                f"{self.name} has a context of {context:,} for both; set a completion length of at most "
+                f"{max(1, context - longest_prompt):,}, leave the prompt out, or cut long prompts at their start with "
+                "overlong_prompts = cut."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -183,9 +196,9 @@ def empty_model(location: str, revision: str | None = None, *, name: str = "") -
         ModelError: no configuration of a language model.
     """
     try:
-        config = AutoConfig.from_pretrained(location, revision=revision)
+        config = AutoConfig.from_pretrained(location, revision=revision, **remote_code())
         with torch.device("meta"):
-            return model_class_of(config).from_config(config)
+            return model_class_of(config).from_config(config, **remote_code())
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(f"No language model could be loaded from {name or location}: {first_line(error)}") from error
 
@@ -201,8 +214,9 @@ def _fit(location: str, revision: str | None, model: Any) -> LoadReport:
                 device_map="meta",
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                **remote_code(),
             )
-        except (OSError, ValueError, ImportError, RuntimeError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError, UnpicklingError) as error:
             raise ModelError(f"The weights in {location} cannot be read: {first_line(error)}") from error
     return LoadReport.of(info)
 
@@ -229,6 +243,6 @@ def _tokenizer(location: str, revision: str | None, base: str, base_revision: st
     has_own = not Path(location).is_dir() or Path(location, "tokenizer_config.json").is_file()
     place, at = (location, revision) if has_own else (base, base_revision)
     try:
-        return kind.from_pretrained(place, revision=at)
+        return kind.from_pretrained(place, revision=at, **remote_code())
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"No tokenizer could be loaded from {place}: {first_line(error)}") from error

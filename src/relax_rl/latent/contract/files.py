@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from transformers.utils.hub import cached_file
 
 from relax_rl.errors import ModelError
+from relax_rl.remote_code import needs_remote_code
 
 __all__ = ["SMOLLM2_DIRECTORY", "find_file", "first_line", "model_location", "read_json"]
 
@@ -78,5 +80,12 @@ def read_json(location: str, file: str, revision: str | None = None, *, download
 
 def first_line(error: Exception) -> str:
     """An error of a library in one line."""
+    if isinstance(error, UnpicklingError):
+        return "its weights are in a pickle that holds more than tensors, which could run code; use safetensors"
+    if needs_remote_code(error):
+        return (
+            "it brings Python code of its own, which runs only if you trust it; read that code, then add "
+            "--trust-remote-code (in Python: relax_rl.remote_code.trusting_remote_code)"
+        )
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return lines[0].strip() if lines else type(error).__name__

@@ -18,7 +18,6 @@ from relax_rl.training.notices import Notices
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.callbacks import MetricsFile
 from relax_rl.training.trl.recorder import RolloutRecorder
-from relax_rl.training.trl.rehearsal import rehearse_optimisation
 from relax_rl.training.trl.trainer import RelaxTrainer
 
 __all__ = ["run_trainer"]
@@ -38,21 +37,20 @@ def run_trainer(
     branching: Branching | None,
     guard: GuardConfig,
     notices: Notices,
-    opened: str = "",
-    most_prompt_tokens: int | None = None,
 ) -> RelaxTrainer:
     """A trainer that keeps its rollouts and metrics in the run directory; building it writes nothing there.
 
     Args:
         prompts: see `prompt_dataset`.
         args: TRL's configuration, whose seed is set first.
-        card, max_batches, branching, guard, notices, most_prompt_tokens: see `RelaxTrainer`.
-        opened: the tag of a thought that prompts open, for the verifier.
+        card, max_batches, branching, guard, notices: see `RelaxTrainer`.
 
     Raises:
         ConfigError: settings that TRL or the objective refuses.
     """
     set_seed(args.seed)
+    # Else the constructor makes the repository on the Hub, also for a rehearsal; `TrainingRun.train` does.
+    pushes, args.push_to_hub = args.push_to_hub, False
     try:
         with directory.left_as_it_is():
             trainer = RelaxTrainer(
@@ -63,19 +61,18 @@ def run_trainer(
                 branching=branching,
                 guard=guard,
                 notices=notices,
-                most_prompt_tokens=most_prompt_tokens,
                 model=model,
                 args=args,
                 processing_class=tokenizer,
-                reward_funcs=[VerifierReward(verifier, opened)],
+                reward_funcs=[VerifierReward(verifier)],
                 train_dataset=prompts,
                 callbacks=[MetricsFile(directory)],
             )
-            rehearse_optimisation(trainer)
     except RelaxError:
         raise
     except (ImportError, ValueError) as error:
         raise ConfigError(f"TRL refuses the settings under 'trainer': {' '.join(str(error).split())}") from error
     # Added by transformers where there are no bars; it prints every log to stdout.
     trainer.remove_callback(PrinterCallback)
+    trainer.args.push_to_hub = pushes
     return trainer

@@ -8,8 +8,9 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from relax_rl.runs import RunDirectory
+from relax_rl.training.watch import LearningWatch
 
-__all__ = ["MetricsFile", "ProgressReport"]
+__all__ = ["LearningNotices", "MetricsFile", "ProgressReport"]
 
 
 class MetricsFile(TrainerCallback):
@@ -58,3 +59,26 @@ class ProgressReport(TrainerCallback):
     ) -> None:
         if logs and state.is_world_process_zero and "train_runtime" not in logs:
             self._tell(state.global_step, state.max_steps, logs)
+
+
+class LearningNotices(TrainerCallback):
+    """Has a `LearningWatch` follow the log."""
+
+    def __init__(self, watch: LearningWatch) -> None:
+        self._watch = watch
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._watch.begin(state.global_step, state.log_history)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs and "grad_norm" in logs:
+            self._watch.update(state.global_step, state.max_steps, logs)

@@ -23,6 +23,8 @@ from relax_rl.objectives import RolloutBatch
 from relax_rl.objectives.base import ObjectiveOutput
 from relax_rl.training.guard import LARGEST_REWARD, NumericalGuard, in_words, is_sound, nonfinite_in, nonfinite_names
 from relax_rl.training.notices import Notices
+from relax_rl.training.trl.callbacks import LearningNotices
+from relax_rl.training.watch import LearningWatch
 
 __all__ = ["GUARD_FILE", "GuardedTrainer"]
 
@@ -56,7 +58,10 @@ class GuardedTrainer(GRPOTrainer):
     def __init__(self, *, guard: GuardConfig | None = None, notices: Notices | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.notices = Notices() if notices is None else notices
-        self._guard = NumericalGuard(GuardConfig() if guard is None else guard, self.notices)
+        limits = GuardConfig() if guard is None else guard
+        self._guard = NumericalGuard(limits, self.notices)
+        self._watch = LearningWatch(limits.warn_after, self.notices)
+        self.add_callback(LearningNotices(self._watch))
         # transformers would log the mean of the losses before in place of one that is not finite.
         self.args.logging_nan_inf_filter = False
         self._findings: list[str] = []

@@ -12,23 +12,25 @@ from torch import Tensor
 from trl.trainer.utils import pad, split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from relax_rl.errors import ConfigError, ModelError
+from relax_rl.latent.padding import right_padded
+from relax_rl.training.trl.architectures import check_architecture, of_one_length
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.guarded import GuardedTrainer
-from relax_rl.training.trl.policy import PolicyTrainer
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.refill import DynamicSampling, Rollout
+from relax_rl.training.trl.resuming import ResumableTrainer
 
 __all__ = ["RolloutTrainer"]
 
 
-class RolloutTrainer(GuardedTrainer, PolicyTrainer):
+class RolloutTrainer(GuardedTrainer, ResumableTrainer):
     """`trl.GRPOTrainer` whose rollout batches are whole groups.
 
     Args:
         recorder: receives the rows of every rollout batch; None to keep none.
         max_batches: budget of dynamic sampling, in rollout batches; 1 leaves groups that teach nothing where they are.
         branching: how groups are made of trunks and branches; None samples all completions apart.
-        kwargs: those of `PolicyTrainer`; `args` is a `RelaxConfig`, which keeps micro-batches and updates whole.
+        kwargs: those of `trl.GRPOTrainer`; `args` is a `RelaxConfig`, which keeps micro-batches and updates whole.
 
     Raises:
         ConfigError: for trunks, or dynamic sampling, of prompts with images.
@@ -52,6 +54,7 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._plan = check_architecture(self.accelerator.unwrap_model(self.model).config, self.args)
         self._recorder = recorder
         self._branching = branching
         self._sampling = DynamicSampling(max_batches, self.args.seed) if max_batches > 1 else None
@@ -70,6 +73,8 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         ends: list[Any] = [*self.eos_token_ids, self._tokenizer.pad_token_id]
         is_truncated = [not ids or ids[-1] not in ends for ids in completion_ids_list]
+        if self.model.training:
+            self._watch.rollout(completion_ids_list)
         # Every column of the inputs reaches the reward functions: an answer that the length limit cut is none.
         told = [given | {"truncated": flag} for given, flag in zip(inputs, is_truncated, strict=True)]
         scores = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
@@ -112,17 +117,27 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         return output
 
     def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._branching is None or not self.model.training:
+        if self._plan.pads_prompts and (self._branching is None or not self.model.training):
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
 
-        def complete(prompts: list[list[int]]) -> list[list[int]]:
+        def sample(prompts: Any) -> list[list[int]]:
             return super(RolloutTrainer, self)._generate_single_turn(prompts, *args, **kwargs)[0]
 
+        def complete(prompts: Any) -> list[list[int]]:
+            return sample(prompts) if self._plan.pads_prompts else of_one_length(prompts, sample)
+
+        if self._branching is None or not self.model.training:
+            return complete(prompt_ids), None
         prompts = [list(ids) for ids in prompt_ids]
         completions, self._prefix_lengths = self._branching.completed(
             prompts, complete, self._entropies, self._tokenizer
         )
         return completions, None
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        # TRL pads prompts on the left and tells the model no positions.
+        with right_padded(self.accelerator.unwrap_model(model)):
+            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
 
     @torch.no_grad()
     def _entropies(self, prompts: list[list[int]], completions: list[list[int]]) -> list[Tensor]:

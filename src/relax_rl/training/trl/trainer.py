@@ -22,6 +22,7 @@ from relax_rl.latent.capture import ForwardCapture, ForwardRecord
 from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
 from relax_rl.objectives.base import ObjectiveOutput
 from relax_rl.objectives.inputs import ENTROPY, HIDDEN_STATES, PROMPT_KEYS, Input
+from relax_rl.training.calibration import Calibration
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows
 from relax_rl.training.inputs.providers import provider_of
@@ -50,7 +51,7 @@ class RelaxTrainer(RolloutTrainer):
             that looks at hidden states is calibrated on the first rollout batch.
         objective_options: the method's settings, such as ``{"alpha": 0.1, "xi": "quantile:0.9"}``.
         card: the model card, kept with the checkpoints; None to keep none.
-        recorder, max_batches, branching, most_prompt_tokens: see `RolloutTrainer` and `PolicyTrainer`.
+        recorder, max_batches, branching: see `RolloutTrainer`.
         guard, notices: see `GuardedTrainer`.
 
     Raises:
@@ -83,7 +84,6 @@ class RelaxTrainer(RolloutTrainer):
         branching: Branching | None = None,
         guard: GuardConfig | None = None,
         notices: Notices | None = None,
-        most_prompt_tokens: int | None = None,
     ) -> None:
         given = given_arguments(args, model)
         method = objective_for(objective, objective_options or {}, given)
@@ -96,7 +96,6 @@ class RelaxTrainer(RolloutTrainer):
             branching=branching,
             guard=guard,
             notices=notices,
-            most_prompt_tokens=most_prompt_tokens,
             model=model,
             reward_funcs=reward_funcs,
             args=own,
@@ -115,11 +114,11 @@ class RelaxTrainer(RolloutTrainer):
         self._card = card
         self.objective = method
         self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))
-        self._calibrated_at: int | None = None
         self._update = UpdateSums()
         self._to_remember: deque[Tensor] = deque(maxlen=self.args.steps_per_generation)
         self._forecast = EntropyForecast()
         self._providers = {wanted: provider_of(wanted, self) for wanted in self._wanted}
+        self._calibration = Calibration(self, provider_of(HIDDEN_STATES, self), self.notices)
 
     # What providers ask of the trainer ----------------------------------------------------------------------------
 
@@ -170,7 +169,7 @@ class RelaxTrainer(RolloutTrainer):
                 self._provider(wanted).before_updates(self._buffered_inputs)
             if PROMPT_KEYS in self.objective.inputs:
                 self._tell_rewards(self._buffered_inputs)
-            if not self.objective.is_calibrated or self._refit_is_due():
+            if self._calibration.is_due(self.state.global_step):
                 self._calibrate(self._buffered_inputs)
         place, window = self._step % self.args.steps_per_generation, self.args.gradient_accumulation_steps
         if place % window == 0:
@@ -307,38 +306,8 @@ class RelaxTrainer(RolloutTrainer):
         local = torch.tensor([[output.metrics[name] for name in names]], device=self.accelerator.device)
         return dict(zip(names, self.accelerator.gather(local).nanmean(0).tolist(), strict=True))
 
-    # The dictionary -----------------------------------------------------------------------------------------------
-
-    def _refit_is_due(self) -> bool:
-        probe, step = self.objective.probe, self.state.global_step
-        if probe is None or probe.settings.refit_interval is None or step == 0:
-            return False
-        # Asked once a rollout batch: has a multiple of the interval been passed since the last one?
-        uses = self.args.steps_per_generation * self.num_iterations
-        updates_per_rollout = uses // self.args.gradient_accumulation_steps
-        return step % probe.settings.refit_interval < updates_per_rollout and self._calibrated_at != step
-
-    def _calibrate(self, batches: list[dict[str, Any]]) -> None:
-        """Fit the dictionary, and xi where it is a quantile, on the completions of this rollout batch, of all ranks.
-
-        One more forward without gradient, once: the states of all micro-batches are needed before the first loss.
-        """
-        states, masks = [], []
-        provider = self._provider(HIDDEN_STATES)
-        for batch in batches:
-            mask = self._completion_mask(batch)
-            local = provider.tensor(MicroBatch(batch, self.forward_only(batch), mask, self.num_generations))
-            if local is None:
-                return
-            states.append(local.float())
-            masks.append(mask.long())
-        gathered, mask = (
-            self.accelerator.gather(self.accelerator.pad_across_processes(torch.cat(parts), dim=1)).cpu()
-            for parts in (states, masks)
-        )
-        # Every rank fits the same dictionary: the same rows in the same order, the same seed.
-        self._set_objective(self.objective.calibrated(gathered, mask.bool()))
-        self._calibrated_at = self.state.global_step
+    def _calibrate(self, batches: list[Rows]) -> None:
+        self._set_objective(self._calibration.fitted(batches, self.state.global_step))
 
     def _set_objective(self, objective: Objective) -> None:
         self.objective = objective.on(self.accelerator.device)

@@ -39,7 +39,8 @@ class UpdateSums:
             raise ValueError("An update without micro-batches has no report.")
         total = accelerator.reduce(self._sums, reduction="sum")
         count, entropy, log_probs, advantages, products = total.tolist()
-        count = max(count, 1.0)
+        # Nothing was sampled that the loss is of: an entropy of 0 would be news, and NaN is none.
+        count = count or float("nan")
         return UpdateReport(
             step=step,
             num_steps=num_steps,

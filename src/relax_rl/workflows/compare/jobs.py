@@ -14,6 +14,7 @@ from pathlib import Path
 
 from relax_rl.config.code import code_modules
 from relax_rl.errors import RunError
+from relax_rl.remote_code import is_trusted
 from relax_rl.runs import RunDirectory, write_whole
 from relax_rl.stopping import deferred
 from relax_rl.workflows.compare.plan import PlannedRun
@@ -72,6 +73,7 @@ def job_of(planned: PlannedRun, folder: Path, *, anew: bool = False) -> Job:
         _clear_unstarted(directory.path)
     # The user named this code or allowed it; the run reads it from a file, and must be told.
     allowed = [f"--allow-code={module}" for module in code_modules(planned.config)]
+    allowed += ["--trust-remote-code"] if is_trusted() else []
     return Job(
         label=planned.label,
         words=("train", str(config), "--resume" if goes_on else "--overwrite", *allowed),

@@ -1,0 +1,74 @@
+"""Rows padded on the left, for models that padding on the left would disturb."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from relax_rl.latent.caches import cache_plan
+from relax_rl.latent.sites import find_decoder, language_model_of
+
+__all__ = ["right_padded"]
+
+
+@contextmanager
+def right_padded(model: nn.Module) -> Iterator[None]:
+    """Inside, the decoder reads rows that are padded on the left as if they were padded on the right.
+
+    Nothing that comes after a token can change its state, so that padding on the right is right for every causal model.
+    Callers see no difference: the states of the final norm are at the places of their tokens. Those of single layers
+    are not, and a forward with a cache is not meant to be in here.
+
+    Nothing happens to a model that is right either way: see `CachePlan`.
+    """
+    plan = cache_plan(language_model_of(model).config)
+    if plan.pads_prompts and plan.pads_texts:
+        yield
+        return
+    shifts: list[Tensor | None] = []
+
+    def move_left(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        mask = kwargs.get("attention_mask")
+        if mask is None or (plan.pads_prompts and kwargs.get("position_ids") is not None):
+            shifts.append(None)
+            return args, kwargs
+        # (B, 1): padding before the first token of each row.
+        shift = (mask.cumsum(dim=1) == 0).sum(dim=1, keepdim=True)
+        shifts.append(shift)
+        # Some families give their decoder the token ids by position.
+        moved_args = tuple(_rolled(ids, shift) for ids in args[:1]) + args[1:]
+        moved = {name: _rolled(kwargs[name], shift) for name in _BY_TOKEN & kwargs.keys() if kwargs[name] is not None}
+        return moved_args, kwargs | moved
+
+    def move_back(module: nn.Module, args: Any, output: Any) -> Any:
+        shift = shifts.pop()
+        if shift is not None:
+            output.last_hidden_state = _rolled(output.last_hidden_state, -shift)
+        return output
+
+    decoder = find_decoder(model)
+    handles = [
+        decoder.register_forward_pre_hook(move_left, with_kwargs=True, prepend=True),
+        # Before whatever else listens at the decoder.
+        decoder.register_forward_hook(move_back, prepend=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+_BY_TOKEN = {"input_ids", "inputs_embeds", "attention_mask", "position_ids"}
+"""Inputs of a decoder that have one entry a token: (B, L), or (B, L, H)."""
+
+
+def _rolled(values: Tensor, shift: Tensor) -> Tensor:
+    """Each row of (B, L) or (B, L, H) moved to the left by its shift (B, 1), what falls off entering on the right."""
+    length = values.shape[1]
+    places = (torch.arange(length, device=values.device) + shift) % length
+    return values.gather(1, places if values.ndim == 2 else places.unsqueeze(-1).expand(values.shape))
