@@ -11,10 +11,11 @@ from transformers import DynamicCache
 from transformers.cache_utils import DYNAMIC_LAYER_TYPE_MAPPING
 
 import relax_rl
-from relax_rl.errors import ModelError
+from relax_rl.errors import DataError, ModelError
 from relax_rl.evaluation.samplers.transformers import sample_completions
 from relax_rl.latent.caches import cache_kind, cache_plan, repeat_rows, select_rows
 from relax_rl.latent.padding import right_padded
+from relax_rl.latent.trajectories import capture_generation, capture_inputs
 from relax_rl.training.models import load_tokenizer
 from support.architectures import ARCHITECTURES, MORE, config_of, model_of
 
@@ -110,7 +111,8 @@ def test_padding_on_the_left_changes_nothing_in_a_forward(name: str) -> None:
             torch.testing.assert_close(found.log_softmax(-1), alone.log_softmax(-1), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FAST)
+# OPT's own forward goes around its backbone, and Llama-4 does not name one.
+@pytest.mark.parametrize("name", [*FAST, "OPT", "Llama-4 text"])
 def test_log_probs_of_a_batch_are_those_of_its_rows(name: str) -> None:
     model, tokenizer = model_of(name), load_tokenizer("tiny")
     completions = [[50, 51, 52, 53], [60, 61], [70, 71, 72], [80]]
@@ -162,3 +164,21 @@ def test_a_state_of_an_unknown_type_is_never_padded() -> None:
     assert plan.pads_prompts
     config.model_type = "not_seen_yet"
     assert cache_plan(config) == replace(plan, pads_prompts=False)
+
+
+def test_states_of_padded_texts_are_those_of_the_texts_alone() -> None:
+    for name in ("GPT-2", "RecurrentGemma", "Mamba"):
+        model = model_of(name)
+        ids = torch.tensor([[0, 0, 0, 5, 6, 7], [9, 10, 11, 12, 13, 14]])
+        mask = torch.tensor([[0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
+        padded = capture_inputs(model, {"input_ids": ids, "attention_mask": mask}, ["layer_0_out", "final_norm_out"])
+        (alone,) = capture_inputs(model, {"input_ids": ids[:1, 3:]}, ["layer_0_out", "final_norm_out"])
+        assert padded[0].token_ids == (5, 6, 7)
+        for site, states in alone.states.items():
+            torch.testing.assert_close(padded[0].states[site], states, rtol=0, atol=1e-5)
+
+
+def test_generation_with_padded_prompts_is_refused_where_padding_enters_the_state() -> None:
+    inputs = {"input_ids": torch.tensor([[0, 5], [6, 7]]), "attention_mask": torch.tensor([[0, 1], [1, 1]])}
+    with pytest.raises(DataError, match="prompts of one length"):
+        capture_generation(model_of("RecurrentGemma"), inputs, ["final_norm_out"], max_new_tokens=4)

@@ -127,9 +127,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "GPT-NeoX": _llama_like("parallel layers", "gpt_neox"),
     "BLOOM": Architecture("alibi", "bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
     "Falcon": Architecture(
-        "alibi, one key head",
-        "falcon",
-        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": True},
+        "one key head, parallel layers", "falcon", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     ),
     "MPT": Architecture("alibi", "mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 512}),
     "StarCoder-2": _llama_like("sliding window", "starcoder2", **_WINDOW),
@@ -234,6 +232,11 @@ ARCHITECTURES: dict[str, Architecture] = {
 """The matrix of the documentation."""
 
 MORE: dict[str, Architecture] = {
+    "Falcon with alibi": Architecture(
+        "alibi, one key head",
+        "falcon",
+        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": True},
+    ),
     "FalconMamba": Architecture(
         "recurrent", "falcon_mamba", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "time_step_rank": 4}
     ),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -14,6 +15,7 @@ import relax_rl
 from relax_rl.errors import ModelError
 from relax_rl.latent.caches import cache_kind
 from relax_rl.latent.capture import StateCapture
+from relax_rl.training import measurement
 from relax_rl.training.models import load_tokenizer
 from relax_rl.workflows.train import prepare
 from support.architectures import build, config_of
@@ -80,7 +82,8 @@ def measure(name: str, folder: Path) -> Row:
         return Row(cache, refused=str(error))
     padding, heads = _padding(run)
     last_state = _is_last_state(run.model)
-    run.train()
+    with patch.multiple(measurement, _NUM_PROMPTS=2, _NUM_SAMPLES=2):
+        run.train()
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     wide, narrow = (_samples(place, folder / f"batch-{size}", size) for size in (8, 1))
     return Row(

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from relax_rl.latent.caches import cache_plan
+from relax_rl.latent.caches import CachePlan, cache_plan
 from relax_rl.latent.sites import find_decoder, language_model_of
 
-__all__ = ["right_padded"]
+__all__ = ["padded_on_the_right", "right_padded"]
+
+
+def padded_on_the_right(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs of a forward without a cache, with padding on the left moved to the right if it would disturb the model.
+
+    Args:
+        inputs: ``input_ids`` (B, L) and what else the model takes; a tensor of one entry a token is moved along.
+    """
+    mask = inputs.get("attention_mask")
+    if mask is None or cache_plan(language_model_of(model).config).pads_texts:
+        return dict(inputs)
+    shift = _padding_before(mask)
+    return {
+        name: _rolled(value, shift) if isinstance(value, Tensor) and value.shape[:2] == mask.shape else value
+        for name, value in inputs.items()
+    }
 
 
 @contextmanager
-def right_padded(model: nn.Module) -> Iterator[None]:
+def right_padded(model: nn.Module, plan: CachePlan | None = None) -> Iterator[None]:
     """Inside, the decoder reads rows that are padded on the left as if they were padded on the right.
 
     Nothing that comes after a token can change its state, so that padding on the right is right for every causal model.
     Callers see no difference: the states of the final norm are at the places of their tokens. Those of single layers
     are not, and a forward with a cache is not meant to be in here.
 
-    Nothing happens to a model that is right either way: see `CachePlan`.
+    Args:
+        plan: of the model, where it is known; a model that is right either way is left alone.
     """
-    plan = cache_plan(language_model_of(model).config)
+    plan = plan or cache_plan(language_model_of(model).config)
     if plan.pads_prompts and plan.pads_texts:
         yield
         return
@@ -36,8 +53,7 @@ def right_padded(model: nn.Module) -> Iterator[None]:
         if mask is None or (plan.pads_prompts and kwargs.get("position_ids") is not None):
             shifts.append(None)
             return args, kwargs
-        # (B, 1): padding before the first token of each row.
-        shift = (mask.cumsum(dim=1) == 0).sum(dim=1, keepdim=True)
+        shift = _padding_before(mask)
         shifts.append(shift)
         # Some families give their decoder the token ids by position.
         moved_args = tuple(_rolled(ids, shift) for ids in args[:1]) + args[1:]
@@ -65,6 +81,11 @@ def right_padded(model: nn.Module) -> Iterator[None]:
 
 _BY_TOKEN = {"input_ids", "inputs_embeds", "attention_mask", "position_ids"}
 """Inputs of a decoder that have one entry a token: (B, L), or (B, L, H)."""
+
+
+def _padding_before(mask: Tensor) -> Tensor:
+    """(B, L) -> (B, 1): how many places stand before the first token of each row."""
+    return (mask.cumsum(dim=1) == 0).sum(dim=1, keepdim=True)
 
 
 def _rolled(values: Tensor, shift: Tensor) -> Tensor:

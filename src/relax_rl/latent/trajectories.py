@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from relax_rl.errors import DataError
+from relax_rl.latent.caches import cache_plan
 from relax_rl.latent.capture import StateCapture, evaluation_mode
+from relax_rl.latent.padding import padded_on_the_right
 from relax_rl.latent.sites import find_decoder, language_model_of
 
 __all__ = ["LatentTrajectory", "capture_generation", "capture_inputs", "capture_sequences"]
@@ -52,6 +54,7 @@ def capture_inputs(
         DataError: no ``input_ids``.
         ConfigError, ModelError: see :class:`~relax_rl.latent.capture.StateCapture`.
     """
+    inputs = padded_on_the_right(model, inputs)
     token_ids, mask = _ids_and_mask(inputs)
     with StateCapture(model, sites) as capture, evaluation_mode(model):
         with capture.armed():
@@ -86,8 +89,13 @@ def capture_generation(
 
     Raises:
         ModelError: a site did not fire exactly once for each position that was read.
+        DataError: padded prompts, of a model that takes padding into its state.
     """
-    prompts, _ = _ids_and_mask(inputs)
+    prompts, prompt_mask = _ids_and_mask(inputs)
+    if not prompt_mask.all() and not cache_plan(language_model_of(model).config).pads_prompts:
+        raise DataError(
+            f"{type(language_model_of(model)).__name__} takes padding into its state; give prompts of one length."
+        )
     with StateCapture(model, sites) as capture, evaluation_mode(model):
         with capture.armed():
             sequences = model.generate(**_on_device(inputs, model), **generation, return_dict_in_generate=True)

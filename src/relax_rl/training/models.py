@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 
 from relax_rl.errors import ConfigError, ModelError
+from relax_rl.latent.caches import cache_plan
 from relax_rl.latent.contract import contract as contracts
 from relax_rl.latent.contract import stop_token_ids
 from relax_rl.latent.contract.adapter import read_adapter, with_adapter
@@ -25,6 +26,7 @@ __all__ = [
     "load_model",
     "load_processor",
     "load_tokenizer",
+    "model_config",
     "model_location",
 ]
 
@@ -95,8 +97,9 @@ def load_model(
             otherwise it is merged into the base's weights.
 
     Raises:
-        ModelError: when there is no such model, or one that would not be what its name says: a file that is cut, a
-            tensor that is missing, weights that are not finite; in one sentence that says where it was looked for.
+        ModelError: when there is no such model, one whose cache is not supported, or one that would not be what its
+            name says: a file that is cut, a tensor that is missing, weights that are not finite; in one sentence that
+            says where it was looked for.
         ConfigError: for another dtype.
         DependencyError: for an adapter, without the package peft.
     """
@@ -122,10 +125,8 @@ def load_model(
 def _load(
     name: str, location: str, revision: str | None, dtype: torch.dtype, device_map: str | None, *, trains: bool
 ) -> tuple[Any, LoadReport]:
-    try:
-        config = AutoConfig.from_pretrained(location, revision=revision, **remote_code())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"No language model could be loaded from {name}: {first_line(error)}") from error
+    config = _config(name, location, revision)
+    cache_plan(config)
     method = quantization_of(config)
     if trains:
         contracts.check_trainable(method, name)
@@ -146,6 +147,26 @@ def _load(
         quantised = "" if method is None else f" (its weights are quantised by {method})"
         raise ModelError(f"No language model could be loaded from {name}{quantised}: {first_line(error)}") from error
     return model, LoadReport.of(info)
+
+
+def model_config(name: str, revision: str | None = None) -> Any:
+    """The configuration of a model, or of an adapter's base.
+
+    Raises:
+        ModelError: no model at that place, or none whose configuration can be read.
+    """
+    location = model_location(name)
+    adapter = read_adapter(location, revision)
+    if adapter is not None:
+        location, revision = model_location(adapter.base), adapter.revision
+    return _config(name, location, revision)
+
+
+def _config(name: str, location: str, revision: str | None) -> Any:
+    try:
+        return AutoConfig.from_pretrained(location, revision=revision, **remote_code())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"No language model could be loaded from {name}: {first_line(error)}") from error
 
 
 def empty_model(name: str, revision: str | None = None) -> Any:

@@ -25,11 +25,12 @@ from relax_rl.runs import RunDirectory
 from relax_rl.stopping import Stopped, current
 from relax_rl.tasks.base import Problem, Task
 from relax_rl.training.measurement import PolicyEvaluation
-from relax_rl.training.models import load_model, model_location
+from relax_rl.training.models import load_model, model_config
 from relax_rl.training.notices import Notices
 from relax_rl.training.objective import build_objective_from
 from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE
 from relax_rl.training.precision import weight_dtype
+from relax_rl.training.trl.architectures import check_architecture
 from relax_rl.training.trl.assembly import run_trainer
 from relax_rl.training.trl.branching import Branching, branching_from
 from relax_rl.training.trl.callbacks import ProgressReport
@@ -200,7 +201,7 @@ def build_run(
         num_processes = recipe.args.world_size
         checkpoint = checkpoint_of(directory, recipe.objective) if resume else None
         if model is None:
-            model_location(settings.model)
+            check_architecture(model_config(settings.model, settings.model_revision), recipe.args)
         problems = task.problems(settings.train_split, settings.train_problems, settings.seed)
         # TRL drops what does not fill a rollout batch, and would end at once, having trained on nothing.
         plan = batch_arithmetic(settings, num_processes, len(problems))

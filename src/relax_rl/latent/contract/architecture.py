@@ -10,6 +10,7 @@ from torch import nn
 from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from relax_rl.errors import ModelError
+from relax_rl.latent.caches import cache_kind
 from relax_rl.latent.contract.dropout import dropout_rates
 from relax_rl.latent.sites import find_decoder, language_model_of
 
@@ -157,12 +158,3 @@ def quantization_of(config: Any) -> str | None:
         return None
     method = settings.get("quant_method") if isinstance(settings, Mapping) else getattr(settings, "quant_method", None)
     return str(getattr(method, "value", method) or "unknown method")
-
-
-def cache_kind(config: Any) -> str:
-    """Stand-in until `relax_rl.latent.caches` has it."""
-    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
-    attends = {kind for kind in kinds if "attention" in kind and "linear" not in kind}
-    if kinds - attends:
-        return "hybrid" if attends else "recurrent"
-    return "sliding" if any("sliding" in kind for kind in kinds) else "attention"

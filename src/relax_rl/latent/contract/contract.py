@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from relax_rl.errors import ConfigError, ModelError
+from relax_rl.latent.caches import cache_plan
 from relax_rl.latent.contract.adapter import Adapter, read_adapter
 from relax_rl.latent.contract.architecture import Architecture, read_architecture, reads_images
 from relax_rl.latent.contract.files import first_line, model_location, read_json
@@ -158,6 +159,7 @@ def read_contract(name: str, revision: str | None = None, *, values: bool = Fals
     problems: list[str] = []
     weights = load = None
     try:
+        cache_plan(model.config)
         weights = read_weights(base, base_revision)
         if weights.files:
             load = _fit(base, base_revision, model)

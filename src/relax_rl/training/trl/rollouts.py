@@ -136,7 +136,7 @@ class RolloutTrainer(GuardedTrainer, ResumableTrainer):
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         # TRL pads prompts on the left and tells the model no positions.
-        with right_padded(self.accelerator.unwrap_model(model)):
+        with right_padded(self.accelerator.unwrap_model(model), self._plan):
             return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
 
     @torch.no_grad()
