@@ -82,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     advanced.add_argument("--overwrite", action="store_true", help="delete the run that is in the run directory")
     add_trust(advanced)
     add_time_limit(advanced)
+    advanced.add_argument(
+        "--other-versions",
+        action="store_true",
+        help="with --resume: accept a checkpoint that other versions of packages wrote",
+    )
     add_settings(advanced, ADVANCED)
 
 
@@ -100,6 +105,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         resume=arguments.resume,
         overwrite=arguments.overwrite,
         allow_code=arguments.allow_code,
+        other_versions=arguments.other_versions,
     )
     if arguments.dry_run:
         _print_plan(prepared)
@@ -127,4 +133,6 @@ def _print_plan(prepared: TrainingRun) -> None:
     count, split = prepared.num_problems, config.train_split
     print(f"problems  {count:,} in split {split!r}, each sampled {visits:.3g} times on average")
     print(f"directory {directory.path} ({'there is a run already' if directory.is_run() else 'no run yet'})")
+    for notice in (*directory.notices, *prepared.notices):
+        print(f"notice    {notice}")
     print("dry run: the settings fit together; nothing was written")

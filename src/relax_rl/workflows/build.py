@@ -28,7 +28,6 @@ from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import load_model, model_config
 from relax_rl.training.notices import Notices
 from relax_rl.training.objective import build_objective_from
-from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE
 from relax_rl.training.precision import weight_dtype
 from relax_rl.training.trl.architectures import check_architecture
 from relax_rl.training.trl.assembly import run_trainer
@@ -40,10 +39,11 @@ from relax_rl.training.trl.model_card import model_card
 from relax_rl.training.trl.stopping import StopWhenAsked
 from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.workflows.progress import OnProgress, Progress, silent
+from relax_rl.workflows.resume import resumed_trainer, resumption, save_notices, settings_for_processes
 from relax_rl.workflows.surroundings import check_disk, check_hub, check_trackers
 from relax_rl.workflows.train_result import TrainResult
 
-__all__ = ["Recipe", "TrainingRun", "build_recipe", "build_run", "checkpoint_of"]
+__all__ = ["Recipe", "TrainingRun", "build_recipe", "build_run"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class TrainingRun:
         trainer: TRL's, with the objective.
         evaluation: None where the settings leave it out.
         checkpoint: that the run is resumed from; None from the start.
+        notices: what there is to say before it trains, in sentences.
     """
 
     settings: TrainConfig
@@ -85,6 +86,7 @@ class TrainingRun:
     trainer: RelaxTrainer
     evaluation: PolicyEvaluation | None
     checkpoint: Path | None
+    notices: tuple[str, ...] = ()
 
     def train(self, on_progress: OnProgress | None = None) -> TrainResult:
         """Write the run directory, evaluate, train, evaluate.
@@ -96,23 +98,26 @@ class TrainingRun:
             RunError: the run directory cannot be written.
             Stopped: a stop was asked for (`relax_rl.stopping`); the update that was begun is finished, and kept.
         """
-        # Takes the place of a finished run under --overwrite, so nothing that can be refused comes after.
-        self.directory.start(self.settings)
         first = self.trainer.is_world_process_zero()
         tell = on_progress if on_progress is not None and first else silent
         if on_progress is not None:
             self.trainer.notices.listen(partial(_tell_notice, tell))
-        if self.checkpoint is not None and first:
-            self.directory.rewind(_updates_in(self.checkpoint))
-        try:
-            with _quiet():
-                if self.trainer.args.push_to_hub:
-                    self.trainer.init_hf_repo()
-                self._train(tell)
-        except Stopped as stopped:
-            stopped.kept, stopped.flag = self._kept()
-            raise
-        return self._result()
+        with self.directory.held():
+            # Takes the place of a finished run under --overwrite, so nothing that can be refused comes after.
+            self.directory.start(self.settings)
+            for notice in (*self.directory.notices, *self.notices):
+                tell(Progress("notice", message=notice))
+            if self.checkpoint is not None and first:
+                self.directory.rewind(_updates_in(self.checkpoint))
+            try:
+                with _quiet():
+                    if self.trainer.args.push_to_hub:
+                        self.trainer.init_hf_repo()
+                    self._train(tell)
+            except Stopped as stopped:
+                stopped.kept, stopped.flag = self._kept()
+                raise
+            return self._result()
 
     def _kept(self) -> tuple[str, str]:
         """What a stopped run has on disk, and the flag with which it goes on."""
@@ -178,6 +183,7 @@ def build_run(
     model: Any = None,
     tokenizer: Any = None,
     resume: bool = False,
+    other_versions: bool = False,
     on_cpu: bool = False,
 ) -> TrainingRun:
     """Build everything that a run needs, what is cheap first; nothing is written.
@@ -188,6 +194,7 @@ def build_run(
         task, verifier: what is asked in training, and who grades it.
         objective, model, tokenizer: in place of what the settings name.
         resume: from the last complete checkpoint.
+        other_versions: than those that wrote the checkpoint are accepted.
         on_cpu: for a process that must leave the accelerator to others; the engine of vLLM is not started either.
 
     Raises:
@@ -198,13 +205,19 @@ def build_run(
         recipe = build_recipe(settings, directory.checkpoints, objective, on_cpu=on_cpu)
         check_trackers(settings.trainer.report_to)
         check_hub(settings.trainer)
-        num_processes = recipe.args.world_size
-        checkpoint = checkpoint_of(directory, recipe.objective) if resume else None
+        num_processes, resumed = recipe.args.world_size, None
+        # The run is recorded under the settings it was started with, whatever the number of processes.
+        trained = settings
+        if resume:
+            resumed = resumption(directory, recipe.objective, settings, other_versions=other_versions)
+            trained = settings_for_processes(settings, resumed.checkpoint.manifest, num_processes)
+            if trained != settings:
+                recipe = build_recipe(trained, directory.checkpoints, objective, on_cpu=on_cpu)
         if model is None:
             check_architecture(model_config(settings.model, settings.model_revision), recipe.args)
         problems = task.problems(settings.train_split, settings.train_problems, settings.seed)
         # TRL drops what does not fill a rollout batch, and would end at once, having trained on nothing.
-        plan = batch_arithmetic(settings, num_processes, len(problems))
+        plan = batch_arithmetic(trained, num_processes, len(problems))
         evaluated = _evaluated_problems(settings, task)
         if model is None:
             model, own = load_model(settings.model, weight_dtype(settings.dtype), settings.model_revision)
@@ -227,6 +240,7 @@ def build_run(
             guard=settings.guard,
             notices=Notices(),
         )
+        notices = () if resumed is None else resumed_trainer(trainer, resumed)
     return TrainingRun(
         settings=settings,
         directory=directory,
@@ -236,7 +250,8 @@ def build_run(
         tokenizer=tokenizer,
         trainer=trainer,
         evaluation=_evaluation(settings, task, directory, trainer.notices),
-        checkpoint=checkpoint,
+        checkpoint=None if resumed is None else resumed.checkpoint.path,
+        notices=(*notices, *save_notices(recipe.args)),
     )
 
 
@@ -270,12 +285,6 @@ def build_recipe(
         **remote_code(),  # the reference policy may be loaded by name
     )
     return Recipe(built, branching, args)
-
-
-def checkpoint_of(directory: RunDirectory, objective: Objective) -> Path:
-    """Where a run of this objective is resumed from. Raises ``RunError`` without a complete checkpoint."""
-    needs_dictionary = objective.probe is not None and not objective.probe.is_log_only
-    return directory.checkpoint_to_resume((DICTIONARY_FILE, STATE_FILE) if needs_dictionary else (STATE_FILE,))
 
 
 def _updates_in(checkpoint: Path) -> int:

@@ -20,7 +20,7 @@ class Progress:
     """One message, or one step of a count.
 
     Attributes:
-        stage: what is being done. `train`: before, training, after, each told as it begins. `compare`: started,
+        stage: what is being done. `train`: notice, before, training, after, each told as it begins. `compare`: started,
             training (twice a second), then ended or failed. `evaluate` and `spectrum`: loading, sampling, measuring.
         done, total: units finished, and in all: updates of a run, or samples of an evaluation; 0 of 0 without a count.
         message: for people; empty for a step of the count.

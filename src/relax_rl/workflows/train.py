@@ -47,6 +47,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     allow_code: Collection[str] = (),
+    other_versions: bool = False,
     on_progress: OnProgress | None = None,
 ) -> TrainResult:
     """Train a policy, evaluating it before and after, and leave everything in the run directory.
@@ -65,7 +66,8 @@ def train(
         overwrite: replace the run that is in the run directory.
         allow_code: modules that a config file, or the run that is resumed, may name a task, a verifier or an objective
             of. What the other arguments name needs no permission.
-        on_progress: receives stages and updates, on the first process alone. Nothing is printed.
+        other_versions: resume although other versions of packages wrote the checkpoint.
+        on_progress: receives notices, stages and updates, on the first process alone. Nothing is printed.
 
     Raises:
         RelaxError: settings, data, a model or a directory that cannot be used; nothing has been written then.
@@ -81,6 +83,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         allow_code=allow_code,
+        other_versions=other_versions,
     ).train(on_progress)
 
 
@@ -96,6 +99,7 @@ def prepare(
     resume: bool = False,
     overwrite: bool = False,
     allow_code: Collection[str] = (),
+    other_versions: bool = False,
 ) -> TrainingRun:
     """Build and check everything that a run needs, and write nothing; for the arguments, see `train`.
 
@@ -140,6 +144,7 @@ def prepare(
         model=objects.get("model"),
         tokenizer=tokenizer,
         resume=resume,
+        other_versions=other_versions,
     )
 
 

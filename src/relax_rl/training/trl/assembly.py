@@ -72,6 +72,7 @@ def run_trainer(
         raise
     except (ImportError, ValueError) as error:
         raise ConfigError(f"TRL refuses the settings under 'trainer': {' '.join(str(error).split())}") from error
+    trainer.run_facts = directory.facts
     # Added by transformers where there are no bars; it prints every log to stdout.
     trainer.remove_callback(PrinterCallback)
     trainer.args.push_to_hub = pushes

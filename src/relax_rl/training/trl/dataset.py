@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ from relax_rl.errors import DataError
 from relax_rl.evaluation.prompts import check_images
 from relax_rl.tasks.base import Problem
 
-__all__ = ["prompt_dataset"]
+__all__ = ["dataset_digest", "prompt_dataset"]
 
 
 def prompt_dataset(problems: Sequence[Problem], tokenizer: Any) -> Dataset:
@@ -42,3 +44,19 @@ def prompt_dataset(problems: Sequence[Problem], tokenizer: Any) -> Dataset:
     if any(problem.images for problem in problems):
         rows = [row | {"images": list(problem.images)} for row, problem in zip(rows, problems, strict=True)]
     return Dataset.from_list(rows)
+
+
+def dataset_digest(dataset: Any) -> str | None:
+    """Sixteen hexadecimal digits that stand for all rows of a data set, in order; None for one that is streamed."""
+    if not isinstance(dataset, Dataset):
+        return None
+    digest = hashlib.sha256()
+    # As Arrow has them: images stay the bytes that they are.
+    for table in dataset.with_format("arrow").iter(batch_size=1000):
+        for row in table.to_pylist():  # type: ignore[union-attr]
+            digest.update(json.dumps(row, sort_keys=True, default=_as_text).encode())
+    return digest.hexdigest()[:16]
+
+
+def _as_text(value: Any) -> str:
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else repr(value)

@@ -61,6 +61,14 @@ class RolloutRecorder:
     def rows(self, rows: list[dict[str, Any]]) -> None:
         self._rows = rows
 
+    def kept(self) -> dict[str, Any]:
+        """What is recorded and not written yet, for a checkpoint in the middle of a rollout batch."""
+        return {"rows": [dict(row) for row in self._rows], "per_completion": list(self._per_completion)}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Take up what `kept` gave."""
+        self._rows, self._per_completion = kept["rows"], kept["per_completion"]
+
     def add(self, per_completion: dict[str, Tensor]) -> None:
         """What the objective found out about the next micro-batch's completions: (P, G) tensors."""
         self._per_completion.append({name: values.flatten().tolist() for name, values in per_completion.items()})

@@ -70,6 +70,23 @@ class RolloutTrainer(GuardedTrainer, ResumableTrainer):
             if self._sampling is not None:
                 raise ConfigError("sampling.max_batches above 1 does not take prompts with images; set it to 1.")
 
+    def _in_memory(self) -> dict[str, Any]:
+        kept = self._recorder is not None and self._is_inside_rollout
+        return super()._in_memory() | {"recorded": self._recorder.kept() if kept and self._recorder else None}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        super()._restore(state)
+        if self._recorder is not None and state["recorded"] is not None:
+            self._recorder.restore(state["recorded"])
+
+    def _state_in_objects(self) -> dict[str, Any]:
+        return super()._state_in_objects() | {"draws": 0 if self._sampling is None else self._sampling.draws}
+
+    def _rewind(self, last: dict[str, Any]) -> None:
+        super()._rewind(last)
+        if self._sampling is not None:
+            self._sampling.draws = last["objects"]["draws"]
+
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         ends: list[Any] = [*self.eos_token_ids, self._tokenizer.pad_token_id]
         is_truncated = [not ids or ids[-1] not in ends for ids in completion_ids_list]

@@ -347,6 +347,23 @@ class RelaxTrainer(RolloutTrainer):
 
     # Checkpoints --------------------------------------------------------------------------------------------------
 
+    def _in_memory(self) -> dict[str, Any]:
+        return super()._in_memory() | {"to_remember": list(self._to_remember)}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        super()._restore(state)
+        self._to_remember.clear()
+        self._to_remember.extend(state["to_remember"])
+        self._update = UpdateSums()
+
+    def _state_in_objects(self) -> dict[str, Any]:
+        return super()._state_in_objects() | {"objective": self.objective, "forecast": self._forecast}
+
+    def _rewind(self, last: dict[str, Any]) -> None:
+        super()._rewind(last)
+        self._forecast = last["objects"]["forecast"]
+        self._set_objective(last["objects"]["objective"])
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:

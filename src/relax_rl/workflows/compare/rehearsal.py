@@ -68,7 +68,8 @@ def rehearse(
     plan = batch_arithmetic(config, num_problems=len(problems))
     model = tokenizer = None
     for planned in _first_of_each_method(owed):
-        from relax_rl.workflows.build import build_run, checkpoint_of
+        from relax_rl.workflows.build import build_run
+        from relax_rl.workflows.resume import resumption
 
         with _naming(planned.method):
             built = build_run(
@@ -76,7 +77,7 @@ def rehearse(
             )
             for other in owed:
                 if other.method == planned.method and other.has_checkpoint and not anew:
-                    checkpoint_of(other.directory, built.trainer.objective)
+                    resumption(other.directory, built.trainer.objective, other.config)
         model, tokenizer = built.model, built.tokenizer
         del built
     del model, tokenizer

@@ -5,6 +5,7 @@
     completions/            step_000003.jsonl: a row a completion, with scores and advantage
     evaluations/            <name>.json: what was measured of the policy
     checkpoints/            checkpoint-50, ...: Hugging Face layout, and what a resume needs
+    .lock                   who works here; gone when nobody does
     ../latest               link to the run started last, in a folder called ``runs``
 
 Files are written whole or not at all (a temporary file, then ``os.replace``). Only ``metrics.jsonl`` grows, one write
@@ -15,30 +16,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from relax_rl.config import TrainConfig
 from relax_rl.config.loading import is_resolved, read_settings
 from relax_rl.errors import ConfigError, RunError
-
-__all__ = ["RunDirectory", "differing_keys", "is_first_process", "write_whole"]
-
-MAY_CHANGE = frozenset(
-    {
-        "output",
-        "trainer.save_total_limit",
-        "trainer.report_to",
-        "guard.max_consecutive",
-        "guard.max_share",
-        "guard.warn_after",
-    }
+from relax_rl.runs.checkpoints import checkpoints_in, remove_leftovers
+from relax_rl.runs.files import (
+    append_line,
+    is_temporary,
+    json_line,
+    json_lines,
+    plain,
+    read_rows,
+    remove_temporaries,
+    write_whole,
 )
-"""Settings that take no part in what a run has computed so far."""
+from relax_rl.runs.lock import LOCK_FILE, FolderLock
+from relax_rl.runs.manifest import digest_of
+from relax_rl.runs.settings import refuse_changes
+
+__all__ = ["RunDirectory", "is_first_process"]
 
 
 class RunDirectory:
@@ -46,11 +48,19 @@ class RunDirectory:
 
     ``new`` and ``resume`` only look, so that a run that cannot start leaves nothing behind; ``start`` is the first to
     write. With several processes (``RANK`` in the environment) the first one looks and writes for all.
+
+    Attributes:
+        path: of the folder.
+        notices: what there is to say of a run that is resumed, in sentences.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         self.path = Path(path)
+        self.notices: list[str] = []
         self._overwrite = overwrite
+        self._is_resumed = False
+        self._lock = FolderLock(self.path)
+        self._settings: TrainConfig | None = None
         self._steps_written: set[int] = set()
 
     @classmethod
@@ -62,6 +72,7 @@ class RunDirectory:
         """
         run = cls(path, overwrite=overwrite)
         if is_first_process():
+            run._lock.check_free()
             run._check_new()
         return run
 
@@ -77,15 +88,17 @@ class RunDirectory:
             RunError: No run there, no complete checkpoint, or settings that differ (each is named).
         """
         run = cls.open(path)
-        saved = run.read_config()
-        different = [] if config is None else _kept_from_changing(saved, config)
-        if different:
-            changes = ", ".join(f"{key} was {before!r} and is now {now!r}" for key, before, now in different)
+        run._is_resumed = True
+        if config is not None:
+            run.notices += refuse_changes(run.read_config(), config, str(run.path))
+        else:
+            run.read_config()
+        if is_first_process():
+            run._lock.check_free()
+        if run.latest_checkpoint() is None:
             raise RunError(
-                f"cannot resume {run.path} with other settings: {changes}; resume with the run's own (--resume "
-                f"--output {run.path}, no config file), or start a new one with --output DIR"
+                f"the run {run.path} has no complete checkpoint to resume from; start it again with --overwrite"
             )
-        run.checkpoint_to_resume()
         _check_writable(run.path)
         return run
 
@@ -101,18 +114,54 @@ class RunDirectory:
     def start(self, config: TrainConfig) -> None:
         """Make the folder (after removing the run there, if that was asked for), write ``config.json``, set ``latest``.
 
-        Call it once everything that can be checked has been. For a resumed run it records settings that may change.
+        Call it once everything that can be checked has been. For a resumed run it records settings that may change, and
+        removes what a killed process left half done.
         """
+        self._settings = config
         if not is_first_process():
             return
         try:
             if self._overwrite and self.is_run():
-                shutil.rmtree(self.path)
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+                self._clear()
+            self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.config_path, config.to_json())
+            self.checkpoints.mkdir(exist_ok=True)
+            for folder in (self.path, self.completions, self.evaluations, self.checkpoints):
+                remove_temporaries(folder)
+            remove_leftovers(self.checkpoints)
         except OSError as error:
             raise RunError(f"cannot write the run directory {self.path}: {error}") from error
         self._link_latest()
+
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        """Inside, no other process trains in the folder. Call `start` inside.
+
+        Raises:
+            RunError: one does already, or the folder cannot be made.
+        """
+        if not is_first_process():
+            yield
+            return
+        is_new = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            gone = self._lock.acquire()
+        except RunError:
+            raise
+        except OSError as error:
+            raise RunError(f"cannot write the run directory {self.path}: {error}") from error
+        if gone is not None:
+            self.notices.append(f"the run was taken over from {gone}, which gives no sign of life")
+        try:
+            if not self._is_resumed:
+                # Another process may have begun and ended a run here since the look.
+                self._check_new()
+            yield
+        finally:
+            self._lock.release()
+            if is_new and self.path.is_dir() and not any(self.path.iterdir()):
+                self.path.rmdir()
 
     @contextlib.contextmanager
     def left_as_it_is(self) -> Iterator[None]:
@@ -171,10 +220,14 @@ class RunDirectory:
             raise RunError(f"the settings of the run {self.path} cannot be read: {error}") from error
 
     def append_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Add one row. Scalars of torch and numpy become numbers; what is not finite becomes null."""
-        row = json.dumps(_plain({"step": step, **metrics}), ensure_ascii=False, allow_nan=False)
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(row + "\n")
+        """Add one row. Scalars of torch and numpy become numbers; what is not finite becomes null.
+
+        Raises:
+            RunError: another process took the folder, or the row cannot be written; then nothing of it is.
+        """
+        row = json_line({"step": step, **metrics})
+        self._lock.check_held()
+        append_line(self.metrics_path, row)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All rows in order, without a half-written last one; empty before the first.
@@ -182,7 +235,7 @@ class RunDirectory:
         Raises:
             RunError: A row other than the last is broken.
         """
-        return list(_read_rows(self.metrics_path))
+        return list(read_rows(self.metrics_path))
 
     def last_step(self) -> int:
         """Step of the last logged row; 0 where there is none."""
@@ -192,7 +245,7 @@ class RunDirectory:
     def truncate_metrics(self, step: int) -> None:
         """Drop the rows after ``step`` and a half-written last one: a resumed run appends where it continues."""
         rows = [row for row in self.read_metrics() if row["step"] <= step]
-        write_whole(self.metrics_path, _json_lines(rows))
+        write_whole(self.metrics_path, json_lines(rows))
 
     def rewind(self, step: int) -> None:
         """Bring metrics and completions back to the state after update ``step``."""
@@ -202,10 +255,11 @@ class RunDirectory:
 
     def write_completions(self, step: int, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Keep the rollout rows of a step. A second rollout batch of the same step joins the first one's rows."""
+        self._lock.check_held()
         path = self._completions_path(step)
-        before = list(_read_rows(path)) if step in self._steps_written else []
+        before = list(read_rows(path)) if step in self._steps_written else []
         path.parent.mkdir(exist_ok=True)
-        write_whole(path, _json_lines([*before, *rows]))
+        write_whole(path, json_lines([*before, *rows]))
         self._steps_written.add(step)
         return path
 
@@ -215,13 +269,13 @@ class RunDirectory:
 
     def read_completions(self, step: int) -> list[dict[str, Any]]:
         """The rollout rows of a step; empty if none were kept."""
-        return list(_read_rows(self._completions_path(step)))
+        return list(read_rows(self._completions_path(step)))
 
     def write_evaluation(self, name: str, evaluation: Mapping[str, Any]) -> Path:
         """Keep what was measured under a name, such as ``before`` or ``after``."""
         self.evaluations.mkdir(exist_ok=True)
         path = self.evaluations / f"{name}.json"
-        write_whole(path, json.dumps(_plain(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_whole(path, json.dumps(plain(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         return path
 
     def read_evaluations(self) -> dict[str, dict[str, Any]]:
@@ -232,27 +286,50 @@ class RunDirectory:
         """Whether there is a run, measured under this name."""
         return self.is_run() and (self.evaluations / f"{name}.json").is_file()
 
+    def facts(self) -> dict[str, Any]:
+        """What a resume must find again, for a checkpoint's manifest: settings, rows of metrics, evaluations.
+
+        Raises:
+            RunError: another process took the folder.
+        """
+        self._lock.check_held()
+        rows = 0
+        if self.metrics_path.exists():
+            with self.metrics_path.open("rb") as file:
+                rows = sum(1 for _ in file)
+                # They were not written through yet, and the checkpoint will be.
+                os.fsync(file.fileno())
+        settings = self._settings or self.read_config()
+        return {
+            "settings": json.loads(settings.to_json()),
+            "metrics_rows": rows,
+            "evaluations": {path.name: digest_of(path) for path in self._evaluation_files()},
+        }
+
+    def missing_since(self, facts: Mapping[str, Any]) -> list[str]:
+        """In words, each evaluation that `facts` knew and that is gone or another one by now."""
+        now = {path.name: digest_of(path) for path in self._evaluation_files()}
+        before: Mapping[str, str] = facts.get("evaluations", {})
+        return [
+            f"evaluations/{name} {'was changed' if name in now else 'is missing'}"
+            for name, digest in before.items()
+            if now.get(name) != digest
+        ]
+
     def latest_checkpoint(self, also: Sequence[str] = ()) -> Path | None:
-        """The last complete checkpoint. ``trainer_state.json`` is what the trainer writes last.
+        """The last checkpoint whose files are all there with their sizes; None where there is none.
 
         Args:
             also: Further files without which a checkpoint is not complete.
         """
-        numbered = []
-        for folder in self.checkpoints.glob("checkpoint-*"):
-            number = folder.name.removeprefix("checkpoint-")
-            if number.isdecimal() and _is_complete(folder) and all((folder / name).is_file() for name in also):
-                numbered.append((int(number), folder))
-        return max(numbered)[1] if numbered else None
+        for checkpoint in checkpoints_in(self.checkpoints):
+            is_complete = checkpoint.state in ("whole", "unverified")
+            if is_complete and all((checkpoint.path / name).is_file() for name in also):
+                return checkpoint.path
+        return None
 
-    def checkpoint_to_resume(self, also: Sequence[str] = ()) -> Path:
-        """As `latest_checkpoint`. Raises ``RunError`` where there is none."""
-        checkpoint = self.latest_checkpoint(also)
-        if checkpoint is None:
-            raise RunError(
-                f"the run {self.path} has no complete checkpoint to resume from; start it again with --overwrite"
-            )
-        return checkpoint
+    def _evaluation_files(self) -> list[Path]:
+        return sorted(path for path in self.evaluations.glob("[!.]*") if path.is_file())
 
     def _completions_path(self, step: int) -> Path:
         return self.completions / f"step_{step:06d}.jsonl"
@@ -260,7 +337,7 @@ class RunDirectory:
     def _check_new(self) -> None:
         if self.path.is_symlink():
             raise RunError(f"{self.path} is a link; name the run directory itself with --output DIR")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and not self._is_unstarted():
             if not self.is_run():
                 raise RunError(f"{self.path} is not empty and not a run; choose another folder with --output DIR")
             if not self._overwrite:
@@ -269,6 +346,22 @@ class RunDirectory:
                     "or choose another folder with --output DIR"
                 )
         _check_writable(self.path)
+
+    def _is_unstarted(self) -> bool:
+        """Whether nothing is there but what a process leaves that was killed before it wrote its settings."""
+        return all(
+            path.name == LOCK_FILE or is_temporary(path) or (path.is_dir() and not any(path.iterdir()))
+            for path in self.path.iterdir()
+        )
+
+    def _clear(self) -> None:
+        """Remove the run, but not the lock: the folder stays taken."""
+        # Without its settings it is no run any more: whoever is killed here leaves a folder to start again in.
+        for path in sorted(self.path.iterdir(), key=lambda path: path != self.config_path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK_FILE:
+                path.unlink()
 
     def _link_latest(self) -> None:
         link = self.path.parent / "latest"
@@ -279,27 +372,6 @@ class RunDirectory:
         with contextlib.suppress(OSError):
             temporary.symlink_to(self.path.name)
             os.replace(temporary, link)
-
-
-def differing_keys(before: TrainConfig, now: TrainConfig) -> list[tuple[str, Any, Any]]:
-    """Dotted keys whose values differ, with both values; ``None`` stands for a key that is absent."""
-    old, new = _flat(before.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
-    return [
-        (key, old.get(key), new.get(key)) for key in [*old, *(new.keys() - old.keys())] if old.get(key) != new.get(key)
-    ]
-
-
-def _kept_from_changing(saved: TrainConfig, config: TrainConfig) -> list[tuple[str, Any, Any]]:
-    """Differences that forbid a resume. A run at a constant learning rate may be prolonged: its past stays the same."""
-    free = MAY_CHANGE | ({"trainer.max_steps"} if saved.trainer.lr_scheduler_type == "constant" else frozenset())
-    return [difference for difference in differing_keys(saved, config) if difference[0] not in free]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
 
 
 def is_first_process() -> bool:
@@ -316,56 +388,3 @@ def _check_writable(path: Path) -> None:
         raise RunError(
             f"cannot write the run directory {path}: no permission in {existing}; choose another with --output DIR"
         )
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(state, dict) and "global_step" in state
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file or, when that fails, leave the one that was there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-
-
-def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    lines = path.read_text("utf-8", errors="replace").split("\n")
-    for number, line in enumerate(lines, start=1):
-        try:
-            if line:
-                yield json.loads(line)
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise RunError(f"row {number} of {path} is not JSON ({error.msg}); mend or remove that line") from error
-
-
-def _plain(value: Any) -> Any:
-    """Numbers, strings, lists and tables only; a number that is not finite becomes ``None``."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if hasattr(value, "tolist"):  # scalars and arrays of numpy and torch, neither of which is imported here
-        return _plain(value.tolist())
-    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
