@@ -31,9 +31,12 @@ from side_by_side.losses import losses
 from side_by_side.revisions import ROOT, Revision, SideBySideError
 
 KL_BOUND = "The k3 estimate of the KL is bounded, as in verl: 10 nats a token."
+KEYED_DROPOUT = "The dropout of the log Z head follows from the prompt and the update, whatever the micro-batches."
 EXPECTED: dict[tuple[str, str], str] = {
     ("losses", "*, far reference"): KL_BOUND,
     ("train", "grpo, KL far from the reference"): KL_BOUND,
+    ("train", "flow_rl"): KEYED_DROPOUT,
+    ("resume", "flow_rl"): KEYED_DROPOUT,
     ("train", "dr_grpo"): "The constant of the loss is the run's longest completion, no longer 3000.",
 }
 """Differences that are meant, by part and name of the check, and why; * stands for any text. They are printed apart

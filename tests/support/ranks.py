@@ -44,9 +44,6 @@ def main() -> None:
     )
     provider = trainer._providers.get(LOG_PARTITION)
     head = None if provider is None else provider.head
-    for module in () if head is None else head.modules():
-        if isinstance(module, torch.nn.Dropout):  # it draws other numbers on other ranks
-            module.p = 0.0
     trainer.train()
     if trainer.accelerator.is_main_process:
         model = trainer.accelerator.unwrap_model(trainer.model)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from relax_rl.config import GuardConfig
 from relax_rl.errors import NumericalError
@@ -255,6 +256,43 @@ def test_a_head_that_gives_nan_is_named_at_the_rollout(tmp_path):
     with pytest.raises(NumericalError) as stopped:
         trainer.train()
     assert "in the rollouts of update 2: the output of lm_head is not finite" in str(stopped.value)
+
+
+class DyingTracker(TrainerCallback):
+    """Fails at an event, from the second update on."""
+
+    event = "on_log"
+    seen: list[int]
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seen.append(state.global_step)
+        if self.event == "on_log" and state.global_step == 2:
+            raise ConnectionError("the server is gone")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.event == "on_train_begin":
+            raise RuntimeError("no key")
+
+
+@pytest.mark.parametrize(("event", "seen"), [("on_log", [1, 2]), ("on_train_begin", [])])
+def test_a_tracker_that_dies_is_left_out(event, seen, tmp_path, monkeypatch):
+    monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "mine", DyingTracker)
+    monkeypatch.setattr(DyingTracker, "event", event)
+    monkeypatch.setattr(DyingTracker, "seen", [], raising=False)
+    trainer, said = guarded(tmp_path, report_to="mine")
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert DyingTracker.seen == seen
+    assert len(said) == 1
+    assert f"The tracker DyingTracker failed after update {len(seen)}, at {event} (" in said[0]
+
+
+def test_a_callback_that_is_no_tracker_still_stops_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(DyingTracker, "seen", [], raising=False)
+    trainer, _ = guarded(tmp_path)
+    trainer.add_callback(DyingTracker())
+    with pytest.raises(ConnectionError):
+        trainer.train()
 
 
 def test_without_a_listener_the_sentences_are_python_warnings():

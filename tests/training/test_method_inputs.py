@@ -6,6 +6,7 @@ import torch
 from relax_rl.errors import ModelError, RunError
 from relax_rl.objectives import build_objective
 from relax_rl.objectives.inputs import ENTROPY_FLOW, LOG_PARTITION, SCORE_FEATURES
+from relax_rl.training.inputs.partition import KeyedDropout
 from relax_rl.training.inputs.planning import planning_mask
 from relax_rl.training.inputs.provider import MicroBatch
 from relax_rl.training.inputs.providers import provider_of
@@ -142,6 +143,36 @@ def test_the_head_for_log_z_comes_back_with_its_optimiser(tmp_path):
         make_trainer(build_objective("flow_rl"), tmp_path / "bad", max_steps=3).train(
             resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2")
         )
+
+
+def test_the_dropout_of_log_z_does_not_depend_on_the_micro_batches(tmp_path):
+    cuts = {"whole": (4 * GROUP, 1), "parts": (GROUP, 4)}
+    settings = {"max_steps": 2, "optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0}
+    heads, rows = [], []
+    for name, (size, parts) in cuts.items():
+        trainer = make_trainer(
+            build_objective("flow_rl", tilt=0.5),
+            tmp_path / name,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=parts,
+            **settings,
+        )
+        trainer.train()
+        heads.append(torch.cat([parameter.flatten() for parameter in partition_of(trainer).parameters()]))
+        rows.append([row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row])
+    assert rows[0] == pytest.approx(rows[1], rel=1e-4)
+    torch.testing.assert_close(heads[0], heads[1], atol=1e-5, rtol=1e-4)
+
+
+def test_dropout_by_keys_drops_the_share_and_another_one_at_each_update():
+    layer = KeyedDropout(0.25)
+    layer.keys = [f"0 {update} [1, 2]" for update in range(400)]
+    dropped = layer(torch.ones(400, 50))
+    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert len({tuple(row) for row in dropped.tolist()}) == 400
+    assert torch.equal(dropped, layer(torch.ones(400, 50)))
+    assert torch.equal(layer.eval()(torch.ones(400, 50)), torch.ones(400, 50))
 
 
 def test_log_z_is_that_of_the_prompt_alone(rollout):

@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
         result = planned.run(follow)
     _print_table(result)
-    print(f"report: {result.page}")
+    if result.page is not None:
+        print(f"report: {result.page}")
     print(f"took {(time.perf_counter() - started) / 60:.1f} minutes", file=sys.stderr)
     return 0
 

@@ -108,6 +108,11 @@ class Component:
         return 0.0
 
     @property
+    def waits_for(self) -> str:
+        """In words, what must happen before it acts at all; empty where it acts from the start."""
+        return ""
+
+    @property
     def selector(self) -> TokenSelector | None:
         """Itself, if it compares all tokens of an update (`relax_rl.objectives.selection`)."""
         return None

@@ -93,6 +93,11 @@ class Objective:
         return max(component.reference_coefficient for component in self._components.values())
 
     @property
+    def waits_for(self) -> dict[str, str]:
+        """What the terms that do not act yet wait for, in words, by the term's name."""
+        return {part.label: part.waits_for for part in self._components.values() if part.waits_for}
+
+    @property
     def is_calibrated(self) -> bool:
         return self.probe is None or self.probe.is_calibrated
 

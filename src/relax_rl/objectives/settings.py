@@ -30,15 +30,23 @@ class MethodSettings(BaseModel):
             a comparison refuses it unless told otherwise.
         beta: coefficient of the KL on all completions.
         kl_estimator: see `relax_rl.objectives.kl`.
+        off_policy: of the settings that the class itself declares, those without effect where every ratio is 1.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
 
     paper: ClassVar[str | None] = None
     verified: ClassVar[bool] = True
+    off_policy: ClassVar[frozenset[str]] = frozenset()
 
     beta: float = 0.0
     kl_estimator: KLEstimator = "k3"
+
+    @classmethod
+    def idle_on_policy(cls) -> frozenset[str]:
+        """The settings without effect where a rollout batch serves one update: every ratio is 1 then."""
+        declared = (vars(kind).get("off_policy", ()) for kind in cls.__mro__)
+        return frozenset(key for keys in declared for key in keys)
 
     def kl(self, reduction: KLReduction, max_completion_length: int | None = None) -> tuple[ReferenceKL]:
         """The terms of a method whose only regularizer is a KL on all completions; inactive where ``beta`` is 0."""
@@ -62,12 +70,16 @@ class AdvantageSettings(MethodSettings):
 class ClipSettings(MethodSettings):
     """With bounds on the ratio, as distances from 1."""
 
+    off_policy: ClassVar[frozenset[str]] = frozenset({"clip_low", "clip_high"})
+
     clip_low: float = 0.2
     clip_high: float = 0.2
 
 
 class RatioSettings(ClipSettings):
     """With PPO's clipped ratio, and the two bounds that close its open side; see `RatioSurrogate`."""
+
+    off_policy: ClassVar[frozenset[str]] = frozenset({"delta", "dual_clip"})
 
     delta: float | None = None
     dual_clip: float | None = None

@@ -8,10 +8,11 @@ from typing import Any
 from relax_rl.config import TrainConfig
 from relax_rl.errors import ConfigError
 from relax_rl.objectives import Objective, RunLimits, build_objective, method_options
+from relax_rl.objectives.methods import idle_settings
 from relax_rl.objectives.probe import DictionarySettings, DispersionProbe
 from relax_rl.training.inputs.providers import check_provided
 
-__all__ = ["build_objective_from", "objective_for"]
+__all__ = ["build_objective_from", "idle_parts", "objective_for"]
 
 
 def build_objective_from(config: TrainConfig, own: Objective | None = None) -> Objective:
@@ -32,6 +33,28 @@ def build_objective_from(config: TrainConfig, own: Objective | None = None) -> O
     _check_observables(objective.probe, config.trainer.max_completion_length)
     check_provided(objective)
     return objective
+
+
+def idle_parts(config: TrainConfig, objective: Objective, updates_per_rollout: int) -> list[str]:
+    """What of a run's method does nothing, or nothing at first, in a sentence each.
+
+    Args:
+        config: the run's settings, which name the method.
+        objective: built from them.
+        updates_per_rollout: that a rollout batch serves.
+    """
+    name, sentences = config.objective.name, []
+    idle, is_all = idle_settings(name, config.objective.options) if updates_per_rollout == 1 else ([], False)
+    if idle:
+        listed = ", ".join(f"objective.{key}" for key in idle)
+        plain = f", and {name} is the plain policy gradient" if is_all else ""
+        sentences.append(
+            f"A rollout batch serves one update, so every ratio is 1: {listed} of {name} "
+            f"{'have' if len(idle) > 1 else 'has'} no effect{plain}. For several updates raise "
+            "trainer.steps_per_generation or trainer.num_iterations."
+        )
+    sentences += [f"{term} of {name} adds nothing before {event}." for term, event in objective.waits_for.items()]
+    return sentences
 
 
 def objective_for(objective: str | Objective, options: Mapping[str, Any], args: Any) -> Objective:

@@ -27,7 +27,7 @@ from relax_rl.tasks.base import Problem, Task
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import load_model, model_config
 from relax_rl.training.notices import Notices
-from relax_rl.training.objective import build_objective_from
+from relax_rl.training.objective import build_objective_from, idle_parts
 from relax_rl.training.precision import weight_dtype
 from relax_rl.training.trl.architectures import check_architecture
 from relax_rl.training.trl.assembly import run_trainer
@@ -241,6 +241,8 @@ def build_run(
             notices=Notices(),
         )
         notices = () if resumed is None else resumed_trainer(trainer, resumed)
+        # An object's settings are its own affair.
+        idle = [] if objective is not None else idle_parts(settings, recipe.objective, plan.updates_per_rollout)
     return TrainingRun(
         settings=settings,
         directory=directory,
@@ -251,7 +253,7 @@ def build_run(
         trainer=trainer,
         evaluation=_evaluation(settings, task, directory, trainer.notices),
         checkpoint=None if resumed is None else resumed.checkpoint.path,
-        notices=(*notices, *save_notices(recipe.args)),
+        notices=(*idle, *notices, *save_notices(recipe.args)),
     )
 
 

@@ -25,11 +25,12 @@ METHODS = {"grpo": "GRPO", "relax": "ReLaX"}
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What came of it: the evaluation before training (None where it was left out), those after by method, the page."""
+    """What came of it: the evaluation before training (None where it was left out), those after by method, and the page
+    (None where it cannot be drawn)."""
 
     before: EvaluationResult | None
     after: Mapping[str, EvaluationResult]
-    page: Path
+    page: Path | None
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class PlannedDemo:
             Stopped: a stop was asked for (`relax_rl.stopping`); `resume` continues.
         """
         from relax_rl.evaluation.result import EvaluationResult
-        from relax_rl.reports.page import write_report
+        from relax_rl.workflows.pages import page_if_possible
 
         owed = [planned for planned in self.runs if not (self.resume and planned.is_finished())]
         jobs = [job_of(planned, self.folder, anew=not self.resume) for planned in owed]
@@ -62,7 +63,7 @@ class PlannedDemo:
             job = failure.job
             raise RelaxError(f"The run of {job.label} failed: {failure.sentence} (all of it in {job.log})")
         directories = [planned.directory for planned in self.runs]
-        page = write_report([run.path for run in directories], self.folder / "report.html")
+        page = page_if_possible([run.path for run in directories], self.folder / "report.html")
         before = directories[0].evaluations / "before.json"
         return DemoResult(
             before=EvaluationResult.load(before) if directories[0].is_evaluated("before") else None,

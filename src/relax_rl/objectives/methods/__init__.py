@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from relax_rl.objectives.limits import RunLimits
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import MethodSettings, nearest, parsed
 
-__all__ = ["METHODS", "build_objective", "is_verified", "method_options"]
+__all__ = ["METHODS", "build_objective", "idle_settings", "is_verified", "method_options"]
 
 _HERE = "relax_rl.objectives.methods"
 
@@ -151,6 +151,28 @@ def method_options(name: str) -> dict[str, Any]:
     defaults = {key: field.default for key, field in settings.model_fields.items()}
     own = {key: defaults[key] for key in settings.__annotations__ if key in defaults}
     return own | defaults
+
+
+def idle_settings(name: str, given: Iterable[str] = ()) -> tuple[list[str], bool]:
+    """The settings of a method without effect where every ratio is 1: its own ones, and those that were given.
+
+    Args:
+        name: as for `method_options`.
+        given: names of settings that differ from the defaults.
+
+    Returns:
+        Their names, and whether the method has no other settings of its own: it is the plain policy gradient then.
+
+    Raises:
+        ConfigError: as `method_options`.
+    """
+    method = _Method.named(name)
+    if not method.takes_settings_object:
+        return [], False
+    settings = typing.cast(type[MethodSettings], method.settings)
+    idle, own = settings.idle_on_policy(), [key for key in settings.__annotations__ if key in settings.model_fields]
+    spoken_of = {*own, *given}
+    return [key for key in settings.model_fields if key in idle & spoken_of], bool(own) and idle.issuperset(own)
 
 
 def is_verified(name: str) -> bool:

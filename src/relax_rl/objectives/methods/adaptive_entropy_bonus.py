@@ -82,6 +82,11 @@ class AdaptiveEntropyBonus(MovingEntropyBonus):
     def applied(self) -> float:
         return self.coefficient if self.last_entropy <= self.target else 0.0
 
+    @property
+    def waits_for(self) -> str:
+        waits = f"an update whose entropy is at most objective.target = {self.target:g} nats a token"
+        return "" if self.is_active else waits
+
     def after(self, report: UpdateReport) -> AdaptiveEntropyBonus:
         # At the target it still rises: TRL compares with <=.
         step = self.delta if report.entropy <= self.target else -self.delta

@@ -25,6 +25,9 @@ class ASPOSettings(AdvantageSettings):
     """ASPO's; see `FlippedRatioSurrogate`."""
 
     paper: ClassVar[str | None] = "2510.06062"
+    off_policy: ClassVar[frozenset[str]] = frozenset(
+        {"clip_low_entropy", "clip_high_entropy", "entropy_quantile", "cap"}
+    )
 
     clip_low_entropy: float = 0.2
     clip_high_entropy: float = 0.4

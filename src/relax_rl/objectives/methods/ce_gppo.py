@@ -23,6 +23,7 @@ class CEGPPOSettings(AdvantageSettings, ClipSettings):
     """CE-GPPO's; see `GradientPreservingSurrogate`. The authors also draw prompts dynamically."""
 
     paper: ClassVar[str | None] = "2509.20712"
+    off_policy: ClassVar[frozenset[str]] = frozenset({"beta_low", "beta_high", "dual_clip"})
 
     beta_low: float = 0.75
     beta_high: float = 1.0

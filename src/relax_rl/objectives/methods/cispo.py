@@ -22,6 +22,7 @@ class CISPOSettings(AdvantageSettings):
     """CISPO's. The bounds are absolute, as in TRL; see `CappedWeightSurrogate`."""
 
     paper: ClassVar[str | None] = "2506.13585"
+    off_policy: ClassVar[frozenset[str]] = frozenset({"ratio_min", "ratio_max"})
 
     ratio_min: float = 0.0
     ratio_max: float = 5.0

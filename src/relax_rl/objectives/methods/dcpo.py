@@ -29,6 +29,7 @@ class DCPOSettings(AdvantageSettings):
     """
 
     paper: ClassVar[str | None] = "2509.02333"
+    off_policy: ClassVar[frozenset[str]] = frozenset({"clip_low", "clip_high", "high_max", "dual_clip"})
 
     clip_low: float = 0.16
     clip_high: float = 0.2

@@ -24,6 +24,7 @@ class ERCSettings(AdvantageSettings, RatioSettings):
     """The paper's; see `EntropyRatioSurrogate`."""
 
     paper: ClassVar[str | None] = "2512.05591"
+    off_policy: ClassVar[frozenset[str]] = frozenset({"entropy_low", "entropy_high"})
 
     entropy_low: float = 0.05
     entropy_high: float = 0.05

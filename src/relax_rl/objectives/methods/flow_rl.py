@@ -24,6 +24,7 @@ class FlowRLSettings(AdvantageSettings):
     """FlowRL's; see `FlowBalanceSurrogate`. ``beta`` is a KL on top, which the paper has not."""
 
     paper: ClassVar[str | None] = "2509.15207"
+    off_policy: ClassVar[frozenset[str]] = frozenset({"weight_max"})
 
     tilt: float = 15.0
     weight_max: float = 10.0

@@ -24,6 +24,7 @@ class HTPOSettings(AdvantageSettings, ClipSettings):
     """HTPO's; see `HierarchicalTokenSurrogate`."""
 
     paper: ClassVar[str | None] = "2605.08283"
+    off_policy: ClassVar[frozenset[str]] = frozenset({"dual_clip"})
 
     clip_high: float = 0.28
     hard_below: float = 0.6

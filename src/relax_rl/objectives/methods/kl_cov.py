@@ -36,6 +36,7 @@ class KLCovSettings(AdvantageSettings):
     """KL-Cov's; see `CovarianceKLSurrogate`. ``scope="micro_batch"`` chooses as the authors' code does."""
 
     paper: ClassVar[str | None] = "2505.22617"
+    off_policy: ClassVar[frozenset[str]] = frozenset({"k_ratio", "coefficient", "scope"})
 
     k_ratio: float = 2e-3
     coefficient: float = 1.0

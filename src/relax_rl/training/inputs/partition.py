@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,39 @@ __all__ = ["PARTITION_FILE", "LearnedPartition", "PartitionHead"]
 PARTITION_FILE = "partition.safetensors"
 
 
+class KeyedDropout(nn.Module):
+    """Dropout of rows whose mask follows from a key of each row.
+
+    `torch.nn.Dropout` draws from the process's random numbers, so the mask of a prompt depends on how an update is cut
+    into micro-batches and spread over processes.
+
+    Args:
+        share: of the numbers that are dropped; the others grow by 1 / (1 - share).
+        place: of the layer among those with the same keys.
+
+    Attributes:
+        keys: of the rows that come next; without them nothing is dropped.
+    """
+
+    def __init__(self, share: float, place: int = 0) -> None:
+        super().__init__()
+        self.share = share
+        self.keys: Sequence[str] = ()
+        self._place = place
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(P, H) the rows with their masks; as they are in evaluation."""
+        if not self.training or not self.keys:
+            return rows
+        drawn = torch.stack([self._drawn(key, rows.shape[1]) for key in self.keys]).to(rows.device)
+        return rows * (drawn >= self.share) / (1 - self.share)
+
+    def _drawn(self, key: str, width: int) -> Tensor:
+        # On the CPU: every device has the same numbers.
+        digest = hashlib.sha256(f"dropout {self._place} {key}".encode()).digest()
+        return torch.rand(width, generator=torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1))
+
+
 class PartitionHead(nn.Module):
     """From a prompt's mean final-norm state (P, H) to log Z (P,).
 
@@ -31,15 +66,23 @@ class PartitionHead(nn.Module):
     def __init__(self, width: int, num_layers: int = 3, dropout: float = 0.1, seed: int = 0) -> None:
         super().__init__()
         self.skips_step = False
+        self._dropouts: list[KeyedDropout] = []
         layers: list[nn.Module] = []
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             for _ in range(num_layers - 1):
-                layers += [nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Dropout(dropout)]
+                self._dropouts.append(KeyedDropout(dropout, place=len(self._dropouts)))
+                layers += [nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), self._dropouts[-1]]
             self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
 
-    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """(P,) log Z from the states (P, L, H) of the prompts and their mask (P, L)."""
+    def forward(self, states: Tensor, mask: Tensor, keys: Sequence[str] = ()) -> Tensor:
+        """(P,) log Z from the states (P, L, H) of the prompts and their mask (P, L).
+
+        Args:
+            keys: one for each prompt, from which its dropout follows; without, nothing is dropped.
+        """
+        for dropout in self._dropouts:
+            dropout.keys = keys
         count = mask.sum(-1, keepdim=True).clamp(min=1)
         mean = torch.where(mask.unsqueeze(-1), states.float(), 0.0).sum(1) / count
         return self.layers(mean).squeeze(-1)
@@ -98,7 +141,10 @@ class LearnedPartition(Provider):
         # All rows of a group have the same prompt: its first row stands for it.
         mask = micro.rows["prompt_mask"][:: micro.group_size].bool()
         self.head.train(self.trainer.is_training)
-        return self.head(micro.forward.hidden_states[:: micro.group_size, : mask.shape[1]], mask)
+        prompts = micro.rows["prompt_ids"][:: micro.group_size]
+        update = f"{self.trainer.args.seed} {self.trainer.state.global_step}"
+        keys = [f"{update} {ids[keep].tolist()}" for ids, keep in zip(prompts, mask, strict=True)]
+        return self.head(micro.forward.hidden_states[:: micro.group_size, : mask.shape[1]], mask, keys)
 
     def join(self, optimizer: torch.optim.Optimizer) -> None:
         self.head.join(optimizer, self.trainer.accelerator, self.trainer.args.max_grad_norm or 0.0)

@@ -24,6 +24,7 @@ class Trainer(Protocol):
 
     accelerator: Any
     args: Any
+    state: Any
     temperature: float
     objective: Objective
 

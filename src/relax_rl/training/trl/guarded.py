@@ -24,6 +24,7 @@ from relax_rl.objectives.base import ObjectiveOutput
 from relax_rl.training.guard import LARGEST_REWARD, NumericalGuard, in_words, is_sound, nonfinite_in, nonfinite_names
 from relax_rl.training.notices import Notices
 from relax_rl.training.trl.callbacks import LearningNotices
+from relax_rl.training.trl.trackers import make_harmless
 from relax_rl.training.watch import LearningWatch
 
 __all__ = ["GUARD_FILE", "GuardedTrainer"]
@@ -62,6 +63,7 @@ class GuardedTrainer(GRPOTrainer):
         self._guard = NumericalGuard(limits, self.notices)
         self._watch = LearningWatch(limits.warn_after, self.notices)
         self.add_callback(LearningNotices(self._watch))
+        make_harmless(self.callback_handler.callbacks, self.args.report_to, self.notices)
         # transformers would log the mean of the losses before in place of one that is not finite.
         self.args.logging_nan_inf_filter = False
         self._findings: list[str] = []

@@ -250,7 +250,7 @@ def _compared(folder: Path, num_trained: int, failures: tuple[Failure, ...]) -> 
     from relax_rl.comparison.methods import compare_methods
     from relax_rl.comparison.records import read_runs
     from relax_rl.comparison.tables import write_comparison_data
-    from relax_rl.reports.page import write_report
+    from relax_rl.workflows.pages import page_if_possible
 
     contents = Contents.read(folder)
     baseline, metrics = contents.baseline, contents.metrics
@@ -260,5 +260,5 @@ def _compared(folder: Path, num_trained: int, failures: tuple[Failure, ...]) -> 
     records = read_runs(paths, methods)
     verdict = compare_methods(records, baseline, metrics)
     data = write_comparison_data(verdict, records, folder)
-    page = write_report(paths, folder / "report.html", methods=methods, baseline=baseline, metrics=metrics)
+    page = page_if_possible(paths, folder / "report.html", methods=methods, baseline=baseline, metrics=metrics)
     return ComparisonResult(folder, verdict, tuple(data), page, num_trained, failures)
