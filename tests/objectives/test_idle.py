@@ -7,8 +7,7 @@ import torch
 
 from objectives.batches import random_batch
 from relax_rl.config import load_config
-from relax_rl.objectives import METHODS, RolloutBatch, build_objective, inputs
-from relax_rl.objectives.methods import idle_settings, method_options
+from relax_rl.objectives import METHODS, RolloutBatch, build_objective, idle_settings, inputs, method_options
 from relax_rl.training.objective import build_objective_from, idle_parts
 from relax_rl.workflows.train import prepare
 from support.scripted import make_trainer

@@ -5,7 +5,7 @@ Dimension letters: P prompts, G completions of a prompt, B = P*G, T completion t
 
 from relax_rl.objectives.batch import RolloutBatch, UpdateTotals
 from relax_rl.objectives.limits import RunLimits
-from relax_rl.objectives.methods import METHODS, build_objective, is_verified, method_options
+from relax_rl.objectives.methods import METHODS, build_objective, idle_settings, is_verified, method_options
 from relax_rl.objectives.objective import Objective
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "RunLimits",
     "UpdateTotals",
     "build_objective",
+    "idle_settings",
     "is_verified",
     "method_options",
 ]

@@ -7,8 +7,7 @@ from typing import Any
 
 from relax_rl.config import TrainConfig
 from relax_rl.errors import ConfigError
-from relax_rl.objectives import Objective, RunLimits, build_objective, method_options
-from relax_rl.objectives.methods import idle_settings
+from relax_rl.objectives import Objective, RunLimits, build_objective, idle_settings, method_options
 from relax_rl.objectives.probe import DictionarySettings, DispersionProbe
 from relax_rl.training.inputs.providers import check_provided
 
