@@ -37,6 +37,8 @@ SIGNATURES = {
         "recorder: RolloutRecorder | None = None",
         "max_batches: int = 1",
         "branching: Branching | None = None",
+        "guard: GuardConfig | None = None",
+        "notices: Notices | None = None",
     ],
     "compare": [
         "config: str | Path | TrainConfig | Mapping[str, Any] | None = None",
