@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,19 @@ def test_an_unsound_task_is_exit_code_1_with_the_rows(
     assert "25 accept a wrong answer" in lines[0]
     assert lines[1].startswith("  countdown-test-0-0: a wrong answer does not score 0; the gold answer is '")
     assert (len(lines), lines[-1]) == (22, "  and 5 more")
+
+
+@pytest.mark.parametrize("score", [None, math.nan])
+def test_a_task_whose_verifier_scores_nothing_does_not_prove_itself(
+    score: float | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "relax_rl.rewards.countdown.CountdownVerifier.score", lambda self, texts, golds: [score] * len(texts)
+    )
+    assert main(["tasks", "validate", "countdown", "--num-problems", "3"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("3 have completions without a score")
+    assert "the gold solution does not score 1; a wrong answer does not score 0; a completion gets no score" in lines[1]
 
 
 def test_options_of_a_task(capsys: pytest.CaptureFixture[str]) -> None:

@@ -222,7 +222,8 @@ def test_flow_rls_head_stays_as_it_is_too(tmp_path):
 @pytest.mark.parametrize("endless", [math.inf, -math.inf, 1e38])
 def test_an_infinite_reward_counts_as_not_scored(endless, tmp_path):
     def reward(completions: list[Any], **_: Any) -> list[float]:
-        return [endless, *parity_reward(completions)[1:]]
+        # Two completions are the trial before the run, which refuses it.
+        return [endless if len(completions) > 2 else 0.0, *parity_reward(completions)[1:]]
 
     def nothing(completions: list[Any], **_: Any) -> list[float | None]:
         return [None, *parity_reward(completions)[1:]]

@@ -219,6 +219,9 @@ class GuardConfig(_Section):
     """Stop when more than this share of the updates so far, and two or more, were not stepped on."""
     warn_after: int = Field(default=10, ge=1)
     """Warn when nothing was learned for so many updates, or when rewards or completions were degenerate for as many."""
+    max_unscored: float = Field(default=0.5, ge=0, le=1)
+    """Stop when more than this share of the completions of the last three rollout batches have no score, because their
+    gold answers cannot be read or the grader fails. An answer that cannot be graded scores 0 and is not meant."""
 
 
 def _plain_table(value: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.rewards.own_code import as_scores, called, is_own, place_of
 
 __all__ = ["BaseVerifier", "ExplainingVerifier", "Verdict", "Verifier", "as_verifier", "check_lengths", "grade"]
 
@@ -108,6 +109,16 @@ class BaseVerifier:
         """The class whose code decides the verdicts; a digest of its file is in every result."""
         return type(self)
 
+    @property
+    def described(self) -> str:
+        """The verifier in words, with the place of its code, to begin a sentence with."""
+        return f"The verifier '{self.name}' ({place_of(self.graded_by)})"
+
+    @property
+    def is_own_code(self) -> bool:
+        """Whether a user wrote what decides the scores, so that it is tried before a run begins."""
+        return is_own(self.graded_by)
+
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
         """See `Verifier.score`."""
         raise NotImplementedError
@@ -143,6 +154,7 @@ class _OwnVerifier(BaseVerifier):
             raise ConfigError(f"{own!r} is no verifier: it needs name and score(completions, answers).")
         self._own = own
         self.name = own.name
+        self._what = f"The verifier '{own.name}' ({place_of(own)})"
         explains = isinstance(own, ExplainingVerifier)
         self._explain = own.grade if explains else None
         self._asks_truncated = explains and "truncated" in inspect.signature(own.grade).parameters
@@ -154,7 +166,7 @@ class _OwnVerifier(BaseVerifier):
         return type(self._own)
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        return self._own.score(completions, answers)
+        return as_scores(called(self._what, self._own.score, completions, answers), len(completions), self._what)
 
     def grade(
         self,
@@ -166,9 +178,10 @@ class _OwnVerifier(BaseVerifier):
     ) -> list[Verdict]:
         lengths: tuple[Any, ...] = (num_tokens,) if self._asks_num_tokens else ()
         if self._explain is None:
-            return [Verdict(score) for score in self._own.score(completions, answers, *lengths)]
+            scores = called(self._what, self._own.score, completions, answers, *lengths)
+            return [Verdict(score) for score in as_scores(scores, len(completions), self._what)]
         flags: dict[str, Any] = {"truncated": truncated} if self._asks_truncated and truncated is not None else {}
-        return self._explain(completions, answers, *lengths, **flags)
+        return called(self._what, self._explain, completions, answers, *lengths, **flags)
 
     def classes(self, answers: Sequence[str | None]) -> list[int | None]:
         return super().classes(answers) if self._classes is None else self._classes(answers)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from relax_rl.errors import ConfigError, DataError
+from relax_rl.errors import ConfigError
 from relax_rl.import_path import resolve_own
 from relax_rl.rewards.base import BaseVerifier, Verdict, Verifier, as_verifier, check_lengths, grade
+from relax_rl.rewards.own_code import as_scores, called, place_of
 
 __all__ = ["CallableVerifier", "WeightedVerifiers"]
 
@@ -17,8 +18,8 @@ __all__ = ["CallableVerifier", "WeightedVerifiers"]
 class CallableVerifier(BaseVerifier):
     """A function, or the one at ``package.module:function``, called as ``function(completions, answers)``.
 
-    It returns one number or None (could not be scored) for each completion. It is the user's own code and runs in this
-    process, without limits; what it raises is raised.
+    It returns one number or None (could not be scored; NaN says the same) for each completion, as a list, a tuple, a
+    NumPy array or a tensor. It is the user's own code and runs in this process, without limits (see `.own_code`).
 
     Raises:
         ConfigError: the path has another form, or no function of completions and answers is there.
@@ -35,18 +36,21 @@ class CallableVerifier(BaseVerifier):
             ) from error
         self.path = path
         self.name = name or path.rpartition(":")[2]
+        self._what = f"The verifier '{path}' ({place_of(self._function)})"
+
+    @property
+    def described(self) -> str:
+        return self._what
+
+    @property
+    def is_own_code(self) -> bool:
+        return True
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        """Scores as floats. Raises DataError if the function does not return one number or None a completion."""
+        """Scores as floats. Raises DataError if the function raises, or returns anything but one score a completion."""
         check_lengths(completions, answers)
-        scores = self._function(list(completions), list(answers))
-        if not isinstance(scores, Sequence) or isinstance(scores, str) or len(scores) != len(completions):
-            count = f"{len(scores)} values" if isinstance(scores, Sequence) else f"a {type(scores).__name__}"
-            raise DataError(f"The verifier '{self.path}' returned {count} for {len(completions)} completions.")
-        for score in scores:
-            if score is not None and not isinstance(score, Real):
-                raise DataError(f"The verifier '{self.path}' returned {score!r}, which is neither a number nor None.")
-        return [None if score is None else float(score) for score in scores]
+        scores = called(self._what, self._function, list(completions), list(answers))
+        return as_scores(scores, len(completions), self._what)
 
 
 def _own(path: str) -> Callable[..., Any]:
@@ -90,6 +94,14 @@ class WeightedVerifiers(BaseVerifier):
             (as_verifier(verifier), float(weight)) for verifier, weight in pairs
         )
         self.name = name
+
+    @property
+    def described(self) -> str:
+        return ", ".join(verifier.described for verifier, _ in self.members if verifier.is_own_code)
+
+    @property
+    def is_own_code(self) -> bool:
+        return any(verifier.is_own_code for verifier, _ in self.members)
 
     def score(
         self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +17,8 @@ class VerifierReward:
     """A verifier as a TRL reward function; `None` (not scored) stays `None`, which TRL leaves out of the baseline.
 
     It reads the dataset's column ``answer``: ``GRPOTrainer(reward_funcs=[VerifierReward(MathVerifier())], ...)``. Of a
-    weighted set the members' own scores are logged too, as ``verifiers/NAME``. Training of this package tells it which
+    weighted set the members' own scores are logged too, as ``verifiers/NAME``; completions without a score, or whose
+    answer no grader could read, as ``grading/...``. Training of this package tells it which
     completions hit their length limit (``truncated``), which TRL alone does not.
     """
 
@@ -38,6 +41,8 @@ class VerifierReward:
         if log_metric is not None:
             for name, mean in _means_of_parts(verdicts).items():
                 log_metric(f"verifiers/{name}", mean)
+            for name, value in _reasons(verdicts).items():
+                log_metric(f"grading/{name}", value)
         return [verdict.score for verdict in verdicts]
 
 
@@ -47,6 +52,22 @@ def _means_of_parts(verdicts: Sequence[Verdict]) -> dict[str, float]:
     for name, score in (part for verdict in verdicts for part in verdict.parts):
         scores.setdefault(name, []).extend([] if score is None else [score])
     return {name: sum(values) / len(values) if values else math.nan for name, values in scores.items()}
+
+
+def _reasons(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """The share that scores 0 because no grader could read the answer, and how often each reason was met; if any."""
+    found: dict[str, float] = {}
+    if ungradable := sum(verdict.is_ungradable for verdict in verdicts):
+        found["ungradable"] = ungradable / len(verdicts)
+    for reason, count in Counter(
+        verdict.reason or "none given" for verdict in verdicts if _is_counted(verdict)
+    ).items():
+        found[f"reasons/{re.sub('[^a-z0-9]+', '_', reason.lower()).strip('_')}"] = float(count)
+    return found
+
+
+def _is_counted(verdict: Verdict) -> bool:
+    return verdict.score is None or verdict.is_ungradable
 
 
 def completion_text(completion: Any) -> str:

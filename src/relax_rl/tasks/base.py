@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import Verifier, as_verifier
+from relax_rl.rewards.own_code import called, is_own, place_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,6 +20,7 @@ __all__ = [
     "Problem",
     "Task",
     "TaskReport",
+    "answers_to_try",
     "as_task",
     "digest",
     "image_digest",
@@ -108,28 +111,37 @@ class _OwnTask(BaseTask):
     def __init__(self, own: Task) -> None:
         self._own = own
         self.name = own.name
+        self._what = f"The task '{own.name}' ({place_of(own)})"
         self.verifier = as_verifier(own.verifier)
         self.is_endless = bool(getattr(own, "is_endless", False))
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
-        return self._own.problems(split, count, seed)
+        problems = list(called(self._what, self._own.problems, split, count, seed))
+        for number, problem in enumerate(problems):
+            if not isinstance(problem, Problem):
+                raise DataError(f"{self._what} returned {problem!r:.80} as problem {number}; return a list of Problem.")
+            wrong = [name for name in ("id", "prompt", "answer") if not isinstance(getattr(problem, name), str)]
+            if wrong:
+                raise DataError(
+                    f"{self._what} returned problem {number} with {wrong[0]} = {getattr(problem, wrong[0])!r:.80}; it "
+                    "must be text."
+                )
+        return problems
 
 
-def as_task(own: Any, called: str = "") -> BaseTask:
+def as_task(own: Any, words: str = "") -> BaseTask:
     """The door for tasks that users write: any object with `Task`'s three members, as a `BaseTask`.
 
     Args:
-        called: the user's words for it, for the error.
+        words: the user's words for it, for the error.
 
     Raises:
         ConfigError: one of the members is missing.
     """
-    if isinstance(own, BaseTask):
+    if isinstance(own, BaseTask) and not is_own(type(own)):
         return own
     if not isinstance(own, Task):
-        raise ConfigError(
-            f"{called or repr(own)} is no task: it needs name, verifier and problems(split, count, seed)."
-        )
+        raise ConfigError(f"{words or repr(own)} is no task: it needs name, verifier and problems(split, count, seed).")
     return _OwnTask(own)
 
 
@@ -147,6 +159,8 @@ class TaskReport:
     without_solution: tuple[str, ...]
     """Ids with no known solution: only wrong completions were tried."""
     repeated_ids: tuple[str, ...]
+    unscored: tuple[str, ...] = ()
+    """Ids with a completion that got no score, None or NaN, right or wrong: they are failures above, too."""
 
     @property
     def ok(self) -> bool:
@@ -160,6 +174,7 @@ class TaskReport:
             (self.unsolved, "the gold solution does not score 1"),
             (self.too_lenient, "a wrong answer does not score 0"),
             (self.repeated_ids, "the id occurs more than once"),
+            (self.unscored, "a completion gets no score"),
         ]
         words: dict[str, str] = {}
         for ids, what in found:
@@ -170,10 +185,11 @@ class TaskReport:
     def __str__(self) -> str:
         """One line for people."""
         proven = self.checked - len(self.without_solution) - len(self.unsolved)
+        unscored = f", {len(self.unscored)} have completions without a score" if self.unscored else ""
         return (
             f"{self.task}/{self.split}: {self.checked} problems, {proven} gold solutions score 1, "
             f"{len(self.unsolved)} do not, {len(self.too_lenient)} accept a wrong answer, "
-            f"{len(self.without_solution)} have no known solution, {len(self.repeated_ids)} repeated ids"
+            f"{len(self.without_solution)} have no known solution, {len(self.repeated_ids)} repeated ids{unscored}"
         )
 
 
@@ -186,7 +202,7 @@ def validate_task(
 ) -> TaskReport:
     """Let a task prove itself on every problem: the gold solution scores 1.0; ``wrong`` and its mistake score 0.0.
 
-    A score of ``None`` counts as failure on both sides: a problem whose gold answer cannot be read is broken.
+    A score of None or NaN counts as failure on both sides: a problem whose gold answer cannot be read is broken.
 
     Raises:
         DataError: The split is empty, so that nothing would be proven.
@@ -196,27 +212,33 @@ def validate_task(
         raise DataError(f"Task {task.name!r} has no problems in split {split!r}, so there is nothing to validate.")
     right = [(problem, problem.solution) for problem in problems if problem.solution is not None]
     slips = [(problem, problem.mistake) for problem in problems if problem.mistake is not None]
-    lenient = {
-        problem.id for completion in wrong for problem in _missing(task, [(p, completion) for p in problems], 0.0)
-    }
-    lenient.update(problem.id for problem in _missing(task, slips, 0.0))
+    slips += [(problem, completion) for completion in wrong for problem in problems]
+    solved, accepted = _scores(task, right), _scores(task, slips)
     seen: set[str] = set()
     repeated = {p.id for p in problems if p.id in seen or seen.add(p.id)}
     return TaskReport(
         task=task.name,
         split=split,
         checked=len(problems),
-        unsolved=tuple(problem.id for problem in _missing(task, right, 1.0)),
-        too_lenient=tuple(sorted(lenient)),
+        unsolved=tuple(problem_id for problem_id, score in solved if score != 1.0),
+        too_lenient=tuple(sorted({problem_id for problem_id, score in accepted if score != 0.0})),
         without_solution=tuple(p.id for p in problems if p.solution is None),
         repeated_ids=tuple(sorted(repeated)),
+        unscored=tuple(sorted({problem_id for problem_id, score in [*solved, *accepted] if math.isnan(score)})),
     )
 
 
-def _missing(task: Task, pairs: Sequence[tuple[Problem, str]], expected: float) -> list[Problem]:
-    """The problems whose completion does not get the expected score."""
+def _scores(task: Task, pairs: Sequence[tuple[Problem, str]]) -> list[tuple[str, float]]:
+    """(id, score) of each completion; NaN: it has none."""
     scores = task.verifier.score([text for _, text in pairs], [problem.answer for problem, _ in pairs])
-    return [problem for (problem, _), score in zip(pairs, scores, strict=True) if score != expected]
+    return [
+        (problem.id, math.nan if score is None else score) for (problem, _), score in zip(pairs, scores, strict=True)
+    ]
+
+
+def answers_to_try(problems: Sequence[Problem]) -> tuple[list[str], list[str | None]]:
+    """Gold answers and known solutions of the first problems, as `relax_rl.rewards.trial.try_verifier` takes them."""
+    return [problem.answer for problem in problems[:16]], [problem.solution for problem in problems[:16]]
 
 
 def in_order(problems: Sequence[Problem], count: int | None, seed: int, *, source: str, split: str) -> list[Problem]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from relax_rl.errors import ConfigError
 from relax_rl.import_path import is_own_task, resolve_own
+from relax_rl.rewards.own_code import called, place_of
 from relax_rl.tasks.base import BaseTask, Task, as_task
 from relax_rl.tasks.benchmarks import BENCHMARKS, EVALUATION_SETS, benchmark, parse_levels
 from relax_rl.tasks.countdown import DEFAULT_SIZES, CountdownTask
@@ -162,7 +163,8 @@ def build_task(name: str, **options: Any) -> BaseTask:
             f"reasoning-gym as {PREFIX}NAME, and your own as package.module:Class."
         )
     _check_options(name, make, options)
-    return as_task(make(**options), f"'{name}'")
+    made = called(f"The task '{name}' ({place_of(make)})", make, **options) if is_own_task(name) else make(**options)
+    return as_task(made, f"'{name}'")
 
 
 def _own_class(path: str) -> Callable[..., Any]:

@@ -21,9 +21,10 @@ from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.objectives import Objective
 from relax_rl.remote_code import remote_code
 from relax_rl.rewards.base import Verifier
+from relax_rl.rewards.trial import try_verifier
 from relax_rl.runs import RunDirectory
 from relax_rl.stopping import Stopped, current
-from relax_rl.tasks.base import Problem, Task
+from relax_rl.tasks.base import Problem, Task, answers_to_try
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import load_model, model_config
 from relax_rl.training.notices import Notices
@@ -219,6 +220,8 @@ def build_run(
         # TRL drops what does not fill a rollout batch, and would end at once, having trained on nothing.
         plan = batch_arithmetic(trained, num_processes, len(problems))
         evaluated = _evaluated_problems(settings, task)
+        try_verifier(verifier, *answers_to_try(problems))
+        try_verifier(task.verifier, *answers_to_try(evaluated))
         if model is None:
             model, own = load_model(settings.model, weight_dtype(settings.dtype), settings.model_revision)
             tokenizer = own if tokenizer is None else tokenizer

@@ -16,9 +16,10 @@ from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
 from relax_rl.import_path import is_own_task, require_allowed
 from relax_rl.redaction import refuse_secrets
+from relax_rl.rewards.trial import try_verifier
 from relax_rl.runs import RunDirectory
 from relax_rl.stopping import Stopped
-from relax_rl.tasks.base import BaseTask, Task, as_task
+from relax_rl.tasks.base import BaseTask, Task, answers_to_try, as_task
 from relax_rl.tasks.registry import build_task
 from relax_rl.workflows.loading import load_quietly
 from relax_rl.workflows.progress import OnProgress, Progress, silent
@@ -118,7 +119,8 @@ def evaluate(
     if folder is not None:
         folder.check()
     count = num_problems or (_ENDLESS_PROBLEMS if known.task.is_endless else None)
-    known.task.problems(split, count, problem_seed)
+    problems = known.task.problems(split, count, problem_seed)
+    try_verifier(known.task.verifier, *answers_to_try(problems))
 
     from relax_rl.evaluation.runner import Evaluation
 

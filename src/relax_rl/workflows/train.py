@@ -17,7 +17,7 @@ from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.callables import CallableVerifier
 from relax_rl.rewards.registry import configured_verifier
 from relax_rl.runs import RunDirectory
-from relax_rl.tasks.base import Task
+from relax_rl.tasks.base import Task, as_task
 from relax_rl.tasks.registry import build_task
 from relax_rl.workflows.progress import OnProgress
 from relax_rl.workflows.train_result import TrainResult
@@ -156,7 +156,7 @@ def task_and_verifier(
     Raises:
         ConfigError: no such task or verifier, or an option that it does not have.
     """
-    source = build_task(settings.task.name, **settings.task.options) if task is None else task
+    source = build_task(settings.task.name, **settings.task.options) if task is None else as_task(task)
     return source, configured_verifier(settings.verifier, source.verifier) if verifier is None else verifier
 
 

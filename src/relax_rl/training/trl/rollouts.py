@@ -19,6 +19,8 @@ from relax_rl.training.trl.guarded import GuardedTrainer
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.refill import DynamicSampling, Rollout
 from relax_rl.training.trl.resuming import ResumableTrainer
+from relax_rl.training.trl.reward_functions import own_rewards, try_rewards
+from relax_rl.training.unscored import UnscoredLimit
 
 __all__ = ["RolloutTrainer"]
 
@@ -53,7 +55,9 @@ class RolloutTrainer(GuardedTrainer, ResumableTrainer):
         branching: Branching | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**kwargs | {"reward_funcs": own_rewards(kwargs["reward_funcs"])})
+        try_rewards(self.reward_funcs, kwargs["train_dataset"])
+        self._unscored = UnscoredLimit(self._guard.limits.max_unscored)
         self._plan = check_architecture(self.accelerator.unwrap_model(self.model).config, self.args)
         self._recorder = recorder
         self._branching = branching
@@ -96,6 +100,8 @@ class RolloutTrainer(GuardedTrainer, ResumableTrainer):
         told = [given | {"truncated": flag} for given, flag in zip(inputs, is_truncated, strict=True)]
         scores = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
         rewards_per_func = self._finite_rewards(scores)
+        if self.model.training and (unscored := self._unscored.count(rewards_per_func, self.state.global_step)):
+            self._metrics["train"]["grading/unscored"].append(unscored)
         self._local_lengths = torch.tensor([len(ids) for ids in completion_ids_list], device=self.accelerator.device)
         # The scores of all ranks come back; the rows of this rank are the ones that travel with the batch.
         start = self.accelerator.process_index * len(prompts)
