@@ -12,6 +12,7 @@ from transformers.cache_utils import DYNAMIC_LAYER_TYPE_MAPPING
 
 import relax_rl
 from relax_rl.errors import DataError, ModelError
+from relax_rl.evaluation.prompts import left_pad
 from relax_rl.evaluation.samplers.transformers import sample_completions
 from relax_rl.latent.caches import cache_kind, cache_plan, repeat_rows, select_rows
 from relax_rl.latent.padding import right_padded
@@ -182,3 +183,28 @@ def test_generation_with_padded_prompts_is_refused_where_padding_enters_the_stat
     inputs = {"input_ids": torch.tensor([[0, 5], [6, 7]]), "attention_mask": torch.tensor([[0, 1], [1, 1]])}
     with pytest.raises(DataError, match="prompts of one length"):
         capture_generation(model_of("RecurrentGemma"), inputs, ["final_norm_out"], max_new_tokens=4)
+
+
+@pytest.mark.parametrize("name", slow_but(SAMPLED, ["Granite-4 hybrid"]))
+def test_rollouts_of_transformers_are_those_of_a_model_that_reads_everything_again(name: str) -> None:
+    model = model_of(name)
+    model.generation_config.eos_token_id = [257]
+    plan = cache_plan(model.config)
+    batches = [PROMPTS] if plan.pads_prompts else [[prompt] for prompt in PROMPTS]
+    for kind in ("dynamic", "static") if plan.fits_static else ("dynamic",):
+        drawn: list[list[int]] = []
+        for prompts in batches:
+            ids, mask = left_pad(prompts, torch.device("cpu"))
+            sequences = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=10,
+                do_sample=False,
+                pad_token_id=256,
+                cache_implementation=kind,
+                disable_compile=True,
+            )
+            drawn += sequences[:, ids.shape[1] :].tolist()
+        for prompt, found in zip(PROMPTS, drawn, strict=True):
+            expected = _greedy(model, prompt, 10)
+            assert found[: len(expected)] == expected, (kind, prompt)
