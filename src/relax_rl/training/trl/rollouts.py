@@ -35,7 +35,8 @@ class RolloutTrainer(GuardedTrainer, ResumableTrainer):
         kwargs: those of `trl.GRPOTrainer`; `args` is a `RelaxConfig`, which keeps micro-batches and updates whole.
 
     Raises:
-        ConfigError: for trunks, or dynamic sampling, of prompts with images.
+        ConfigError: for trunks, or dynamic sampling, of prompts with images; see `check_architecture`.
+        ModelError: see `check_architecture`.
     """
 
     # TRL leaves these open in its own annotations.
@@ -59,6 +60,12 @@ class RolloutTrainer(GuardedTrainer, ResumableTrainer):
         try_rewards(self.reward_funcs, kwargs["train_dataset"])
         self._unscored = UnscoredLimit(self._guard.limits.max_unscored)
         self._plan = check_architecture(self.accelerator.unwrap_model(self.model).config, self.args)
+        if (self.is_fsdp_enabled or self.is_deepspeed_enabled) and not self._plan.pads_prompts:
+            # The ranks have prompts of different lengths, so that one would generate more often and wait for the rest.
+            raise ConfigError(
+                "This model takes padding into its state, so that prompts are sampled one length at a time, which a "
+                "sharded run cannot do; train it without FSDP and DeepSpeed."
+            )
         self._recorder = recorder
         self._branching = branching
         self._sampling = DynamicSampling(max_batches, self.args.seed) if max_batches > 1 else None
