@@ -6,7 +6,17 @@ with code 2. Each kind is also the built-in error that fits it, so that ``except
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "DataError", "DependencyError", "ModelError", "NumericalError", "RelaxError", "RunError"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DependencyError",
+    "ModelError",
+    "NumericalError",
+    "RelaxError",
+    "RunError",
+    "note_what_is_kept",
+    "notes_of_kept",
+]
 
 
 class RelaxError(Exception):
@@ -35,3 +45,16 @@ class DependencyError(RelaxError, ImportError):
 
 class NumericalError(RelaxError, FloatingPointError):
     """Numbers that are not finite, of which too many came or which stand in the weights."""
+
+
+_KEPT = "relax: "
+
+
+def note_what_is_kept(error: BaseException, words: str) -> None:
+    """Note on an exception that ended a run what of the run is on disk, and can be continued."""
+    error.add_note(_KEPT + words)
+
+
+def notes_of_kept(error: BaseException) -> list[str]:
+    """What `note_what_is_kept` noted, such as "update 48 of 100 is kept in runs/a/checkpoints/checkpoint-48"."""
+    return [note.removeprefix(_KEPT) for note in getattr(error, "__notes__", ()) if note.startswith(_KEPT)]

@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from safetensors.torch import load_file
 from relax_rl.cli.main import main
 from relax_rl.runs import RunDirectory
 from relax_rl.training.trl.recorder import RolloutRecorder
+from support.comparisons import wait_for
 
 SMALL = [
     *("train", "countdown", "--objective=grpo", "--monitor=false", "--evaluation.enabled=false", "--train-problems=8"),
@@ -96,3 +99,23 @@ def test_a_stop_before_the_first_update_says_to_start_again(
     said = capsys.readouterr().err.splitlines()[-1]
     assert "stopped by SIGHUP; nothing is kept; start again with: relax train" in said
     assert said.endswith("--overwrite")
+
+
+@pytest.mark.distributed
+@pytest.mark.timeout(900)
+def test_all_processes_stop_after_the_same_update(tmp_path: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "--", "relax_rl.cli.main"]
+    words = [word for word in SMALL if "max_steps" not in word and "batch_size" not in word]
+    words += ["--trainer.max_steps=40", "--trainer.per_device_train_batch_size=2", "-o", "cut"]
+    process = subprocess.Popen([*launcher, *words], env=environment, stderr=subprocess.PIPE, text=True)
+    wait_for((tmp_path / "cut" / "metrics.jsonl").is_file, 300)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=300)[1]
+    said = [line for line in errors.splitlines() if line.startswith("relax: ")]
+    (checkpoint,) = Path("cut/checkpoints").glob("checkpoint-*")
+    update = int(checkpoint.name.removeprefix("checkpoint-"))
+    assert len(said) == 1
+    assert f"stopped by SIGTERM; update {update} of 40 is kept in {checkpoint}; continue with: torchrun " in said[0]
+    assert RunDirectory("cut").last_step() == update < 40
+    assert {path.name for path in checkpoint.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from relax_rl.errors import RunError
 from relax_rl.runs import RunDirectory
+from relax_rl.stopping import Stopped, StopRequest, handling_signals
 from relax_rl.workflows.compare.jobs import Job, job_of, run_jobs
 from relax_rl.workflows.compare.plan import parse_methods, plan_runs
 from relax_rl.workflows.progress import Progress
@@ -36,14 +39,37 @@ def test_a_failed_job_is_told_and_the_others_run(tmp_path: Path) -> None:
     assert [f.job.label for f in run_jobs(jobs, 2, stop_at_failure=True)] == ["bad"]
 
 
-def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")  # a command that waits for ever: it reads a config that nobody writes
-    (tmp_path / "wait.toml").symlink_to(tmp_path / "fifo")
+@pytest.fixture
+def waits_for_ever(tmp_path: Path) -> Iterator[tuple[tuple[str, ...], socket.socket]]:
+    """The words of a command that never ends, for its server never answers, and that server."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        words = (
+            "eval",
+            "any",
+            "--backend",
+            "server",
+            "--base-url",
+            address,
+            "--task",
+            "countdown",
+            "-n",
+            "1",
+            "-k",
+            "1",
+        )
+        yield (*words, "-o", str(tmp_path / "evaluation")), server
+
+
+def test_children_end_with_a_parent_that_is_killed(
+    tmp_path: Path, waits_for_ever: tuple[tuple[str, ...], socket.socket]
+) -> None:
+    words, server = waits_for_ever
     code = (
         "from pathlib import Path; from relax_rl.workflows.compare.jobs import *; "
         "from relax_rl.runs import RunDirectory; "
-        f"p = Path({str(tmp_path)!r}); "
-        "run_jobs([Job('waits', ('train', str(p / 'wait.toml')), RunDirectory(p / 'r'), 1, p / 'log')], 1)"
+        f"p = Path({str(tmp_path)!r}); run_jobs([Job('waits', {words!r}, RunDirectory(p / 'r'), 1, p / 'log')], 1)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
     children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
@@ -51,11 +77,52 @@ def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         parent.kill()
         pytest.skip("the children of a process are read from /proc")
     (child,) = wait_for(lambda: children.read_text().split())
-    # The fifo has a reader once the child waits.
-    wait_for(lambda: str(tmp_path) in Path(f"/proc/{child}/cmdline").read_text())
+    server.accept()  # now it waits
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     wait_for(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
+
+
+def test_children_are_asked_to_stop_and_waited_for(
+    tmp_path: Path, waits_for_ever: tuple[tuple[str, ...], socket.socket]
+) -> None:
+    words, server = waits_for_ever
+    waiting, never = job(tmp_path, "waits", *words), job(tmp_path, "never", "--version")
+    events: list[Progress] = []
+
+    def follow(progress: Progress) -> None:
+        events.append(progress)
+        if progress.stage == "training" and len(events) == 2:
+            server.accept()  # now it waits
+            request.ask()
+
+    with StopRequest() as request, pytest.raises(Stopped):
+        run_jobs([waiting, never], 1, on_progress=follow)
+    told = [(event.stage, event.message) for event in events if event.stage != "training"]
+    assert told == [("started", f"log in {waiting.log}"), ("ended", "stopped")]
+    assert "relax: stopped by SIGTERM; the samples there are, are kept in " in waiting.log.read_text()
+
+
+def test_a_second_signal_ends_children_at_once(tmp_path: Path) -> None:
+    deaf = job(tmp_path, "deaf")
+    code = "import signal as s, time; s.signal(s.SIGTERM, s.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(_: Job) -> subprocess.Popen[bytes]:
+        processes.append(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE))
+        assert processes[0].stdout is not None
+        processes[0].stdout.readline()
+        return processes[0]
+
+    def follow(progress: Progress) -> None:
+        if progress.stage == "training":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("relax_rl.workflows.compare.jobs._start", start)
+        with pytest.raises(Stopped), handling_signals():
+            run_jobs([deaf], 1, on_progress=follow)
+    assert processes[0].poll() == -signal.SIGKILL
 
 
 def test_a_run_that_is_something_else_is_not_removed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from relax_rl.cli import compare, demo, env, eval, model, report, spectrum, tasks, train
 from relax_rl.config.messages import did_you_mean
-from relax_rl.errors import ConfigError, RelaxError
+from relax_rl.errors import ConfigError, RelaxError, notes_of_kept
 from relax_rl.redaction import redacted
 from relax_rl.remote_code import trusting_remote_code
 from relax_rl.runs import is_first_process
@@ -76,10 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(words)
     except RelaxError as error:
         print(f"relax: error: {redacted(str(error))}", file=sys.stderr)
+        for kept in notes_of_kept(error):
+            print(redacted(f"relax: {_continuation(words, kept, '--resume')}"), file=sys.stderr)
         return 2
     except Stopped as stopped:
         if is_first_process():
-            print(redacted(f"relax: {stopped}; {_continuation(words, stopped)}"), file=sys.stderr)
+            print(redacted(f"relax: {stopped}; {_continuation(words, stopped.kept, stopped.flag)}"), file=sys.stderr)
         return stopped.reason.exit_code
     except KeyboardInterrupt:
         print("relax: stopped", file=sys.stderr)
@@ -88,6 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more at exit; give it somewhere to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception as error:
+        for kept in notes_of_kept(error):
+            error.add_note(redacted(_continuation(words, kept, "--resume")))
+        raise
 
 
 def _run(words: list[str]) -> int:
@@ -124,15 +130,15 @@ def _note(words: str) -> None:
     os.write(2, f"\nrelax: {words}\n".encode())
 
 
-def _continuation(words: list[str], stopped: Stopped) -> str:
+def _continuation(words: list[str], kept: str, flag: str) -> str:
     """What is kept, and the command that goes on: that which was given, never one that deletes what is kept."""
     given = [word for word in words if word not in ("--overwrite", "--resume")]
-    command = ["relax", *given, *([stopped.flag] if stopped.flag else [])]
+    command = ["relax", *given, *([flag] if flag else [])]
     if "TORCHELASTIC_RUN_ID" in os.environ:
         launcher = ["torchrun", "--nproc_per_node", os.environ.get("LOCAL_WORLD_SIZE", "1")]
         command = [*launcher, "-m", "--", "relax_rl.cli.main", *command[1:]]
-    kept = f"{stopped.kept}; continue" if stopped.kept else "nothing is kept; start again"
-    return f"{kept} with: {shlex.join(command)}"
+    told = f"{kept}; continue" if kept else "nothing is kept; start again"
+    return f"{told} with: {shlex.join(command)}"
 
 
 def _parsers() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:

@@ -23,7 +23,7 @@ from relax_rl.remote_code import remote_code
 from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.trial import try_verifier
 from relax_rl.runs import RunDirectory
-from relax_rl.stopping import Stopped, current
+from relax_rl.stopping import current
 from relax_rl.tasks.base import Problem, Task, answers_to_try
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import load_model, model_config
@@ -36,9 +36,11 @@ from relax_rl.training.trl.branching import Branching, branching_from
 from relax_rl.training.trl.callbacks import ProgressReport
 from relax_rl.training.trl.config import check_trl_version, grpo_config
 from relax_rl.training.trl.dataset import prompt_dataset
+from relax_rl.training.trl.emergency import keep_last_update
 from relax_rl.training.trl.model_card import model_card
 from relax_rl.training.trl.stopping import StopWhenAsked
 from relax_rl.training.trl.trainer import RelaxTrainer
+from relax_rl.workflows.endings import telling_what_is_kept
 from relax_rl.workflows.progress import OnProgress, Progress, silent
 from relax_rl.workflows.resume import resumed_trainer, resumption, save_notices, settings_for_processes
 from relax_rl.workflows.surroundings import check_disk, check_hub, check_trackers
@@ -98,34 +100,24 @@ class TrainingRun:
         Raises:
             RunError: the run directory cannot be written.
             Stopped: a stop was asked for (`relax_rl.stopping`); the update that was begun is finished, and kept.
+            Exception: what was raised in an update; the last finished one is kept.
         """
         first = self.trainer.is_world_process_zero()
         tell = on_progress if on_progress is not None and first else silent
         if on_progress is not None:
             self.trainer.notices.listen(partial(_tell_notice, tell))
-        with self.directory.held():
+        with self.directory.held(), telling_what_is_kept(self.directory, self.plan.updates):
             # Takes the place of a finished run under --overwrite, so nothing that can be refused comes after.
             self.directory.start(self.settings)
             for notice in (*self.directory.notices, *self.notices):
                 tell(Progress("notice", message=notice))
             if self.checkpoint is not None and first:
                 self.directory.rewind(_updates_in(self.checkpoint))
-            try:
-                with _quiet():
-                    if self.trainer.args.push_to_hub:
-                        self.trainer.init_hf_repo()
-                    self._train(tell)
-            except Stopped as stopped:
-                stopped.kept, stopped.flag = self._kept()
-                raise
+            with _quiet():
+                if self.trainer.args.push_to_hub:
+                    self.trainer.init_hf_repo()
+                self._train(tell)
             return self._result()
-
-    def _kept(self) -> tuple[str, str]:
-        """What a stopped run has on disk, and the flag with which it goes on."""
-        checkpoint = self.directory.latest_checkpoint()
-        if checkpoint is None:
-            return "", "--overwrite"
-        return f"update {_updates_in(checkpoint)} of {self.plan.updates} is kept in {checkpoint}", "--resume"
 
     def _train(self, tell: OnProgress) -> None:
         trainer, evaluation, checkpoint = self.trainer, self.evaluation, self.checkpoint
@@ -153,7 +145,8 @@ class TrainingRun:
         with request.deferred():
             try:
                 trainer.train(resume_from_checkpoint=checkpoint)
-            except Exception:
+            except Exception as error:
+                keep_last_update(trainer, error)
                 # Another rank may have been stopped where it could be at once: then this one lost it.
                 if trainer.accelerator.num_processes > 1:
                     request.check()
