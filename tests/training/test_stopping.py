@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from relax_rl.cli.main import main
+from relax_rl.errors import ModelError, RunError
+from relax_rl.import_path import resolve
+from relax_rl.rewards.countdown import CountdownVerifier
 from relax_rl.runs import RunDirectory
+from relax_rl.training.trl.emergency import disk_fault
 from relax_rl.training.trl.recorder import RolloutRecorder
 from support.comparisons import wait_for
 
 SMALL = [
     *("train", "countdown", "--objective=grpo", "--monitor=false", "--evaluation.enabled=false", "--train-problems=8"),
-    *("--trainer.max_steps=3", "--trainer.num_generations=2", "--trainer.per_device_train_batch_size=4"),
-    *("--trainer.gradient_accumulation_steps=1", "--trainer.max_completion_length=20"),
+    *("--trainer.max_steps=3", "--trainer.num_generations=4", "--trainer.per_device_train_batch_size=8"),
+    *("--trainer.gradient_accumulation_steps=1", "--trainer.max_completion_length=64"),
 ]
 
 
@@ -56,6 +65,7 @@ def assert_same_run(first: Path, second: Path, last: int) -> None:
     one, two = (load_file(run / f"checkpoints/checkpoint-{last}/model.safetensors") for run in (first, second))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert figures(first) == figures(second)
+    assert all(row["grad_norm"] > 0 for row in figures(first)), "nothing was learned that could differ"
     names = [sorted(path.name for path in (run / "completions").iterdir()) for run in (first, second)]
     assert names[0] == names[1]
     assert all((first / "completions" / n).read_bytes() == (second / "completions" / n).read_bytes() for n in names[0])
@@ -101,13 +111,150 @@ def test_a_stop_before_the_first_update_says_to_start_again(
     assert said.endswith("--overwrite")
 
 
+# Exceptions -----------------------------------------------------------------------------------------------------------
+
+
+def failing_reward(at: int, error: Callable[[], Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Countdown's verifier raises in the rollout of an update, once."""
+    score, calls = CountdownVerifier.score, [0]
+
+    def failing(verifier: CountdownVerifier, completions: Any, answers: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == at:
+            raise error()
+        return score(verifier, completions, answers)
+
+    monkeypatch.setattr(CountdownVerifier, "score", failing)
+
+
+@pytest.mark.parametrize("updates_a_rollout", [1, 2])
+def test_what_an_exception_would_lose_is_kept(
+    updates_a_rollout: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, f"--trainer.steps_per_generation={updates_a_rollout}", "--trainer.max_steps=4"]
+    assert main([*words, "-o", "whole"]) == 0
+    failing_reward(3 if updates_a_rollout == 1 else 2, lambda: ModelError("the judge is gone"), monkeypatch)
+    assert main([*words, "-o", "cut"]) == 2
+    error, kept = capsys.readouterr().err.splitlines()[-2:]
+    assert error.startswith("relax: error: the judge is gone")
+    assert kept.startswith("relax: update 2 of 4 is kept in cut/checkpoints/checkpoint-2; continue with: relax train ")
+    assert main(shlex.split(kept.partition(" with: ")[2])[1:]) == 0
+    assert_same_run(Path("whole"), Path("cut"), 4)
+
+
+def test_an_unexpected_exception_keeps_its_traceback_and_says_how_to_continue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing_reward(2, lambda: ZeroDivisionError("a defect of mine"), monkeypatch)
+    with pytest.raises(ZeroDivisionError, match="a defect of mine") as raised:
+        main([*SMALL, "-o", "cut"])
+    kept, how = raised.value.__notes__[-2:]
+    assert kept == "relax: update 1 of 3 is kept in cut/checkpoints/checkpoint-1"
+    assert how.startswith("update 1 of 3 is kept in cut/checkpoints/checkpoint-1; continue with: relax train")
+
+
+def test_an_exception_in_the_middle_of_the_optimisers_step_keeps_no_torn_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step, calls = torch.optim.AdamW.step, [0]
+
+    def torn(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        step(optimizer, *args, **kwargs)
+        if calls[0] == 2:
+            raise RuntimeError("in the middle")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", torn)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        main([*SMALL, "-o", "cut"])
+    assert RunDirectory("cut").latest_checkpoint() is None
+
+
+# Disks ----------------------------------------------------------------------------------------------------------------
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "the file")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "relax_rl.training.trl.trainer.RelaxTrainer._save_rng_state",
+        "transformers.trainer_callback.TrainerState.save_to_json",
+        "relax_rl.runs.RunDirectory.append_metrics",
+        "relax_rl.runs.RunDirectory.write_completions",
+    ],
+)
+def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(
+    target: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, "--trainer.save_steps=1"]
+    assert main([*words, "-o", "whole"]) == 0
+    owner, name = target.rpartition(".")[::2]
+    module, _, kind = owner.rpartition(".")
+    function, calls = getattr(resolve(f"{module}:{kind}"), name), [0]
+
+    def full(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise FULL
+        return function(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(target, full)
+        assert main([*words, "-o", "cut"]) == 2
+    error, kept = capsys.readouterr().err.splitlines()[-2:]
+    assert error.startswith("relax: error: the run cut cannot be written: the file: no space is left on the device; ")
+    assert "update 1 of 3 is kept in cut/checkpoints/checkpoint-1; continue with: relax train " in kept
+    assert main([*words, "--resume", "-o", "cut"]) == 0
+    assert_same_run(Path("whole"), Path("cut"), 3)
+
+
+def test_a_short_write_leaves_no_half_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The real thing: a file may not grow (``ulimit -f``), and the system takes only a part of the row."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    append = RunDirectory.append_metrics
+
+    def limited(run: RunDirectory, step: int, metrics: Any) -> None:
+        if step == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (run.metrics_path.stat().st_size + 10, limits[1]))
+        try:
+            append(run, step, metrics)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    monkeypatch.setattr(RunDirectory, "append_metrics", limited)
+    assert main([*SMALL, "--trainer.save_steps=1", "-o", "cut"]) == 2
+    assert "cut/metrics.jsonl" in capsys.readouterr().err.splitlines()[-2]
+    assert (Path("cut") / "metrics.jsonl").read_text().count("\n") == len(figures(Path("cut"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "x/y"), "x/y: the file system is read-only"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the quota is used up"),
+        (
+            SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            "no space is left",
+        ),
+        (RuntimeError("unexpected pos 3133632 vs 3133524"), "a file could not be written to its end"),
+        (RuntimeError("probability tensor contains either inf"), None),
+        (OSError(errno.ECONNREFUSED, "refused"), None),
+        (RunError("said already"), None),
+    ],
+)
+def test_what_is_the_disks_fault(error: Exception, words: str | None) -> None:
+    fault = disk_fault(error)
+    assert fault == words if words is None else words in (fault or "")
+
+
 @pytest.mark.distributed
 @pytest.mark.timeout(900)
 def test_all_processes_stop_after_the_same_update(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "--", "relax_rl.cli.main"]
     words = [word for word in SMALL if "max_steps" not in word and "batch_size" not in word]
-    words += ["--trainer.max_steps=40", "--trainer.per_device_train_batch_size=2", "-o", "cut"]
+    words += ["--trainer.max_steps=40", "--trainer.per_device_train_batch_size=4", "-o", "cut"]
     process = subprocess.Popen([*launcher, *words], env=environment, stderr=subprocess.PIPE, text=True)
     wait_for((tmp_path / "cut" / "metrics.jsonl").is_file, 300)
     process.send_signal(signal.SIGTERM)
