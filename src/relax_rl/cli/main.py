@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from relax_rl.cli import compare, demo, env, eval, model, report, spectrum, tasks, train
+from relax_rl.cli import compare, demo, doctor, env, eval, model, report, spectrum, tasks, train
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError, notes_of_kept
 from relax_rl.redaction import redacted
@@ -31,6 +31,7 @@ VERBS: dict[str, ModuleType] = {
     "compare": compare,
     "spectrum": spectrum,
     "report": report,
+    "doctor": doctor,
     "demo": demo,
     "tasks": tasks,
     "model": model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relax_rl.config.code import code_modules
-from relax_rl.errors import RunError
 from relax_rl.remote_code import is_trusted
 from relax_rl.runs import RunDirectory, write_whole
 from relax_rl.stopping import deferred
@@ -70,7 +68,8 @@ def job_of(planned: PlannedRun, folder: Path, *, anew: bool = False) -> Job:
     write_whole(config, planned.config.to_json())
     goes_on = planned.has_checkpoint and not anew
     if not goes_on:
-        _clear_unstarted(directory.path)
+        # What a killed process left before it wrote its settings will do; anything else is refused.
+        RunDirectory.new(directory.path, overwrite=True)
     # The user named this code or allowed it; the run reads it from a file, and must be told.
     allowed = [f"--allow-code={module}" for module in code_modules(planned.config)]
     allowed += ["--trust-remote-code"] if is_trusted() else []
@@ -81,15 +80,6 @@ def job_of(planned: PlannedRun, folder: Path, *, anew: bool = False) -> Job:
         num_steps=planned.config.trainer.max_steps,
         log=folder / "logs" / f"{config.stem}.log",
     )
-
-
-def _clear_unstarted(path: Path) -> None:
-    """Remove a run directory that was made but not begun: empty folders, and a config that was being written."""
-    if path.is_dir() and not (path / "config.json").exists():
-        kept = [file for file in path.rglob("*") if not file.is_dir() and not file.name.startswith(".config.json.")]
-        if kept:
-            raise RunError(f"{path} is not empty and not a run; remove it, or choose another folder with --output DIR")
-        shutil.rmtree(path)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,69 @@
+"""What state a run directory is in: its checkpoints, who works there, what a killed process left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from relax_rl.errors import RunError
+from relax_rl.runs import RunDirectory
+from relax_rl.runs.checkpoints import Checkpoint, checkpoints_in
+from relax_rl.runs.lock import Owner
+from relax_rl.runs.resumption import resumption_of
+
+__all__ = ["Diagnosis", "diagnose"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found of a run.
+
+    Attributes:
+        path: the run directory.
+        owner: who works there, in words; empty when nobody does.
+        checkpoints: the last first.
+        num_rows: of ``metrics.jsonl``.
+        resumes_from: the checkpoint that ``--resume`` takes; None where it refuses.
+        said: the sentences that come with a resume, or the one that refuses it.
+    """
+
+    path: Path
+    owner: str
+    checkpoints: tuple[Checkpoint, ...]
+    num_rows: int
+    resumes_from: Path | None
+    said: tuple[str, ...]
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the run can be resumed and no checkpoint is damaged."""
+        return self.resumes_from is not None and all(one.state != "damaged" for one in self.checkpoints)
+
+
+def diagnose(run: str | Path, *, checkpoints: bool = False) -> Diagnosis:
+    """Look at a run without loading a model, and write nothing.
+
+    Args:
+        run: the run directory.
+        checkpoints: read every byte of every checkpoint; otherwise sizes alone, and the bytes of the one to resume
+            from.
+
+    Raises:
+        RunError: there is no run.
+    """
+    directory = RunDirectory.open(run)
+    owner = Owner.of(directory.path)
+    found = tuple(checkpoints_in(directory.checkpoints, digests=checkpoints))
+    try:
+        resumption = resumption_of(directory)
+        resumes_from, said = resumption.checkpoint.path, resumption.notices
+    except RunError as error:
+        resumes_from, said = None, (str(error),)
+    return Diagnosis(
+        path=directory.path,
+        owner=str(owner) if owner is not None and owner.is_alive(directory.path) else "",
+        checkpoints=found,
+        num_rows=len(directory.read_metrics()),
+        resumes_from=resumes_from,
+        said=said,
+    )
