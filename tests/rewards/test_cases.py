@@ -25,7 +25,8 @@ def verifier() -> Iterator[MathVerifier]:
 def test_case(verifier: MathVerifier, kind: str, gold: str, completion: str, score: float | str) -> None:
     (verdict,) = verifier.grade([completion], [gold])
     assert verdict.score == (None if score == "none" else score), verdict
-    assert (verdict.score is None) == (verdict.reason is not None)  # a timeout here would be a wrong zero
+    # A timeout here would be a wrong zero.
+    assert verdict.reason in (("gold unreadable",) if verdict.score is None else (None, "too large"))
 
 
 def test_the_table_is_large_without_repeats_and_has_both_verdicts_of_each_kind() -> None:

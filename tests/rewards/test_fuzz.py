@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relax_rl.rewards import MathVerifier, Verdict
+from support.hostile import wrong_pair
 
-REASONS = {"too long", "timeout", "memory", "recursion", "error", "crashed"}
+REASONS = {"too long", "too large", "timeout", "budget", "memory", "recursion", "error", "crashed"}
 GOLDS = ("3\\sqrt{2}", "\\frac{1}{2}", "x^2+1", "(1,2]", "\\{1,2\\}", "5 \\text{ cm}", "12", "x=5", "50\\%", "\\pi")
 
 ATOMS = [
@@ -84,13 +86,34 @@ def test_any_text_in_a_box(verifier: MathVerifier, text: str, gold: str) -> None
     assert_sound(verifier.grade([f"\\boxed{{{text}}}", text], [gold, gold]))
 
 
+def false_accepts(verifier: MathVerifier, rng: random.Random, count: int) -> list[tuple[str, str, str, Verdict]]:
+    """Of answers that are wrong by construction, those that are not scored 0."""
+    rows = [wrong_pair(rng) for _ in range(count)]
+    verdicts = verifier.grade([text for _, _, text in rows], [gold for _, gold, _ in rows])
+    return [(*row, verdict) for row, verdict in zip(rows, verdicts, strict=True) if verdict.score != 0.0]
+
+
+def test_no_wrong_answer_is_right(verifier: MathVerifier) -> None:
+    assert false_accepts(verifier, random.Random(2), 1500) == []
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(5400)
-def test_a_hundred_thousand_completions(verifier: MathVerifier) -> None:
+@pytest.mark.timeout(3600)
+def test_no_wrong_answer_of_very_many_is_right(verifier: MathVerifier) -> None:
+    """``RELAX_FUZZ_ROWS=100000`` for more than CI's share."""
+    rng = random.Random(3)
+    for _ in range(int(os.environ.get("RELAX_FUZZ_ROWS", "20000")) // 1000):
+        assert false_accepts(verifier, rng, 1000) == []
+    assert verifier.score(["\\boxed{\\sqrt{18}}"], ["3\\sqrt{2}"]) == [1.0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_ten_thousand_completions_of_a_grammar(verifier: MathVerifier) -> None:
     """Also as gold answers: a row of a data set is no safer than a completion."""
     rng = random.Random(0)
     seen: Counter[str] = Counter()
-    for _ in range(100):
+    for _ in range(10):
         completions = [completion(rng) for _ in range(1000)]
         golds = [sentence(rng, 4) if rng.random() < 0.05 else rng.choice(GOLDS) for _ in completions]
         verdicts = verifier.grade(completions, golds)
@@ -99,7 +122,7 @@ def test_a_hundred_thousand_completions(verifier: MathVerifier) -> None:
             assert verdict.score in (0.0, 1.0, None)
             seen[verdict.reason or str(verdict.score)] += 1
         assert verifier.score(["\\boxed{\\sqrt{18}}"], ["3\\sqrt{2}"]) == [1.0]
-    assert sum(seen.values()) == 10**5
+    assert sum(seen.values()) == 10**4
     assert set(seen) <= {*REASONS, "gold unreadable", "0.0", "1.0"}, seen
     assert seen["crashed"] == 0, seen
-    assert seen["timeout"] + seen["memory"] < 1000, seen
+    assert seen["timeout"] + seen["memory"] + seen["budget"] < 200, seen

@@ -35,6 +35,8 @@ _DECIMAL = re.compile(r"(?<![\d.,^])(\d*)\.(\d+)(?![\d.])", re.ASCII)
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\\circ", re.ASCII)
 _TEXT_WITH_DIGITS = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm)\s*\{([^{}]*\d[^{}]*)\}", re.ASCII)
+_TEXT_COMMAND = re.compile(r"\\(?:text|mbox|math)[a-z]*\s*(?=\{)")
+_ONE_GROUP = re.compile(r"\{[^{}]*\}\s*(?:\^\s*(?:\d|\{\s*-?\d\s*\}))?\s*")
 _NUMPY = re.compile(r"(?<![A-Za-z])np\.(?=[a-z])")
 _COMMAND_OR_LETTER = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 _VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
@@ -98,6 +100,10 @@ def _parse(text: str, config: NormalizationConfig) -> list[Any]:
     text = _DECIMAL.sub(_as_fraction, _NUMPY.sub(r"\\", text))
     # Trailing text is left out like a unit, and digits are none.
     text = _TEXT_WITH_DIGITS.sub(r" \1 ", text)
+    # Its units may reach from a first `\\text{ cm}` over anything that follows, if that ends in a brace.
+    beginning = _TEXT_COMMAND.search(text)
+    if beginning is not None and _ONE_GROUP.fullmatch(text, beginning.end()) is None:
+        config = _WITHOUT_UNITS
     latex = normalize_latex(text, config)
     try:
         read = latex2sympy(

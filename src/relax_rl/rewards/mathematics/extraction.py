@@ -58,6 +58,14 @@ class Extraction:
     last: str | None = None
 
 
+# `12 is not the answer`, `12 at most`; but `12, not 13` states 12.
+_DENIED = re.compile(
+    r"\s*(?:(?:is|are|was|were)\s+)?(?:not|never|no|isn'?t|aren'?t|wrong|incorrect|false|invalid|plus|minus"
+    r"|at\s+(?:least|most)|or\s+(?:more|less|fewer|so))(?![A-Za-z])",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True)
 class _Commitment:
     """An answer with the place where its box or tag begins."""
@@ -162,7 +170,8 @@ def _tagged(content: str) -> str:
     if stated:
         return stated
     content = content.strip()
-    return content if "\n" in content else _statement(content)
+    # A question is no statement: `12 ? 7`.
+    return content if "\n" in content or "?" in content else _statement(content)
 
 
 def _last_stated(text: str) -> tuple[str, int]:
@@ -184,7 +193,9 @@ def _statement(tail: str) -> str:
     end = _SENTENCE_END.search(tail)
     sentence = (tail[: end.start()] if end else tail).strip(" \t*_`\"'.,:;")
     number = _NUMBER_THEN_WORDS.match(sentence)
-    return number.group(1).strip() if number else sentence
+    if number is None or _DENIED.match(sentence[number.end(1) :]):
+        return sentence
+    return number.group(1).strip()
 
 
 def _last_number(text: str) -> tuple[str, int]:
