@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from relax_rl.errors import DataError
 from relax_rl.estimators import DMD, EDMD, DelayDMD, KernelEDMD, OptimisedDMD
 from relax_rl.koopman import (
+    Estimator,
     GramStream,
     KoopmanDictionary,
     delay_embedding,
@@ -125,6 +127,20 @@ def test_what_is_no_tensor_is_refused_in_one_sentence(name: str, given: Any) -> 
     assert "tensor" in message
     if isinstance(given, np.ndarray):
         assert "torch.from_numpy" in message
+
+
+@pytest.mark.parametrize("weight", [torch.ones(3), torch.ones(0, 3), torch.full((2, 3), torch.nan)])
+def test_weights_that_are_no_finite_matrix_make_no_dictionary(weight: Tensor) -> None:
+    with pytest.raises(DataError, match=r"finite \(H, F\) matrix"):
+        KoopmanDictionary(weight)
+
+
+def test_statistics_with_a_nan_in_any_part_are_refused() -> None:
+    whole = gram_from_trajectories([ROTATION], lambda states: states)
+    for part in ("gram", "cross"):
+        broken = replace(whole, **{part: getattr(whole, part) * torch.nan})
+        with pytest.raises(DataError, match="NaN"):
+            dmd_from_statistics(broken)
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -240,6 +256,17 @@ MEASURES: dict[str, Callable[[Tensor], Any]] = {
 def test_a_measure_without_a_unit_is_the_same_in_every_unit(name: str, scale: float) -> None:
     expected, found = MEASURES[name](ROTATION), MEASURES[name](scale * ROTATION)
     np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("estimator", ["paper", "robust"])
+@pytest.mark.parametrize("scale", [1e-160, 1e-200])
+def test_a_dispersion_of_lifted_states_is_the_same_in_every_unit(estimator: Estimator, scale: float) -> None:
+    states = torch.randn(2, 61, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).cumsum(1)
+    mask = MASK.expand(2, 61)
+    expected = dispersion_from_lifted(states, mask, estimator)
+    assert expected.values.gt(0).all()
+    found = dispersion_from_lifted(scale * states, mask, estimator)
+    torch.testing.assert_close(found.values, expected.values, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("scale", [1e200, 1e-160])

@@ -103,6 +103,14 @@ def test_a_paired_difference_is_the_difference_of_the_weighted_means() -> None:
     assert bootstrap_difference([math.nan], [1.0]) is None
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_problem_without_weight_on_either_side_is_left_out(side: int) -> None:
+    weights = [[1.0, 0.0], [1.0, 1.0]] if side == 0 else [[1.0, 1.0], [1.0, 0.0]]
+    difference = bootstrap_difference([1.0, 5.0], [3.0, 90.0], *weights)
+    assert difference is not None
+    assert (difference.value, difference.low, difference.high, difference.num_problems) == (2.0, 2.0, 2.0, 1)
+
+
 @pytest.mark.parametrize(
     ("values", "weights", "confidence"),
     [([1.0], [1.0, 2.0], 0.95), ([math.inf], None, 0.95), ([1.0], [-1.0], 0.95), ([1.0], None, 1.0)],

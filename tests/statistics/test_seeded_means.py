@@ -164,6 +164,14 @@ def test_detectable_difference_is_where_the_power_is(seeds: int) -> None:
     assert np.mean(np.abs(t) > stats.t.ppf(0.995, dof)) == pytest.approx(0.8, abs=0.005)
 
 
+def test_detectable_difference_where_a_coin_would_do_almost_as_well() -> None:
+    """At a level of 1/2 and a power of 0.6 less than one standard error is enough."""
+    difference = detectable_difference(5, 1.0, alpha=0.5, power=0.6)
+    shift, bound = difference * math.sqrt(5), stats.t.ppf(0.75, 4)
+    assert shift < 1
+    assert stats.nct.sf(bound, 4, shift) + stats.nct.cdf(-bound, 4, shift) == pytest.approx(0.6, abs=1e-3)
+
+
 def test_means_of_seeds_that_happen_to_coincide_are_not_certain() -> None:
     found = seeded_mean([[0.5, 0.0, 0.5, 0.0], [0.0, 0.5, 0.0, 0.5]])
     assert found is not None

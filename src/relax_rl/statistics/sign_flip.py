@@ -89,12 +89,13 @@ def _signs(count: int, seed: int) -> np.ndarray:
 def _last_not_rejected(
     p_value: Callable[[float], float], values: np.ndarray, mean: float, side: float, alpha: float
 ) -> float:
-    """The farthest shift on one side of the mean with p > alpha, by bisection; p falls with the distance."""
+    """The farthest shift on one side of the mean with p > alpha, by bisection; p falls with the distance.
+
+    A range away from the mean all differences have one sign, and p is as small as it gets.
+    """
     inside, outside = 0.0, float(np.ptp(values))
     if outside == 0.0:
         return mean
-    while p_value(mean + side * outside) > alpha:
-        outside *= 2.0
     for _ in range(60):
         middle = 0.5 * (inside + outside)
         inside, outside = (middle, outside) if p_value(mean + side * middle) > alpha else (inside, middle)

@@ -196,3 +196,10 @@ def test_mistakes_are_named(trajectories) -> None:
         IdentityDictionary.fit([])
     with pytest.raises(DataError, match="more than 400 snapshot pairs"):
         RadialBasisDictionary.fit(trajectories, 400)
+
+
+def test_a_network_without_held_out_trajectories_is_that_of_its_last_step() -> None:
+    states = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)).cumsum(0)
+    fits = [NetworkDictionary.fit([states], 2, steps, width=4) for steps in (0, 1, 2)]
+    assert len({fit.digest for fit in fits}) == 3
+    assert all(fit.report.best_step is None for fit in fits)

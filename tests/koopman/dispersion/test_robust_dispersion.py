@@ -109,6 +109,20 @@ def test_one_direction_of_noise_does_not_move_the_median_residual() -> None:
     assert found.median_residual.lt(0.1).all()
 
 
+def test_directions_that_are_left_out_have_no_residual() -> None:
+    states = torch.from_numpy(np.concatenate([rotations(4, 64, 2), np.zeros((4, 64, 8))], -1))
+    found = dispersion_from_lifted(states, torch.ones(4, 64, dtype=torch.bool), "robust")
+    assert found.median_residual.lt(0.1).all()
+    assert found.spurious_share.eq(0).all()
+    assert found.condition.isfinite().all()
+
+
+def test_a_trajectory_that_stands_still_has_no_condition_number() -> None:
+    still = torch.ones(1, 40, 4, dtype=torch.float64)
+    found = dispersion_from_lifted(still, torch.ones(1, 40, dtype=torch.bool), "robust")
+    assert (found.values.item(), found.condition.item()) == (0.0, 0.0)
+
+
 def test_c_ill_conditioned_mixing_changes_nothing(linear_system) -> None:
     states = linear_system(0.3, 64, 8, seed=4, H=8)
     scales = torch.logspace(0, -2, 8, dtype=torch.float64)

@@ -130,3 +130,23 @@ def test_mistakes_are_named() -> None:
         _ = gram_from_trajectories([torch.ones(3, 2)], lambda x: x) + gram_from_trajectories(
             [torch.ones(3, 4)], lambda x: x
         )
+
+
+def test_the_gradient_of_single_precision_is_that_of_double_rounded_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    double = torch.rand(2, 200, 5, generator=generator).double().requires_grad_()
+    single = double.detach().float().requires_grad_()
+    pairs = torch.rand(2, 199, generator=generator) < 0.8
+    for lifted in (double, single):
+        statistics = gram_statistics(lifted, pairs)
+        (statistics.gram.square().sum() + statistics.cross.sum() + statistics.future.square().sum()).backward()
+    assert single.grad.dtype == torch.float32
+    assert torch.equal(single.grad, double.grad.float())
+
+
+def test_what_was_not_summed_has_no_gradient() -> None:
+    lifted = torch.rand(1, 9, 2, dtype=torch.float64, requires_grad=True)
+    statistics = gram_statistics(lifted, torch.ones(1, 8, dtype=torch.bool), needs_future=False)
+    assert statistics.future.isnan().all()
+    assert not statistics.future.requires_grad
+    assert statistics.gram.requires_grad

@@ -14,7 +14,8 @@ from scipy.stats import ortho_group
 from sklearn.metrics import silhouette_score
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.similarity.distances import spectral_wasserstein_matrix
+from relax_rl.koopman import spectral_wasserstein
+from relax_rl.koopman.similarity.distances import MAX_COMMON_SIZE, spectral_wasserstein_matrix
 from relax_rl.koopman.similarity.koopstd import KoopSTD, koopstd_distance, koopstd_distances, short_time_frames
 from relax_rl.koopman.similarity.vector_fields import delay_operator, delay_spectrum, vector_field_distance
 
@@ -289,3 +290,11 @@ def test_the_hundred_clips_of_the_paper_separate_as_the_documentation_says() -> 
     classical = {"linear CKA": 0.392, "mean canonical correlation": 0.470, "Procrustes": 0.501}
     for name, expected in classical.items():
         assert separation(module.MEASURES[name](clips).fill_diagonal_(0.0), labels) == pytest.approx(expected, abs=0.02)
+
+
+def test_spectra_of_unequal_sizes_are_compared_up_to_the_largest_common_size() -> None:
+    points = torch.arange(MAX_COMMON_SIZE, dtype=torch.float64)
+    # Of one point to many: the mean distance.
+    assert spectral_wasserstein(torch.zeros(1), points).item() == pytest.approx(points.mean().item())
+    with pytest.raises(DataError, match="257 copies"):
+        spectral_wasserstein(torch.zeros(1), torch.arange(MAX_COMMON_SIZE + 1, dtype=torch.float64))
