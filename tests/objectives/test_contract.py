@@ -7,7 +7,7 @@ import importlib
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from objectives.batches import fields_of, random_batch
+from objectives.batches import random_batch
 from relax_rl.cli.main import main
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives import METHODS, Objective, RunLimits, build_objective, inputs, is_verified, method_options
@@ -36,21 +36,19 @@ UNVERIFIED = {"entropy_advantage", "cw_grpo", "sr_grpo", "log_det", "opefo", "g2
 @pytest.mark.parametrize("name", ["old_log_probs", "mask", "ref_log_probs", "entropy", "old_entropy", "hidden_states"])
 def test_a_tensor_of_another_shape_is_refused_by_its_name(name: str) -> None:
     batch = random_batch()
-    given = fields_of(batch)
-    own = {wanted.name: wanted for wanted in given["extras"]}
+    own = {wanted.name: wanted for wanted in batch.extras}
+    change: dict[str, Any] = {name: getattr(batch, name, batch.mask)[:, :, :-1]}
     if name in own:
-        given["extras"] = {**given["extras"], own[name]: given["extras"][own[name]][..., :-1]}
-    else:
-        given[name] = given[name][:, :, :-1]
+        change = {"extras": {**batch.extras, own[name]: batch.extras[own[name]][..., :-1]}}
     with pytest.raises(DataError, match=name):
-        RolloutBatch(**given)
+        replace(batch, **change)
 
 
 @pytest.mark.parametrize("name", ["rewards", "sampled_lengths"])
 def test_a_number_of_each_completion_is_one_of_each(name: str) -> None:
     batch = random_batch()
     with pytest.raises(DataError, match=rf"{name} must have shape \(3, 4\)"):
-        RolloutBatch(**fields_of(batch) | {name: torch.ones(3, 5)})
+        replace(batch, **{name: torch.ones(3, 5)})
 
 
 def test_a_method_is_the_file_of_its_name():

@@ -14,7 +14,7 @@ from relax_rl.objectives import build_objective
 from relax_rl.objectives.inputs import SCORE_FEATURES
 from relax_rl.objectives.methods.g2rl import GradientNovelty
 from relax_rl.objectives.methods.rep_exp import EllipticalBonus
-from relax_rl.objectives.shaping import mean_states
+from relax_rl.objectives.shaping import mean_states, usable_states
 from relax_rl.objectives.updates import UpdateReport
 
 
@@ -225,6 +225,29 @@ def test_states_are_read_and_not_taught_through_and_broken_ones_left_out(method)
     others, has_states = mean_states(broken)
     assert has_states.tolist() == [[True, False, True, True], [True] * 4]
     assert torch.equal(others[1], mean_states(batch)[0][1])
+
+
+def test_a_completion_without_usable_states_counts_nowhere():
+    """Neither its NaN nor the 0 that stands in its place is in a state, a mean or a figure."""
+    batch = latent_batch()
+    states = batch.hidden_states.detach().clone()
+    states[0, 1, 3], states[1, 2, 0] = math.nan, math.inf
+    mask = batch.mask.clone()
+    mask[0, 0] = False
+    broken = replace(batch, hidden_states=states, mask=mask)
+    usable, usable_mask = usable_states(broken)
+    assert usable.isfinite().all()
+    assert (usable[~usable_mask] == 0).all()
+    means, has_states = mean_states(broken)
+    assert means.isfinite().all()
+    assert (means[~has_states] == 0).all()
+    assert has_states.tolist() == [[False, False, True, True], [True, True, False, True]]
+    objective = build_objective("rank_shaping", stride=8)
+    figures, is_known = objective.token_weights.figures(broken)
+    assert torch.equal(is_known, has_states)
+    found = objective(broken).metrics
+    for name, values in zip(("effective_rank", "rank_velocity", "rank_acceleration"), figures, strict=True):
+        assert found[f"latent/{name}"] == pytest.approx(values[is_known].mean().item())
 
 
 def test_the_overlong_punishment_by_hand():

@@ -326,6 +326,12 @@ def test_calibration_takes_no_notice_of_what_stands_behind_the_mask():
         assert found.probe.bound == clean.probe.bound
 
 
+def test_a_measurement_names_the_dictionary_that_it_was_made_by(dictionary):
+    objective = build_objective("relax", xi=1.0, dictionary=dictionary)
+    found, xi = objective.probe.measure(objective.probe.lift(latent_batch()))
+    assert (found.dictionary_digest, xi) == (dictionary.digest, 1.0)
+
+
 def test_calibration_does_not_touch_the_runs_random_numbers():
     batch = latent_batch()
     torch.manual_seed(5)

@@ -126,6 +126,7 @@ def test_erc_takes_the_gradient_and_leaves_the_loss():
     assert gradient_of(objective, batch) == pytest.approx([-A / 4, 0.0, 0.0, 0.9 * A / 4])
     assert objective(batch).loss.item() == pytest.approx(build_objective("dapo")(batch).loss.item(), rel=1e-12)
     assert objective(batch).metrics["clip_ratio/entropy"] == 0.5
+    assert objective(with_(batch, old_entropy=[[1.0, 1.06], [1.0, 2.0]])).metrics["clip_ratio/entropy"] == 0.25
     assert input_names(objective) == {"entropy", "old_entropy"}
 
 

@@ -164,3 +164,11 @@ def test_mistakes_are_named() -> None:
         optimised_dmd([states], 2, times=[torch.zeros(10)])
     with pytest.raises(DataError, match="NaN"):
         optimised_dmd([states * torch.nan], 2)
+
+
+def test_times_that_carry_a_gradient_give_a_fit_without_one() -> None:
+    times = torch.arange(9, dtype=torch.float64, requires_grad=True)
+    states = (0.9 ** times.detach()).unsqueeze(-1)
+    found = optimised_dmd([states], 1, times=[times])
+    assert not found.exponents.requires_grad
+    assert found.eigenvalues(1.0).real.item() == pytest.approx(0.9)

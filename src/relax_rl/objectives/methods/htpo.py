@@ -137,4 +137,4 @@ def _top(values: Tensor, among: Tensor, share: float) -> Tensor:
     """(P, G, T) bool: in each row those at least as large as the max(1, int(share n))-th largest of its n."""
     count = (share * among.sum(-1, keepdim=True)).long().clamp(min=1)
     ordered = values.masked_fill(~among, -torch.inf).sort(dim=-1, descending=True).values
-    return among & (values >= ordered.gather(-1, count.clamp(max=values.shape[-1]) - 1))
+    return among & (values >= ordered.gather(-1, count - 1))

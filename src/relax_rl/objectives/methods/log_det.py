@@ -76,5 +76,5 @@ class LogDetBonus(RewardShaping):
         # Mean states of most models lie close together, so that all Gram matrices are nearly the same without this.
         if self.center:
             mean = vectors.sum(1, keepdim=True) / takes_part.sum(-1).clamp(min=1)[:, None, None]
-            vectors = torch.where(takes_part.unsqueeze(-1), vectors - mean, 0.0)
+            vectors = vectors - mean
         return rewards + self.coefficient * log_det_gains(vectors, takes_part).to(rewards.dtype)
