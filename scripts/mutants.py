@@ -14,9 +14,9 @@ on. The sample depends on the seed and on the files alone.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
-import random
 import sys
 import tempfile
 from collections import Counter
@@ -79,8 +79,9 @@ def chosen(folder: str, count: int, seed: int) -> list[Mutant]:
     for path, source in sources.items():
         for mutant in mutants_of(path, source):
             kinds.setdefault(mutant.kind, []).append(mutant)
-    for kind, found in sorted(kinds.items()):
-        random.Random(f"{seed}/{folder}/{kind}").shuffle(found)
+    for found in kinds.values():
+        # By a digest of each, not by a shuffle of all: an edit of one file leaves the rest of the sample as it is.
+        found.sort(key=lambda mutant: hashlib.sha256(f"{seed} {mutant.key}".encode()).digest())
     # One of each kind in turn, or two thirds would be constants and signs.
     turns = (mutant for turn in zip_longest(*(kinds[kind] for kind in sorted(kinds))) for mutant in turn)
     sound = (mutant for mutant in turns if mutant is not None and mutant.is_change(sources[mutant.path]))

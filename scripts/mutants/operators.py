@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mutants.blocks import MODULE, block_places
 
@@ -101,11 +102,13 @@ class Mutant:
     end: int
     block: int
     """The block that it is in, as `blocks` numbers them."""
+    occurrence: int = 0
+    """How many of the same stand before it in the file."""
 
     @property
     def key(self) -> str:
-        """The same as long as its file is."""
-        text = f"{self.path} {self.start} {self.end} {self.kind} {self.before} {self.after}"
+        """The same wherever in its file it stands, so that an edit elsewhere leaves outcomes and samples alone."""
+        text = f"{self.path} {self.kind} {self.before} {self.after} {self.occurrence}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def applied(self, source: bytes) -> bytes:
@@ -124,7 +127,13 @@ def mutants_of(path: str, source: bytes) -> list[Mutant]:
     """All changes of a file, in order of their place; whether one is a change at all, `Mutant.is_change` says."""
     visitor = _Visitor(path, source)
     visitor.visit(ast.parse(source))
-    return sorted(visitor.found, key=lambda mutant: (mutant.start, mutant.end, mutant.kind, mutant.after))
+    found = sorted(visitor.found, key=lambda mutant: (mutant.start, mutant.end, mutant.kind, mutant.after))
+    seen = Counter[tuple[str, str, str]]()
+    for place, mutant in enumerate(found):
+        same = (mutant.kind, mutant.before, mutant.after)
+        found[place] = replace(mutant, occurrence=seen[same])
+        seen[same] += 1
+    return found
 
 
 class _Visitor(ast.NodeVisitor):
