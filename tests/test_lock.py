@@ -1,0 +1,58 @@
+"""The lock that CI installs from: the versions of constraints.txt, every one with digests, from no index in particular."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCKS = ["requirements.lock", "requirements-smollm2.lock"]
+# Needed to build the package, or on other systems than Linux.
+BESIDE_CONSTRAINTS = {
+    "setuptools",
+    "hatchling",
+    "editables",
+    "trove-classifiers",
+    "tomlkit",
+    "colorama",
+    "httpx2-jsfetch",
+}
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def entries(lock: str) -> list[str]:
+    text = re.sub(r"^#.*\n", "", (ROOT / lock).read_text(), flags=re.MULTILINE)
+    return text.replace("\\\n", " ").splitlines()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_package_has_a_version_and_digests_and_no_place(lock: str) -> None:
+    for entry in entries(lock):
+        assert re.match(r"^[A-Za-z0-9._-]+==[A-Za-z0-9.+]+( ; [^#]+?)?( +--hash=sha256:[0-9a-f]{64})+$", entry), entry
+    assert "://" not in (ROOT / lock).read_text()
+
+
+def test_the_lock_has_the_versions_of_the_constraints() -> None:
+    locked = dict(re.match(r"([^= ]+)==([^ ;]+)", entry).groups() for entry in entries(LOCKS[0]))  # pyright: ignore
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    assert pinned.pop("torch")  # of which every index has another build
+    assert {canonical(name): version for name, version in pinned.items()} == {
+        canonical(name): version for name, version in locked.items() if canonical(name) not in BESIDE_CONSTRAINTS
+    }
+
+
+def test_the_install_checks_the_digests() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert "--require-hashes --no-deps --only-binary :all:" in makefile
+    assert all(f"$(LOCKED) -r {lock}" in makefile for lock in LOCKS)
+    unlocked = [line for line in makefile.splitlines() if "pip install" in line and "--require-hashes" not in line]
+    assert [line.split("--quiet ")[1] for line in unlocked] == [
+        "-c constraints.txt torch==2.13.0",
+        "--no-deps --no-build-isolation -e .",
+        "uv",
+    ]
