@@ -1,4 +1,4 @@
-"""The lock that CI installs from: the versions of constraints.txt, every one with digests, from no index in particular."""
+"""The lock that CI installs from: the versions of constraints.txt, all with digests, from no index in particular."""
 
 from __future__ import annotations
 

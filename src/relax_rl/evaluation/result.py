@@ -181,7 +181,7 @@ class EvaluationResult:
         """Read a result file; a `DataError` names the file."""
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, DataError) as error:
+        except (OSError, UnicodeDecodeError, DataError) as error:
             raise DataError(f"{path}: {error}") from error
 
 
