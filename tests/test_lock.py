@@ -38,12 +38,15 @@ def test_every_package_has_a_version_and_digests_and_no_place(lock: str) -> None
 
 
 def test_the_lock_has_the_versions_of_the_constraints() -> None:
-    locked = dict(re.match(r"([^= ]+)==([^ ;]+)", entry).groups() for entry in entries(LOCKS[0]))  # pyright: ignore
-    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    locked = versions([re.split(r"[ ;]", entry)[0] for entry in entries(LOCKS[0])])
+    pinned = versions((ROOT / "constraints.txt").read_text().split())
     assert pinned.pop("torch")  # of which every index has another build
-    assert {canonical(name): version for name, version in pinned.items()} == {
-        canonical(name): version for name, version in locked.items() if canonical(name) not in BESIDE_CONSTRAINTS
-    }
+    assert pinned == {name: version for name, version in locked.items() if name not in BESIDE_CONSTRAINTS}
+
+
+def versions(lines: list[str]) -> dict[str, str]:
+    pairs = [line.partition("==")[::2] for line in lines]
+    return {canonical(name): version for name, version in pairs}
 
 
 def test_the_install_checks_the_digests() -> None:

@@ -23,6 +23,7 @@ from relax_rl.evaluation import EvaluationFolder
 from relax_rl.evaluation.runner import Evaluation
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
 from relax_rl.evaluation.samplers.server import ServerSampler
+from relax_rl.stopping import Stopped, StopRequest
 from relax_rl.tasks.countdown import CountdownTask
 
 KEY = "sk-SECRET-KEY-of-this-test"
@@ -331,6 +332,18 @@ def test_ctrl_c_ends_the_requests_at_once(serve) -> None:
     assert threading.active_count() <= before + 8 + 1  # the server's own
 
 
+def test_a_stop_that_waits_for_the_next_sample_does_not_wait_for_a_server_that_hangs(serve, tmp_path: Path) -> None:
+    server = serve(hangs)
+    folder = EvaluationFolder(tmp_path / "out")
+    with StopRequest() as stop:
+        threading.Timer(0.5, stop.ask).start()
+        started = time.monotonic()
+        with pytest.raises(Stopped):
+            Evaluation(sampler(server), CountdownTask(), ONE, num_problems=4, name="policy").run(folder)
+    assert time.monotonic() - started < 3
+    assert server.closed_by_client.wait(5)
+
+
 def test_whoever_stops_reading_ends_the_requests(serve) -> None:
     replies = iter([sends(GOOD)])
     server = serve(lambda connection: next(replies, hangs)(connection))
@@ -342,7 +355,7 @@ def test_whoever_stops_reading_ends_the_requests(serve) -> None:
 
 
 @pytest.mark.slow  # a process of its own, which imports torch
-@pytest.mark.parametrize("sent", [signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_ends_within_seconds_of_ctrl_c_and_goes_on_later(serve, tmp_path: Path, sent: int) -> None:
     replies = iter([sends(GOOD)])
     server = serve(lambda connection: next(replies, hangs)(connection))
