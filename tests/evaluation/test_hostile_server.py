@@ -381,5 +381,5 @@ def test_the_command_ends_within_seconds_of_ctrl_c_and_goes_on_later(serve, tmp_
     process.send_signal(sent)
     sent_at = time.monotonic()
     assert process.wait(30) == 128 + sent
-    assert time.monotonic() - sent_at < 5
+    assert time.monotonic() - sent_at < 20  # about a second on an idle machine; it was minutes
     assert len(partial.read_text().splitlines()) == 1
