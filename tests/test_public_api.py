@@ -172,6 +172,7 @@ SIGNATURES = {
         "resume: bool = False",
         "overwrite: bool = False",
         "allow_code: Collection[str] = ()",
+        "other_versions: bool = False",
         "on_progress: OnProgress | None = None",
         "-> TrainResult",
     ],
