@@ -107,11 +107,13 @@ def test_the_page_of_a_spectrum(browser: Callable[[Path], str], tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     prompts = tmp_path / "<img src=x onerror=1>.jsonl"
     rows = [
-        {"id": f"{number}{payload}", "prompt": payload, "completion": ALL} for number, payload in enumerate(PAYLOADS)
+        {"id": f"{number}{payload}", "prompt": payload, "completion": payload * 2}
+        for number, payload in enumerate(PAYLOADS)
     ]
     prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["relax", "spectrum", ALL]
-    result = spectrum("tiny", prompts=prompts, text=True, num_problems=2, fit_steps=1, output="out", command=words)
+    small = {"sites": ("final_norm_out",), "num_observables": 4, "fit_steps": 1, "estimators": ("paper",)}
+    result = spectrum("tiny", prompts=prompts, text=True, num_problems=4, output="out", command=words, **small)
     assert result.page is not None
     assert "onerror" in result.page.read_text("utf-8")
     assert_nothing_ran(browser, result.page, tmp_path)
