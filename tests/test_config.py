@@ -255,8 +255,7 @@ class TestRefusals:
         assert "set trainer.steps_per_generation to 4" in error_of(*words, "6")
 
     def test_a_checkpoint_inside_a_rollout(self) -> None:
-        assert error_of("--trainer.num_iterations", "4").endswith("set trainer.save_steps to 48")
-        load_config(None, ["--trainer.num_iterations", "4", "--trainer.save_steps", "48"])
+        load_config(None, ["--trainer.num_iterations", "4", "--trainer.save_steps", "3"])
 
     def test_fewer_problems_than_a_rollout_takes(self) -> None:
         assert "16 prompts" in error_of("--train_problems", "15")

@@ -95,7 +95,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
         [sys.executable, "-m", "relax_rl.cli.main", "train", "countdown", "--output", str(broken), *SMALL],
         env=ENVIRONMENT,
     )
-    state = broken / "checkpoints/checkpoint-2/trainer_state.json"
+    state = broken / "checkpoints/checkpoint-2/manifest.json"
     deadline = time.monotonic() + 900
     # The third update is under way as soon as the checkpoint of the second is complete.
     while not state.is_file() and process.poll() is None and time.monotonic() < deadline:

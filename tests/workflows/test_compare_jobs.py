@@ -129,7 +129,6 @@ def test_a_run_that_is_something_else_is_not_removed(tmp_path: Path) -> None:
     (planned,) = plan_runs("countdown", SMALL, parse_methods("grpo"), [0], tmp_path)
     (planned.config.output_path / "checkpoints").mkdir(parents=True)
     job_of(planned, tmp_path)  # made and never begun: `relax train` starts in it
-    planned.config.output_path.mkdir(parents=True)
     (planned.config.output_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="not empty and not a run"):
         job_of(planned, tmp_path)

@@ -40,10 +40,6 @@ WRONG = {
     "what TRL's trainer refuses": (["--trainer.reward_weights", "[1.0,2.0]"], "TRL refuses"),
     "batch of broken groups": (["--trainer.per_device_train_batch_size", "20"], "is not a multiple of"),
     "group of one": (["--trainer.num_generations", "1"], "group of one"),
-    "checkpoints inside a rollout": (
-        ["--trainer.steps_per_generation", "8", "--trainer.save_steps", "3"],
-        "falls inside a rollout batch",
-    ),
     "too many observables": (["--dictionary.num_observables", "95"], "num_observables = 95"),
     "too short completions": (["--trainer.max_completion_length", "12"], "num_observables"),
     "trunks": (["--sampling.trunks", "5"], "sampling.trunks = 5"),

@@ -26,8 +26,6 @@ class BatchSettings(Protocol):
     def steps_per_generation(self) -> int | None: ...
     @property
     def num_iterations(self) -> int: ...
-    @property
-    def save_steps(self) -> int: ...
 
 
 class RunSettings(Protocol):
@@ -86,8 +84,8 @@ def batch_arithmetic(config: RunSettings, num_processes: int = 1, num_problems: 
         num_problems: Problems of the training split, once they are known; until then ``config.train_problems``.
 
     Raises:
-        ConfigError: Updates straddle rollout batches or take several, checkpoints fall inside one (a resume would not
-            be exact), or there are fewer problems than one rollout batch takes.
+        ConfigError: Updates straddle rollout batches or take several, or there are fewer problems than one rollout
+            batch takes.
     """
     trainer = config.trainer
     micro, accumulation = trainer.per_device_train_batch_size, trainer.gradient_accumulation_steps
@@ -105,13 +103,6 @@ def batch_arithmetic(config: RunSettings, num_processes: int = 1, num_problems: 
             f"trainer.steps_per_generation to {accumulation}"
         )
     updates_per_rollout = uses // accumulation
-    if trainer.save_steps % updates_per_rollout:
-        nearest = max(1, round(trainer.save_steps / updates_per_rollout)) * updates_per_rollout
-        raise ConfigError(
-            f"trainer.save_steps = {trainer.save_steps} falls inside a rollout batch, which serves "
-            f"{updates_per_rollout} updates, and a resume from there would not be exact; "
-            f"set trainer.save_steps to {nearest}"
-        )
     completions = micro * steps * num_processes
     prompts = completions // trainer.num_generations
     num_problems = config.train_problems if num_problems is None else num_problems

@@ -141,7 +141,7 @@ class TrainerConfig(BaseModel):
     weight_decay: float = Field(default=0.0, ge=0)
     logging_steps: int = Field(default=1, ge=1)
     save_steps: int = Field(default=50, ge=1)
-    """Updates between checkpoints; a multiple of the updates of a rollout batch, so that a resume is exact."""
+    """Updates between checkpoints."""
     save_total_limit: int | None = Field(default=2, ge=1)
     report_to: str | list[str] = "none"
 
