@@ -135,7 +135,7 @@ def test_problems_of_a_set_are_all_of_it(monkeypatch: pytest.MonkeyPatch) -> Non
     for words in (["--task", "aime24", "--data-dir", "."], ["--task", "countdown"]):
         with pytest.raises(ZeroDivisionError):
             main(["eval", "tiny", *words])
-    assert [(e.num_problems, e.settings.max_completion_length) for e in asked] == [(None, 2048), (128, 256)]
+    assert [(e.num_problems, e.settings.max_completion_length) for e in asked] == [(None, 416), (128, 256)]
 
 
 def test_a_run_without_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,10 @@ def test_every_sample_is_a_request_with_its_own_seed(engine, task, tokenizer) ->
     problems = task.problems("test", 3)
     settings = SamplingSettings(4, 9, temperature=0.7, top_p=0.8, seed=2)
     draws = [draw for lot in sampler.sample(problems, settings, done={(0, 1)}) for draw in lot]
-    assert engine.made == {"model": "folder", "dtype": "float32", "revision": None, "enable_prefix_caching": True}
+    # generation_config "vllm" is none: the model's own file does not steer the sampling.
+    options = {"enable_prefix_caching": True, "generation_config": "vllm", "trust_remote_code": False}
+    assert engine.made == {"model": "folder", "dtype": "float32", "revision": None, **options}
+    assert all(parameters.stop_token_ids == [tokenizer.eos_token_id] for lot in engine.lots for _, parameters in lot)
     assert [len(lot) for lot in engine.lots] == [5, 5, 1]
     requests = [request for lot in engine.lots for request in lot]
     assert (0, 1) not in {(draw.prompt, draw.index) for draw in draws}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from relax_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from relax_rl.workflows.progress import Progress
 
-__all__ = ["add_remote_code", "add_time_limit", "add_trust", "at_least_one", "refuse_settings", "say"]
+__all__ = ["add_remote_code", "add_time_limit", "add_trust", "at_least_one", "refuse_settings", "say", "switches"]
 
 
 def add_trust(group: argparse._ArgumentGroup) -> None:
@@ -70,3 +71,18 @@ def _hours(text: str) -> float:
     if not 0 < hours < float("inf"):
         raise argparse.ArgumentTypeError(f"give a number of hours above 0, such as 11.5, not {text!r}")
     return hours
+
+
+def switches(text: str) -> dict[str, Any]:
+    """Switches of a chat template as a JSON object, for argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f'give a JSON object such as {{"enable_thinking": false}}, not {text!r}')
+    return found

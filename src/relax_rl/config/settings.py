@@ -24,6 +24,7 @@ __all__ = [
     "EvaluationConfig",
     "GuardConfig",
     "ObjectiveConfig",
+    "PromptConfig",
     "SamplingConfig",
     "TaskConfig",
     "TrainConfig",
@@ -144,6 +145,10 @@ class TrainerConfig(BaseModel):
     """Updates between checkpoints."""
     save_total_limit: int | None = Field(default=2, ge=1)
     report_to: str | list[str] = "none"
+    disable_dropout: bool = True
+    """The policy that learns is the one that sampled; false trains with the model's own dropout."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Switches of the chat template, such as ``{"enable_thinking": false}``, in training and in every evaluation."""
 
     @model_validator(mode="after")
     def _one_place_for_a_key(self) -> TrainerConfig:
@@ -176,6 +181,16 @@ _RENAMED = {"run": "output"}
 Precision = Literal["float32", "mixed", "bfloat16"]
 """``mixed``: weights and optimiser in float32, the model's forward and backward in bfloat16. ``bfloat16`` keeps the
 weights in it, too, whose steps are 1/256 of a weight: a smaller update is rounded away."""
+
+
+class PromptConfig(_Section):
+    """How problems become prompts, in training and in the run's evaluations."""
+
+    plain: bool = False
+    """The plain words, also for a model with a chat template, such as a base model that has one."""
+    overlong: Literal["refuse", "cut"] = "refuse"
+    """A prompt that leaves no room for a whole completion in the model's context ends the run before it starts, or
+    loses its start."""
 
 
 class SamplingConfig(_Section):
@@ -249,6 +264,7 @@ class TrainConfig(_Section):
     monitor: bool = True
     """Measure the dispersion also under a method that does not use it; the loss stays the same."""
     trainer: TrainerConfig = TrainerConfig()
+    prompts: PromptConfig = PromptConfig()
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     guard: GuardConfig = GuardConfig()

@@ -21,13 +21,14 @@ _SPELLINGS = {"\\times": "*", "\\cdot": "*", "\\div": "/", "×": "*", "·": "*",
 
 
 def grade_samples(
-    verifier: Verifier, samples: Sequence[Sequence[Sample]], answers: Sequence[str]
+    verifier: Verifier, samples: Sequence[Sequence[Sample]], answers: Sequence[str], opened: str = ""
 ) -> list[list[Sample]]:
     """Every sample with its verdict, the class of its answer and its path.
 
     Args:
         samples: one list a problem.
         answers: the gold answer of each problem.
+        opened: see `relax_rl.rewards.base.grade`.
 
     Raises:
         DataError: the verifier returns another number of scores than it was asked for.
@@ -36,7 +37,7 @@ def grade_samples(
     golds = [answer for row, answer in zip(samples, answers, strict=True) for _ in row]
     # An answer that the length limit cut is none; only the caller knows that it was reached.
     cut = [sample.truncated for sample in flat]
-    verdicts = iter(grade(verifier, [sample.completion for sample in flat], golds, truncated=cut))
+    verdicts = iter(grade(verifier, [sample.completion for sample in flat], golds, truncated=cut, opened=opened))
     graded, known = [], as_verifier(verifier)
     for row, answer in zip(samples, answers, strict=True):
         found = [next(verdicts) for _ in row]

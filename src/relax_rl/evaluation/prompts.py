@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import ProcessorMixin
 
 from relax_rl.errors import ConfigError
+from relax_rl.latent.contract.template import read_template, text_tokenizer
 from relax_rl.tasks.base import Problem
 
 __all__ = [
     "ProcessedPrompt",
+    "PromptForm",
     "check_images",
     "encode_prompt",
     "left_pad",
+    "opened_thought",
     "position_ids",
     "prompt_inputs",
     "prompt_positions",
+    "prompt_words",
     "render_prompt",
     "text_tokenizer",
     "with_completions",
@@ -27,7 +33,29 @@ __all__ = [
 ]
 
 
-def check_images(tokenizer: Any, problem: Problem) -> None:
+@dataclass(frozen=True)
+class PromptForm:
+    """How a problem becomes a prompt, the same in training and in every evaluation.
+
+    Attributes:
+        plain: the plain words of a problem, also for a model with a chat template: a base model that has one.
+        switches: of the chat template, such as ``{"enable_thinking": False}``.
+        most_tokens: a longer prompt loses its start; None cuts nothing.
+    """
+
+    plain: bool = False
+    switches: Mapping[str, Any] = field(default_factory=dict)
+    most_tokens: int | None = None
+
+    def uses_template(self, tokenizer: Any) -> bool:
+        """Whether the tokenizer's chat template renders the prompt."""
+        return bool(tokenizer.chat_template) and not self.plain
+
+
+_AS_USUAL = PromptForm()
+
+
+def check_images(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL) -> None:
     """Refuse a problem whose images would not reach the model.
 
     Raises:
@@ -40,16 +68,15 @@ def check_images(tokenizer: Any, problem: Problem) -> None:
             f"The problem {problem.id!r} shows an image, and the model reads text only; choose an image-text model, or "
             "a task without images."
         )
+    if form.plain:
+        raise ConfigError(
+            f"The problem {problem.id!r} shows an image, and a plain prompt has no place for it; leave 'plain' out."
+        )
     if not tokenizer.chat_template:
         raise ConfigError(
             f"The problem {problem.id!r} shows an image, and the model's processor has no chat template to place it "
             "by; give the model's folder a chat_template.jinja."
         )
-
-
-def text_tokenizer(tokenizer: Any) -> Any:
-    """The tokenizer itself, or the one that a processor holds."""
-    return tokenizer.tokenizer if isinstance(tokenizer, ProcessorMixin) else tokenizer
 
 
 class ProcessedPrompt(Sequence[int]):
@@ -59,9 +86,12 @@ class ProcessedPrompt(Sequence[int]):
     several sizes are laid out side by side is the processor's own affair.
     """
 
-    def __init__(self, processor: Any, conversation: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, processor: Any, conversation: list[dict[str, Any]], switches: Mapping[str, Any] | None = None
+    ) -> None:
         self.processor = processor
         self.conversation = conversation
+        self.switches = dict(switches or {})
         self._token_ids = list(processed([self])["input_ids"][0])
 
     def __len__(self) -> int:
@@ -81,42 +111,78 @@ def processed(prompts: Sequence[ProcessedPrompt], **options: Any) -> dict[str, A
         add_generation_prompt=True,
         tokenize=True,
         return_dict=True,
+        **prompts[0].switches,
         **options,
     )
 
 
-def render_prompt(tokenizer: Any, problem: Problem) -> str:
+def render_prompt(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL) -> str:
     """Text that the model reads: the chat template around the problem's messages, or the plain prompt without one.
 
     Raises:
         ConfigError: see `check_images`.
     """
-    check_images(tokenizer, problem)
-    if not tokenizer.chat_template:
+    check_images(tokenizer, problem, form)
+    if not form.uses_template(tokenizer):
         return problem.prompt
-    messages = _conversation(problem) if isinstance(tokenizer, ProcessorMixin) else problem.messages
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    messages: Any = _messages(tokenizer, problem)
+    if isinstance(tokenizer, ProcessorMixin):
+        messages = _conversation(messages, problem)
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **form.switches)
 
 
-def encode_prompt(tokenizer: Any, problem: Problem) -> Sequence[int]:
+def encode_prompt(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL) -> Sequence[int]:
     """Token ids of the rendered prompt, as TRL encodes it: a chat template brings its own special tokens.
 
     Raises:
         ConfigError: see `check_images`.
     """
-    check_images(tokenizer, problem)
-    has_template = bool(tokenizer.chat_template)
+    check_images(tokenizer, problem, form)
+    has_template = form.uses_template(tokenizer)
     if isinstance(tokenizer, ProcessorMixin):
         if has_template:
-            return ProcessedPrompt(tokenizer, _conversation(problem))
-        return tokenizer(text=[problem.prompt])["input_ids"][0]
-    return tokenizer(render_prompt(tokenizer, problem), add_special_tokens=not has_template)["input_ids"]
+            return ProcessedPrompt(tokenizer, _conversation(_messages(tokenizer, problem), problem), form.switches)
+        ids = tokenizer(text=[problem.prompt])["input_ids"][0]
+    else:
+        # Not verbose: a prompt that is too long is refused or cut, and needs no warning of the tokenizer's.
+        text = render_prompt(tokenizer, problem, form)
+        ids = tokenizer(text, add_special_tokens=not has_template, verbose=False)["input_ids"]
+    return ids if form.most_tokens is None else ids[-form.most_tokens :]
 
 
-def _conversation(problem: Problem) -> list[dict[str, Any]]:
-    """The problem's messages in parts, with its images before the words of the user."""
+def prompt_words(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL) -> str | list[dict[str, str]]:
+    """What TRL is given: messages for the chat template, or plain text. It renders and encodes them as we do."""
+    return _messages(tokenizer, problem) if form.uses_template(tokenizer) else problem.prompt
+
+
+def opened_thought(tokenizer: Any, form: PromptForm = _AS_USUAL) -> str:
+    """The tag of a thought that prompts end in, so that a completion begins inside it; "" for none."""
+    return read_template(tokenizer, form.switches).opens if form.uses_template(tokenizer) else ""
+
+
+_TAKES_SYSTEM: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
+"""By tokenizer: its template, and whether that takes a system message; to find out costs as much as a prompt."""
+
+
+def _messages(tokenizer: Any, problem: Problem) -> list[dict[str, str]]:
+    """The problem's messages; a system message that the template would refuse or drop stands above the question."""
+    if problem.system is None or _takes_system(tokenizer):
+        return problem.messages
+    return [{"role": "user", "content": f"{problem.system}\n\n{problem.question}"}]
+
+
+def _takes_system(tokenizer: Any) -> bool:
+    template, answer = _TAKES_SYSTEM.get(tokenizer, (None, False))
+    if template != tokenizer.chat_template:
+        answer = read_template(tokenizer).takes_system
+        _TAKES_SYSTEM[tokenizer] = (tokenizer.chat_template, answer)
+    return answer
+
+
+def _conversation(messages: Sequence[Mapping[str, str]], problem: Problem) -> list[dict[str, Any]]:
+    """Messages in parts, with the problem's images before the words of the user."""
     turns = []
-    for message in problem.messages:
+    for message in messages:
         shown = problem.images if message["role"] == "user" else ()
         parts: list[dict[str, Any]] = [{"type": "image", "image": image} for image in shown]
         turns.append({"role": message["role"], "content": [*parts, {"type": "text", "text": message["content"]}]})

@@ -14,7 +14,7 @@ from relax_rl.errors import DataError
 from relax_rl.evaluation.dynamics import Dynamics, measure_dynamics
 from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.grading import grade_samples, grader_version
-from relax_rl.evaluation.prompts import encode_prompt
+from relax_rl.evaluation.prompts import PromptForm, encode_prompt, opened_thought
 from relax_rl.evaluation.records import Sample, sample_of
 from relax_rl.evaluation.result import EvaluationResult, PooledSpectrum, ProblemResult, SampleRecord
 from relax_rl.evaluation.samplers.protocol import Sampler, SamplingSettings
@@ -49,6 +49,7 @@ def evaluate(
     seed: int = 0,
     problem_seed: int = 0,
     name: str = "",
+    form: PromptForm | None = None,
     folder: EvaluationFolder | None = None,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
@@ -64,6 +65,7 @@ def evaluate(
         seed: of sampling and of the bootstrap. The same seed draws the same numbers for the same problem.
         problem_seed: which problems a procedural task makes.
         name: of the model, for the result.
+        form: how problems become prompts.
         folder, overwrite, on_progress: see `Evaluation.run`.
 
     Returns:
@@ -74,14 +76,15 @@ def evaluate(
         RunError: the folder holds another evaluation.
     """
     evaluation = Evaluation(
-        sampler=TransformersSampler(model, tokenizer, batch_size),
+        sampler=TransformersSampler(model, tokenizer, batch_size, form),
         task=task,
         settings=SamplingSettings(num_samples, max_completion_length, temperature, top_p, seed),
         split=split,
         num_problems=num_problems,
         problem_seed=problem_seed,
         name=name,
-        **replay_with(model, tokenizer, temperature, dictionary, estimator),
+        opened=opened_thought(tokenizer, form or PromptForm()),
+        **replay_with(model, tokenizer, temperature, dictionary, estimator, form),
     )
     return evaluation.run(folder, overwrite=overwrite, on_progress=on_progress)
 
@@ -92,13 +95,14 @@ def replay_with(
     temperature: float,
     dictionary: KoopmanDictionary | None,
     estimator: Estimator = "paper",
+    form: PromptForm | None = None,
 ) -> dict[str, Any]:
     """``replay`` and ``measured_by`` of an `Evaluation` of a model in this process; nothing without a dictionary."""
     if dictionary is None:
         return {}
 
     def replay(problems: Sequence[Problem], samples: Sequence[Sequence[Sample]]) -> Dynamics:
-        prompts = [encode_prompt(tokenizer, problem) for problem in problems]
+        prompts = [encode_prompt(tokenizer, problem, form or PromptForm()) for problem in problems]
         pairs = [(prompt, sample.token_ids) for prompt, row in zip(prompts, samples, strict=True) for sample in row]
         return measure_dynamics(
             model,
@@ -122,6 +126,7 @@ class Evaluation:
         settings: of the sampling; the bootstrap has its seed too.
         name: of the model, for the result.
         task_options: of the task, for the folder.
+        opened: the tag of a thought that every prompt opens, for the graders; "" for none.
         replay: measures dynamics by another forward over all samples; None: it is left out.
         measured_by: digest of the dictionary, and the DSD's estimator, if the replay measures it.
     """
@@ -134,6 +139,7 @@ class Evaluation:
     problem_seed: int = 0
     name: str = ""
     task_options: dict[str, Any] | None = None
+    opened: str = ""
     replay: Replay | None = None
     measured_by: tuple[str, str] | None = None
 
@@ -162,7 +168,8 @@ class Evaluation:
         if folder is not None and folder.is_complete:
             return EvaluationResult.load(folder.result_path)
         samples = self._sample(problems, there, folder, on_progress)
-        samples = grade_samples(self.task.verifier, samples, [problem.answer for problem in problems])
+        answers = [problem.answer for problem in problems]
+        samples = grade_samples(self.task.verifier, samples, answers, self.opened)
         samples, spectrum = self._measured(problems, samples)
         summary = summarize(samples, seed=self.settings.seed, with_dsd=self.measured_by is not None)
         to_read = _to_read([self.sampler.render(problem) for problem in problems], samples)
@@ -208,6 +215,7 @@ class Evaluation:
             "problem_seed": self.problem_seed,
             "prompt_digest": prompt_digest,
             "measured_by": self.measured_by,
+            **({"opened": self.opened} if self.opened else {}),
             **vars(self.settings),
         }
 
@@ -299,7 +307,8 @@ def rescore(folder: EvaluationFolder, task: Task) -> tuple[EvaluationResult, int
     if [problem.id for problem in problems] != list(by_problem):
         raise DataError(f"The task {task.name!r} no longer has the problems that {folder.path} holds samples of.")
     before = list(by_problem.values())
-    after = grade_samples(task.verifier, before, [problem.answer for problem in problems])
+    answers = [problem.answer for problem in problems]
+    after = grade_samples(task.verifier, before, answers, settings.get("opened", ""))
     summary = summarize(after, seed=old.seed, with_dsd=old.dsd_estimator is not None)
     scores = {(sample.problem_id, sample.index): sample.score for row in after for sample in row}
     result = replace(

@@ -100,9 +100,14 @@ class ExplainingVerifier(Verifier, Protocol):
 
 
 class BaseVerifier:
-    """What the package asks of every verifier, with defaults for all but ``name`` and ``score``."""
+    """What the package asks of every verifier, with defaults for all but ``name`` and ``score``.
+
+    Attributes:
+        expects_opened: it takes for granted that the prompt has opened the thought, and is not shown the tag.
+    """
 
     name: str
+    expects_opened: bool = False
 
     @property
     def graded_by(self) -> type:
@@ -206,6 +211,7 @@ def grade(
     answers: Sequence[str],
     num_tokens: Sequence[int] | None = None,
     truncated: Sequence[bool] | None = None,
+    opened: str = "",
 ) -> list[Verdict]:
     """The verdicts of any verifier; those of one that does not explain itself hold its scores alone.
 
@@ -213,11 +219,16 @@ def grade(
         num_tokens: lengths of the completions, for a verifier that counts them.
         truncated: which completions hit their length limit, where the caller knows, for a verifier whose ``grade``
             asks for it: an answer that the limit cut is none.
+        opened: the tag of a thought that the prompt has opened. The verifier reads it in front of each completion, or
+            a thought that never ends would pass for an answer.
 
     Raises:
         DataError: it returns another number of scores than it was asked for.
     """
-    verdicts = as_verifier(verifier).grade(completions, answers, num_tokens, truncated=truncated)
+    known = as_verifier(verifier)
+    if opened and not known.expects_opened:
+        completions = [opened + completion for completion in completions]
+    verdicts = known.grade(completions, answers, num_tokens, truncated=truncated)
     if len(verdicts) != len(completions):
         raise DataError(
             f"The verifier '{verifier.name}' returned {len(verdicts)} scores for {len(completions)} completions."

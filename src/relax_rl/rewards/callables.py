@@ -94,6 +94,7 @@ class WeightedVerifiers(BaseVerifier):
             (as_verifier(verifier), float(weight)) for verifier, weight in pairs
         )
         self.name = name
+        self.expects_opened = any(verifier.expects_opened for verifier, _ in self.members)
 
     @property
     def described(self) -> str:

@@ -41,7 +41,7 @@ class FormatVerifier(BaseVerifier):
                 f"The verifier 'format' has require = {list(require)}; give one or more of {', '.join(_PARTS)}."
             )
         self.require = require
-        self.prompt_opens_think = prompt_opens_think
+        self.prompt_opens_think = self.expects_opened = prompt_opens_think
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
         """1.0 or 0.0 for each completion. Raises DataError if the lengths differ."""

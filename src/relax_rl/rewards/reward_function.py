@@ -20,10 +20,14 @@ class VerifierReward:
     weighted set the members' own scores are logged too, as ``verifiers/NAME``; completions without a score, or whose
     answer no grader could read, as ``grading/...``. Training of this package tells it which
     completions hit their length limit (``truncated``), which TRL alone does not.
+
+    Args:
+        opened: see `relax_rl.rewards.base.grade`.
     """
 
-    def __init__(self, verifier: Verifier) -> None:
+    def __init__(self, verifier: Verifier, opened: str = "") -> None:
         self._verifier = as_verifier(verifier)
+        self._opened = opened
         self.__name__ = verifier.name
 
     def __call__(
@@ -37,7 +41,7 @@ class VerifierReward:
     ) -> list[float | None]:
         texts = [completion_text(completion) for completion in completions]
         num_tokens = None if completion_ids is None else [len(ids) for ids in completion_ids]
-        verdicts = grade(self._verifier, texts, list(answer), num_tokens, truncated)
+        verdicts = grade(self._verifier, texts, list(answer), num_tokens, truncated, self._opened)
         if log_metric is not None:
             for name, mean in _means_of_parts(verdicts).items():
                 log_metric(f"verifiers/{name}", mean)

@@ -11,7 +11,7 @@ from torch import Tensor
 from relax_rl.config import EvaluationConfig
 from relax_rl.config.settings import Precision
 from relax_rl.errors import RelaxError
-from relax_rl.evaluation.prompts import encode_prompt
+from relax_rl.evaluation.prompts import PromptForm, encode_prompt
 from relax_rl.evaluation.replay import replay
 from relax_rl.evaluation.runner import evaluate
 from relax_rl.evaluation.samplers.transformers import sample_completions
@@ -46,6 +46,7 @@ class PolicyEvaluation:
         precision: that the policy is computed in.
         num_observables: of the dictionary; None takes the default of `DictionarySettings`.
         say: receives a sentence where the dispersion cannot be measured; Python warnings when None.
+        form: how problems become prompts, as in training.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class PolicyEvaluation:
         precision: Precision = "float32",
         num_observables: int | None = None,
         say: Notices | None = None,
+        form: PromptForm | None = None,
     ) -> None:
+        self._form = form or PromptForm()
         self._settings = settings
         self._task = task
         self._train_split = train_split
@@ -120,7 +123,7 @@ class PolicyEvaluation:
     def _trajectories(self, model: Any, tokenizer: Any, problems: list[Problem]) -> list[Tensor]:
         """Hidden states (T_i, H) of completions that the policy samples, in the order of the problems."""
         settings = self._settings
-        prompts = [encode_prompt(tokenizer, problem) for problem in problems]
+        prompts = [encode_prompt(tokenizer, problem, self._form) for problem in problems]
         sampled = sample_completions(
             model,
             tokenizer,
@@ -154,5 +157,6 @@ class PolicyEvaluation:
             dictionary=None if dictionary is None else dictionary.to(model.device),
             estimator=_ESTIMATOR,
             seed=settings.seed,
+            form=self._form,
         )
         self._run.write_evaluation(name, result.to_dict())

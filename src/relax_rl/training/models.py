@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pickle import UnpicklingError
 from typing import Any
 
@@ -84,6 +85,7 @@ def load_model(
     device_map: str | None = None,
     *,
     trains: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[Any, PreTrainedTokenizerBase | ProcessorMixin]:
     """A causal language model and its tokenizer, or an image-text model and its processor: the config tells which.
 
@@ -95,6 +97,7 @@ def load_model(
         device_map: how to spread the model over devices, such as "auto"; None leaves it on the CPU.
         trains: the model is about to be trained. An adapter is kept beside its base, and is the part that learns;
             otherwise it is merged into the base's weights.
+        tell: receives a sentence on tensors that the files hold and the model does not have.
 
     Raises:
         ModelError: when there is no such model, one whose cache is not supported, or one that would not be what its
@@ -111,6 +114,8 @@ def load_model(
     base, at = (location, revision) if adapter is None else (model_location(adapter.base), adapter.revision)
     model, report = _load(name, base, at, dtypes[dtype], device_map, trains=trains)
     report.check(name)
+    if tell is not None and report.note is not None:
+        tell(f"{name}: {report.note}")
     if adapter is not None:
         model = with_adapter(model, location, revision, is_trainable=trains)
     check_finite(model, name)

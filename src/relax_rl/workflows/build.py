@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from logging import Filter, LogRecord
@@ -16,8 +16,8 @@ from transformers.utils import logging
 
 from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic
 from relax_rl.errors import ConfigError
-from relax_rl.evaluation.prompts import check_images
 from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.latent.contract.weights import check_finite
 from relax_rl.objectives import Objective
 from relax_rl.remote_code import remote_code
 from relax_rl.rewards.base import Verifier
@@ -26,7 +26,7 @@ from relax_rl.runs import RunDirectory
 from relax_rl.stopping import current
 from relax_rl.tasks.base import Problem, Task, answers_to_try
 from relax_rl.training.measurement import PolicyEvaluation
-from relax_rl.training.models import load_model, model_config
+from relax_rl.training.models import complete_tokenizer, load_model, model_config
 from relax_rl.training.notices import Notices
 from relax_rl.training.objective import build_objective_from, idle_parts
 from relax_rl.training.precision import weight_dtype
@@ -41,6 +41,7 @@ from relax_rl.training.trl.model_card import model_card
 from relax_rl.training.trl.stopping import StopWhenAsked
 from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.workflows.endings import telling_what_is_kept
+from relax_rl.workflows.policy import FittedPrompts, checked_contract, fit_prompts
 from relax_rl.workflows.progress import OnProgress, Progress, silent
 from relax_rl.workflows.resume import resumed_trainer, resumption, save_notices, settings_for_processes
 from relax_rl.workflows.surroundings import check_disk, check_hub, check_trackers
@@ -215,13 +216,11 @@ def build_run(
         evaluated = _evaluated_problems(settings, task)
         try_verifier(verifier, *answers_to_try(problems))
         try_verifier(task.verifier, *answers_to_try(evaluated))
-        if model is None:
-            model, own = load_model(settings.model, weight_dtype(settings.dtype), settings.model_revision)
-            tokenizer = own if tokenizer is None else tokenizer
+        notes: list[str] = []
+        model, tokenizer = _policy(settings, model, tokenizer, notes.append)
         check_disk(directory.path, model.parameters(), settings.trainer, plan)
-        prompts = prompt_dataset(problems, tokenizer)
-        for problem in evaluated:
-            check_images(tokenizer, problem)
+        fitted = _fitted(settings, model, tokenizer, problems, evaluated)
+        prompts = prompt_dataset(problems, tokenizer, fitted.form)
         trainer = run_trainer(
             directory,
             recipe.objective,
@@ -231,6 +230,8 @@ def build_run(
             tokenizer,
             recipe.args,
             card=_card(settings),
+            opened=fitted.opened,
+            most_prompt_tokens=fitted.form.most_tokens,
             max_batches=settings.sampling.max_batches,
             branching=recipe.branching,
             guard=settings.guard,
@@ -247,9 +248,9 @@ def build_run(
         model=model,
         tokenizer=tokenizer,
         trainer=trainer,
-        evaluation=_evaluation(settings, task, directory, trainer.notices),
+        evaluation=_evaluation(settings, task, directory, trainer.notices, fitted),
         checkpoint=None if resumed is None else resumed.checkpoint.path,
-        notices=(*idle, *notices, *save_notices(recipe.args)),
+        notices=(*idle, *notes, *fitted.notes, *notices, *save_notices(recipe.args)),
     )
 
 
@@ -294,8 +295,34 @@ def _evaluated_problems(settings: TrainConfig, task: Task) -> list[Problem]:
     return task.problems(evaluation.split, evaluation.num_problems) if evaluation.enabled else []
 
 
+def _policy(settings: TrainConfig, model: Any, tokenizer: Any, tell: Callable[[str], None]) -> tuple[Any, Any]:
+    """The policy and its tokenizer, loaded unless the policy is given."""
+    if model is None:
+        dtype, revision = weight_dtype(settings.dtype), settings.model_revision
+        model, own = load_model(settings.model, dtype, revision, trains=True, tell=tell)
+        return model, own if tokenizer is None else tokenizer
+    check_finite(model, settings.model)
+    complete_tokenizer(model, tokenizer)
+    return model, tokenizer
+
+
+def _fitted(
+    settings: TrainConfig, model: Any, tokenizer: Any, problems: list[Problem], evaluated: list[Problem]
+) -> FittedPrompts:
+    switches = settings.trainer.chat_template_kwargs
+    return fit_prompts(
+        checked_contract(model, tokenizer, settings.model, switches),
+        tokenizer,
+        {"the training split": problems, "the evaluation": evaluated},
+        settings.trainer.max_completion_length,
+        plain=settings.prompts.plain,
+        switches=switches,
+        overlong=settings.prompts.overlong,
+    )
+
+
 def _evaluation(
-    settings: TrainConfig, task: Task, directory: RunDirectory, notices: Notices
+    settings: TrainConfig, task: Task, directory: RunDirectory, notices: Notices, fitted: FittedPrompts
 ) -> PolicyEvaluation | None:
     if not settings.evaluation.enabled:
         return None
@@ -308,6 +335,7 @@ def _evaluation(
         precision=settings.dtype,
         num_observables=settings.dictionary.num_observables,
         say=notices,
+        form=fitted.form,
     )
 
 

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relax_rl.comparison.pairs import require_comparable
-from relax_rl.errors import ConfigError, DataError, RunError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
 from relax_rl.import_path import is_own_task, require_allowed
 from relax_rl.redaction import refuse_secrets
 from relax_rl.rewards.trial import try_verifier
-from relax_rl.runs import RunDirectory
 from relax_rl.stopping import Stopped
 from relax_rl.tasks.base import BaseTask, Task, answers_to_try, as_task
 from relax_rl.tasks.registry import build_task
-from relax_rl.workflows.loading import load_quietly
 from relax_rl.workflows.progress import OnProgress, Progress, silent
+from relax_rl.workflows.source import BACKENDS, Asked, Source
+from relax_rl.workflows.subject import Subject, subject_of
 
 if TYPE_CHECKING:
+    from relax_rl.evaluation.room import Overlong
     from relax_rl.koopman import KoopmanDictionary
 
 __all__ = ["BACKENDS", "Rescored", "default_folder", "evaluate", "load_result", "rescore"]
-
-BACKENDS = ("transformers", "vllm", "server")
 
 # A task without end has no "all"; answers to its problems are short.
 _ENDLESS_PROBLEMS, _ENDLESS_LENGTH, _LENGTH = 128, 256, 2048
@@ -51,7 +49,9 @@ def evaluate(
     batch_size: int = 256,
     backend: str = "transformers",
     base_url: str | None = None,
-    plain: bool = False,
+    plain: bool | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    overlong: Overlong | None = None,
     concurrency: int = 16,
     timeout: float = 600.0,
     dictionary: str | Path | KoopmanDictionary | None = None,
@@ -82,8 +82,13 @@ def evaluate(
         batch_size: completions decoded together, in this process.
         backend: "transformers" (in this process), "vllm", or "server", which needs `base_url`.
         base_url: of a server, with its version: ``http://localhost:8000/v1``.
-        plain, concurrency, timeout: of a server: no chat template; requests at a time; seconds for one of them. Its
-            token is read from the environment variable ``OPENAI_API_KEY``.
+        plain: plain prompts, also for a model with a chat template. None: as the run was trained, else no.
+        chat_template_kwargs: switches of the chat template, such as ``{"enable_thinking": False}``. None: those of the
+            run, else none.
+        overlong: "refuse" prompts that leave no room for a whole completion in the model's context, or "cut" their
+            start. None: as the run, else refuse.
+        concurrency, timeout: of a server: requests at a time; seconds for one of them. Its token is read from the
+            environment variable ``OPENAI_API_KEY``.
         dictionary: a file or a dictionary to measure DSD with. None: that of the run, else none.
         dtype, revision: of a model given by name: "float32" or "bfloat16", and the revision on the Hub.
         task_options: of a task given by name.
@@ -106,8 +111,9 @@ def evaluate(
         Stopped: a stop was asked for (`relax_rl.stopping`); `output` keeps the samples there are.
     """
     say = on_progress or silent
-    source = _Source(tokenizer, batch_size, backend, base_url, plain, concurrency, timeout, dtype, revision)
-    subject = _subject(model, tokenizer, say)
+    subject = subject_of(model, tokenizer, say)
+    prompts = subject.prompts.updated(plain, chat_template_kwargs, overlong)
+    source = Source(tokenizer, batch_size, backend, base_url, prompts, concurrency, timeout, dtype, revision)
     known = _task(task, dict(task_options or {}), subject, allow_code)
     default_length = subject.max_completion_length or (_ENDLESS_LENGTH if known.task.is_endless else _LENGTH)
     length = default_length if max_completion_length is None else max_completion_length
@@ -121,18 +127,20 @@ def evaluate(
     count = num_problems or (_ENDLESS_PROBLEMS if known.task.is_endless else None)
     problems = known.task.problems(split, count, problem_seed)
     try_verifier(known.task.verifier, *answers_to_try(problems))
+    is_default = max_completion_length is None and subject.max_completion_length is None
 
     from relax_rl.evaluation.runner import Evaluation
 
+    asked = Asked(problems, sampling, dictionary, may_shorten=is_default)
+    policy = source.policy(subject, asked, say)
     evaluation = Evaluation(
         task=known.task,
-        settings=sampling,
         split=split,
         num_problems=count,
         problem_seed=problem_seed,
         name=subject.name,
         task_options=known.options,
-        **source.policy(subject, temperature, dictionary, say),
+        **policy,
     )
     if against is not None:
         kept = folder if folder is not None and folder.is_complete and not overwrite else None
@@ -210,7 +218,7 @@ def default_folder(
     Raises:
         ConfigError: no task, and the model is no run that has one.
     """
-    name = task or _subject(model, None, silent).task
+    name = task or subject_of(model, None, silent).task
     if name is None:
         raise ConfigError(_NO_TASK)
     part = "" if split == "test" else f"-{split}"
@@ -222,65 +230,13 @@ _NO_TASK = "name the task with --task NAME ('relax tasks' lists them)"
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """What is measured, and what it brings along if it comes from a run.
-
-    Attributes:
-        name: as it was named; empty for a loaded model.
-        model: where to load it from, or the loaded model.
-    """
-
-    name: str
-    model: Any
-    task: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    max_completion_length: int | None = None
-    dictionary: Path | None = None
-
-    @property
-    def is_loaded(self) -> bool:
-        return self.name == ""
-
-
-def _subject(model: Any, tokenizer: Any, say: OnProgress) -> _Subject:
-    """A loaded model, the last checkpoint of a run, or the name itself."""
-    if not isinstance(model, str | Path):
-        if tokenizer is None:
-            raise ConfigError("a loaded model needs its tokenizer (or processor): evaluate(model, tokenizer=...).")
-        return _Subject("", model)
-    if tokenizer is not None:
-        raise ConfigError(f"'{model}' is loaded with its own tokenizer; leave tokenizer out.")
-    name = str(model)
-    if not RunDirectory(name).is_run():
-        return _Subject(name, name)
-    run = RunDirectory.open(name)
-    config, checkpoint = run.read_config(), run.latest_checkpoint()
-    if checkpoint is None:
-        raise RunError(
-            f"the run {run.path} has no complete checkpoint to measure; continue it with 'relax train --resume'"
-        )
-    if config.verifier is not None:
-        note = "the run was trained with another verifier; this measures it by the task's own"
-        say(Progress("loading", message=note))
-    dictionary = run.evaluations / "dictionary.safetensors"
-    return _Subject(
-        name,
-        str(checkpoint),
-        config.task.name,
-        config.task.options,
-        config.trainer.max_completion_length,
-        dictionary if dictionary.is_file() else None,
-    )
-
-
-@dataclass(frozen=True)
 class _KnownTask:
     task: BaseTask
     options: dict[str, Any]
 
 
 def _task(
-    task: str | Task | None, options: dict[str, Any], subject: _Subject, allow_code: Collection[str]
+    task: str | Task | None, options: dict[str, Any], subject: Subject, allow_code: Collection[str]
 ) -> _KnownTask:
     if task is not None and not isinstance(task, str):
         if options:
@@ -294,63 +250,3 @@ def _task(
     options = (subject.options if name == subject.task else {}) | options
     refuse_secrets(options, "task.")
     return _KnownTask(build_task(name, **options), options)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What samples the policy, and how it is loaded."""
-
-    tokenizer: Any
-    batch_size: int
-    backend: str
-    base_url: str | None
-    plain: bool
-    concurrency: int
-    timeout: float
-    dtype: str
-    revision: str | None
-
-    def check(self, dictionary: Any, subject: _Subject) -> None:
-        """All that can be wrong before a model is loaded. Raises ConfigError, or ModelError for a missing folder."""
-        if self.backend not in BACKENDS:
-            raise ConfigError(f"backend is {self.backend!r}; choose among {', '.join(BACKENDS)}.")
-        if self.backend != "transformers" and dictionary is not None:
-            raise ConfigError(f"--dictionary needs the hidden states, which --backend {self.backend} does not show")
-        if self.backend != "transformers" and subject.is_loaded:
-            raise ConfigError(f"a loaded model is sampled in this process; leave backend={self.backend!r} out.")
-        if (self.backend == "server") != (self.base_url is not None):
-            raise ConfigError("--backend server and --base-url URL go together; give both or neither")
-
-    def policy(self, subject: _Subject, temperature: float, dictionary: Any, say: OnProgress) -> dict[str, Any]:
-        """``sampler`` of an `Evaluation` and, for a model in this process, what measures its hidden states."""
-        if self.backend == "server":
-            from relax_rl.evaluation.samplers.server import ServerSampler
-
-            options: dict[str, Any] = {"plain": self.plain, "concurrency": self.concurrency, "timeout_s": self.timeout}
-            api_key = os.environ.get("OPENAI_API_KEY")
-            return {"sampler": ServerSampler(str(self.base_url), subject.model, **options, api_key=api_key)}
-        if self.backend == "vllm":
-            from relax_rl.evaluation.samplers.vllm import VllmSampler
-            from relax_rl.training.models import model_location
-
-            place = model_location(subject.model)
-            return {"sampler": VllmSampler(place, dtype=self.dtype, revision=self.revision)}
-
-        from relax_rl.evaluation.runner import replay_with
-        from relax_rl.evaluation.samplers.transformers import TransformersSampler
-
-        ruler = _dictionary(dictionary or subject.dictionary)
-        model, tokenizer = subject.model, self.tokenizer
-        if not subject.is_loaded:
-            model, tokenizer = load_quietly(subject.model, self.dtype, self.revision, say=say)
-        ruler = None if ruler is None else ruler.to(model.device)
-        return {
-            "sampler": TransformersSampler(model, tokenizer, self.batch_size),
-            **replay_with(model, tokenizer, temperature, ruler),
-        }
-
-
-def _dictionary(given: str | Path | KoopmanDictionary | None) -> KoopmanDictionary | None:
-    from relax_rl.koopman import KoopmanDictionary
-
-    return KoopmanDictionary.load(Path(given)) if isinstance(given, str | Path) else given

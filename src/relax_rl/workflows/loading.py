@@ -28,10 +28,14 @@ def load_quietly(
     if not Path(model_location(name)).is_dir():
         say(Progress("loading", message=f"{name}: loading, after a download if it is not in the cache"))
     with without_progress_bars():
-        model, tokenizer = load_model(name, dtype, revision, device_map)
+        model, tokenizer = load_model(name, dtype, revision, device_map, tell=lambda words: say(_note(words)))
     if device_map is None and torch.cuda.is_available():
         model = model.to("cuda")  # pyright: ignore[reportArgumentType]
     return model, tokenizer
+
+
+def _note(words: str) -> Progress:
+    return Progress("loading", message=words)
 
 
 @contextmanager

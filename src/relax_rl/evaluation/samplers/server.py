@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from relax_rl.errors import ConfigError, ModelError
@@ -32,6 +32,7 @@ class ServerSampler:
     Args:
         base_url: up to and with the version, such as ``http://localhost:8000/v1``.
         model: the name that the server knows.
+        switches: of the server's chat template, sent as ``chat_template_kwargs`` (vLLM, SGLang) if there are any.
         plain: send ``Problem.prompt`` to ``/completions`` in place of the messages to ``/chat/completions``.
         concurrency: requests at a time.
         timeout_s: wall-clock seconds for one request and all of its reply, after which it is given up.
@@ -52,6 +53,7 @@ class ServerSampler:
         model: str,
         *,
         plain: bool = False,
+        switches: Mapping[str, Any] | None = None,
         concurrency: int = 16,
         timeout_s: float = 600.0,
         retries: int = 6,
@@ -67,6 +69,7 @@ class ServerSampler:
         self._base_url = base_url.rstrip("/")
         self._model = model
         self._plain = plain
+        self._switches = dict(switches or {})
         self._concurrency = concurrency
         self._timeout_s = timeout_s
         self._retries = retries
@@ -81,7 +84,10 @@ class ServerSampler:
     def render(self, problem: Problem) -> str:
         """What is sent: the prompt, or the messages as JSON. Raises ConfigError for a problem with images."""
         refuse_images(problem, self.backend)
-        return problem.prompt if self._plain else json.dumps(problem.messages, ensure_ascii=False)
+        if self._plain:
+            return problem.prompt
+        switches = json.dumps(self._switches, sort_keys=True) if self._switches else ""
+        return json.dumps(problem.messages, ensure_ascii=False) + switches
 
     def sample(
         self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
@@ -131,7 +137,9 @@ class ServerSampler:
         )
 
     def _body(self, problem: Problem, index: int, settings: SamplingSettings) -> dict[str, Any]:
-        asked = {"prompt": problem.prompt} if self._plain else {"messages": problem.messages}
+        asked: dict[str, Any] = {"prompt": problem.prompt} if self._plain else {"messages": problem.messages}
+        if self._switches:
+            asked["chat_template_kwargs"] = self._switches
         return asked | {
             "model": self._model,
             "max_tokens": settings.max_completion_length,

@@ -18,16 +18,17 @@ import torch
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.evaluation.prompts import (
+    PromptForm,
     encode_prompt,
     prompt_inputs,
     prompt_positions,
     render_prompt,
-    text_tokenizer,
     without_image_token,
 )
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings
 from relax_rl.latent.caches import CachePlan, cache_plan, new_cache, repeat_rows, select_rows
 from relax_rl.latent.capture import evaluation_mode
+from relax_rl.latent.contract import stop_token_ids
 from relax_rl.latent.sites import language_model_of
 from relax_rl.tasks.base import Problem
 
@@ -45,16 +46,6 @@ _LEAST_EXPONENTIAL = 2.0**-25
 """Half the step between the smallest float32 exponentials: none is zero, so that nothing is divided by zero."""
 _COMPACT_BELOW = 0.8
 """Finished rows are dropped once fewer than this share of the rows is unfinished: dropping copies the cache."""
-
-
-def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Ids that end a completion: those of the generation config and the tokenizer's own."""
-    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ids = {configured} if isinstance(configured, int) else set(configured or ())
-    own = text_tokenizer(tokenizer).eos_token_id
-    if own is not None:
-        ids.add(own)
-    return sorted(ids)
 
 
 def sample_completions(
@@ -145,11 +136,13 @@ class TransformersSampler:
 
     Args:
         batch_size: completions decoded together.
+        form: how problems become prompts.
     """
 
     backend = "transformers"
 
-    def __init__(self, model: Any, tokenizer: Any, batch_size: int = 128) -> None:
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int = 128, form: PromptForm | None = None) -> None:
+        self._form = form or PromptForm()
         self._model = model
         self._tokenizer = tokenizer
         self._batch_size = batch_size
@@ -166,7 +159,7 @@ class TransformersSampler:
 
     def render(self, problem: Problem) -> str:
         """The text that the model reads."""
-        return render_prompt(self._tokenizer, problem)
+        return render_prompt(self._tokenizer, problem, self._form)
 
     def sample(
         self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
@@ -175,7 +168,7 @@ class TransformersSampler:
         return sample_blocks(
             self._model,
             self._tokenizer,
-            [encode_prompt(self._tokenizer, problem) for problem in problems],
+            [encode_prompt(self._tokenizer, problem, self._form) for problem in problems],
             [problem.id for problem in problems],
             settings,
             batch_size=self._batch_size,

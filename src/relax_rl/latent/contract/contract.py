@@ -22,7 +22,7 @@ from transformers import (
     GenerationConfig,
 )
 
-from relax_rl.errors import ConfigError, ModelError
+from relax_rl.errors import ModelError
 from relax_rl.latent.caches import cache_plan
 from relax_rl.latent.contract.adapter import Adapter, read_adapter
 from relax_rl.latent.contract.architecture import Architecture, read_architecture, reads_images
@@ -76,28 +76,17 @@ class ModelContract:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a run says once at its start, a sentence each."""
+        return self.notes_on_prompts(plain=False)
+
+    def notes_on_prompts(self, *, plain: bool) -> tuple[str, ...]:
+        """As `notes`; those on the chat template only where prompts are not plain."""
         said = [steering_words(dict(self.steering))]
-        if self.template.exists and not self.template.takes_system:
-            said.append("the chat template takes no system message; its text goes to the top of the user's")
-        if self.template.opens:
+        if self.template.exists and not self.template.takes_system and not plain:
+            said.append("the chat template takes no system message; a task's goes to the top of the user's words")
+        if self.template.opens and not plain:
             said.append(f"the prompt opens the thought ({self.template.opens.strip()}); graders are told")
         said.append(None if self.load is None else self.load.note)
         return tuple(words for words in said if words is not None)
-
-    def check_room(self, longest_prompt: int, max_completion_length: int, what: str) -> None:
-        """Refuse prompts that leave no room for a whole completion.
-
-        Raises:
-            ConfigError: prompt and completion are longer than the model's context.
-        """
-        context = self.architecture.context
-        if context is not None and longest_prompt + max_completion_length > context:
-            raise ConfigError(
-                f"{what} has {longest_prompt:,} tokens and a completion may have {max_completion_length:,}, but "
-                f"{self.name} has a context of {context:,} for both; set a completion length of at most "
-                f"{max(1, context - longest_prompt):,}, leave the prompt out, or cut long prompts at their start with "
-                "overlong_prompts = cut."
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

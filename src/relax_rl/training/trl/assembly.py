@@ -18,6 +18,7 @@ from relax_rl.training.notices import Notices
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.callbacks import MetricsFile
 from relax_rl.training.trl.recorder import RolloutRecorder
+from relax_rl.training.trl.rehearsal import rehearse_optimisation
 from relax_rl.training.trl.trainer import RelaxTrainer
 
 __all__ = ["run_trainer"]
@@ -37,13 +38,16 @@ def run_trainer(
     branching: Branching | None,
     guard: GuardConfig,
     notices: Notices,
+    opened: str = "",
+    most_prompt_tokens: int | None = None,
 ) -> RelaxTrainer:
     """A trainer that keeps its rollouts and metrics in the run directory; building it writes nothing there.
 
     Args:
         prompts: see `prompt_dataset`.
         args: TRL's configuration, whose seed is set first.
-        card, max_batches, branching, guard, notices: see `RelaxTrainer`.
+        card, max_batches, branching, guard, notices, most_prompt_tokens: see `RelaxTrainer`.
+        opened: the tag of a thought that prompts open, for the verifier.
 
     Raises:
         ConfigError: settings that TRL or the objective refuses.
@@ -61,13 +65,15 @@ def run_trainer(
                 branching=branching,
                 guard=guard,
                 notices=notices,
+                most_prompt_tokens=most_prompt_tokens,
                 model=model,
                 args=args,
                 processing_class=tokenizer,
-                reward_funcs=[VerifierReward(verifier)],
+                reward_funcs=[VerifierReward(verifier, opened)],
                 train_dataset=prompts,
                 callbacks=[MetricsFile(directory)],
             )
+            rehearse_optimisation(trainer)
     except RelaxError:
         raise
     except (ImportError, ValueError) as error:

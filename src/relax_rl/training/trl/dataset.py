@@ -10,19 +10,20 @@ from typing import Any
 from datasets import Dataset
 
 from relax_rl.errors import DataError
-from relax_rl.evaluation.prompts import check_images
+from relax_rl.evaluation.prompts import PromptForm, check_images, prompt_words
 from relax_rl.tasks.base import Problem
 
 __all__ = ["dataset_digest", "prompt_dataset"]
 
 
-def prompt_dataset(problems: Sequence[Problem], tokenizer: Any) -> Dataset:
+def prompt_dataset(problems: Sequence[Problem], tokenizer: Any, form: PromptForm | None = None) -> Dataset:
     """Rows of `prompt`, `answer`, `problem_id` and, if any problem shows one, `images`, under TRL's own names.
 
     Args:
         problems: of a task.
         tokenizer: or the processor of an image-text model. A prompt is messages where it has a chat template, else
             plain text.
+        form: how problems become prompts.
 
     Raises:
         DataError: when there is no problem at all.
@@ -30,12 +31,12 @@ def prompt_dataset(problems: Sequence[Problem], tokenizer: Any) -> Dataset:
     """
     if not problems:
         raise DataError("The task has no training problems; check its split and its path.")
+    form = form or PromptForm()
     for problem in problems:
-        check_images(tokenizer, problem)
-    is_chat = tokenizer.chat_template is not None
+        check_images(tokenizer, problem, form)
     rows: list[dict[str, Any]] = [
         {
-            "prompt": problem.messages if is_chat else problem.prompt,
+            "prompt": prompt_words(tokenizer, problem, form),
             "answer": problem.answer,
             "problem_id": problem.id,
         }

@@ -17,7 +17,7 @@ __all__ = ["RelaxConfig", "arguments_for", "check_reference", "given_arguments"]
 
 @dataclass
 class RelaxConfig(GRPOConfig):
-    """`trl.GRPOConfig` for `RelaxTrainer`: every field and default is TRL's.
+    """`trl.GRPOConfig` for `RelaxTrainer`: every field is TRL's, and every default but that of `disable_dropout`.
 
     A field that the objective replaces (`loss_type`, `beta`, `epsilon`, `scale_rewards`, ...) keeps its default: the
     method and its settings are arguments of `RelaxTrainer`, `objective` and `objective_options`. A micro-batch holds
@@ -28,6 +28,10 @@ class RelaxConfig(GRPOConfig):
             groups apart or make an update straddle two rollout batches.
         ValueError: for values that TRL itself refuses.
     """
+
+    disable_dropout: bool = dataclasses.field(
+        default=True, metadata={"help": "Train without dropout: the policy that learns is the one that sampled."}
+    )
 
     def __post_init__(self) -> None:
         # Before TRL's own checks: these fill fields in, and would speak first of a batch that breaks groups.

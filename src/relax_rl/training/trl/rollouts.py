@@ -16,23 +16,23 @@ from relax_rl.latent.padding import right_padded
 from relax_rl.training.trl.architectures import check_architecture, of_one_length
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.guarded import GuardedTrainer
+from relax_rl.training.trl.policy import PolicyTrainer
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.refill import DynamicSampling, Rollout
-from relax_rl.training.trl.resuming import ResumableTrainer
 from relax_rl.training.trl.reward_functions import own_rewards, try_rewards
 from relax_rl.training.unscored import UnscoredLimit
 
 __all__ = ["RolloutTrainer"]
 
 
-class RolloutTrainer(GuardedTrainer, ResumableTrainer):
+class RolloutTrainer(GuardedTrainer, PolicyTrainer):
     """`trl.GRPOTrainer` whose rollout batches are whole groups.
 
     Args:
         recorder: receives the rows of every rollout batch; None to keep none.
         max_batches: budget of dynamic sampling, in rollout batches; 1 leaves groups that teach nothing where they are.
         branching: how groups are made of trunks and branches; None samples all completions apart.
-        kwargs: those of `trl.GRPOTrainer`; `args` is a `RelaxConfig`, which keeps micro-batches and updates whole.
+        kwargs: those of `PolicyTrainer`; `args` is a `RelaxConfig`, which keeps micro-batches and updates whole.
 
     Raises:
         ConfigError: for trunks, or dynamic sampling, of prompts with images; see `check_architecture`.

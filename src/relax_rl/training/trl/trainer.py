@@ -51,7 +51,7 @@ class RelaxTrainer(RolloutTrainer):
             that looks at hidden states is calibrated on the first rollout batch.
         objective_options: the method's settings, such as ``{"alpha": 0.1, "xi": "quantile:0.9"}``.
         card: the model card, kept with the checkpoints; None to keep none.
-        recorder, max_batches, branching: see `RolloutTrainer`.
+        recorder, max_batches, branching, most_prompt_tokens: see `RolloutTrainer` and `PolicyTrainer`.
         guard, notices: see `GuardedTrainer`.
 
     Raises:
@@ -84,6 +84,7 @@ class RelaxTrainer(RolloutTrainer):
         branching: Branching | None = None,
         guard: GuardConfig | None = None,
         notices: Notices | None = None,
+        most_prompt_tokens: int | None = None,
     ) -> None:
         given = given_arguments(args, model)
         method = objective_for(objective, objective_options or {}, given)
@@ -96,6 +97,7 @@ class RelaxTrainer(RolloutTrainer):
             branching=branching,
             guard=guard,
             notices=notices,
+            most_prompt_tokens=most_prompt_tokens,
             model=model,
             reward_funcs=reward_funcs,
             args=own,

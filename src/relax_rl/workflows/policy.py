@@ -1,0 +1,108 @@
+"""Whether a model fits its data: its contract, the form of its prompts, and room for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relax_rl.errors import ConfigError
+from relax_rl.evaluation.prompts import PromptForm, check_images, opened_thought
+from relax_rl.evaluation.room import Overlong, Room
+from relax_rl.latent.contract import ModelContract, contract_of
+from relax_rl.tasks.base import Problem
+
+__all__ = ["FittedPrompts", "checked_contract", "fit_prompts", "shortened_length"]
+
+
+@dataclass(frozen=True)
+class FittedPrompts:
+    """How problems become prompts of a model that has room for them.
+
+    Attributes:
+        form: of the prompts.
+        opened: the tag of a thought that prompts open, for graders; "" for none.
+        notes: what is said once at the start, a sentence each.
+    """
+
+    form: PromptForm
+    opened: str
+    notes: tuple[str, ...]
+
+
+def checked_contract(model: Any, tokenizer: Any, name: str, switches: Mapping[str, Any] | None = None) -> ModelContract:
+    """The contract of a loaded model that is about to be sampled.
+
+    Raises:
+        ModelError: a model without an end token, with weights that are not finite, or whose template or states cannot
+            be read.
+    """
+    contract = contract_of(model, tokenizer, name, switches)
+    contract.tokens.check(name)
+    return contract
+
+
+def fit_prompts(
+    contract: ModelContract,
+    tokenizer: Any,
+    problems: Mapping[str, Sequence[Problem]],
+    max_completion_length: int,
+    *,
+    plain: bool = False,
+    switches: Mapping[str, Any] | None = None,
+    overlong: Overlong = "refuse",
+) -> FittedPrompts:
+    """Hold a model against what it will be asked.
+
+    Args:
+        tokenizer: the model's own, or its processor.
+        problems: by what they are, for sentences: ``{"the training split": [...]}``.
+        max_completion_length: tokens of a completion.
+        plain, switches: see `PromptForm`.
+        overlong: what becomes of prompts that leave no room for a completion.
+
+    Raises:
+        ConfigError: prompts that are too long, or show images that the model cannot be given; switches that the chat
+            template does not have.
+    """
+    _check_switches(contract, plain, switches or {})
+    room = Room(contract.architecture.context, contract.name, max_completion_length, overlong)
+    form = room.form(PromptForm(plain, dict(switches or {})))
+    notes = list(contract.notes_on_prompts(plain=plain))
+    for what, asked in problems.items():
+        for problem in asked:
+            check_images(tokenizer, problem, form)
+        note = room.check(tokenizer, asked, form, what)
+        notes += [] if note is None else [note]
+    return FittedPrompts(form, opened_thought(tokenizer, form), tuple(notes))
+
+
+def shortened_length(
+    contract: ModelContract,
+    tokenizer: Any,
+    problems: Sequence[Problem],
+    length: int,
+    plain: bool,
+    switches: Mapping[str, Any],
+) -> int:
+    """A default length of completions, shortened to what the model's context leaves beside the longest prompt."""
+    room = Room(contract.architecture.context, contract.name, length)
+    most = room.longest_completion(tokenizer, problems, PromptForm(plain, dict(switches)))
+    return length if most is None else max(1, min(length, most))
+
+
+def _check_switches(contract: ModelContract, plain: bool, switches: Mapping[str, Any]) -> None:
+    """A switch that nothing reads would be ignored in silence."""
+    if not switches:
+        return
+    if plain or not contract.template.exists:
+        why = "plain prompts have no template" if plain else f"{contract.name} has no chat template"
+        raise ConfigError(f"chat_template_kwargs has {', '.join(switches)}, but {why}; leave it out.")
+    known = contract.template.switches
+    unknown = [name for name in switches if name not in known]
+    if unknown:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise ConfigError(
+            f"chat_template_kwargs has {unknown[0]!r}, which is no switch of the chat template of {contract.name}; "
+            f"{has}."
+        )

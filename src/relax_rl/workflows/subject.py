@@ -1,0 +1,89 @@
+"""What an evaluation measures: a model by name, a loaded one, or the last checkpoint of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relax_rl.errors import ConfigError, RunError
+from relax_rl.runs import RunDirectory
+from relax_rl.workflows.progress import OnProgress, Progress
+
+if TYPE_CHECKING:
+    from relax_rl.evaluation.room import Overlong
+
+__all__ = ["PromptSettings", "Subject", "subject_of"]
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How problems become prompts: those of a run, unless the caller says otherwise."""
+
+    plain: bool = False
+    switches: Mapping[str, Any] = field(default_factory=dict)
+    overlong: Overlong = "refuse"
+
+    def updated(
+        self, plain: bool | None, switches: Mapping[str, Any] | None, overlong: Overlong | None
+    ) -> PromptSettings:
+        return PromptSettings(
+            self.plain if plain is None else plain,
+            self.switches if switches is None else switches,
+            self.overlong if overlong is None else overlong,
+        )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured, and what it brings along if it comes from a run.
+
+    Attributes:
+        name: as it was named; empty for a loaded model.
+        model: where to load it from, or the loaded model.
+    """
+
+    name: str
+    model: Any
+    task: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    max_completion_length: int | None = None
+    dictionary: Path | None = None
+    prompts: PromptSettings = PromptSettings()
+
+    @property
+    def is_loaded(self) -> bool:
+        return self.name == ""
+
+
+def subject_of(model: Any, tokenizer: Any, say: OnProgress) -> Subject:
+    """A loaded model, the last checkpoint of a run, or the name itself."""
+    if not isinstance(model, str | Path):
+        if tokenizer is None:
+            raise ConfigError("a loaded model needs its tokenizer (or processor): evaluate(model, tokenizer=...).")
+        return Subject("", model)
+    if tokenizer is not None:
+        raise ConfigError(f"'{model}' is loaded with its own tokenizer; leave tokenizer out.")
+    name = str(model)
+    if not RunDirectory(name).is_run():
+        return Subject(name, name)
+    run = RunDirectory.open(name)
+    config, checkpoint = run.read_config(), run.latest_checkpoint()
+    if checkpoint is None:
+        raise RunError(
+            f"the run {run.path} has no complete checkpoint to measure; continue it with 'relax train --resume'"
+        )
+    if config.verifier is not None:
+        note = "the run was trained with another verifier; this measures it by the task's own"
+        say(Progress("loading", message=note))
+    dictionary = run.evaluations / "dictionary.safetensors"
+    return Subject(
+        name,
+        str(checkpoint),
+        config.task.name,
+        config.task.options,
+        config.trainer.max_completion_length,
+        dictionary if dictionary.is_file() else None,
+        PromptSettings(config.prompts.plain, config.trainer.chat_template_kwargs or {}, config.prompts.overlong),
+    )
