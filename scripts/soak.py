@@ -8,6 +8,7 @@
 - moments: SIGKILL and signals at random moments, over several passes over the prompts.
 - damage: files of a stopped run that are missing, cut, flipped or edited.
 - disk: a full disk, a quota, a file system that turns read-only.
+- numbers: losses that are NaN, policies that cannot learn.
 - eval, compare: kills and signals in the other commands.
 
 A run is resumed as its user would, until it is done, and then compared with the uninterrupted one: tensors by
@@ -33,11 +34,12 @@ from soak.disks import can_mount, survives_full_disk, survives_quota, survives_r
 from soak.equality import run_differences
 from soak.launch import run, warm_up
 from soak.moments import resumed, survives_moments
+from soak.numbers import NUMBERS, survives_numbers
 from soak.points import POINTS, replace
 from soak.records import Outcome, Records
 from soak.settings import METHODS, write_configs
 
-PARTS = ("points", "moments", "damage", "disk", "eval", "compare")
+PARTS = ("points", "moments", "damage", "disk", "numbers", "eval", "compare")
 
 Scenario = tuple[str, str, Callable[[], Outcome]]
 """Part, name, and what does it."""
@@ -62,6 +64,7 @@ class Soak:
             "moments": self._moments,
             "damage": self._damage,
             "disk": self._disk,
+            "numbers": self._numbers,
             "eval": self._eval,
             "compare": self._compare,
         }
@@ -131,6 +134,10 @@ class Soak:
             name = f"full-{kib}"
             yield "disk", name, partial(survives_full_disk, name, config, reference, self.folder, kib)
         yield "disk", "read-only", partial(survives_read_only, "read-only", config, reference, self.folder)
+
+    def _numbers(self) -> Iterator[Scenario]:
+        for name in NUMBERS:
+            yield "numbers", name, partial(survives_numbers, name, self._configs[self._methods[0]], self.folder)
 
     def _eval(self) -> Iterator[Scenario]:
         words = evaluation_words("whole-eval")

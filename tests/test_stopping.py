@@ -51,7 +51,7 @@ def test_work_that_asks_nothing_is_cut_off(
     verb(lambda: (send(number), time.sleep(60)))
     assert main(["env"]) == CODES[number]
     name = "Ctrl-C" if number == signal.SIGINT else number.name
-    assert capsys.readouterr().err == f"relax: stopped by {name}; nothing is kept; start again with: relax env\n"
+    assert capsys.readouterr().err == f"relax: stopped by {name}; nothing was written; start again with: relax env\n"
     assert signal.getsignal(number) == before
 
 
@@ -211,12 +211,13 @@ def test_no_handler_outside_the_main_thread() -> None:
     ("words", "flag", "said"),
     [
         (["env", "--overwrite"], "", "relax env"),
+        (["env", "--overwrite"], None, "relax env --overwrite"),
         (["env", "--resume"], "--resume", "relax env --resume"),
         (["env", "-o", "two words", "--overwrite"], "--resume", "relax env -o 'two words' --resume"),
     ],
 )
 def test_how_to_continue_never_deletes(
-    words: list[str], flag: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], flag: str | None, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(words: list[str]) -> int:
         stopped = Stopped(Reason.of_signal(signal.SIGINT))

@@ -67,7 +67,7 @@ def _edited_step(run: Path, newest: Path) -> None:
 
 
 def _renamed(run: Path, newest: Path) -> None:
-    newest.rename(newest.with_name("checkpoint-6"))
+    newest.rename(newest.with_name("checkpoint-7"))
 
 
 def _lost_rows(run: Path, newest: Path) -> None:

@@ -16,7 +16,8 @@ class Outcome:
 
     Attributes:
         part, name: which.
-        verdict: ``equal`` to the uninterrupted run, ``refused`` with one sentence, ``stopped`` in order, or ``WRONG``.
+        verdict: ``equal`` to the uninterrupted run, ``refused`` with one sentence, ``stopped`` in order, went on and
+            ``told`` what happened, or ``WRONG``.
         words: what differs, or what was said.
         faults: how many of each kind were put in.
     """
@@ -50,13 +51,16 @@ class Records:
 
     def table(self) -> str:
         """By part: scenarios, faults, and how they ended; then each that went wrong."""
-        lines = ["| Part | Scenarios | Faults | Equal | Refused | Stopped | Wrong |", "|---|---|---|---|---|---|---|"]
+        lines = [
+            "| Part | Scenarios | Faults | Equal | Refused | Stopped | Told | Wrong |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
         for part in dict.fromkeys(outcome.part for outcome in self.outcomes):
             of_part = [outcome for outcome in self.outcomes if outcome.part == part]
             faults = sum((Counter(outcome.faults) for outcome in of_part), Counter[str]())
             told = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items())) or str(len(of_part))
             ends = Counter(outcome.verdict for outcome in of_part)
-            counts = " | ".join(str(ends[verdict]) for verdict in ("equal", "refused", "stopped", "WRONG"))
+            counts = " | ".join(str(ends[verdict]) for verdict in ("equal", "refused", "stopped", "told", "WRONG"))
             lines.append(f"| {part} | {len(of_part)} | {told} | {counts} |")
         wrong = [o for o in self.outcomes if o.verdict == "WRONG"]
         return "\n".join([*lines, *(f"WRONG {o.part}, {o.name}: {o.words}" for o in wrong)])

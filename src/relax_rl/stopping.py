@@ -62,14 +62,15 @@ class Stopped(KeyboardInterrupt):
     Attributes:
         reason: what asked.
         kept: what is on disk, for people; empty for nothing.
-        flag: with which the same command goes on; empty for the command as it was.
+        flag: with which the same command goes on, in the place of those that delete or resume; empty for none of them.
+            None: the command as it was, for nothing has been written.
     """
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(f"stopped by {reason.words}")
         self.reason = reason
         self.kept = ""
-        self.flag = ""
+        self.flag: str | None = None
 
 
 class StopRequest:

@@ -131,15 +131,16 @@ def _note(words: str) -> None:
     os.write(2, f"\nrelax: {words}\n".encode())
 
 
-def _continuation(words: list[str], kept: str, flag: str) -> str:
+def _continuation(words: list[str], kept: str, flag: str | None) -> str:
     """What is kept, and the command that goes on: that which was given, never one that deletes what is kept."""
-    given = [word for word in words if word not in ("--overwrite", "--resume")]
-    command = ["relax", *given, *([flag] if flag else [])]
+    if flag is not None:
+        words = [word for word in words if word not in ("--overwrite", "--resume")] + ([flag] if flag else [])
+    command = ["relax", *words]
     if "TORCHELASTIC_RUN_ID" in os.environ:
         launcher = ["torchrun", "--nproc_per_node", os.environ.get("LOCAL_WORLD_SIZE", "1")]
-        command = [*launcher, "-m", "--", "relax_rl.cli.main", *command[1:]]
-    told = f"{kept}; continue" if kept else "nothing is kept; start again"
-    return f"{told} with: {shlex.join(command)}"
+        command = [*launcher, "-m", "--", "relax_rl.cli.main", *words]
+    nothing = f"nothing {'was written' if flag is None else 'is kept'}; start again"
+    return f"{f'{kept}; continue' if kept else nothing} with: {shlex.join(command)}"
 
 
 def _parsers() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:

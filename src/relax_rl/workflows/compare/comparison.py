@@ -109,6 +109,7 @@ class PlannedComparison:
             finished = sum(planned.is_finished() for planned in self.runs)
             begun = sum(planned.has_checkpoint and not planned.is_finished() for planned in self.runs)
             stopped.kept = f"{finished} of {len(self.runs)} runs are finished and {begun} have a checkpoint"
+            stopped.flag = ""
             raise
 
     def _run(self, on_progress: OnProgress | None) -> ComparisonResult:
