@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from relax_rl.cli.main import main
 from relax_rl.config import GuardConfig
 from relax_rl.errors import NumericalError
 from relax_rl.latent.nonfinite import first_nonfinite_layer
@@ -310,3 +315,52 @@ def test_the_first_layer_that_is_not_finite():
     assert first_nonfinite_layer(model, [[1, 2, 3]]) is None
     model.get_parameter("model.layers.1.self_attn.o_proj.weight").data[0, 0] = math.inf
     assert first_nonfinite_layer(model, [[1, 2, 3]]) == "model.layers.1.self_attn.o_proj"
+
+
+@pytest.mark.distributed
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("method", "spoilt"), [("grpo", [2]), ("flow_rl", [2]), ("grpo", [2, 3])])
+def test_all_ranks_skip_what_one_of_them_finds(method, spoilt, tmp_path):
+    root = Path(__file__).parents[2]
+    script = str(root / "tests/support/guarded_ranks.py")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+    environment = os.environ | {"PYTHONPATH": f"{root / 'src'}{os.pathsep}{root / 'tests'}", "OMP_NUM_THREADS": "1"}
+    words = [*launcher, script, method, str(tmp_path), json.dumps(spoilt)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    first, second = found["ranks"]
+    assert first["sums"] == second["sums"]
+    assert all(math.isfinite(value) for value in first["sums"])
+    assert first["updates"] == second["updates"] == (4 if spoilt == [2] else 3)
+    assert bool(first["stopped"]) == bool(second["stopped"]) == (spoilt != [2])
+    assert len(first["said"]) == 1
+    assert second["said"] == []
+    assert "the log-probabilities of completion 3 in micro-batch 1 of process 1" in first["said"][0]
+    skipped = [1.0 if update in spoilt else None for update in range(1, first["updates"] + 1)]
+    assert [row.get("guard/skipped") for row in found["rows"]] == skipped
+
+
+def test_a_learning_rate_of_100_stops_in_words_with_sound_weights(tmp_path, capsys):
+    run = tmp_path / "run"
+    words = [
+        "--objective=grpo",
+        "--trainer.learning_rate=100",
+        "--trainer.max_steps=4",
+        "--trainer.save_steps=1",
+        "--trainer.per_device_train_batch_size=16",
+        "--trainer.gradient_accumulation_steps=1",
+        "--trainer.num_generations=8",
+        "--evaluation.enabled=false",
+        f"--output={run}",
+    ]
+    assert main(["train", "countdown", *words]) == 2
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    assert "relax: warning: Update 2 was skipped, because numbers in it are not finite: the gradient of" in told
+    assert "relax: error: The run stops after update 3: 2 of 3 updates were skipped" in told
+    assert f"the last checkpoint is {run}/checkpoints/checkpoint-3" in told
+    for checkpoint in (run / "checkpoints").glob("checkpoint-*"):
+        assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / "model.safetensors").values())
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["grad_norm"] is None for row in logged] == [False, True, True]
