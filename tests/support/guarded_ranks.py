@@ -6,6 +6,7 @@ torchrun --nproc_per_node 2 tests/support/guarded_ranks.py METHOD OUTPUT UPDATES
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -18,7 +19,8 @@ from support.scripted import make_trainer
 def main() -> None:
     torch.set_num_threads(1)
     method, output, spoilt = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
-    objective = build_objective(method, **({"tilt": 0.5} if method == "flow_rl" else {}))
+    options: dict[str, Any] = {"tilt": 0.5} if method == "flow_rl" else {}
+    objective = build_objective(method, **options)
     trainer = make_trainer(objective, output, gradient_accumulation_steps=2, max_steps=4)
     said: list[str] = []
     trainer.notices.listen(said.append)
@@ -32,7 +34,7 @@ def main() -> None:
         rows[2] = True
         return states.masked_fill(rows, float("nan"))
 
-    trainer.model.base_model.norm.register_forward_hook(spoil)
+    trainer.model.get_submodule("model.norm").register_forward_hook(spoil)
     stopped = ""
     try:
         trainer.train()
