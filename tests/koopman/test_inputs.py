@@ -240,6 +240,7 @@ MEASURES: dict[str, Callable[[Tensor], Any]] = {
     "held_out_heterogeneity": lambda x: held_out_heterogeneity(torch.stack([x, x.flip(0)]), rank=2),
     "residuals": lambda x: koopman_eigenvalues(x[:3].mT, rank=1).residuals,
     "modes": lambda x: dmd(x).forecast(x[0], 3) / x[0, 0],
+    "modes of edmd": lambda x: edmd(x, observables=lambda s: s).forecast(x[0], 3) / x[0, 0],
     "KernelEDMD": lambda x: np.abs(KernelEDMD(rank=3).fit(x.numpy()).eigenvalues_),
     "score": lambda x: DMD(rank=1).fit(x.numpy()).score(x.numpy()),
     "OptimisedDMD forecast": lambda x: OptimisedDMD().fit(x.numpy()).forecast(x.numpy()[:1], 3) / float(x[0, 0]),
@@ -298,6 +299,8 @@ def test_more_exponentials_than_snapshots_can_decide_are_refused() -> None:
 def test_a_window_with_too_few_directions_is_refused() -> None:
     with pytest.raises(DataError, match="lower the rank"):
         held_out_heterogeneity(torch.zeros(1, 61, 2), rank=2)
+    with pytest.raises(DataError, match="NaN"):
+        held_out_heterogeneity(torch.full((1, 61, 2), torch.nan), rank=2)
 
 
 def test_estimators_take_tensors_too_and_refuse_complex_observables() -> None:

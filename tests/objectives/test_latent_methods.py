@@ -13,6 +13,7 @@ from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives import build_objective
 from relax_rl.objectives.inputs import SCORE_FEATURES
 from relax_rl.objectives.methods.g2rl import GradientNovelty
+from relax_rl.objectives.methods.rank_shaping import RankShaping
 from relax_rl.objectives.methods.rep_exp import EllipticalBonus
 from relax_rl.objectives.shaping import mean_states, usable_states
 from relax_rl.objectives.updates import UpdateReport
@@ -245,6 +246,13 @@ def test_a_completion_without_usable_states_counts_nowhere():
     objective = build_objective("rank_shaping", stride=8)
     figures, is_known = objective.token_weights.figures(broken)
     assert torch.equal(is_known, has_states)
+    shaping = objective.token_weights
+    assert isinstance(shaping, RankShaping)
+    moved = replace(shaping, baseline=(1.0, 0.1, 0.1))
+    advantages = torch.full_like(broken.rewards, 0.8)
+    shaped, _ = moved(broken, advantages)
+    assert torch.equal(shaped[~is_known], torch.full_like(shaped[~is_known], 0.8))
+    assert (shaped[is_known] > 0.8).any()
     found = objective(broken).metrics
     for name, values in zip(("effective_rank", "rank_velocity", "rank_acceleration"), figures, strict=True):
         assert found[f"latent/{name}"] == pytest.approx(values[is_known].mean().item())

@@ -164,6 +164,13 @@ def test_detectable_difference_is_where_the_power_is(seeds: int) -> None:
     assert np.mean(np.abs(t) > stats.t.ppf(0.995, dof)) == pytest.approx(0.8, abs=0.005)
 
 
+def test_a_value_that_json_has_as_null_is_missing_and_single_precision_is_read_as_double() -> None:
+    table: list[list[float | None]] = [[0.5, None, 0.25], [0.75, 0.125, 0.5]]
+    expected = seeded_mean([[0.5, 0.25], [0.75, 0.5]])
+    assert seeded_mean(table) == expected  # pyright: ignore[reportArgumentType]
+    assert seeded_mean(np.array([[0.5, 0.25], [0.75, 0.5]], dtype=np.float32)) == expected
+
+
 def test_detectable_difference_where_a_coin_would_do_almost_as_well() -> None:
     """At a level of 1/2 and a power of 0.6 less than one standard error is enough."""
     difference = detectable_difference(5, 1.0, alpha=0.5, power=0.6)

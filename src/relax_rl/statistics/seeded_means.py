@@ -97,7 +97,7 @@ def seeded_mean(values: np.ndarray | Sequence[Sequence[float]], *, confidence: f
         p_value=p_value,
         num_seeds=num_seeds,
         num_problems=num_problems,
-        seed_deviation=math.sqrt(squares.seed / num_problems) if num_seeds > 1 else math.nan,
+        seed_deviation=math.sqrt(squares.seed / num_problems),
         problem_variance=max(0.0, squares.problem - squares.rest) / table.size if num_seeds > 1 else math.nan,
     )
 

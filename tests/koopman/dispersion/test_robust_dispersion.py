@@ -129,6 +129,7 @@ def test_c_ill_conditioned_mixing_changes_nothing(linear_system) -> None:
     torch.testing.assert_close(dispersion(states * scales), dispersion(states), rtol=1e-6, atol=0)
 
 
+@pytest.mark.slow
 def test_c_a_map_of_the_states_cannot_make_heterogeneity(linear_system) -> None:
     # An observation map leaves the spectrum of the dynamics as it is: true Var|lambda| stays 0.01 throughout. Every
     # step sees fresh noise, as a policy does, and the verdict is on noise that the ascent never saw.
@@ -149,6 +150,7 @@ def test_c_a_map_of_the_states_cannot_make_heterogeneity(linear_system) -> None:
     assert growth["singular"] > 20, growth
 
 
+@pytest.mark.slow
 def test_c_free_ascent_gains_what_held_out_pairs_confirm(linear_system) -> None:
     start = linear_system(0.1, 64, 8, seed=2)
     before = held_out_dispersion(lift(start, 16))

@@ -1,5 +1,7 @@
 """Operators from Gram statistics, against numpy and against what each is for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -139,3 +141,12 @@ def test_measure_preserving_leaves_out_what_there_is_not() -> None:
         assert fit.rank == 4
         moduli = np.sort(np.abs(np.linalg.eigvals(fit.matrix.numpy())))
         np.testing.assert_allclose(moduli, [0, 1, 1, 1, 1], atol=1e-7)
+
+
+@pytest.mark.parametrize("part", ["gram", "cross", "future"])
+@pytest.mark.parametrize("fit", [measure_preserving_operator, forward_backward_operator, total_least_squares_operator])
+def test_operators_that_are_for_spectra_alone_carry_no_gradient(fit, part: str) -> None:
+    states = torch.randn(1, 30, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    statistics = gram_statistics(states, torch.ones(1, 29, dtype=torch.bool))
+    taught = replace(statistics, **{part: getattr(statistics, part).requires_grad_()})
+    assert not fit(taught).matrix.requires_grad

@@ -140,6 +140,8 @@ def held_out_heterogeneity(lifted: Tensor, *, rank: int = 8, window: int = ROBUS
     """
     if require_real(require_tensor(lifted, "Lifted states"), "Lifted states").ndim != 3 or lifted.shape[1] <= window:
         raise DataError(f"Lifted states must be (B, T, F) with T above {window}, got {tuple(lifted.shape)}.")
+    if not bool(torch.isfinite(lifted.detach()).all()):
+        raise DataError("The lifted states hold NaN or Inf; leave that trajectory out.")
     pieces = _windows(in_its_unit(lifted.double(), (-2, -1))[0], window)
     x, y = pieces[..., :-1, :], pieces[..., 1:, :]
     mean = 0.5 * (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True))
@@ -152,8 +154,8 @@ def held_out_heterogeneity(lifted: Tensor, *, rank: int = 8, window: int = ROBUS
     for fold in (0, 1):
         a, b = x[..., fold::2, :].detach(), y[..., fold::2, :].detach()
         matrix, info = torch.linalg.solve_ex(0.5 * (a.mT @ a + b.mT @ b), a.mT @ b)
-        if bool((info != 0).any()) or not bool(torch.isfinite(matrix).all()):
-            raise DataError(f"A window of the lifted states has fewer than {rank} directions, or NaN; lower the rank.")
+        if bool((info != 0).any()):
+            raise DataError(f"A window of the lifted states has fewer than {rank} directions; lower the rank.")
         modes = torch.linalg.eig(matrix).eigenvectors
         p, q = x[..., 1 - fold :: 2, :].to(modes.dtype) @ modes, y[..., 1 - fold :: 2, :].to(modes.dtype) @ modes
         moduli = (p.conj() * q).sum(-2).abs() / (0.5 * (p.abs() ** 2 + q.abs() ** 2)).sum(-2)
