@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -94,6 +95,7 @@ class Soak:
         reference, label = self._reference(method), f"{method}, {point}"
         name = "point-" + "".join(letter if letter.isalnum() else "-" for letter in label)
         start = ["train", str(self._configs[method]), "--output", name]
+        shutil.rmtree(self.folder / name, ignore_errors=True)
         killed = run(start, self.folder, self.folder / f"{name}.log", POINTS[point])
         if killed.code != -signal.SIGKILL:
             return Outcome("points", label, "WRONG", f"not killed: exit code {killed.code}: {killed.last_line}")

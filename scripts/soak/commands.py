@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shlex
+import shutil
 import signal
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ def evaluation_words(output: str) -> list[str]:
 def survives_evaluation(name: str, reference: Path, folder: Path, seed: int) -> Outcome:
     """An evaluation that is hit at random moments, and gone on with by the same command."""
     rng, faults = random.Random(seed), Counter[str]()
+    shutil.rmtree(folder / name, ignore_errors=True)
     for attempt in range(6):
         fork = Fork(evaluation_words(name), folder, folder / f"{name}.log")
         if attempt < 5:
@@ -46,6 +48,7 @@ def survives_evaluation(name: str, reference: Path, folder: Path, seed: int) -> 
 def survives_comparison(name: str, config: Path, number: signal.Signals, reference: Path, folder: Path) -> Outcome:
     """A comparison whose children must end with it, keep what they have done, and go on."""
     words = ["compare", str(config), "--methods", "grpo,relax", "--seeds", "1", "--jobs", "2", "--output", name]
+    shutil.rmtree(folder / name, ignore_errors=True)
     fork = Fork(words, folder, folder / f"{name}.log")
     while fork.is_running() and not list((folder / name).glob("*/seed0/metrics.jsonl")):
         time.sleep(0.02)

@@ -21,12 +21,13 @@ Damage = Callable[[Path, Path], None]
 def survives_damage(name: str, stopped: Path, reference: Path, folder: Path) -> Outcome:
     """A copy of a stopped run, damaged and resumed."""
     place = folder / name.replace(" ", "-").replace("/", "-")
+    shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(stopped, place)
     newest = max(place.glob("checkpoints/checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     DAMAGES[name](place, newest)
     ended = run(["train", "--resume", "--output", place.name], folder, folder / f"{place.name}.log")
-    if ended.code == 2 and not ended.has_traceback and ended.last_line.startswith("relax: error: "):
-        return Outcome("damage", name, "refused", ended.last_line)
+    if ended.error:
+        return Outcome("damage", name, "refused", ended.error)
     if ended.code != 0:
         return Outcome("damage", name, "WRONG", f"exit code {ended.code}: {ended.last_line}")
     found = run_differences(reference, place)

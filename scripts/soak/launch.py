@@ -43,6 +43,12 @@ class Ended:
         return "Traceback (most recent call last)" in self.output
 
     @property
+    def error(self) -> str:
+        """The sentence of a command that was refused or failed in order; empty for another end."""
+        lines = [line for line in self.output.splitlines() if line.startswith("relax: error: ")]
+        return lines[-1] if lines and self.code == 2 and not self.has_traceback else ""
+
+    @property
     def last_line(self) -> str:
         return (self.output.strip().splitlines() or [""])[-1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shlex
+import shutil
 import signal
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ def survives_moments(name: str, config: Path, reference: Path, folder: Path, see
     """A run that is hit again and again, and ends equal to the one that was not."""
     rng, faults = random.Random(seed), Counter[str]()
     place, start = folder / name, ["train", str(config), "--output", name]
+    shutil.rmtree(place, ignore_errors=True)
     words = start
     for attempt in range(_MOST_FAULTS + 1):
         fork = Fork(words, folder, folder / f"{name}.log")
@@ -53,9 +55,9 @@ def survives_moments(name: str, config: Path, reference: Path, folder: Path, see
 def resumed(name: str, start: list[str], folder: Path) -> Ended:
     """The run as its user would have it go on: from a checkpoint, or from the start where there is none."""
     ended = run(["train", "--resume", "--output", name], folder, folder / f"{name}.log")
-    if ended.code == 2 and "--overwrite" in ended.last_line:
+    if "--overwrite" in ended.error:
         return run([*start, "--overwrite"], folder, folder / f"{name}.log")
-    if ended.code == 2 and "there is no run in" in ended.last_line:
+    if "there is no run in" in ended.error:
         return run(start, folder, folder / f"{name}.log")
     return ended
 

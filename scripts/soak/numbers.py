@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def survives_numbers(name: str, config: Path, folder: Path) -> Outcome:
     fault, settings, words = NUMBERS[name]
     label = "numbers-" + name.replace(" ", "-")
     start = ["train", str(config), "--output", label, "--evaluation.enabled=false", *settings]
+    shutil.rmtree(folder / label, ignore_errors=True)
     ended = run(start, folder, folder / f"{label}.log", fault())
     if ended.has_traceback or ended.code not in (0, 2):
         return Outcome("numbers", name, "WRONG", f"exit code {ended.code}: {ended.last_line}")
