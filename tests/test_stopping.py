@@ -113,7 +113,7 @@ def test_a_first_signal_is_told_where_work_goes_on() -> None:
             send(signal.SIGHUP)
 
     stopped(work, tell=told.append)
-    assert told == ["SIGHUP: finishing what is begun; once more stops at once"]
+    assert told == ["SIGHUP: finishing the current step; a second signal stops at once"]
 
 
 def test_user_code_that_answers_every_error_does_not_swallow_it() -> None:

@@ -200,7 +200,7 @@ class _Handlers:
         request.ask(reason)
         if first and request.is_deferred:
             if self._tell is not None:
-                self._tell(f"{reason.words}: finishing what is begun; once more stops at once")
+                self._tell(f"{reason.words}: finishing the current step; a second signal stops at once")
             return
         if not first:  # cleaning up may hang: the next signal is the system's
             signal.signal(number, signal.SIG_DFL)

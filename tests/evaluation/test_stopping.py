@@ -42,9 +42,7 @@ def test_samples_are_kept_and_the_same_command_goes_on(
     assert main([*SMALL, "-o", "cut", "--overwrite"]) == 143
     assert kept == [2]
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith(
-        "relax: stopped by SIGTERM; the samples there are, are kept in cut; continue with: relax eval"
-    )
+    assert said.startswith("relax: stopped by SIGTERM; the samples so far are kept in cut; continue with: relax eval")
     assert len((Path("cut") / "partial.jsonl").read_text().splitlines()) == 2
     words = shlex.split(said.partition(" with: ")[2])[1:]
     assert "--overwrite" not in words

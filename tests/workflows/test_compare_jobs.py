@@ -100,7 +100,7 @@ def test_children_are_asked_to_stop_and_waited_for(
         run_jobs([waiting, never], 1, on_progress=follow)
     told = [(event.stage, event.message) for event in events if event.stage != "training"]
     assert told == [("started", f"log in {waiting.log}"), ("ended", "stopped")]
-    assert "relax: stopped by SIGTERM; the samples there are, are kept in " in waiting.log.read_text()
+    assert "relax: stopped by SIGTERM; the samples so far are kept in " in waiting.log.read_text()
 
 
 def test_a_second_signal_ends_children_at_once(tmp_path: Path) -> None:

@@ -31,8 +31,10 @@ def telling_what_is_kept(run: RunDirectory, num_updates: int) -> Generator[None]
         kept, fault = _kept(run, num_updates), disk_fault(error)
         told: Exception = error
         if fault is not None:
-            mend = "--resume" if kept else "--overwrite"
-            told = RunError(f"the run {run.path} cannot be written: {fault}; mend that, and go on with {mend}")
+            told = RunError(
+                f"the run {run.path} cannot be written: {fault}; fix that, then "
+                + ("resume it with --resume" if kept else "start it again with --overwrite")
+            )
         if kept:
             note_what_is_kept(told, kept)
         if told is error:

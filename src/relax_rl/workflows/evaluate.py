@@ -154,7 +154,7 @@ def evaluate(
         return evaluation.run(folder, overwrite=overwrite, on_progress=count_samples)
     except Stopped as stopped:
         if folder is not None:
-            stopped.kept, stopped.flag = f"the samples there are, are kept in {folder.path}", ""
+            stopped.kept, stopped.flag = f"the samples so far are kept in {folder.path}", ""
         raise
 
 
