@@ -34,7 +34,7 @@ from mutants.runner import Limits, run
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS: dict[str, tuple[str, ...]] = {
     "koopman": ("tests/koopman", "tests/estimators"),
-    "objectives": ("tests/objectives",),
+    "objectives": ("tests/objectives", "tests/evidence/test_latent_signals.py"),
     "statistics": ("tests/statistics",),
     "rewards": ("tests/rewards",),
     "evaluation": ("tests/evaluation", "tests/workflows/test_evaluate.py"),

@@ -44,6 +44,13 @@ def test_a_tensor_of_another_shape_is_refused_by_its_name(name: str) -> None:
         replace(batch, **change)
 
 
+def test_a_mask_of_whole_numbers_is_one_of_truth_values() -> None:
+    batch = random_batch()
+    counted = replace(batch, mask=batch.mask.long())
+    assert counted.mask.dtype == torch.bool
+    assert torch.equal(build_objective("grpo")(counted).loss, build_objective("grpo")(batch).loss)
+
+
 @pytest.mark.parametrize("name", ["rewards", "sampled_lengths"])
 def test_a_number_of_each_completion_is_one_of_each(name: str) -> None:
     batch = random_batch()

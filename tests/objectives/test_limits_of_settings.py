@@ -13,6 +13,7 @@ from relax_rl.errors import ConfigError
 from relax_rl.objectives import METHODS, RunLimits, build_objective
 from relax_rl.objectives.methods.clip_cov import CovarianceClippedSurrogate
 from relax_rl.objectives.methods.kl_cov import CovarianceKLSurrogate
+from relax_rl.objectives.methods.opefo import BalancedFlow
 from relax_rl.objectives.methods.relax import LatentExploration
 from relax_rl.objectives.probe import DictionarySettings, DispersionBound, DispersionProbe
 from relax_rl.objectives.regularizers import ReferenceKL
@@ -92,6 +93,7 @@ def test_a_setting_is_refused_outside_its_bounds_and_taken_on_them(
         (LatentExploration, {"mean_scope": "update"}),
         (CovarianceClippedSurrogate, {"clipped": ClippedSurrogate(), "scope": "rank"}),
         (CovarianceKLSurrogate, {"scope": "rank"}),
+        (BalancedFlow, {"scope": "rank"}),
         (DictionarySettings, {"num_observables": 0}),
         (DictionarySettings, {"batch_size": 0}),
         (DictionarySettings, {"max_trajectories": 0}),

@@ -318,3 +318,15 @@ def test_dcpo_by_hand():
     objective = build_objective("dcpo")
     assert objective(batch).loss.item() == pytest.approx(-A * (high + 1.3 - 0.5 - 10.0) / 4, rel=1e-12)
     assert gradient_of(objective, batch) == pytest.approx([0.0, -1.3 * A / 4, 0.0, 0.0], rel=1e-12)
+
+
+def test_pass_at_k_of_a_group_with_one_right_completion_and_of_one_with_none():
+    objective = build_objective("pass_at_k", k=2)
+    # Of six pairs three hold no right one: failure 1/2, deviation 1/2. With a given wrong one, two of three fail.
+    one = two_completions([[1.0]] * 4, rewards=(1.0, 0.0, 0.0, 0.0))
+    assert objective.advantage(one)[0].tolist() == pytest.approx([1.0, *[(1 / 2 - 2 / 3) / (1 / 2)] * 3], rel=1e-3)
+    none = two_completions([[1.0]] * 4, rewards=(0.0, 0.0, 0.0, 0.0))
+    assert objective.advantage(none)[0].tolist() == [0.0] * 4
+    # One wrong completion is fewer than a pair: every pair holds a right one.
+    most = two_completions([[1.0]] * 4, rewards=(1.0, 1.0, 1.0, 0.0))
+    assert objective.advantage(most)[0].tolist() == [0.0] * 4

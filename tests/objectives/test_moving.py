@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -142,6 +143,18 @@ def test_dcpo_smooths_over_the_visits_of_a_prompt():
     mean, std = 1 / 3, math.sqrt((2 * 0.3125 + 2 / 3 * 0.25) / 3)
     assert found == pytest.approx([-mean / std / 3] * 4)  # A_new = 0; the smaller of a third and two thirds of A_tot
     assert third(rewards_of([[0.0, 0.0, 0.0, 0.0]], keys=[8])).abs().sum() == 0
+
+
+def test_dcpo_takes_the_smaller_of_the_two_mixtures_for_each_completion():
+    # Remembered: three visits, mean 1/4, deviation 1/2. The group itself: mean 1/2, deviation 1/sqrt(3).
+    smooth = replace(build_objective("dcpo", epsilon=1e-12).advantage, memory=PromptMemory({7: (3, 0.25, 0.5)}))
+    found = smooth(rewards_of([[1.0, 0.0, 0.0, 1.0]], keys=[7]))[0].tolist()
+    new, total = {1.0: math.sqrt(3) / 2, 0.0: -math.sqrt(3) / 2}, {1.0: 1.5, 0.0: -0.5}
+    first = {reward: 2 / 3 * new[reward] + total[reward] / 3 for reward in new}
+    second = {reward: new[reward] / 3 + 2 / 3 * total[reward] for reward in new}
+    assert abs(first[1.0]) < abs(second[1.0])
+    assert abs(first[0.0]) > abs(second[0.0])
+    assert found == pytest.approx([first[1.0], second[0.0], second[0.0], first[1.0]])
 
 
 def test_the_memory_goes_through_a_checkpoint_and_knows_prompts_apart():

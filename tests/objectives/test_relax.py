@@ -103,6 +103,42 @@ def test_above_xi_the_dispersion_counts_but_carries_no_gradient():
     assert values.grad[0, 1].item() != 0.0
 
 
+def test_a_dispersion_of_just_xi_is_still_encouraged():
+    values = torch.tensor([[2.0, 2.0 + 1e-9]], dtype=torch.float64, requires_grad=True)
+    share, _ = LatentExploration(alpha=1.0, advantage_shaping="none")(
+        empty_batch(), measured_by(values, [[0.5, 0.5]], xi=2.0)
+    )
+    share.backward()
+    assert values.grad[0, 0] < 0
+    assert values.grad[0, 1] == 0
+
+
+def test_the_residual_that_is_logged_is_the_mean_of_those_of_the_completions(dictionary):
+    batch = latent_batch()
+    objective = build_objective("relax", xi=1.0, dictionary=dictionary)
+    measured, _ = objective.probe.measure(objective.probe.lift(batch))
+    expected = measured.median_residual[measured.is_defined].mean().item()
+    assert 0 < expected < 1
+    assert objective(batch).metrics["latent/residual"] == pytest.approx(expected)
+
+
+def test_what_is_only_monitored_reads_the_states_too_and_is_surveyed_without_a_signal():
+    settings = DictionarySettings(num_observables=F, steps=2)
+    batch = latent_batch()
+    plain = build_objective("kl_cov")
+    watched = plain.monitored(settings)
+    assert {wanted.name for wanted in watched.inputs} == {wanted.name for wanted in plain.inputs} | {"hidden_states"}
+    assert torch.equal(watched.survey(batch), plain.survey(batch))
+
+
+@pytest.mark.parametrize(
+    ("gate", "reads_states"), [("above_xi", True), ("above_xi_and_positive", True), ("all", False)]
+)
+def test_a_kl_behind_a_gate_reads_the_states(gate, reads_states):
+    names = {wanted.name for wanted in ReferenceKL(gate=gate).inputs()}
+    assert names == {"ref_log_probs"} | ({"hidden_states"} if reads_states else set())
+
+
 def test_scope_of_the_mean():
     measured = measured_by([[1.0, 2.0], [3.0, 4.0]], [[1.0, 1.0], [1.0, 1.0]])
     batch = empty_batch((2, 2))

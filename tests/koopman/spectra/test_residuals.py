@@ -173,3 +173,15 @@ def test_pairs_of_a_negative_fold_are_left_out_and_folds_are_averaged() -> None:
     each = [dual_residuals(*torched(x[i::3], y[i::3], values, left)) for i in (0, 1)]
     expected = ((each[0] ** 2 + each[1] ** 2) / 2) ** 0.5
     torch.testing.assert_close(dual_residuals(*torched(x, y, values, left), folds=folds), expected)
+
+
+def test_directions_at_the_rounding_of_single_precision_are_none_of_a_dual_residual() -> None:
+    """A snapshot that is twice another but for its rounding; inverted, that direction would be all there is."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 5, 12, generator=generator, dtype=torch.float64)
+    x[4], y[4] = 2.0 * x[3], 2.0 * y[3]
+    rounded = x.float()
+    rounded[4] *= 1 + 2e-7
+    values, left = torch.tensor([0.5 + 0.1j, -0.3j]), torch.randn(12, 2, generator=generator, dtype=torch.complex128)
+    expected = dual_residuals(x, y, values, left)
+    torch.testing.assert_close(dual_residuals(rounded, y.float(), values, left), expected, rtol=1e-4, atol=0)

@@ -87,7 +87,7 @@ class BalancedFlow(TokenSelector, TokenWeights):
 
     def __call__(self, batch: RolloutBatch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         weights = choose_tokens(self, batch, advantages)
-        flow = self.columns(batch, advantages).squeeze(-1).masked_fill(~batch.mask, 0.0)
+        flow = self.columns(batch, advantages).squeeze(-1)  # 0 where masked
         count = batch.mask.sum().clamp(min=1)
         metrics = {
             "entropy/flow_up": flow.clamp(min=0).sum() / count,
