@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from objectives.batches import A, fields_of, input_names, random_batch, two_comp
 from relax_rl.errors import ConfigError
 from relax_rl.objectives import RolloutBatch, build_objective
 from relax_rl.objectives.inputs import PROMPT_KEYS
-from relax_rl.objectives.methods.dcpo import PromptMemory
+from relax_rl.objectives.methods.dcpo import PromptMemory, SmoothedAdvantage
 from relax_rl.objectives.updates import Schedule, UpdateReport
 
 
@@ -147,7 +146,7 @@ def test_dcpo_smooths_over_the_visits_of_a_prompt():
 
 def test_dcpo_takes_the_smaller_of_the_two_mixtures_for_each_completion():
     # Remembered: three visits, mean 1/4, deviation 1/2. The group itself: mean 1/2, deviation 1/sqrt(3).
-    smooth = replace(build_objective("dcpo", epsilon=1e-12).advantage, memory=PromptMemory({7: (3, 0.25, 0.5)}))
+    smooth = SmoothedAdvantage(epsilon=1e-12, memory=PromptMemory({7: (3, 0.25, 0.5)}))
     found = smooth(rewards_of([[1.0, 0.0, 0.0, 1.0]], keys=[7]))[0].tolist()
     new, total = {1.0: math.sqrt(3) / 2, 0.0: -math.sqrt(3) / 2}, {1.0: 1.5, 0.0: -0.5}
     first = {reward: 2 / 3 * new[reward] + total[reward] / 3 for reward in new}
