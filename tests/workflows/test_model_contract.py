@@ -342,3 +342,21 @@ def test_no_word_on_a_tied_head_when_a_run_is_resumed(tmp_path, caplog):
     with caplog.at_level("WARNING", logger="transformers"):
         run.trainer.load_checkpoint(tmp_path / "run" / "checkpoints" / "checkpoint-2")
     assert "missing keys" not in caplog.text
+
+
+# Spectra --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_spectrum_reads_the_prompt_of_training_and_refuses_what_is_too_long(tmp_path):
+    from relax_rl.workflows.spectrum import spectrum
+
+    with pytest.raises(ConfigError, match=r"The text 'prompt-1' has 6\d\d tokens, but tiny has a context of 512"):
+        spectrum("tiny", prompts=["7" * 600], text=True)
+    with pytest.raises(ConfigError, match="context of 512 for both"):
+        spectrum("tiny", prompts=["7" * 500], max_completion_length=64)
+    asked = {"max_completion_length": 40, "fit_steps": 0, "num_samples": 2, "sites": ("final_norm_out",)}
+    found = spectrum("tiny", prompts=["7" * 500], overlong="cut", **asked)
+    assert found.excerpts[0][0] == "7" * 500
+    folder = str(with_template(tmp_path / "model", REFUSES + CHATML))
+    found = spectrum(folder, task=Words(), num_problems=2, chat_template_kwargs={"quick": True}, **asked)
+    assert found.source.startswith("2 prompts")

@@ -13,7 +13,15 @@ from relax_rl.errors import ConfigError
 if TYPE_CHECKING:
     from relax_rl.workflows.progress import Progress
 
-__all__ = ["add_remote_code", "add_time_limit", "add_trust", "at_least_one", "refuse_settings", "say", "switches"]
+__all__ = [
+    "add_prompt_form",
+    "add_remote_code",
+    "add_time_limit",
+    "add_trust",
+    "at_least_one",
+    "refuse_settings",
+    "say",
+]
 
 
 def add_trust(group: argparse._ArgumentGroup) -> None:
@@ -73,7 +81,16 @@ def _hours(text: str) -> float:
     return hours
 
 
-def switches(text: str) -> dict[str, Any]:
+def add_prompt_form(group: argparse._ArgumentGroup) -> None:
+    """The options by which problems become prompts; None of each leaves it to a run's own settings."""
+    group.add_argument("--plain", action="store_true", default=None, help="plain prompts, no chat template")
+    switches = "switches of the chat template"
+    group.add_argument("--chat-template-kwargs", type=_switches, metavar="JSON", help=switches)
+    overlong = "prompts that are too long for the model's context (refuse)"
+    group.add_argument("--overlong", choices=("refuse", "cut"), help=overlong)
+
+
+def _switches(text: str) -> dict[str, Any]:
     """Switches of a chat template as a JSON object, for argparse.
 
     Raises:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.cli.arguments import add_time_limit, add_trust, at_least_one, say, switches
+from relax_rl.cli.arguments import add_prompt_form, add_time_limit, add_trust, at_least_one, say
 from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
@@ -71,17 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     backends = ("transformers", "vllm", "server")
     advanced.add_argument("--backend", choices=backends, default=backends[0], help="what samples (%(default)s)")
     advanced.add_argument("--base-url", metavar="URL", help="of the server, with its version: http://localhost:8000/v1")
-    advanced.add_argument(
-        "--plain", action="store_true", default=None, help="plain prompts, no chat template (a run's own)"
-    )
-    advanced.add_argument(
-        "--chat-template-kwargs", type=switches, metavar="JSON", help="switches of the template (a run's own)"
-    )
-    advanced.add_argument(
-        "--overlong",
-        choices=("refuse", "cut"),
-        help="prompts that are too long for the context (refuse)",
-    )
+    add_prompt_form(advanced)
     advanced.add_argument("--concurrency", type=at_least_one, default=16, help="requests at a time (%(default)s)")
     advanced.add_argument("--timeout", type=float, default=600.0, metavar="S", help="of a request (%(default)s)")
     advanced.add_argument(

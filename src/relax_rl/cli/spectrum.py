@@ -9,10 +9,11 @@ relax spectrum before --compare after --prompts questions.jsonl      do two chec
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from relax_rl.cli.arguments import add_remote_code, at_least_one, refuse_settings, say
+from relax_rl.cli.arguments import add_prompt_form, add_remote_code, at_least_one, refuse_settings, say
 from relax_rl.config import task_options
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -58,6 +59,7 @@ def _add_reading(reading: argparse._ArgumentGroup) -> None:
     reading.add_argument("--statistics-only", action="store_true", help="the store keeps Gram matrices, not states")
     reading.add_argument("--num-samples", type=at_least_one, default=1, help="completions a prompt (%(default)s)")
     reading.add_argument("--temperature", type=float, default=1.0, help="0 is greedy (%(default)s)")
+    add_prompt_form(reading)
     reading.add_argument("--split", default="test", help="of the task (%(default)s)")
     reading.add_argument("--data-dir", metavar="DIR", help="folder that the task reads its files from")
     reading.add_argument("--batch-tokens", type=at_least_one, default=2**13, help="of one forward (%(default)s)")
@@ -98,7 +100,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 _PASSED_ON = (
     *("prompts", "task", "text", "compare", "num_problems", "max_completion_length", "num_samples", "temperature"),
     *("split", "seed", "kind", "fit_steps", "dtype", "revision", "device_map", "batch_tokens", "store"),
-    *("statistics_only", "overwrite"),
+    *("statistics_only", "overwrite", "plain", "chat_template_kwargs", "overlong"),
 )
 """Options that are arguments of `spectrum` under the same name."""
 
@@ -119,6 +121,10 @@ def _command(arguments: argparse.Namespace, settings: Sequence[str]) -> list[str
         words += [
             word
             for each in values
-            for word in ([f"--{name.replace('_', '-')}"] + ([] if each is True else [str(each)]))
+            for word in ([f"--{name.replace('_', '-')}"] + ([] if each is True else [_word(each)]))
         ]
     return words
+
+
+def _word(value: object) -> str:
+    return json.dumps(value) if isinstance(value, dict) else str(value)

@@ -15,6 +15,7 @@ from relax_rl.workflows.progress import OnProgress, Progress, Stage, silent
 from relax_rl.workflows.spectrum_texts import Reading, problems_of, texts_of
 
 if TYPE_CHECKING:
+    from relax_rl.evaluation.room import Overlong
     from relax_rl.koopman.dictionaries.protocol import StoredDictionary
     from relax_rl.latent.store import LatentStore
     from relax_rl.spectra.difference import SpectraDifference
@@ -77,6 +78,9 @@ def spectrum(
     batch_tokens: int = 2**13,
     store: str | Path | None = None,
     statistics_only: bool = False,
+    plain: bool | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    overlong: Overlong | None = None,
     task_options: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
@@ -108,6 +112,10 @@ def spectrum(
         batch_tokens: of one forward.
         store: folder that keeps the hidden states, and is read first.
         statistics_only: the store keeps Gram matrices in place of states.
+        plain: plain prompts, also for a model with a chat template. None: no.
+        chat_template_kwargs: switches of the chat template, such as ``{"enable_thinking": False}``.
+        overlong: "refuse" prompts that leave no room for a whole completion in the model's context, or "cut" their
+            start. None: refuse.
         task_options: of a task given by name.
         output: folder for page, JSON, CSV and dictionaries. None: nothing is kept on disk.
         overwrite: replace the spectra in `output`.
@@ -115,13 +123,15 @@ def spectrum(
         on_progress: receives messages.
 
     Raises:
-        ConfigError: settings that do not fit together, or a site that a model does not have.
+        ConfigError: settings that do not fit together, a site that a model does not have, or texts that are longer than
+            its context.
         DataError: prompts that cannot be read, or too few tokens for the observables.
         ModelError: a model that cannot be loaded.
         RunError: an output folder that holds something else or cannot be written.
     """
     say = on_progress or silent
-    reading = Reading(text, max_completion_length, num_samples, temperature, seed)
+    prompted = (bool(plain), dict(chat_template_kwargs or {}), overlong or "refuse")
+    reading = Reading(text, max_completion_length, num_samples, temperature, seed, *prompted)
     reading.check()
     _check_words(prompts, task, store, statistics_only, fit_steps, estimators, kind)
     if output is not None:
@@ -277,7 +287,7 @@ class _Measuring:
         self._say(
             "sampling", f"{name}: {'reading' if self.reading.text else 'generating from'} {len(self.problems)} prompts"
         )
-        texts, shown = texts_of(model, tokenizer, self.problems, self.reading)
+        texts, shown = texts_of(model, tokenizer, self.problems, self.reading, name)
         if must_fit:
             self._check_pairs(sum(max(0, len(text.token_ids) - text.start - 1) for text in texts))
         self._say("measuring", f"{name}: measuring {sum(len(text.token_ids) - text.start for text in texts)} tokens")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from relax_rl.tasks.registry import build_task
 from relax_rl.workflows.prompts import read_prompts
 
 if TYPE_CHECKING:
+    from relax_rl.evaluation.room import Overlong
     from relax_rl.spectra.measure import LatentText
 
 __all__ = ["Reading", "problems_of", "texts_of"]
@@ -30,6 +31,7 @@ class Reading:
         text: read prompts and solutions as they are, instead of completions.
         max_completion_length: in tokens; None: 256.
         num_samples, temperature, seed: of the sampling.
+        plain, switches, overlong: of the prompts, see `relax_rl.workflows.policy.fit_prompts`.
     """
 
     text: bool
@@ -37,6 +39,9 @@ class Reading:
     num_samples: int
     temperature: float
     seed: int
+    plain: bool = False
+    switches: dict[str, Any] = field(default_factory=dict)
+    overlong: Overlong = "refuse"
 
     @property
     def length(self) -> int:
@@ -95,21 +100,29 @@ def problems_of(
 
 
 def texts_of(
-    model: Any, tokenizer: Any, problems: list[Problem], reading: Reading
+    model: Any, tokenizer: Any, problems: list[Problem], reading: Reading, name: str = "the model"
 ) -> tuple[list[LatentText], list[tuple[str, str]]]:
     """What the model is to read, and the same in words, for the first few.
 
     Raises:
+        ConfigError: texts that are longer than the model's context.
         DataError: a text of a single token.
+        ModelError: a model that is to write and has no end token.
     """
     from relax_rl.evaluation.prompts import encode_prompt
     from relax_rl.evaluation.samplers.transformers import sample_completions
     from relax_rl.spectra.measure import LatentText
+    from relax_rl.workflows.policy import checked_contract, fit_prompts
 
     if reading.text:
         texts = [_given_text(tokenizer, problem) for problem in problems]
+        _check_length(model, texts, name)
         return texts, [(problem.prompt, problem.solution or "") for problem in problems[:_SHOWN_TEXTS]]
-    prompts = [encode_prompt(tokenizer, problem) for problem in problems]
+    contract = checked_contract(model, tokenizer, name, reading.switches)
+    asked = {"this spectrum": problems}
+    form: dict[str, Any] = {"plain": reading.plain, "switches": reading.switches, "overlong": reading.overlong}
+    fitted = fit_prompts(contract, tokenizer, asked, reading.length, **form)
+    prompts = [encode_prompt(tokenizer, problem, fitted.form) for problem in problems]
     sampled = sample_completions(
         model,
         tokenizer,
@@ -127,6 +140,18 @@ def texts_of(
     ]
     shown = [(p.question, draws[0].text) for p, draws in zip(problems[:_SHOWN_TEXTS], sampled, strict=False)]
     return texts, shown
+
+
+def _check_length(model: Any, texts: Sequence[LatentText], name: str) -> None:
+    from relax_rl.latent.contract.architecture import context_length
+
+    context = context_length(model.config)
+    longest = max(texts, key=lambda text: len(text.token_ids))
+    if context is not None and len(longest.token_ids) > context:
+        raise ConfigError(
+            f"The text {longest.id!r} has {len(longest.token_ids):,} tokens, but {name} has a context of "
+            f"{context:,}; shorten it or leave it out."
+        )
 
 
 def _given_text(tokenizer: Any, problem: Problem) -> LatentText:
