@@ -39,6 +39,7 @@ SIGNATURES = {
         "branching: Branching | None = None",
         "guard: GuardConfig | None = None",
         "notices: Notices | None = None",
+        "most_prompt_tokens: int | None = None",
     ],
     "compare": [
         "config: str | Path | TrainConfig | Mapping[str, Any] | None = None",
@@ -86,7 +87,9 @@ SIGNATURES = {
         "batch_size: int = 256",
         "backend: str = 'transformers'",
         "base_url: str | None = None",
-        "plain: bool = False",
+        "plain: bool | None = None",
+        "chat_template_kwargs: Mapping[str, Any] | None = None",
+        "overlong: Overlong | None = None",
         "concurrency: int = 16",
         "timeout: float = 600.0",
         "dictionary: str | Path | KoopmanDictionary | None = None",
@@ -153,6 +156,9 @@ SIGNATURES = {
         "batch_tokens: int = 8192",
         "store: str | Path | None = None",
         "statistics_only: bool = False",
+        "plain: bool | None = None",
+        "chat_template_kwargs: Mapping[str, Any] | None = None",
+        "overlong: Overlong | None = None",
         "task_options: Mapping[str, Any] | None = None",
         "output: str | Path | None = None",
         "overwrite: bool = False",
@@ -206,7 +212,10 @@ def test_the_signature_is_this(name):
 def test_the_config_has_trls_fields_and_no_others():
     from trl import GRPOConfig
 
-    assert str(inspect.signature(relax_rl.RelaxConfig)) == str(inspect.signature(GRPOConfig))
+    ours, trls = inspect.signature(relax_rl.RelaxConfig), inspect.signature(GRPOConfig)
+    # The policy that learns is the one that sampled, so dropout is off unless it is asked for.
+    assert ours.parameters["disable_dropout"].default is True
+    assert str(ours).replace("disable_dropout: 'bool' = True", "disable_dropout: bool = False") == str(trls)
 
 
 def test_type_checkers_and_python_find_each_name_at_the_same_place():
