@@ -111,7 +111,7 @@ def test_another_evaluation_in_the_folder(capsys: pytest.CaptureFixture[str]) ->
         ),
         (["tiny", "--task", "countdown", "--against", "nowhere"], "nowhere"),
         (["tiny", "--task", "countdown", "--top-p", "0"], "top_p = 0.0 must lie in"),
-        (["tiny", "--rescore", "nowhere"], "takes neither MODEL nor --task"),
+        (["tiny", "--rescore", "nowhere"], "takes no MODEL"),
         (["--rescore", "nowhere"], "nowhere is no folder of an evaluation"),
         (["tiny", "--task", "aime24", "--data-dir", "nowhere"], "aime24.jsonl' cannot be read"),
     ],

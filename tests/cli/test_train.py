@@ -101,7 +101,9 @@ class TestDryRun:
         assert list(tmp_path.iterdir()) == []
 
     def test_an_own_verifier_in_the_current_folder_is_found(self, tmp_path: Path) -> None:
-        (tmp_path / "own_rewards_of_this_test.py").write_text("def always(completions, answers):\n    return [1.0]\n")
+        (tmp_path / "own_rewards_of_this_test.py").write_text(
+            "def always(completions, answers):\n    return [1.0] * len(completions)\n"
+        )
         assert main(["train", "countdown", "--dry-run", "--verifier", "own_rewards_of_this_test:always"]) == 0
 
 

@@ -159,7 +159,7 @@ def test_an_empty_task_and_a_verifier_that_loses_scores_are_refused(model, token
         def score(self, completions, answers):
             return [1.0]
 
-    with pytest.raises(DataError, match="1 scores for 48"):
+    with pytest.raises(DataError, match="returned 1 values for 48 completions"):
         evaluate(model, tokenizer, replace(task, verifier=Lossy()), **SETTINGS)
 
 

@@ -24,7 +24,7 @@ EVIDENCE = Path(__file__).parents[2] / "evidence"
 @pytest.mark.parametrize("path", sorted((EVIDENCE / "methods").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_method_of_a_study_can_be_planned(path: Path, tmp_path: Path) -> None:
     base = EVIDENCE / ("pretrained.toml" if path.stem == "pretrained" else "training.toml")
-    planned = plan_runs(str(base), [], parse_methods(str(path)), [100], tmp_path)
+    planned = plan_runs(str(base), [], parse_methods(str(path), ["evidence"]), [100], tmp_path, ["evidence"])
     assert [run.method for run in planned] == list(tomllib.loads(path.read_text()))
     for run in planned:
         build_objective_from(run.config)

@@ -141,7 +141,12 @@ def test_relax_names_the_settings_that_leave_it_nothing(tmp_path):
 
 @pytest.mark.parametrize("value", [0.0, 1.0, None, math.nan])
 def test_rewards_that_say_nothing_are_told_of_once(value, tmp_path):
-    trainer, said = trained(tmp_path, ScriptedTrainer, reward=lambda completions, **_: [value] * len(completions))
+    def reward(completions: list[str], **_: Any) -> list[float | None]:
+        # It is tried on two rows first, where saying nothing would be refused.
+        return [float(len(completions) == 2) or value] * len(completions)
+
+    never_stops = GuardConfig(max_unscored=1.0)
+    trainer, said = trained(tmp_path, ScriptedTrainer, reward=reward, guard=never_stops)
     scored = value is not None and not math.isnan(value)
     word = "the rewards of each group are all equal" if scored else "no completion could be scored"
     assert len(said) == 1
@@ -223,8 +228,8 @@ def test_the_number_of_updates_is_a_setting(tmp_path):
         build_objective("grpo"),
         tmp_path,
         guard=GuardConfig(warn_after=2),
-        reward=lambda completions, **_: (
-            [0.0] * len(completions) if trainer.state.global_step in (1, 2) else parity_reward(completions)
+        reward=lambda completions, trainer_state, **_: (
+            [0.0] * len(completions) if trainer_state.global_step in (1, 2) else parity_reward(completions)
         ),
         max_steps=5,
     )

@@ -122,7 +122,7 @@ def test_the_rehearsal_and_the_run_refuse_it_before_anything_is_written(
 def test_eval_calls_the_tasks_verifier_before_it_samples(
     own: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relax_rl.workflows.evaluate.load_quietly", None)
+    monkeypatch.setattr("relax_rl.workflows.source.load_quietly", None)
     assert main(["eval", "tiny", "--task", f"{own}:Graded", "-k", "2", "--num-problems", "2", "-o", "out"]) == 2
     assert "The verifier 'grader'" in capsys.readouterr().err
     assert not Path("out").exists()

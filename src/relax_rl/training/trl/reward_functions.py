@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from torch import nn
@@ -65,9 +65,10 @@ def try_rewards(functions: Sequence[Any], dataset: Any) -> None:
             None for both rows.
     """
     own = [function for function in functions if isinstance(function, OwnReward)]
-    if not own or not hasattr(dataset, "__getitem__"):
+    if not own or not isinstance(dataset, Sized):
         return
-    rows: list[Mapping[str, Any]] = list(itertools.islice((dataset[index] for index in range(len(dataset))), _ROWS))
+    table: Any = dataset
+    rows: list[Mapping[str, Any]] = list(itertools.islice((table[index] for index in range(len(table))), _ROWS))
     if not rows:
         return
     completions = [_completion(row) for row in rows]
