@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import pytest
 
-from relax_rl.rewards import ExactVerifier, FormatVerifier, NumericVerifier
+from relax_rl.rewards import ExactVerifier, FormatVerifier, NumericVerifier, SoftOverlongPenalty
 from relax_rl.rewards.countdown import evaluate
 from relax_rl.rewards.mathematics.arithmetic import arithmetic
 from relax_rl.rewards.mathematics.extraction import extract_answer
+from relax_rl.rewards.mathematics.literals import tidy
+from relax_rl.rewards.mathematics.units import in_same_unit, read_quantity
 
 
 @pytest.mark.parametrize(
@@ -55,3 +58,31 @@ def test_a_verifier_says_what_it_takes_for_the_answer() -> None:
     assert ExactVerifier().extract("I say \\boxed{Paris}") == "Paris"
     assert NumericVerifier().extract("so it is 12") is None
     assert NumericVerifier(allow_bare_number=True).extract("so it is 12") == "12"
+
+
+def test_a_completion_within_the_limit_costs_a_zero_without_a_sign() -> None:
+    penalty = SoftOverlongPenalty(max_length=10, cache=4)
+    assert [penalty.penalty(tokens) for tokens in (0, 6, 8, 10, 99)] == [0.0, 0.0, -0.5, -1.0, -1.0]
+    assert math.copysign(1.0, penalty.penalty(0)) == 1.0
+
+
+def test_an_answer_loses_its_punctuation_and_nothing_else() -> None:
+    assert [tidy(text) for text in ("Paris,", "12.", "x;:", "$3$.", "a.b")] == ["Paris", "12", "x", "3", "a.b"]
+
+
+@pytest.mark.parametrize(
+    ("word", "factor"),
+    [
+        ("hundred", 10**2),
+        ("thousand", 10**3),
+        ("million", 10**6),
+        ("billion", 10**9),
+        ("trillion", 10**12),
+        ("dozen", 12),
+    ],
+)
+def test_a_word_for_a_number_is_that_number(word: str, factor: int) -> None:
+    one, other = read_quantity(f"3\\text{{ {word} dollars}}"), read_quantity(f"{3 * factor}\\text{{ dollars}}")
+    pair = in_same_unit(one, other)
+    assert pair is not None
+    assert Fraction(pair[0]) == Fraction(pair[1])
