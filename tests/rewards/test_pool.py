@@ -125,7 +125,7 @@ def test_a_busy_machine_changes_no_verdict(target: str) -> None:
     spin = [sys.executable, "-c", "while True: pass"]
     spinning = [subprocess.Popen(spin) for _ in range(2 * (os.cpu_count() or 1))]
     try:
-        with WorkerPool(target, num_workers=2, timeout_s=0.6) as pool:
+        with WorkerPool(target, num_workers=2, timeout_s=0.6, stall_s=120.0) as pool:
             assert [outcome.value for outcome in pool.map([("burn", 0.3)] * 4)] == [True] * 4
             assert pool.map([("spin",)])[0].reason == "timeout"
     finally:
