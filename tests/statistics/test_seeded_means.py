@@ -114,6 +114,8 @@ def test_one_seed_has_an_interval_over_problems_and_no_p_value() -> None:
     assert mean is not None
     assert (mean.low, mean.high) == pytest.approx((interval.low, interval.high))
     assert math.isnan(mean.p_value)
+    assert math.isnan(mean.seed_deviation)
+    assert math.isnan(mean.problem_variance)
 
 
 def test_problems_without_a_value_are_left_out_and_nothing_is_none() -> None:
