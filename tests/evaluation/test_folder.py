@@ -18,7 +18,6 @@ import pytest
 
 from relax_rl.errors import DataError, RunError
 from relax_rl.evaluation import EvaluationFolder, EvaluationResult, evaluate, rescore
-from relax_rl.evaluation import folder as folder_module
 from relax_rl.evaluation.records import Sample
 from relax_rl.evaluation.runner import Evaluation
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings
@@ -145,7 +144,7 @@ def test_a_full_disk_is_one_sentence_and_loses_no_whole_line(
     task, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     folder = EvaluationFolder(tmp_path / "full")
-    monkeypatch.setattr(folder_module.os, "write", Disk(room))
+    monkeypatch.setattr(os, "write", Disk(room))
     with pytest.raises(RunError, match=r"full cannot be written \(No space left on device\); make room"):
         run(task, folder)
     kept = folder.partial_path.read_bytes()
@@ -160,7 +159,7 @@ def test_a_full_disk_is_one_sentence_and_loses_no_whole_line(
 
 def test_a_write_in_small_parts_is_finished(task, whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, write = EvaluationFolder(tmp_path / "slow"), os.write
-    monkeypatch.setattr(folder_module.os, "write", lambda file, data: write(file, bytes(data)[:7]))
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, bytes(data)[:7]))
     run(task, folder)
     assert contents(folder) == contents(whole)
 

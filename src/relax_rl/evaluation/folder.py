@@ -14,7 +14,6 @@ was not.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Any
 from relax_rl.errors import DataError, RunError
 from relax_rl.evaluation.records import Sample
 from relax_rl.evaluation.result import EvaluationResult, with_present_names
+from relax_rl.runs.files import append_whole, write_whole
 
 __all__ = ["EvaluationFolder"]
 
@@ -79,7 +79,7 @@ class EvaluationFolder:
         else:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                _write(self.settings_path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
+                write_whole(self.settings_path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
             except OSError as error:
                 raise self._cannot_write(error) from error
         return self._recover()
@@ -124,7 +124,7 @@ class EvaluationFolder:
         kept = b"".join(whole)
         if kept != data:
             try:
-                _write(self.partial_path, kept.decode("utf-8"))
+                write_whole(self.partial_path, kept.decode("utf-8"))
             except OSError as error:
                 raise self._cannot_write(error) from error
         return list(found.values())
@@ -137,21 +137,9 @@ class EvaluationFolder:
         """
         data = "".join(f"{sample.to_json()}\n" for sample in samples).encode()
         try:
-            file = os.open(self.partial_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            append_whole(self.partial_path, data)
         except OSError as error:
             raise self._cannot_write(error) from error
-        try:
-            length = os.fstat(file).st_size
-            try:
-                _write_all(file, data)
-            except BaseException:
-                # Half a line would be glued to the next one.
-                os.ftruncate(file, length)
-                raise
-        except OSError as error:
-            raise self._cannot_write(error) from error
-        finally:
-            os.close(file)
 
     def _cannot_write(self, error: OSError) -> RunError:
         return RunError(
@@ -172,8 +160,8 @@ class EvaluationFolder:
     def finish(self, samples: Sequence[Sequence[Sample]], result: EvaluationResult) -> None:
         """Write the graded samples and the result, and drop the partial file."""
         try:
-            _write(self.samples_path, "".join(f"{sample.to_json()}\n" for row in samples for sample in row))
-            _write(self.result_path, result.to_json())
+            write_whole(self.samples_path, "".join(f"{sample.to_json()}\n" for row in samples for sample in row))
+            write_whole(self.result_path, result.to_json())
         except OSError as error:
             raise self._cannot_write(error) from error
         self.partial_path.unlink(missing_ok=True)
@@ -188,23 +176,3 @@ def _samples(lines: Iterable[str], path: Path) -> list[Sample]:
             raise DataError(f"Line {number} of {path}: {error}") from error
         found.setdefault((sample.problem_id, sample.index), sample)
     return list(found.values())
-
-
-def _write_all(file: int, data: bytes) -> None:
-    """All of it: a write near the end of the room may take a part and say so by its count alone."""
-    view = memoryview(data)
-    while view:
-        count = os.write(file, view)
-        if count == 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        view = view[count:]
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

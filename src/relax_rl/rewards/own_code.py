@@ -118,7 +118,7 @@ def _short(file: str) -> str:
 
 
 class _SignsOfLife:
-    """Says that a call goes on, after 30 s, 60 s, 120 s, ...; costs one comparison where the call is short."""
+    """Says that a call goes on, after 30 s, 60 s, 120 s, ...; costs the start of a thread where the call is short."""
 
     def __init__(self, what: str) -> None:
         self._what = what

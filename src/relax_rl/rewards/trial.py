@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from relax_rl.errors import DataError
 from relax_rl.rewards.base import Verifier, as_verifier, grade
 
-__all__ = ["check_tried", "rows_to_try", "try_verifier"]
+__all__ = ["check_tried", "rows_to_try", "stated_answer", "try_verifier"]
 
 _ROWS = 2
 # A verifier may find nothing to score in two rows; one that finds nothing in so many scores nothing.
@@ -19,9 +19,12 @@ _WRONG = "I do not know."
 def rows_to_try(answers: Sequence[str], solutions: Sequence[str | None]) -> list[tuple[str, str]]:
     """(completion, gold answer) of the first problems: the known solution, or the answer in every usual form."""
     pairs = zip(answers[:_MOST_ROWS], solutions[:_MOST_ROWS], strict=True)
-    return [
-        (solution or f"The answer is \\boxed{{{gold}}}.\n<answer>{gold}</answer>", gold) for gold, solution in pairs
-    ]
+    return [(solution or stated_answer(gold), gold) for gold, solution in pairs]
+
+
+def stated_answer(gold: str) -> str:
+    """A completion that states an answer in every usual form."""
+    return f"The answer is \\boxed{{{gold}}}.\n<answer>{gold}</answer>"
 
 
 def try_verifier(verifier: Verifier, answers: Sequence[str], solutions: Sequence[str | None]) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 from relax_rl.errors import RunError
 from relax_rl.runs.manifest import Manifest, is_unfinished
 
-__all__ = ["Checkpoint", "Choice", "checkpoints_in", "choose", "remove_leftovers", "rotate"]
+__all__ = ["Checkpoint", "Choice", "checkpoints_in", "choose", "remove_leftovers", "rotate", "step_of"]
 
 State = Literal["whole", "damaged", "unfinished", "unverified"]
 """``unverified``: complete as far as can be said of one without a manifest, from a version that wrote none."""
@@ -49,7 +49,7 @@ class Checkpoint:
             path: named ``checkpoint-<step>``.
             digests: read every byte; otherwise sizes alone are compared with the manifest.
         """
-        step = int(path.name.removeprefix(_PREFIX))
+        step = step_of(path)
         try:
             manifest = Manifest.read(path)
         except ValueError as error:
@@ -93,10 +93,15 @@ class Choice:
         return said
 
 
+def step_of(path: Path) -> int:
+    """Updates done in a checkpoint, by the name of its folder."""
+    return int(_number(path))
+
+
 def checkpoints_in(folder: Path, *, digests: bool = False) -> Iterator[Checkpoint]:
     """Every checkpoint in a folder, by number, the last first. Each is looked at as it is asked for."""
     found = [path for path in folder.glob(f"{_PREFIX}*") if path.is_dir() and _number(path).isdecimal()]
-    for path in sorted(found, key=lambda path: int(_number(path)), reverse=True):
+    for path in sorted(found, key=step_of, reverse=True):
         yield Checkpoint.inspect(path, digests=digests)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -14,13 +15,14 @@ from relax_rl.errors import RunError
 
 __all__ = [
     "append_line",
+    "append_whole",
     "is_temporary",
     "json_line",
     "json_lines",
     "plain",
     "read_rows",
     "remove_temporaries",
-    "sync_folder",
+    "sync",
     "write_whole",
 ]
 
@@ -46,14 +48,39 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         RunError: the line cannot be written, as on a full disk.
     """
-    size = path.stat().st_size if path.exists() else 0
     try:
-        with path.open("ab") as file:
-            file.write(line.encode() + b"\n")
+        append_whole(path, line.encode() + b"\n")
     except OSError as error:
-        if path.exists():
-            os.truncate(path, size)
         raise RunError(f"cannot write {path}: {error}; make room or give permission, then resume the run") from error
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Add bytes to a file or, when that fails, leave it as it was; they are with the operating system on return.
+
+    Raises:
+        OSError: they cannot be written whole: a full disk, a quota, no permission.
+    """
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        length = os.fstat(file).st_size
+        try:
+            _write_all(file, data)
+        except BaseException:
+            # Half a line would be glued to the next one.
+            os.ftruncate(file, length)
+            raise
+    finally:
+        os.close(file)
+
+
+def _write_all(file: int, data: bytes) -> None:
+    """All of it: a write near the end of the room may take a part and say so by its count alone."""
+    view = memoryview(data)
+    while view:
+        count = os.write(file, view)
+        if count == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        view = view[count:]
 
 
 def is_temporary(path: Path) -> bool:
@@ -69,9 +96,9 @@ def remove_temporaries(folder: Path) -> list[Path]:
     return found
 
 
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, so that they survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have the bytes of a file, or the names in a folder, on the disk, so that they survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from relax_rl.runs.files import sync_folder
+from relax_rl.runs.files import sync
 from relax_rl.version import __version__
 
 __all__ = [
@@ -138,7 +138,7 @@ def seal(folder: Path, step: int, training: Mapping[str, Any], run: Mapping[str,
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != unfinished)
     names = [path.relative_to(folder).as_posix() for path in paths]
     for path in paths:
-        _sync(path)
+        sync(path)
     digests = _digests(folder, names)
     files = {name: FileRecord((folder / name).stat().st_size, digests[name]) for name in names}
     manifest = Manifest(step, installed_versions(), training, run, files)
@@ -147,10 +147,10 @@ def seal(folder: Path, step: int, training: Mapping[str, Any], run: Mapping[str,
         file.flush()
         os.fsync(file.fileno())
     for inner in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-        sync_folder(inner)
+        sync(inner)
     os.replace(unfinished, folder / MANIFEST_FILE)
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    sync(folder)
+    sync(folder.parent)
     return manifest
 
 
@@ -164,11 +164,3 @@ def _digests(folder: Path, names: list[str]) -> dict[str, str]:
     # hashlib lets go of the interpreter, so files are read side by side.
     with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
         return dict(zip(names, pool.map(lambda name: digest_of(folder / name), names), strict=True))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,6 +23,7 @@ from relax_rl.remote_code import remote_code
 from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.trial import try_verifier
 from relax_rl.runs import RunDirectory
+from relax_rl.runs.checkpoints import step_of
 from relax_rl.stopping import current
 from relax_rl.tasks.base import Problem, Task, answers_to_try
 from relax_rl.training.measurement import PolicyEvaluation
@@ -41,6 +42,7 @@ from relax_rl.training.trl.model_card import model_card
 from relax_rl.training.trl.stopping import StopWhenAsked
 from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.workflows.endings import telling_what_is_kept
+from relax_rl.workflows.loading import without_progress_bars
 from relax_rl.workflows.policy import FittedPrompts, checked_contract, fit_prompts
 from relax_rl.workflows.progress import OnProgress, Progress, silent
 from relax_rl.workflows.resume import resumed_trainer, resumption, save_notices, settings_for_processes
@@ -113,7 +115,7 @@ class TrainingRun:
             for notice in (*self.directory.notices, *self.notices):
                 tell(Progress("notice", message=notice))
             if self.checkpoint is not None and first:
-                self.directory.rewind(_updates_in(self.checkpoint))
+                self.directory.rewind(step_of(self.checkpoint))
             with _quiet():
                 if self.trainer.args.push_to_hub:
                     self.trainer.init_hf_repo()
@@ -122,7 +124,7 @@ class TrainingRun:
 
     def _train(self, tell: OnProgress) -> None:
         trainer, evaluation, checkpoint = self.trainer, self.evaluation, self.checkpoint
-        done, last = 0 if checkpoint is None else _updates_in(checkpoint), self.plan.updates
+        done, last = 0 if checkpoint is None else step_of(checkpoint), self.plan.updates
         if evaluation is not None and checkpoint is None:
             tell(Progress("before", 0, last))
             evaluation.before(self.model, self.tokenizer, trainer.objective)
@@ -286,10 +288,6 @@ def build_recipe(
     return Recipe(built, branching, args)
 
 
-def _updates_in(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
-
-
 def _evaluated_problems(settings: TrainConfig, task: Task) -> list[Problem]:
     evaluation = settings.evaluation
     return task.problems(evaluation.split, evaluation.num_problems) if evaluation.enabled else []
@@ -365,18 +363,14 @@ def _tell_notice(tell: OnProgress, sentence: str) -> None:
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
     """No bars for loading a model and writing a checkpoint, which would tear the progress of the run apart."""
-    showed_bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     checkpoints, times = logging.get_logger("transformers.trainer_utils"), _CheckpointTimes()
     checkpoints.addFilter(times)
     try:
-        with warnings.catch_warnings():
+        with without_progress_bars(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
             yield
     finally:
         checkpoints.removeFilter(times)
-        if showed_bars:
-            logging.enable_progress_bar()
 
 
 class _CheckpointTimes(Filter):

@@ -7,6 +7,7 @@ from collections.abc import Generator
 
 from relax_rl.errors import RunError, note_what_is_kept
 from relax_rl.runs import RunDirectory
+from relax_rl.runs.checkpoints import step_of
 from relax_rl.stopping import Stopped
 from relax_rl.training.trl.emergency import disk_fault
 
@@ -46,4 +47,4 @@ def _kept(run: RunDirectory, num_updates: int) -> str:
     checkpoint = run.latest_checkpoint()
     if checkpoint is None:
         return ""
-    return f"update {checkpoint.name.removeprefix('checkpoint-')} of {num_updates} is kept in {checkpoint}"
+    return f"update {step_of(checkpoint)} of {num_updates} is kept in {checkpoint}"

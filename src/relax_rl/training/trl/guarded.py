@@ -21,6 +21,7 @@ from relax_rl.errors import NumericalError
 from relax_rl.latent.nonfinite import first_nonfinite_layer
 from relax_rl.objectives import RolloutBatch
 from relax_rl.objectives.base import ObjectiveOutput
+from relax_rl.runs.checkpoints import checkpoints_in
 from relax_rl.training.guard import LARGEST_REWARD, NumericalGuard, in_words, is_sound, nonfinite_in, nonfinite_names
 from relax_rl.training.notices import Notices
 from relax_rl.training.trl.callbacks import LearningNotices
@@ -221,10 +222,8 @@ class GuardedTrainer(GRPOTrainer):
 
     def _kept(self) -> str:
         """What there is to resume from, in words."""
-        saved = [path for path in Path(str(self.args.output_dir)).glob("checkpoint-*") if path.name[11:].isdecimal()]
-        if not saved:
-            return "no checkpoint was saved before"
-        return f"the last checkpoint is {max(saved, key=lambda path: int(path.name[11:]))}"
+        last = next(checkpoints_in(Path(str(self.args.output_dir))), None)
+        return "no checkpoint was saved before" if last is None else f"the last checkpoint is {last.path}"
 
     def _nonfinite_parameters(self) -> list[str]:
         named = self._trained()

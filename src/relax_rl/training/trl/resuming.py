@@ -184,13 +184,6 @@ class ResumableTrainer(GRPOTrainer):
         if state is not None:
             self._restore(state)
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        # A tied head is not written twice, and is there with the tensor that it shares.
-        missing, tensors = set(load_result.missing_keys), self.model.state_dict()
-        there = {tensor.data_ptr() for name, tensor in tensors.items() if name not in missing}
-        lost = [name for name in load_result.missing_keys if tensors[name].data_ptr() not in there]
-        super()._issue_warnings_after_load(load_result._replace(missing_keys=lost))
-
     # Checkpoints --------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import TrainerState
 
 from relax_rl.rewards.own_code import as_scores, called, is_own, place_of
-from relax_rl.rewards.trial import check_tried
+from relax_rl.rewards.trial import check_tried, stated_answer
 
 __all__ = ["OwnReward", "own_rewards", "try_rewards"]
 
@@ -93,5 +93,5 @@ def try_rewards(functions: Sequence[Any], dataset: Any) -> None:
 
 def _completion(row: Mapping[str, Any]) -> Any:
     gold = next((row[name] for name in _ANSWERS if isinstance(row.get(name), str)), "42")
-    text = f"The answer is \\boxed{{{gold}}}.\n<answer>{gold}</answer>"
+    text = stated_answer(gold)
     return text if isinstance(row["prompt"], str) else [{"role": "assistant", "content": text}]
