@@ -202,7 +202,8 @@ def test_two_methods_and_two_seeds_survive_a_kill(tmp_path: Path) -> None:
     words = compare("--methods", "grpo,relax:trainer.learning_rate=1e-3", "--seeds", "2", "--jobs", "2", folder=folder)
     command = [sys.executable, "-m", "relax_rl.cli.main", *words]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as stopped:
-        wait_for(lambda: list(folder.glob("*/seed0/checkpoints/checkpoint-1/trainer_state.json")), 600)
+        # Its manifest is what makes a checkpoint whole, and is written last.
+        wait_for(lambda: list(folder.glob("*/seed0/checkpoints/checkpoint-1/manifest.json")), 600)
         stopped.kill()
     time.sleep(2)  # the children notice
     begun = [run for run in folder.glob("*/seed0") if RunDirectory(run).latest_checkpoint() is not None]
