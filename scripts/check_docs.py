@@ -29,7 +29,6 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import unquote
@@ -260,9 +259,10 @@ def _relax_fault(words: Sequence[str]) -> str | None:
     """What the command line says against these words, with verbs that check their settings and do no work."""
     from relax_rl.cli.main import VERBS, main
 
-    rehearsals = {name: _rehearsal(name, module) for name, module in VERBS.items()}
     quiet = contextlib.redirect_stdout(io.StringIO())
-    with patch.dict(VERBS, rehearsals), quiet, contextlib.redirect_stderr(io.StringIO()) as said:
+    with contextlib.ExitStack() as rehearsed, quiet, contextlib.redirect_stderr(io.StringIO()) as said:
+        for name in VERBS:
+            rehearsed.enter_context(patch(f"relax_rl.cli.{name}.run", _rehearsal(name)))
         try:
             code = main(list(words))
         except SystemExit as done:  # --help and --version
@@ -270,7 +270,7 @@ def _relax_fault(words: Sequence[str]) -> str | None:
     return None if code == 0 else said.getvalue().strip()
 
 
-def _rehearsal(name: str, module: Any) -> Any:
+def _rehearsal(name: str) -> Any:
     def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         if name == "train":
             _rehearse_training(arguments.config, [*arguments.settings, *settings], arguments.allow_code)
@@ -282,7 +282,7 @@ def _rehearsal(name: str, module: Any) -> Any:
             _rehearse_task(getattr(arguments, "task", getattr(arguments, "name", None)), settings)
         return 0
 
-    return SimpleNamespace(**(vars(module) | {"run": run}))
+    return run
 
 
 def _rehearse_training(source: Any, words: list[str], allow_code: Sequence[str] = ()) -> None:

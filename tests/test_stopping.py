@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from relax_rl.cli.main import VERBS, main
+from relax_rl.cli import env
+from relax_rl.cli.main import main
 from relax_rl.errors import ConfigError
 from relax_rl.stopping import Reason, Stopped, StopRequest, current, deferred, handling_signals
 
@@ -38,7 +39,7 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], No
             work()
             return 0
 
-        monkeypatch.setattr(VERBS["env"], "run", run)
+        monkeypatch.setattr(env, "run", run)
 
     return put
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from relax_rl.cli import env, report
 from relax_rl.cli import main as command
-from relax_rl.cli import report
 from relax_rl.cli.main import VERBS, main
 
 HEAVY = "{'torch', 'transformers', 'trl', 'datasets', 'scipy', 'matplotlib'}"
@@ -65,6 +65,18 @@ def test_the_installed_command_is_this_one(tmp_path: Path) -> None:
         pytest.skip("the package is not installed as a command next to this interpreter")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.startswith("relax-rl ")
+
+
+def test_help_and_import_load_no_verb() -> None:
+    """They are what people wait for first: neither settings nor verbs are read for them."""
+    code = (
+        "import sys, relax_rl.cli.main as command; command.main([]); "
+        "print(sorted(name for name in sys.modules if name.startswith(('relax_rl.', 'pydantic', 'yaml', 'torch'))), "
+        "file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {"cli", "cli.main", "errors", "ranks", "redaction", "remote_code", "stopping", "telemetry", "version"}
+    assert done.stderr == f"{sorted(f'relax_rl.{name}' for name in loaded)}\n"
 
 
 def test_help_names_every_verb_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +135,7 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     def stop(arguments: argparse.Namespace, settings: list[str]) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(VERBS["env"], "run", stop)
+    monkeypatch.setattr(env, "run", stop)
     assert main(["env"]) == 130
     assert capsys.readouterr().err == "relax: stopped\n"
 

@@ -20,9 +20,7 @@ from relax_rl.cli.train import ADVANCED, CORE, add_settings
 from relax_rl.config import shipped_configs
 from relax_rl.workflows.compare import PlannedComparison, prepare_comparison
 
-__all__ = ["EPILOG", "HELP", "add_arguments", "run"]
-
-HELP = "train several methods with several seeds, and say what can be said"
+__all__ = ["EPILOG", "add_arguments", "run"]
 
 EPILOG = """\
 methods:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from relax_rl.evaluation.result import EvaluationResult
     from relax_rl.workflows.progress import Progress
 
-__all__ = ["HELP", "add_arguments", "run"]
-
-HELP = "train the embedded policy with GRPO and with ReLaX, and compare"
+__all__ = ["add_arguments", "run"]
 
 SHOWN = (("mean@1", ".3f"), ("pass@16", ".3f"), ("entropy", ".3f"), ("dsd", ".4f"))
 

@@ -16,9 +16,8 @@ from relax_rl.workflows.doctor import diagnose
 if TYPE_CHECKING:
     from relax_rl.runs.checkpoints import Checkpoint
 
-__all__ = ["EPILOG", "HELP", "add_arguments", "run"]
+__all__ = ["EPILOG", "add_arguments", "run"]
 
-HELP = "verify the checkpoints of a run, and say what can be resumed"
 EPILOG = "exit code 2 where the run cannot be resumed, or a checkpoint is damaged"
 
 _STATES = {

@@ -10,9 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from relax_rl.cli.arguments import refuse_settings
 
-__all__ = ["HELP", "add_arguments", "run"]
-
-HELP = "print versions and hardware for a bug report"
+__all__ = ["add_arguments", "run"]
 
 NEEDED = (
     "relax-rl",

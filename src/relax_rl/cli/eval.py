@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from relax_rl.evaluation import EvaluationResult
     from relax_rl.workflows.progress import OnProgress, Progress
 
-__all__ = ["HELP", "add_arguments", "run"]
-
-HELP = "measure a policy on a task, with intervals"
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

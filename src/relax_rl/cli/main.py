@@ -1,6 +1,6 @@
 """``relax``: reads the words, calls the verb, turns an error that a person can mend into one sentence, exit code 2.
 
-A verb is a module with ``HELP`` (one line), ``add_arguments(parser)`` and ``run(arguments, settings) -> exit code``;
+A verb is the module of its name here, with ``add_arguments(parser)`` and ``run(arguments, settings) -> exit code``;
 ``settings`` are the words of the form ``--section.key value``, for ``load_config``. None imports torch at its top.
 """
 
@@ -11,32 +11,32 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
 
-from relax_rl.cli import compare, demo, doctor, env, eval, model, report, spectrum, tasks, train
-from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RelaxError, notes_of_kept
+from relax_rl.ranks import is_first_process
 from relax_rl.redaction import redacted
 from relax_rl.remote_code import trusting_remote_code
-from relax_rl.runs import is_first_process
 from relax_rl.stopping import Stopped, handling_signals
 from relax_rl.version import __version__
 
 __all__ = ["VERBS", "main"]
 
-VERBS: dict[str, ModuleType] = {
-    "train": train,
-    "eval": eval,
-    "compare": compare,
-    "spectrum": spectrum,
-    "report": report,
-    "doctor": doctor,
-    "demo": demo,
-    "tasks": tasks,
-    "model": model,
-    "env": env,
+VERBS: dict[str, str] = {
+    "train": "train a policy with verifiable rewards",
+    "eval": "measure a policy on a task, with intervals",
+    "compare": "train several methods with several seeds, and say what can be said",
+    "spectrum": "the Koopman spectrum of a model's hidden states",
+    "report": "write one page about one run or several",
+    "doctor": "verify the checkpoints of a run, and say what can be resumed",
+    "demo": "train the embedded policy with GRPO and with ReLaX, and compare",
+    "tasks": "list, show and validate the tasks",
+    "model": "print what a model is, and what is wrong with it",
+    "env": "print versions and hardware for a bug report",
 }
+"""Each verb with what it does. Its module is imported when it is called: not one of them may slow the others down."""
 
 RENAMED = {"--run": "--output", "--generate": "--max-completion-length", "--num-prompts": "--num-problems"}
 """Former names of options. A verb refuses one by naming the present option, if it has that."""
@@ -99,12 +99,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     plain, settings = _split_settings(words)
-    parser, verbs = _parsers()
+    parser, verbs = _parsers(plain)
     arguments, unknown = parser.parse_known_args(plain)
     if arguments.verb is None:
         parser.print_help()
         return 0
     if unknown:
+        from relax_rl.config.messages import did_you_mean
+
         known = sorted(set(verbs[arguments.verb]._option_string_actions) - {"-h"})
         former = unknown[0].partition("=")[0]
         if RENAMED.get(former) in known:
@@ -114,7 +116,7 @@ def _run(words: list[str]) -> int:
     _say_whose_code_may_run(arguments)
     signals = handling_signals(arguments.max_hours, _note if sys.stderr.isatty() else None)
     with signals, trusting_remote_code(arguments.trust_remote_code):
-        return VERBS[arguments.verb].run(arguments, settings)
+        return _module(arguments.verb).run(arguments, settings)
 
 
 def _say_whose_code_may_run(arguments: argparse.Namespace) -> None:
@@ -143,7 +145,12 @@ def _continuation(words: list[str], kept: str, flag: str | None) -> str:
     return f"{f'{kept}; continue' if kept else nothing} with: {shlex.join(command)}"
 
 
-def _parsers() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
+def _module(verb: str) -> ModuleType:
+    return import_module(f"relax_rl.cli.{verb}")
+
+
+def _parsers(words: Sequence[str]) -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
+    """The parser of all verbs, and each verb's own; only those that the words name know their options."""
     parser = _Parser(
         prog="relax",
         description="Train and study reasoning models through the dynamics of their hidden states.",
@@ -153,11 +160,13 @@ def _parsers() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
     parser.add_argument("--version", action="version", version=f"relax-rl {__version__}")
     choices = parser.add_subparsers(dest="verb", title="commands", metavar="COMMAND")
     verbs = {}
-    for name, module in VERBS.items():
-        verbs[name] = choices.add_parser(
-            name, help=module.HELP, description=(module.__doc__ or "").strip(), epilog=getattr(module, "EPILOG", None)
-        )
-        module.add_arguments(verbs[name])
+    for name, purpose in VERBS.items():
+        verbs[name] = choices.add_parser(name, help=purpose)
+        if name in words:
+            module = _module(name)
+            verbs[name].description = (module.__doc__ or "").strip()
+            verbs[name].epilog = getattr(module, "EPILOG", None)
+            module.add_arguments(verbs[name])
     return parser, verbs
 
 

@@ -18,9 +18,7 @@ from relax_rl.cli.arguments import add_remote_code, refuse_settings
 if TYPE_CHECKING:
     from relax_rl.latent.contract import ModelContract
 
-__all__ = ["HELP", "add_arguments", "run"]
-
-HELP = "print what a model is, and what is wrong with it"
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

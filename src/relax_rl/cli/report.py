@@ -9,9 +9,7 @@ from pathlib import Path
 from relax_rl.cli.arguments import refuse_settings
 from relax_rl.workflows.report import report
 
-__all__ = ["HELP", "add_arguments", "run"]
-
-HELP = "write one page about one run or several"
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

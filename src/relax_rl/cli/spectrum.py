@@ -16,9 +16,7 @@ from pathlib import Path
 from relax_rl.cli.arguments import add_prompt_form, add_remote_code, at_least_one, refuse_settings, say
 from relax_rl.config import task_options
 
-__all__ = ["HELP", "add_arguments", "run"]
-
-HELP = "the Koopman spectrum of a model's hidden states"
+__all__ = ["add_arguments", "run"]
 
 _KINDS = ("sigmoid", "random_fourier", "radial_basis")
 

@@ -19,9 +19,7 @@ from relax_rl.errors import ConfigError
 if TYPE_CHECKING:
     from relax_rl.tasks.base import Problem, Task
 
-__all__ = ["HELP", "add_arguments", "run"]
-
-HELP = "list, show and validate the tasks"
+__all__ = ["add_arguments", "run"]
 
 _FAILURES_SHOWN = 20
 

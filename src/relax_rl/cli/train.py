@@ -18,15 +18,13 @@ from pydantic import BaseModel
 
 from relax_rl.cli.arguments import add_time_limit, add_trust
 from relax_rl.config import TrainConfig, shipped_configs
-from relax_rl.runs import is_first_process
+from relax_rl.ranks import is_first_process
 from relax_rl.workflows.train import prepare
 
 if TYPE_CHECKING:
     from relax_rl.workflows.build import TrainingRun
 
-__all__ = ["ADVANCED", "CORE", "EPILOG", "HELP", "add_arguments", "add_settings", "run"]
-
-HELP = "train a policy with verifiable rewards"
+__all__ = ["ADVANCED", "CORE", "EPILOG", "add_arguments", "add_settings", "run"]
 
 CORE = {
     "model": "'tiny' (embedded), 'smollm2', a Hugging Face name or a local folder",

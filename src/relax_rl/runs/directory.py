@@ -25,6 +25,7 @@ from typing import Any
 from relax_rl.config import TrainConfig
 from relax_rl.config.loading import is_resolved, read_settings
 from relax_rl.errors import ConfigError, RunError
+from relax_rl.ranks import is_first_process
 from relax_rl.runs.checkpoints import checkpoints_in, remove_leftovers
 from relax_rl.runs.files import (
     append_line,
@@ -40,7 +41,7 @@ from relax_rl.runs.lock import LOCK_FILE, FolderLock
 from relax_rl.runs.manifest import digest_of
 from relax_rl.runs.settings import refuse_changes
 
-__all__ = ["RunDirectory", "is_first_process"]
+__all__ = ["RunDirectory"]
 
 
 class RunDirectory:
@@ -372,11 +373,6 @@ class RunDirectory:
         with contextlib.suppress(OSError):
             temporary.symlink_to(self.path.name)
             os.replace(temporary, link)
-
-
-def is_first_process() -> bool:
-    """Whether this process looks, writes and speaks for all, by what ``torchrun`` set in the environment."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _check_writable(path: Path) -> None:
