@@ -291,7 +291,7 @@ def programming(rng: random.Random) -> tuple[str, list[str], list[str]]:
     return (
         _tex(value),
         [str(value).replace(" ", ""), str(value)],
-        [str(value + 1), str(value.subs(X, -X) if b % 2 else value - 2 * X)],
+        [str(value + 1), str(value + 2 * X)],
     )
 
 
