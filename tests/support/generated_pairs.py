@@ -210,7 +210,7 @@ def reordered(rng: random.Random) -> tuple[str, list[str], list[str]]:
 
 def quotients(rng: random.Random) -> tuple[str, list[str], list[str]]:
     a, b, c = rng.randint(1, 6), rng.randint(2, 6), rng.randint(1, 5)
-    gold = sp.together(a / (X + c) + b / (X - c))
+    gold: Any = sp.together(a / (X + c) + b / (X - c))
     return _expressions(gold, [a / (X + c) + b / (X - c)], [a / (X - c) + b / (X + c + 1), -gold])
 
 
