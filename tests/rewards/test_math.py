@@ -48,6 +48,14 @@ def boxed(text: str) -> str:
     return f"So it is \\boxed{{{text}}}."
 
 
+def test_decimal_commas_are_read_by_option() -> None:
+    rows = [("1000.99", "1000,99", 1.0), ("3,5", "\\frac72", 1.0), ("1234.5", "1.234,5", 1.0), ("3,5", "35", 0.0)]
+    rows += [("1,5; 2", "2; 1,5", 1.0), ("1, 2", "2, 1", 1.0), ("1, 2", "1,2", 0.0)]
+    golds, completions = [gold for gold, _, _ in rows], [boxed(text) for _, text, _ in rows]
+    assert MathVerifier(decimal_comma=True).score(completions, golds) == [score for *_, score in rows]
+    assert MathVerifier().score(completions[:1], golds[:1]) == [0.0]
+
+
 def test_a_bare_number_counts_only_if_asked_for() -> None:
     completion = "so 48 and 24 make 72 clips"
     assert MathVerifier().score([completion], ["72"]) == [0.0]

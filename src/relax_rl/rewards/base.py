@@ -42,6 +42,8 @@ class Verdict:
             :class:`.pool.Outcome`.
         detail: the words of an error, or what a format lacks, for people.
         parts: of a weighted set, each member's name and own score.
+        type: what kind of answer the gold one is to the verifier: ``number``, ``tuple``, ``interval``, ...; "" if it
+            has no kinds.
     """
 
     score: float | None
@@ -50,6 +52,7 @@ class Verdict:
     reason: str | None = None
     detail: str = ""
     parts: tuple[tuple[str, float | None], ...] = ()
+    type: str = ""
 
     @classmethod
     def unscored(cls, reason: str, detail: str = "", *, extracted: str | None = None, how: str = "") -> Verdict:

@@ -10,7 +10,16 @@ from fractions import Fraction
 
 from relax_rl.rewards.mathematics.arithmetic import TooLargeError, arithmetic
 
-__all__ = ["canonical", "exact", "is_too_large", "rational", "same_literal", "tidy", "without_e_notation"]
+__all__ = [
+    "canonical",
+    "exact",
+    "is_too_large",
+    "rational",
+    "same_literal",
+    "tidy",
+    "with_decimal_points",
+    "without_e_notation",
+]
 
 _UNICODE = str.maketrans(
     {
@@ -65,6 +74,8 @@ _TIME = re.compile(r"(\d{1,2}):(\d{2})(?:([ap])\.?m\.?)?", re.ASCII | re.IGNOREC
 _ASSIGNED = re.compile(r"[A-Za-z](?:=|\\in(?![a-z]))(.+)", re.DOTALL)
 _E_NOTATION = re.compile(r"(?<![A-Za-z\\\d.])((?:\d+\.?\d*|\.\d+))[eE]([-+]?\d+)(?![A-Za-z\d.])", re.ASCII)
 
+_DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+|\d+)(?:,|\{,\})(\d+)(?![\d.]|,\d)", re.ASCII)
+
 _MIXED = re.compile(r"(?<![\d.,/^])(\d+)\s+(\d+)/(\d+)(?![\d/.])", re.ASCII)
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])(?<!\d\s)\d{1,3}(?:\s\d{3})+(?!\s?[\d/])", re.ASCII)
 # All white space but that between two numbers, which are not one.
@@ -100,6 +111,11 @@ def canonical(text: str) -> str:
     text = _SPACE.sub("", text).rstrip(".")
     inside = _IN_PARENTHESES.fullmatch(text)
     return inside.group(1) if inside else text
+
+
+def with_decimal_points(text: str) -> str:
+    """A text with decimal commas, ``3,5`` or ``1.234,5``, with decimal points; its lists have spaces or semicolons."""
+    return _DECIMAL_COMMA.sub(lambda number: number[1].replace(".", "") + "." + number[2], text)
 
 
 def without_e_notation(text: str) -> str:
@@ -207,7 +223,9 @@ def _same_in_base(gold: re.Match[str], answer: str) -> bool | None:
     if other := _BASED.fullmatch(answer):
         return _in_base(other[1], other[2] or other[3]) == expected
     found = _in_base(answer, gold[2] or gold[3])
-    return None if found is None else found == expected
+    if found is None:  # no numeral of that base: `271828` beside `0.0011_2`
+        return None if rational(answer) is None else False
+    return found == expected
 
 
 def _in_base(digits: str, base: str) -> Fraction | None:

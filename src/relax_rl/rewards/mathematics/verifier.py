@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
 from relax_rl.rewards.mathematics.extraction import Extraction, extract_answer
-from relax_rl.rewards.mathematics.literals import is_too_large
+from relax_rl.rewards.mathematics.literals import is_too_large, with_decimal_points
 from relax_rl.rewards.mathematics.members import is_collection, same_in_place
 from relax_rl.rewards.workers.pool import Outcome, WorkerPool
 
@@ -40,6 +40,8 @@ class MathVerifier(BaseVerifier):
         num_workers: worker processes; None: one per CPU, at most 8.
         memory_mb: address space of a worker, MiB.
         allow_bare_number: take the last number of a completion that neither boxes nor states an answer.
+        decimal_comma: gold answers and completions write ``3,5`` for 3.5 and ``1.234,5`` for 1234.5; their lists are
+            written with semicolons, or with a space behind the comma.
     """
 
     name = "math"
@@ -52,11 +54,13 @@ class MathVerifier(BaseVerifier):
         memory_mb: int = 1024,
         allow_bare_number: bool = False,
         budget_s: float | None = None,
+        decimal_comma: bool = False,
     ) -> None:
         if budget_s is not None and not budget_s >= 0:
             raise ConfigError(f"budget_s is {budget_s}; give a number of seconds of at least 0.")
         self.allow_bare_number = allow_bare_number
         self.budget_s = budget_s
+        self.decimal_comma = decimal_comma
         self._is_comparable: dict[str, bool] = {}
         self._pool = WorkerPool(
             "relax_rl.rewards.mathematics.equivalence:compare",
@@ -91,7 +95,8 @@ class MathVerifier(BaseVerifier):
         undecided: dict[tuple[str, str], list[tuple[int, str]]] = {}
         for index, (completion, gold, is_truncated) in enumerate(zip(completions, answers, flags, strict=True)):
             found = extract_answer(completion, allow_bare_number=self.allow_bare_number, is_truncated=is_truncated)
-            text = _read_beside(gold, found)
+            gold, text = self._with_points(gold), _read_beside(gold, found)
+            text = None if text is None else self._with_points(text)
             verdicts.append(_verdict_in_place(gold, text, found.how))
             if verdicts[-1] is None and text is not None:
                 undecided.setdefault((gold, text), []).append((index, found.how))
@@ -126,6 +131,9 @@ class MathVerifier(BaseVerifier):
     def close(self) -> None:
         """End the worker processes now rather than with the interpreter."""
         self._pool.close()
+
+    def _with_points(self, text: str) -> str:
+        return with_decimal_points(text) if self.decimal_comma else text
 
     def _same(self, first: str, others: Sequence[str]) -> list[bool]:
         """Which of the others equal the first; one that cannot be compared does not."""
