@@ -36,9 +36,20 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "koopman": ("tests/koopman", "tests/estimators"),
     "objectives": ("tests/objectives", "tests/evidence/test_latent_signals.py"),
     "statistics": ("tests/statistics",),
-    "rewards": ("tests/rewards",),
-    "evaluation": ("tests/evaluation", "tests/workflows/test_evaluate.py"),
-    "training": ("tests/training", "tests/workflows/test_train.py"),
+    "rewards": ("tests/rewards", "tests/workflows/test_own_code.py"),
+    "evaluation": (
+        "tests/evaluation",
+        "tests/workflows/test_evaluate.py",
+        "tests/workflows/test_batches.py",
+        "tests/cli/test_eval_and_tasks.py",
+    ),
+    "training": (
+        "tests/training",
+        "tests/workflows/test_train.py",
+        "tests/workflows/test_refusals.py",
+        "tests/workflows/test_resume.py",
+        "tests/cli/test_train.py",
+    ),
 }
 """Folders of the package, and the tests that are to notice."""
 COUNTS = {"koopman": 80, "objectives": 80, "statistics": 20, "rewards": 60, "evaluation": 50, "training": 50}

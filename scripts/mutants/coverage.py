@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,47 +20,56 @@ from mutants.shadow import PACKAGE, Shadow
 __all__ = ["Coverage", "collect", "test_files"]
 
 
-MOST_TESTS = 150
+MOST_TESTS = 600
 """Tests of one mutant."""
 
 
 @dataclass(frozen=True)
 class Test:
-    """A test that passes, and what it costs."""
+    """A test that passes, and what it costs in processor time."""
 
     node: str
     seconds: float
+    blocks: int
+    """How many blocks it runs of the file in question."""
 
 
 class Coverage:
-    """Tests by block, from the files that `collect` wrote."""
+    """Tests by block, from the records that `collect` yields."""
 
     def __init__(self, records: Iterable[dict[str, Any]]) -> None:
         self._tests: dict[tuple[str, int], list[Test]] = {}
         for record in records:
-            everywhere = [tuple(place) for place in record["by_processes"]]
+            everywhere = {tuple(place) for place in record["by_processes"]}
             for node, found in record["tests"].items():
-                test = Test(node, found["seconds"])
-                places = {tuple(place) for place in found["blocks"]} | set(everywhere)
-                files = {(path, MODULE) for path, _ in places}
-                for place in places | files:
-                    self._tests.setdefault(place, []).append(test)
+                own = {tuple(place) for place in found["blocks"]}
+                counts = Counter(path for path, _ in own)
+                places = own | everywhere
+                for path, block in places | {(path, MODULE) for path, _ in places}:
+                    test = Test(node, found["seconds"], counts[path])
+                    self._tests.setdefault((path, block), []).append(test)
 
     def tests(self, path: str, block: int, budget: float) -> list[Test]:
-        """The tests that run a block: those of the folder's own files first, then cheap ones, up to some seconds."""
-        folder = path.split("/")[0]
-        stem = Path(path).stem
-        found = sorted(
-            self._tests.get((path, block), []),
-            key=lambda test: (f"/{folder}/" not in test.node, stem not in test.node, test.seconds, test.node),
-        )
-        chosen, spent = [], 0.0
-        # What a process of its own runs counts for all tests of a file, and its cost is not seen.
-        for test in found[:MOST_TESTS]:
-            if spent + test.seconds <= budget or not chosen:
-                chosen.append(test)
+        """The tests that run a block, as many as cost `budget` seconds of processor time.
+
+        Half of the time goes to the cheapest, half to those that run most of the file: a file is broken on purpose by
+        few tests, and they are seldom the cheap ones. Those that see most for their cost come first.
+        """
+        found = self._tests.get((path, block), [])
+        cheap = sorted(found, key=lambda test: (test.seconds, test.node))
+        thorough = sorted(found, key=lambda test: (-test.blocks, test.seconds, test.node))
+        chosen: dict[str, Test] = {}
+        spent = 0.0
+        for order, limit in ((cheap, budget / 2), (thorough, budget)):
+            for test in order:
+                if test.node in chosen:
+                    continue
+                # At least one, whatever it costs.
+                if (spent + test.seconds > limit and chosen) or len(chosen) == MOST_TESTS:
+                    break
+                chosen[test.node] = test
                 spent += test.seconds
-        return chosen
+        return sorted(chosen.values(), key=lambda test: ((test.seconds + 0.01) / (1 + test.blocks), test.node))
 
 
 class _Collector:
@@ -71,7 +81,7 @@ class _Collector:
         self._failed: set[str] = set()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._started = time.process_time()
+        self._started = _processor_time()
         _seen().clear()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -80,7 +90,7 @@ class _Collector:
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         blocks = sorted(_seen())
-        self._tests[nodeid] = {"seconds": round(time.process_time() - self._started, 3), "blocks": blocks}
+        self._tests[nodeid] = {"seconds": round(_processor_time() - self._started, 3), "blocks": blocks}
 
     def report(self) -> dict[str, Any]:
         """As `Coverage` reads it."""
@@ -88,6 +98,11 @@ class _Collector:
         by_processes = sorted({(path, int(block)) for path, block in (line.split() for line in lines if line)})
         tests = {node: found for node, found in self._tests.items() if node not in self._failed}
         return {"tests": tests, "by_processes": by_processes}
+
+
+def _processor_time() -> float:
+    """Of this process and of those of its own that have ended, in seconds."""
+    return time.process_time() + sum(os.times()[2:4])
 
 
 def _seen() -> set[tuple[str, int]]:
@@ -104,18 +119,16 @@ def test_files(root: Path, places: Iterable[str]) -> list[str]:
 
 
 def collect(root: Path, work: Path, files: list[str], jobs: int, *, fresh: bool) -> Iterator[dict[str, Any]]:
-    """The records of all test files, collected where a file, or the package, has changed since."""
+    """The records of all test files, collected where one has changed since, or a file of the package that it runs."""
     folder = work / "coverage"
     folder.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    for file in sorted((root / "src" / PACKAGE).rglob("*.py")):
-        digest.update(file.read_bytes())
+    sources = _sources(root)
     missing, kept = [], []
     for file in files:
-        key = hashlib.sha256(file.encode() + (root / file).read_bytes() + digest.digest()).hexdigest()[:16]
+        key = hashlib.sha256(file.encode() + (root / file).read_bytes()).hexdigest()[:16]
         target = folder / f"{key}.json"
         kept.append(target)
-        if fresh or not target.is_file():
+        if fresh or not _is_valid(target, sources):
             missing.append((file, target))
     if missing:
         _run(root, work, missing, jobs)
@@ -124,8 +137,21 @@ def collect(root: Path, work: Path, files: list[str], jobs: int, *, fresh: bool)
             yield json.loads(target.read_text())
 
 
+def _sources(root: Path) -> dict[str, str]:
+    package = root / "src" / PACKAGE
+    files = sorted(package.rglob("*.py"))
+    return {str(file.relative_to(package)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _is_valid(target: Path, sources: dict[str, str]) -> bool:
+    if not target.is_file():
+        return False
+    return all(sources.get(path) == digest for path, digest in json.loads(target.read_text())["sources"].items())
+
+
 def _run(root: Path, work: Path, missing: list[tuple[str, Path]], jobs: int) -> None:
     shadow = Shadow(work / "instrumented", root / "src", is_instrumented=True)
+    sources = _sources(root)
     waiting = sorted(missing, reverse=True)
     running: list[tuple[Job, str, Path, Path]] = []
     while waiting or running:
@@ -153,6 +179,11 @@ def _run(root: Path, work: Path, missing: list[tuple[str, Path]], jobs: int) -> 
             if "tests" not in result:
                 print(f"{file}: no coverage ({result})", flush=True)
                 continue
+            places = [
+                *result["by_processes"],
+                *(place for found in result["tests"].values() for place in found["blocks"]),
+            ]
+            result["sources"] = {path: sources[path] for path in sorted({path for path, _ in places})}
             part = target.with_suffix(".part")
             part.write_text(json.dumps(result))
             os.replace(part, target)

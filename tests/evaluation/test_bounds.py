@@ -85,7 +85,17 @@ def test_bounds_by_hand(make_evaluation: Callable[..., EvaluationResult]) -> Non
     passes = metric_bounds(result, "pass@2")
     assert passes is not None
     assert (passes.worst, passes.best) == pytest.approx(((0.5 + 0 + 5 / 6) / 3, (1 + 1 + 5 / 6) / 3))
-    assert metric_bounds(result, "length") is None
+    # Of four samples no eight can be drawn: all of them stand for it.
+    assert metric_bounds(result, "pass@8") == metric_bounds(result, "pass@4") == Bounds(2 / 3, 1.0)
+    for other in ("length", "maj@4", "pass@", "mean"):
+        assert metric_bounds(result, other) is None
+    assert metric_bounds(replace(result, per_problem=()), "mean@1") is None
+    note = unscored_note(result)
+    assert note is not None
+    assert note.startswith("6 of 12 completions have no score")
+    assert note.endswith("all of them are wrong or right")
+    reasons = {"timeout": 3, "gold unreadable": 6}
+    assert (unscored_note(replace(result, reasons=reasons)) or "").endswith(" (timeout: 3, gold unreadable: 6)")
     assert metric_bounds(make_evaluation(0.5), "mean@1") is None
     assert unscored_note(make_evaluation(0.5)) is None
     assert unscored_note(replace(make_evaluation(0.5), reasons={"timeout": 3})) == (

@@ -78,8 +78,12 @@ def test_mean_at_k_takes_the_first_k() -> None:
     assert mean_at_k(scores) == pytest.approx(3 / 8)
     assert mean_at_k(scores, k=1) == 0.5
     assert mean_at_k(scores, k=2) == 0.25
-    with pytest.raises(DataError, match="k = 5"):
-        mean_at_k(scores, k=5)
+    assert mean_at_k(scores, k=4) == mean_at_k(scores)
+    for k in (0, 5):
+        with pytest.raises(DataError, match=f"k = {k}"):
+            mean_at_k(scores, k=k)
+    with pytest.raises(DataError, match="fewest samples has 1"):
+        mean_at_k([[1.0, 0.0], [1.0]], k=2)
     with pytest.raises(DataError, match="at least one"):
         mean_at_k([[None], []])
 

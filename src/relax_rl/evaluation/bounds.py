@@ -32,7 +32,7 @@ def num_unscored(result: EvaluationResult) -> int:
 def metric_bounds(result: EvaluationResult, metric: str) -> Bounds | None:
     """The bounds of ``mean@1`` or a ``pass@k``; None for any other metric, and where every sample was scored."""
     kind, _, k = metric.partition("@")
-    if kind not in {"mean", "pass"} or not k.isdigit() or not result.per_problem or num_unscored(result) == 0:
+    if kind not in {"mean", "pass"} or not k.isdigit() or num_unscored(result) == 0:
         return None
     # Problems without any score count, too: the mean over the others leaves them out.
     ends = []

@@ -74,7 +74,7 @@ def summarize(samples: Sequence[Sequence[Sample]], *, seed: int = 0, with_dsd: b
 
 
 def _powers_of_two(num_samples: int) -> list[int]:
-    return [2**power for power in range(1, num_samples.bit_length()) if 2**power <= num_samples]
+    return [2**power for power in range(1, num_samples.bit_length())]
 
 
 def _pass_values(counts: Sequence[VerdictCounts], k: int) -> np.ndarray:
