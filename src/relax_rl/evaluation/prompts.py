@@ -165,10 +165,11 @@ _TAKES_SYSTEM: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
 
 
 def _messages(tokenizer: Any, problem: Problem) -> list[dict[str, str]]:
-    """The problem's messages; a system message that the template would refuse or drop stands above the question."""
+    """The problem's messages; a system message that the template would refuse or drop stands above the first turn."""
     if problem.system is None or _takes_system(tokenizer):
         return problem.messages
-    return [{"role": "user", "content": f"{problem.system}\n\n{problem.question}"}]
+    first, *rest = problem.messages[1:]
+    return [first | {"content": f"{problem.system}\n\n{first['content']}"}, *rest]
 
 
 def _takes_system(tokenizer: Any) -> bool:
@@ -180,10 +181,10 @@ def _takes_system(tokenizer: Any) -> bool:
 
 
 def _conversation(messages: Sequence[Mapping[str, str]], problem: Problem) -> list[dict[str, Any]]:
-    """Messages in parts, with the problem's images before the words of the user."""
+    """Messages in parts, with the problem's images before the words of the question, which is the last turn."""
     turns = []
     for message in messages:
-        shown = problem.images if message["role"] == "user" else ()
+        shown = problem.images if message is messages[-1] else ()
         parts: list[dict[str, Any]] = [{"type": "image", "image": image} for image in shown]
         turns.append({"role": message["role"], "content": [*parts, {"type": "text", "text": message["content"]}]})
     return turns

@@ -104,7 +104,8 @@ def _long_prompts(tokenizer: Any, problems: Sequence[Problem], form: PromptForm,
     """
     overhead = len(render_prompt(tokenizer, Problem("", "x", ""), form).encode()) + _SPARE_BYTES
     shown = [problem for problem in problems if problem.images]
-    chosen = [problem for problem in problems if not problem.images and overhead + _num_bytes(problem) > room]
+    # A template wraps each turn, so that a conversation has the overhead once a turn.
+    chosen = [p for p in problems if not p.images and overhead * (1 + len(p.turns)) + _num_bytes(p) > room]
     if shown:
         chosen.append(max(shown, key=lambda problem: sum(image.size[0] * image.size[1] for image in problem.images)))
     lengths = {problem.id: len(encode_prompt(tokenizer, problem, form)) for problem in chosen}
@@ -113,5 +114,6 @@ def _long_prompts(tokenizer: Any, problems: Sequence[Problem], form: PromptForm,
 
 def _num_bytes(problem: Problem) -> int:
     # The longer of both: which one is read depends on the template.
-    words = max(problem.prompt, problem.question, key=len) + (problem.system or "")
+    spoken = "".join(text for _, text in problem.turns) + problem.question
+    words = max(problem.prompt, spoken, key=len) + (problem.system or "")
     return len(words.encode("utf-8", "surrogatepass"))

@@ -37,11 +37,14 @@ class VerifierReward:
         completion_ids: Sequence[Sequence[int]] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         truncated: Sequence[bool] | None = None,
+        gold_answer: Sequence[str] | None = None,
         **_: Any,
     ) -> list[float | None]:
+        # A row with a column `answer` of its own keeps it for reward functions of the user.
+        golds = answer if gold_answer is None else gold_answer
         texts = [completion_text(completion) for completion in completions]
         num_tokens = None if completion_ids is None else [len(ids) for ids in completion_ids]
-        verdicts = grade(self._verifier, texts, list(answer), num_tokens, truncated, self._opened)
+        verdicts = grade(self._verifier, texts, list(golds), num_tokens, truncated, self._opened)
         if log_metric is not None:
             for name, mean in _means_of_parts(verdicts).items():
                 log_metric(f"verifiers/{name}", mean)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -43,6 +43,10 @@ class Problem:
         mistake: A whole completion that must score 0.0 although it looks like an answer, if the task knows one.
         images: What is shown with the question, before its words. Only an image-text model with a chat template is
             given such problems.
+        options: The texts of a multiple-choice question, in the order of their letters; a verifier that asks for them
+            gets them beside ``answer``.
+        turns: (role, text) of what was said before the question, oldest first, without the system message.
+        columns: Further columns of the row, for reward functions that take them by name as TRL passes them.
     """
 
     id: str
@@ -53,6 +57,9 @@ class Problem:
     solution: str | None = None
     mistake: str | None = None
     images: tuple[Image, ...] = field(default=(), hash=False)
+    options: tuple[str, ...] = ()
+    turns: tuple[tuple[str, str], ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def question(self) -> str:
@@ -62,8 +69,9 @@ class Problem:
     @property
     def messages(self) -> list[dict[str, str]]:
         """The words of the conversation for a chat model, as ``apply_chat_template`` takes them."""
-        system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        return [*system, {"role": "user", "content": self.question}]
+        first = () if self.system is None else (("system", self.system),)
+        spoken = (*first, *self.turns, ("user", self.question))
+        return [{"role": role, "content": text} for role, text in spoken]
 
 
 @runtime_checkable

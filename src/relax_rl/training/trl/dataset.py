@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset
 
 from relax_rl.errors import DataError
@@ -15,9 +16,22 @@ from relax_rl.tasks.base import Problem
 
 __all__ = ["dataset_digest", "prompt_dataset"]
 
+_TAKEN = frozenset(
+    {
+        *("prompt", "prompts", "problem_id", "problem_options", "gold_answer", "image", "images", "truncated"),
+        *("completion", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"),
+        *("environment", "environments"),
+    }
+)
+"""Names that TRL or this package gives a value when it calls a reward function."""
+
 
 def prompt_dataset(problems: Sequence[Problem], tokenizer: Any, form: PromptForm | None = None) -> Dataset:
-    """Rows of `prompt`, `answer`, `problem_id` and, if any problem shows one, `images`, under TRL's own names.
+    """Rows of `prompt`, `answer` and `problem_id`, under TRL's own names, with what else problems have.
+
+    If any problem shows images, there is a column `images`; if any has options, `problem_options`. The further columns
+    of a row keep their names. A column `answer` of the row's own is one of them: reward functions get it as it is, and
+    the gold answer that a verifier reads is in `gold_answer`.
 
     Args:
         problems: of a task.
@@ -26,7 +40,7 @@ def prompt_dataset(problems: Sequence[Problem], tokenizer: Any, form: PromptForm
         form: how problems become prompts.
 
     Raises:
-        DataError: when there is no problem at all.
+        DataError: when there is no problem at all, or a further column holds values of several types.
         ConfigError: when a problem shows an image that the model cannot be given.
     """
     if not problems:
@@ -44,7 +58,33 @@ def prompt_dataset(problems: Sequence[Problem], tokenizer: Any, form: PromptForm
     ]
     if any(problem.images for problem in problems):
         rows = [row | {"images": list(problem.images)} for row, problem in zip(rows, problems, strict=True)]
+    if any(problem.options for problem in problems):
+        rows = [row | {"problem_options": list(problem.options)} for row, problem in zip(rows, problems, strict=True)]
+    if any(problem.columns for problem in problems):
+        rows = _with_columns(rows, problems)
     return Dataset.from_list(rows)
+
+
+def _with_columns(rows: list[dict[str, Any]], problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    names = list(dict.fromkeys(name for problem in problems for name in problem.columns))
+    if clash := next((name for name in names if name in _TAKEN), None):
+        raise DataError(f"A column of the problems is called '{clash}', a name that training gives a value; rename it.")
+    for name in names:
+        try:
+            pa.array([problem.columns.get(name) for problem in problems])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise DataError(
+                f"The column '{name}' cannot be handed to reward functions, since its values have no common type "
+                f"({' '.join(str(error).split())}); give it one type, or name the columns to hand on "
+                "(--task.columns, '[]' for none)."
+            ) from error
+    own_answer = "answer" in names
+    return [
+        row
+        | ({"gold_answer": problem.answer} if own_answer else {})
+        | {name: problem.columns.get(name) for name in names}
+        for row, problem in zip(rows, problems, strict=True)
+    ]
 
 
 def dataset_digest(dataset: Any) -> str | None:

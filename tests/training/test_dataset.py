@@ -1,0 +1,66 @@
+"""Problems as rows of TRL: conversations whole, columns under their names, gold answers apart from a row's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from relax_rl.errors import DataError
+from relax_rl.evaluation.prompts import render_prompt
+from relax_rl.rewards import ExactVerifier
+from relax_rl.rewards.reward_function import VerifierReward
+from relax_rl.tasks.base import Problem
+from relax_rl.training.models import load_model
+from relax_rl.training.trl.dataset import prompt_dataset
+
+_CHATML = (
+    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+_NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}" + _CHATML
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return load_model("tiny")[1]
+
+
+def talk(**more: Any) -> Problem:
+    turns = (("user", "Add 1."), ("assistant", "To what?"))
+    return Problem("a", "plain", "3", system="Be brief.", instruction="To 2.", turns=turns, **more)
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (_CHATML, "[system]Be brief.[user]Add 1.[assistant]To what?[user]To 2.[assistant]"),
+        (_NO_SYSTEM, "[user]Be brief.\n\nAdd 1.[assistant]To what?[user]To 2.[assistant]"),
+    ],
+)
+def test_a_conversation_is_rendered_whole(tokenizer: Any, template: str, words: str) -> None:
+    tokenizer.chat_template = template
+    assert render_prompt(tokenizer, talk()) == words
+    (row,) = prompt_dataset([talk()], tokenizer)
+    assert tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True) == words
+
+
+def test_columns_and_options_reach_reward_functions_and_the_verifier_its_gold(tokenizer: Any) -> None:
+    columns = {"answer": 3, "extra_info": {"index": 7}, "data_source": "made"}
+    rows = list(prompt_dataset([talk(columns=columns, options=("1", "3"))], tokenizer))
+    assert rows[0].items() >= {**columns, "gold_answer": "3", "problem_options": ["1", "3"], "problem_id": "a"}.items()
+    given = {name: [row[name] for row in rows] for name in rows[0]}
+    assert VerifierReward(ExactVerifier())(completions=["<answer>3</answer>"], **given) == [1.0]
+    assert set(next(iter(prompt_dataset([talk()], tokenizer)))) == {"prompt", "answer", "problem_id"}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([{"meta": 1}, {"meta": "one"}], "The column 'meta' cannot be handed to reward functions"),
+        ([{"prompts": 1}], "is called 'prompts'"),
+    ],
+)
+def test_columns_that_cannot_be_handed_on(tokenizer: Any, values: list[dict], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        prompt_dataset([talk(columns=columns) for columns in values], tokenizer)
