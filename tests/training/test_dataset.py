@@ -31,6 +31,10 @@ def talk(**more: Any) -> Problem:
     return Problem("a", "plain", "3", system="Be brief.", instruction="To 2.", turns=turns, **more)
 
 
+def rows_of(tokenizer: Any, *problems: Problem) -> list[dict[str, Any]]:
+    return prompt_dataset(problems, tokenizer).to_list()
+
+
 @pytest.mark.parametrize(
     ("template", "words"),
     [
@@ -41,17 +45,17 @@ def talk(**more: Any) -> Problem:
 def test_a_conversation_is_rendered_whole(tokenizer: Any, template: str, words: str) -> None:
     tokenizer.chat_template = template
     assert render_prompt(tokenizer, talk()) == words
-    (row,) = prompt_dataset([talk()], tokenizer)
+    (row,) = rows_of(tokenizer, talk())
     assert tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True) == words
 
 
 def test_columns_and_options_reach_reward_functions_and_the_verifier_its_gold(tokenizer: Any) -> None:
     columns = {"answer": 3, "extra_info": {"index": 7}, "data_source": "made"}
-    rows = list(prompt_dataset([talk(columns=columns, options=("1", "3"))], tokenizer))
+    rows = rows_of(tokenizer, talk(columns=columns, options=("1", "3")))
     assert rows[0].items() >= {**columns, "gold_answer": "3", "problem_options": ["1", "3"], "problem_id": "a"}.items()
-    given = {name: [row[name] for row in rows] for name in rows[0]}
+    given: Any = {name: [row[name] for row in rows] for name in rows[0]}
     assert VerifierReward(ExactVerifier())(completions=["<answer>3</answer>"], **given) == [1.0]
-    assert set(next(iter(prompt_dataset([talk()], tokenizer)))) == {"prompt", "answer", "problem_id"}
+    assert set(rows_of(tokenizer, talk())[0]) == {"prompt", "answer", "problem_id"}
 
 
 @pytest.mark.parametrize(
