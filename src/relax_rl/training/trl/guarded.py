@@ -1,7 +1,7 @@
 """TRL's trainer under a numerical guard: the optimiser never steps on numbers that are not finite.
 
-The healthy path costs one norm of the gradients, one of the parameters and one wait for the device an update; nothing
-is computed differently.
+The healthy path costs one norm of the parameters and one wait for the device an update: the norm of the gradients is
+the one that they are clipped by. Nothing is computed differently.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from torch import Tensor, nn
 from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -135,34 +135,53 @@ class GuardedTrainer(GRPOTrainer):
         self._findings += nonfinite_in(batch, output, place)
 
     def _clip_grad_norm(self, model: Any) -> Any:
-        # Before clipping, which multiplies every gradient by the norm's NaN.
-        if self._sees_gradients and not self._may_step():
+        if not self._sees_gradients:
+            return super()._clip_grad_norm(model)
+        # The two halves of TRL's clipping, judged in between: it would multiply every gradient by the norm's NaN.
+        norm = self._policy_norm(model)
+        if not self._may_step(norm):
             return torch.tensor(float("nan"))
-        return super()._clip_grad_norm(model)
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), self.args.max_grad_norm, norm)
+        return norm
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        if grad_norm is None and self._sees_gradients and not self._may_step():
-            return float("nan")
+        # None without clipping.
+        if grad_norm is None and self._sees_gradients:
+            norm = self._policy_norm(model)
+            return norm if self._may_step(norm) else float("nan")
         if self._is_skipped:
             return grad_norm
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         if not self._sees_gradients and self.accelerator.scaler is None:
-            self._may_step(float(torch.as_tensor(norm)))
+            self._may_step(torch.as_tensor(norm))
         return norm
+
+    @staticmethod
+    def _policy_norm(model: Any) -> Tensor:
+        """() of the gradients of the policy: what the learners beside it learn is clipped apart."""
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
 
     @property
     def _sees_gradients(self) -> bool:
         """Whether the gradients are whole tensors of their true size: neither sharded nor scaled (a scaler skips)."""
-        return not (self.is_fsdp_enabled or self.is_deepspeed_enabled) and self.accelerator.scaler is None
+        is_whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled or self._has_mixed_mesh_grads(self.model))
+        # XLA averages gradients over processes only as they are clipped.
+        is_whole = is_whole and self.accelerator.distributed_type != DistributedType.XLA
+        return is_whole and self.accelerator.scaler is None
 
-    def _may_step(self, norm: float | None = None) -> bool:
-        """Whether the optimiser may step on the gradients; if not they are dropped. All ranks decide alike."""
-        named = [(name, parameter.grad) for name, parameter in self._trained() if parameter.grad is not None]
-        if norm is None:
-            norm = float(torch.nn.utils.get_total_norm([gradient for _, gradient in named]))
+    def _may_step(self, policy_norm: Tensor) -> bool:
+        """Whether the optimiser may step on the gradients; if not they are dropped. All ranks decide alike.
+
+        Args:
+            policy_norm: () of the policy's gradients.
+        """
+        beside = [parameter.grad for _, parameter in self._learners() if parameter.grad is not None]
+        norm = float(policy_norm) + (float(torch.nn.utils.get_total_norm(beside)) if beside else 0.0)
         if not self._on_any_rank(bool(self._findings) or not math.isfinite(norm)):
             self._guard.stepped(norm)
             return True
+        named = [(name, parameter.grad) for name, parameter in self._trained() if parameter.grad is not None]
         in_forward = gather_object(self._findings)
         names = nonfinite_names(named)
         if names:
