@@ -196,6 +196,9 @@ class PromptConfig(_Section):
 class SamplingConfig(_Section):
     """How rollout batches are put together, for any method."""
 
+    engine: Literal["generate", "relax"] = "generate"
+    """What samples: TRL's `generate` (or vLLM, with trainer.use_vllm), or the sampler of the evaluation, which is
+    faster and gives each completion a random stream of its own."""
     max_batches: int = Field(default=1, ge=1)
     """Dynamic sampling: replace groups whose rewards are all equal, sampling at most so many batches' worth; 1: never
     (DAPO: 10)."""

@@ -38,6 +38,7 @@ from relax_rl.training.trl.callbacks import ProgressReport
 from relax_rl.training.trl.config import check_trl_version, grpo_config
 from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.training.trl.emergency import keep_last_update
+from relax_rl.training.trl.group_sampler import GroupSampler, group_sampler
 from relax_rl.training.trl.model_card import model_card
 from relax_rl.training.trl.stopping import StopWhenAsked
 from relax_rl.training.trl.trainer import RelaxTrainer
@@ -59,11 +60,13 @@ class Recipe:
     Attributes:
         objective: the method.
         branching: how groups are made of trunks and branches; None samples all completions apart.
+        group_sampler: samples in place of TRL; None leaves it to TRL.
         args: TRL's configuration.
     """
 
     objective: Objective
     branching: Branching | None
+    group_sampler: GroupSampler | None
     args: Any
 
 
@@ -236,6 +239,7 @@ def build_run(
             most_prompt_tokens=fitted.form.most_tokens,
             max_batches=settings.sampling.max_batches,
             branching=recipe.branching,
+            group_sampler=recipe.group_sampler,
             guard=settings.guard,
             notices=Notices(),
         )
@@ -285,7 +289,7 @@ def build_recipe(
         **({"use_vllm": False} if on_cpu else {}),
         **remote_code(),  # the reference policy may be loaded by name
     )
-    return Recipe(built, branching, args)
+    return Recipe(built, branching, group_sampler(args) if settings.sampling.engine == "relax" else None, args)
 
 
 def _evaluated_problems(settings: TrainConfig, task: Task) -> list[Problem]:

@@ -17,6 +17,7 @@ from relax_rl.runs import RunDirectory
 from relax_rl.training.notices import Notices
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.callbacks import MetricsFile
+from relax_rl.training.trl.group_sampler import GroupSampler
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.rehearsal import rehearse_optimisation
 from relax_rl.training.trl.trainer import RelaxTrainer
@@ -36,6 +37,7 @@ def run_trainer(
     card: str,
     max_batches: int,
     branching: Branching | None,
+    group_sampler: GroupSampler | None,
     guard: GuardConfig,
     notices: Notices,
     opened: str = "",
@@ -46,7 +48,7 @@ def run_trainer(
     Args:
         prompts: see `prompt_dataset`.
         args: TRL's configuration, whose seed is set first.
-        card, max_batches, branching, guard, notices, most_prompt_tokens: see `RelaxTrainer`.
+        card, max_batches, branching, group_sampler, guard, notices, most_prompt_tokens: see `RelaxTrainer`.
         opened: the tag of a thought that prompts open, for the verifier.
 
     Raises:
@@ -63,6 +65,7 @@ def run_trainer(
                 card=card,
                 max_batches=max_batches,
                 branching=branching,
+                group_sampler=group_sampler,
                 guard=guard,
                 notices=notices,
                 most_prompt_tokens=most_prompt_tokens,

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.padding import right_padded
 from relax_rl.training.trl.architectures import check_architecture, of_one_length
 from relax_rl.training.trl.branching import Branching
+from relax_rl.training.trl.group_sampler import GroupSampler
 from relax_rl.training.trl.guarded import GuardedTrainer
 from relax_rl.training.trl.policy import PolicyTrainer
 from relax_rl.training.trl.recorder import RolloutRecorder
@@ -32,10 +34,12 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         recorder: receives the rows of every rollout batch; None to keep none.
         max_batches: budget of dynamic sampling, in rollout batches; 1 leaves groups that teach nothing where they are.
         branching: how groups are made of trunks and branches; None samples all completions apart.
+        group_sampler: samples in place of TRL; None leaves it to TRL.
         kwargs: those of `PolicyTrainer`; `args` is a `RelaxConfig`, which keeps micro-batches and updates whole.
 
     Raises:
-        ConfigError: for trunks, or dynamic sampling, of prompts with images; see `check_architecture`.
+        ConfigError: for trunks, dynamic sampling or a sampler of ours with prompts that have images, or with a sharded
+            model; see `check_architecture`.
         ModelError: see `check_architecture`.
     """
 
@@ -54,6 +58,7 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         recorder: RolloutRecorder | None = None,
         max_batches: int = 1,
         branching: Branching | None = None,
+        group_sampler: GroupSampler | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs | {"reward_funcs": own_rewards(kwargs["reward_funcs"])})
@@ -68,18 +73,27 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
             )
         self._recorder = recorder
         self._branching = branching
+        self._group_sampler = group_sampler
+        self._occasions: list[str] = []
         self._sampling = DynamicSampling(max_batches, self.args.seed) if max_batches > 1 else None
         self._prefix_lengths: list[int] | None = None
         self._local_rewards: Tensor | None = None
         self._local_lengths: Tensor | None = None
         if branching is not None and self.use_vllm:
             raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
+        if group_sampler is not None and branching is not None:
+            raise ConfigError("sampling.trunks needs generation by transformers; set sampling.engine = generate.")
+        if group_sampler is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            # Its processes take different numbers of steps, and those of a sharded model wait for each other.
+            raise ConfigError("sampling.engine = relax cannot sample a sharded model; set sampling.engine = generate.")
         # An iterable data set may not know its columns.
         if "images" in (kwargs["train_dataset"].column_names or ()):
             if branching is not None:
                 raise ConfigError("sampling.trunks does not take prompts with images; leave it out.")
             if self._sampling is not None:
                 raise ConfigError("sampling.max_batches above 1 does not take prompts with images; set it to 1.")
+            if group_sampler is not None:
+                raise ConfigError("sampling.engine = relax does not take prompts with images; set it to generate.")
 
     def _in_memory(self) -> dict[str, Any]:
         kept = self._recorder is not None and self._is_inside_rollout
@@ -127,12 +141,12 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         return rewards_per_func
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        rollout = self._sample(inputs)
+        rollout = self._sample(inputs, f"update {self.state.global_step}")
         sampling = self._sampling
         if sampling is not None and self.model.training:
             rollout, figures = sampling.refilled(
                 rollout,
-                self._sample,
+                self._refill,
                 self.accelerator,
                 self.train_dataset,
                 self.num_generations,
@@ -146,7 +160,15 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         output["row"] = torch.arange(len(output["rewards"]), device=self.accelerator.device)
         return output
 
+    def _refill(self, inputs: list[dict[str, Any]]) -> Rollout:
+        draws = 0 if self._sampling is None else self._sampling.draws
+        return self._sample(inputs, f"draw {draws} of process {self.accelerator.process_index}")
+
     def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._group_sampler is not None and self.model.training:
+            with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+                tokenizer = self.processing_class
+                return self._group_sampler.completions(model, tokenizer, prompt_ids, self._occasions), None
         if self._plan.pads_prompts and (self._branching is None or not self.model.training):
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
 
@@ -182,8 +204,14 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         lengths = [len(completion) for completion in completions]
         return [row[start : start + length] for row, start, length in zip(entropy, starts, lengths, strict=True)]
 
-    def _sample(self, inputs: list[dict[str, Any]]) -> Rollout:
-        """TRL's completions of some prompts, scored, and what the objective is to know of each row."""
+    def _sample(self, inputs: list[dict[str, Any]], occasion: str) -> Rollout:
+        """Completions of some prompts, scored by TRL, and what the objective is to know of each row.
+
+        Args:
+            occasion: what sets this lot apart from every other one of the run.
+        """
+        if self._group_sampler is not None:
+            self._occasions = self._group_sampler.occasions(inputs, occasion)
         output = super()._generate_and_score_completions(inputs)
         if self._local_rewards is None:
             raise ModelError("TRL generated completions without scoring them; this version of TRL does not fit.")

@@ -30,6 +30,7 @@ from relax_rl.training.notices import Notices
 from relax_rl.training.objective import objective_for
 from relax_rl.training.objective_state import restore_objective, save_objective
 from relax_rl.training.trl.branching import Branching
+from relax_rl.training.trl.group_sampler import GroupSampler
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for, check_reference, given_arguments
 from relax_rl.training.trl.rollouts import RolloutTrainer
@@ -51,7 +52,7 @@ class RelaxTrainer(RolloutTrainer):
             that looks at hidden states is calibrated on the first rollout batch.
         objective_options: the method's settings, such as ``{"alpha": 0.1, "xi": "quantile:0.9"}``.
         card: the model card, kept with the checkpoints; None to keep none.
-        recorder, max_batches, branching, most_prompt_tokens: see `RolloutTrainer` and `PolicyTrainer`.
+        recorder, max_batches, branching, group_sampler, most_prompt_tokens: see `RolloutTrainer` and `PolicyTrainer`.
         guard, notices: see `GuardedTrainer`.
 
     Raises:
@@ -82,6 +83,7 @@ class RelaxTrainer(RolloutTrainer):
         recorder: RolloutRecorder | None = None,
         max_batches: int = 1,
         branching: Branching | None = None,
+        group_sampler: GroupSampler | None = None,
         guard: GuardConfig | None = None,
         notices: Notices | None = None,
         most_prompt_tokens: int | None = None,
@@ -95,6 +97,7 @@ class RelaxTrainer(RolloutTrainer):
             recorder=recorder,
             max_batches=max_batches,
             branching=branching,
+            group_sampler=group_sampler,
             guard=guard,
             notices=notices,
             most_prompt_tokens=most_prompt_tokens,
