@@ -1,7 +1,7 @@
 """Break the code one place at a time, and ask whether a test notices.
 
     python scripts/mutants.py                                        # a few hundred mutants of all folders
-    python scripts/mutants.py --folders koopman=80 rewards=40 --jobs 2
+    python scripts/mutants.py --folders koopman=80 rewards/workers=20 --jobs 2
     python scripts/mutants.py --again                                # those that survived, once more
     python scripts/mutants.py --show
 
@@ -61,7 +61,9 @@ def main() -> int:
     work: Path = arguments.work
     work.mkdir(parents=True, exist_ok=True)
     counts = dict(_count(text) for text in arguments.folders) if arguments.folders else COUNTS
-    sample = [mutant for folder, count in counts.items() for mutant in chosen(folder, count, arguments.seed)]
+    without = tuple(arguments.without)
+    samples = {folder: chosen(folder, count, arguments.seed, without) for folder, count in counts.items()}
+    sample = [mutant for found in samples.values() for mutant in found]
     results = work / "results.jsonl"
     done = read(results)
     if not arguments.show:
@@ -69,7 +71,7 @@ def main() -> int:
         if missing:
             os.chdir(ROOT)
             preload()
-            files = test_files(ROOT, dict.fromkeys(place for folder in counts for place in FOLDERS[folder]))
+            files = test_files(ROOT, dict.fromkeys(place for folder in counts for place in FOLDERS[_top(folder)]))
             coverage = Coverage(collect(ROOT, work, files, arguments.jobs, fresh=arguments.fresh))
 
             def write(row: dict[str, Any]) -> None:
@@ -79,13 +81,14 @@ def main() -> int:
 
             run(ROOT, work, missing, coverage, arguments.jobs, write, Limits(arguments.tests_seconds))
             done = read(results)
-    return summary(sample, done)
+    return summary(samples, done)
 
 
-def chosen(folder: str, count: int, seed: int) -> list[Mutant]:
+def chosen(folder: str, count: int, seed: int, without: tuple[str, ...] = ()) -> list[Mutant]:
     """A sample of a folder's mutants, as many of each kind as there are, in the order of their places."""
     package = ROOT / "src" / "relax_rl"
-    sources = {str(file.relative_to(package)): file.read_bytes() for file in sorted((package / folder).rglob("*.py"))}
+    files = {str(file.relative_to(package)): file for file in sorted((package / folder).rglob("*.py"))}
+    sources = {path: file.read_bytes() for path, file in files.items() if not path.startswith(without)}
     kinds: dict[str, list[Mutant]] = {}
     for path, source in sources.items():
         for mutant in mutants_of(path, source):
@@ -111,19 +114,20 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def summary(sample: list[Mutant], done: dict[str, dict[str, Any]]) -> int:
+def summary(samples: dict[str, list[Mutant]], done: dict[str, dict[str, Any]]) -> int:
     """Print counts by folder and the survivors; 1 if more than 5 % of those that ran survived."""
-    outcomes = {folder: Counter[str]() for folder in dict.fromkeys(mutant.path.split("/")[0] for mutant in sample)}
-    for mutant in sample:
-        outcomes[mutant.path.split("/")[0]][done.get(mutant.key, {}).get("outcome", "missing")] += 1
+    outcomes = {
+        folder: Counter(done.get(mutant.key, {}).get("outcome", "missing") for mutant in sample)
+        for folder, sample in samples.items()
+    }
     print("\n| Folder | Mutants | Killed | Timed out | Survived | Missing |\n|---|---|---|---|---|---|")
     for folder, found in [*outcomes.items(), ("all", sum(outcomes.values(), Counter[str]()))]:
         numbers = (found.total(), found["killed"], found["timed out"], found["survived"], found["missing"])
         print(f"| {folder} | {' | '.join(str(number) for number in numbers)} |")
-    survivors = [done[mutant.key] for mutant in sample if done.get(mutant.key, {}).get("outcome") == "survived"]
+    ran = [done[mutant.key] for sample in samples.values() for mutant in sample if mutant.key in done]
+    survivors = [row for row in ran if row["outcome"] == "survived"]
     print(*(f"{line_of(row)}  [{row['by']}]" for row in survivors), sep="\n")
-    ran = sum(mutant.key in done for mutant in sample)
-    return int(len(survivors) > 0.05 * ran)
+    return int(len(survivors) > 0.05 * len(ran))
 
 
 def line_of(row: dict[str, Any]) -> str:
@@ -138,14 +142,19 @@ def _is_due(row: dict[str, Any] | None, again: bool) -> bool:
 
 def _count(text: str) -> tuple[str, int]:
     folder, _, count = text.partition("=")
-    if folder not in FOLDERS:
+    if _top(folder) not in FOLDERS:
         raise SystemExit(f"There is no folder {folder!r}; choose among {', '.join(FOLDERS)}.")
-    return folder, int(count) if count else COUNTS[folder]
+    return folder, int(count) if count else COUNTS[_top(folder)]
+
+
+def _top(folder: str) -> str:
+    return folder.partition("/")[0]
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folders", nargs="+", metavar="NAME[=COUNT]", help=f"default: all of {', '.join(FOLDERS)}")
+    parser.add_argument("--without", nargs="+", default=[], metavar="PATH", help="below the package, of no mutant")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at once")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "relax-mutants", help="work folder")

@@ -15,6 +15,7 @@ SCRIPTS = Path(__file__).parent.parent / "scripts"
 sys.path.append(str(SCRIPTS))
 
 from mutants.blocks import MODULE, block_places  # noqa: E402
+from mutants.coverage import Coverage  # noqa: E402
 from mutants.operators import Mutant, mutants_of  # noqa: E402
 from mutants.shadow import Shadow  # noqa: E402
 
@@ -160,6 +161,23 @@ def test_a_sample_is_the_same_every_time_and_of_every_kind() -> None:
     assert first == again != other
     assert len({mutant.key for mutant in first}) == 20
     assert len({mutant.kind for mutant in first}) == 10
-    assert script.summary(first, {mutant.key: {"outcome": "killed"} for mutant in first}) == 0
+    killed = {mutant.key: {"outcome": "killed"} for mutant in first}
+    assert script.summary({"statistics": first}, killed) == 0
     survived = {mutant.key: {"outcome": "survived", "by": "", **vars(mutant)} for mutant in first[:2]}
-    assert script.summary(first, {mutant.key: {"outcome": "killed"} for mutant in first} | survived) == 1
+    assert script.summary({"statistics": first}, killed | survived) == 1
+    inner = script.chosen("rewards", 20, 3, ("rewards/mathematics/", "rewards/base.py"))
+    assert not [mutant for mutant in inner if mutant.path.startswith(("rewards/mathematics", "rewards/base"))]
+    assert {mutant.path.rpartition("/")[0] for mutant in script.chosen("rewards/workers", 9, 0)} == {"rewards/workers"}
+
+
+def test_half_of_the_time_goes_to_the_cheap_tests_and_half_to_those_that_see_most() -> None:
+    def record(seconds: float, *blocks: int) -> dict[str, object]:
+        return {"seconds": seconds, "blocks": [["toy.py", block] for block in blocks]}
+
+    tests = {"cheap": record(1, 6), "cheaper": record(0.5, 6), "thorough": record(4, 6, 7, 8), "dear": record(9, 6, 7)}
+    coverage = Coverage([{"by_processes": [["toy.py", 9]], "tests": tests}])
+    assert [test.node for test in coverage.tests("toy.py", 6, 6)] == ["cheaper", "cheap", "thorough"]
+    assert [test.node for test in coverage.tests("toy.py", 6, 1.2)] == ["cheaper"]
+    assert [test.node for test in coverage.tests("toy.py", 7, 3)] == ["thorough"]
+    assert len(coverage.tests("toy.py", 9, 100)) == len(coverage.tests("toy.py", MODULE, 100)) == 4
+    assert coverage.tests("toy.py", 5, 100) == []
