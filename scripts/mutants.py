@@ -41,6 +41,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
         "tests/evaluation",
         "tests/workflows/test_evaluate.py",
         "tests/workflows/test_batches.py",
+        "tests/workflows/test_model_contract.py",
         "tests/cli/test_eval_and_tasks.py",
     ),
     "training": (
@@ -48,6 +49,8 @@ FOLDERS: dict[str, tuple[str, ...]] = {
         "tests/workflows/test_train.py",
         "tests/workflows/test_refusals.py",
         "tests/workflows/test_resume.py",
+        "tests/workflows/test_model_contract.py",
+        "tests/latent/test_model_contract.py",
         "tests/cli/test_train.py",
     ),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from relax_rl.config import GuardConfig
@@ -100,11 +101,11 @@ class NumericalGuard:
         self._skipped, self._first, self._in_a_row = (int(state[name]) for name in ("skipped", "first", "in_a_row"))
 
 
+@torch.no_grad()
 def is_sound(batch: RolloutBatch, output: ObjectiveOutput) -> Tensor:
     """() bool: whether the loss and the log-probabilities of a micro-batch are finite."""
     # The log-probabilities, too: the bound on the ratio would make a finite loss of an infinite one.
-    log_probs = batch.log_probs.detach().masked_fill(~batch.mask, 0.0).sum()
-    return output.loss.detach().isfinite() & log_probs.isfinite()
+    return output.loss.isfinite() & batch.log_probs.masked_fill(~batch.mask, 0.0).sum().isfinite()
 
 
 def nonfinite_in(batch: RolloutBatch, output: ObjectiveOutput, place: str) -> list[str]:
@@ -124,7 +125,7 @@ def nonfinite_in(batch: RolloutBatch, output: ObjectiveOutput, place: str) -> li
     for name, tensor in per_token.items():
         if tensor is None:
             continue
-        is_bad = ~tensor.detach().isfinite()
+        is_bad = ~tensor.isfinite()
         is_bad = (is_bad.any(-1) if is_bad.dim() == 4 else is_bad) & batch.mask
         rows = (is_bad.any(-1).flatten().nonzero().flatten() + 1).tolist()
         if rows:
@@ -137,7 +138,7 @@ def nonfinite_in(batch: RolloutBatch, output: ObjectiveOutput, place: str) -> li
 
 def nonfinite_names(named: Iterable[tuple[str, Tensor]]) -> list[str]:
     """The names of the tensors that hold a number which is not finite."""
-    return [name for name, tensor in named if not bool(tensor.detach().isfinite().all())]
+    return [name for name, tensor in named if not bool(tensor.isfinite().all())]
 
 
 def in_words(noun: str, names: Sequence[str]) -> str:
