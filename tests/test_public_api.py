@@ -54,6 +54,7 @@ SIGNATURES = {
         "overwrite: bool = False",
         "unverified: bool = False",
         "allow_code: Collection[str] = ()",
+        "other_versions: bool = False",
         "on_progress: OnProgress | None = None",
         "-> ComparisonResult",
     ],

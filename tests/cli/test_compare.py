@@ -20,6 +20,7 @@ from relax_rl.comparison.contents import Contents
 from relax_rl.evaluation.metrics import pass_at_k
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
 from relax_rl.runs import RunDirectory
+from relax_rl.runs.lock import LOCK_FILE, FolderLock
 from relax_rl.statistics.intervals import bootstrap_mean
 from relax_rl.workflows.compare.plan import parse_methods, plan_runs
 from support.comparisons import SMALL, wait_for
@@ -59,11 +60,26 @@ def test_mistakes_are_one_sentence_before_anything_is_written(
 
 
 def test_dry_run_counts_runs_and_completions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(compare("--methods", "grpo,dapo", "--seeds", "3", "--dry-run", folder=tmp_path / "c")) == 0
+    assert main(compare("--methods", "grpo,kl_cov", "--seeds", "3", "--dry-run", folder=tmp_path / "c")) == 0
     shown = capsys.readouterr().out
+    assert "notice    kl_cov: A rollout batch serves one update, so every ratio is 1: objective.k_ratio" in shown
     assert "runs      6: 0 finished, 0 begun, 6 to start; 1 at once" in shown
     assert "in all    96 completions to train on, 384 to evaluate" in shown  # 6 x 2 x 8, and 6 x 2 x 8 x 4
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_comparison_at_a_time_works_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, words = tmp_path / "c", compare("--methods", "grpo", "--dry-run", folder=tmp_path / "c")
+    with FolderLock(folder, "comparison").held():
+        assert main(words) == 2
+        assert f"is at work on the comparison {folder}; wait for it" in capsys.readouterr().err
+    assert not folder.exists()
+    # One that was killed before it wrote anything is no other content.
+    folder.mkdir()
+    FolderLock(folder, "comparison").acquire()
+    lock = json.loads((folder / LOCK_FILE).read_text())
+    (folder / LOCK_FILE).write_text(json.dumps(lock | {"began": "another process of that number"}))
+    assert main(words) == 0
 
 
 # Finished runs --------------------------------------------------------------------------------------------------------

@@ -32,9 +32,12 @@ def test_runs_that_fail_are_raised_after_the_others_were_compared(
         return [Failure(jobs[0], "out of memory")]
 
     monkeypatch.setattr(workflow, "run_jobs", fail)
+    seen: list[Progress] = []
     with pytest.raises(RunError, match="1 run failed, and the same command tries again: grpo seed 3: out of memory"):
-        compare("countdown", ["grpo", "relax"], [3], overrides=SMALL, output=tmp_path / "c")
+        compare("countdown", ["grpo", "kl_cov"], [3], overrides=SMALL, output=tmp_path / "c", on_progress=seen.append)
     assert (tmp_path / "c" / "comparison.json").is_file()
+    assert [event.stage for event in seen] == ["notice"]
+    assert seen[0].message.startswith("kl_cov: A rollout batch serves one update, so every ratio is 1")
 
 
 @pytest.mark.slow

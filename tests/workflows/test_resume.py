@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from relax_rl.cli.main import main
-from relax_rl.errors import RelaxError, RunError
+from relax_rl.comparison.contents import Contents
+from relax_rl.errors import ConfigError, RelaxError, RunError
 from relax_rl.runs import RunDirectory
 from relax_rl.runs.manifest import MANIFEST_FILE
 from relax_rl.runs.resumption import resumption_of
 from relax_rl.training import measurement
+from relax_rl.workflows.compare import prepare_comparison
+from relax_rl.workflows.compare.jobs import job_of
 from relax_rl.workflows.progress import Progress
 from relax_rl.workflows.train import prepare, train
 
@@ -176,6 +179,21 @@ def test_other_versions_are_accepted_by_a_flag(run: Path, capsys: pytest.Capture
     edit_manifest(run, "versions", torch="1.0")
     assert main(["train", "--resume", "--other-versions", "--output", str(run), "--dry-run"]) == 0
     assert "the run may differ from an uninterrupted one" in capsys.readouterr().out
+
+
+def test_other_versions_are_accepted_in_a_comparison_too(run: Path, tmp_path: Path) -> None:
+    edit_manifest(run, "versions", torch="1.0")
+    folder = tmp_path / "c"
+    (folder / "grpo").mkdir(parents=True)
+    run.rename(folder / "grpo" / "seed0")
+    Contents("grpo", {"grpo": "grpo"}, [0]).write(folder)
+    settings = {key: value for key, value in SMALL.items() if key != "objective"}
+    with pytest.raises(ConfigError, match=r"'grpo': checkpoint-2 of .* accept it with --other-versions"):
+        prepare_comparison("countdown", ["grpo"], [0], overrides=settings, output=folder)
+    planned = prepare_comparison("countdown", ["grpo"], [0], overrides=settings, output=folder, other_versions=True)
+    assert planned.notices[-1].startswith("grpo seed 0: checkpoint-2 was written by torch 1.0 instead of ")
+    words = job_of(planned.owed[0], folder, other_versions=planned.other_versions).words
+    assert {"--resume", "--other-versions"} <= set(words)
 
 
 def test_a_run_of_an_earlier_version_is_resumed_with_a_sentence(run: Path) -> None:

@@ -55,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     advanced.add_argument(
         "--unverified", action="store_true", help="also methods whose formula was not read at its source"
     )
+    advanced.add_argument(
+        "--other-versions",
+        action="store_true",
+        help="continue runs also from checkpoints that other versions of packages wrote",
+    )
     add_trust(advanced)
     add_time_limit(advanced)
     add_settings(advanced, ADVANCED)
@@ -75,6 +80,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         overwrite=arguments.overwrite,
         unverified=arguments.unverified,
         allow_code=arguments.allow_code,
+        other_versions=arguments.other_versions,
     )
     if arguments.dry_run:
         _print_plan(planned)
@@ -115,4 +121,6 @@ def _print_plan(planned: PlannedComparison) -> None:
     print(f"each run  {batches.words().replace(chr(10), chr(10) + ' ' * 10)}")
     print(f"in all    {len(runs) * batches.total_completions:,} completions to train on, {evaluated:,} to evaluate")
     print(f"directory {planned.folder}")
+    for notice in planned.notices:
+        print(f"notice    {notice}")
     print("dry run: the settings fit together; nothing was written")

@@ -51,7 +51,8 @@ class TrainingBar:
 
     def __call__(self, progress: Progress) -> None:
         if progress.stage == "notice":
-            self._say(progress.message)
+            # Above the bar, where there is one.
+            _warn(self._console if self._bars is None else self._bars.console, progress.message)
             return
         if progress.stage != "training":
             self._stop()
@@ -60,11 +61,6 @@ class TrainingBar:
             self._start(progress)
         if self._bars is not None and progress.metrics:
             self._bars.update(self._task, completed=progress.done, figures=figures(progress.metrics))
-
-    def _say(self, sentence: str) -> None:
-        # Above the bar, where there is one. Plain: a sentence may hold what rich would take for markup.
-        console = self._console if self._bars is None else self._bars.console
-        console.print(f"relax: warning: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
     def _start(self, progress: Progress) -> None:
         if not self._console.is_terminal:
@@ -111,7 +107,9 @@ class JobBars:
 
     def __call__(self, progress: Progress) -> None:
         run = progress.run
-        if progress.stage == "started":
+        if progress.stage == "notice":
+            _warn(self._bars.console, progress.message)
+        elif progress.stage == "started":
             self._tasks[run] = self._bars.add_task(run, total=progress.total)
         elif progress.stage == "training":
             self._steps[run] = progress.done
@@ -122,3 +120,8 @@ class JobBars:
             self._bars.remove_task(self._tasks.pop(run))
             outcome = progress.message if progress.stage == "ended" else f"FAILED: {progress.message}"
             print(f"[{self._num_ended}/{self._num_runs}] {run}: {outcome}", file=sys.stderr)
+
+
+def _warn(console: Console, sentence: str) -> None:
+    # Plain: a sentence may hold what rich would take for markup.
+    console.print(f"relax: warning: {sentence}", markup=False, highlight=False, soft_wrap=True)

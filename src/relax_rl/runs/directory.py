@@ -29,7 +29,6 @@ from relax_rl.ranks import is_first_process
 from relax_rl.runs.checkpoints import checkpoints_in, remove_leftovers
 from relax_rl.runs.files import (
     append_line,
-    is_temporary,
     json_line,
     json_lines,
     plain,
@@ -37,7 +36,7 @@ from relax_rl.runs.files import (
     remove_temporaries,
     write_whole,
 )
-from relax_rl.runs.lock import LOCK_FILE, FolderLock
+from relax_rl.runs.lock import LOCK_FILE, FolderLock, is_unstarted
 from relax_rl.runs.manifest import digest_of
 from relax_rl.runs.settings import refuse_changes
 
@@ -144,25 +143,13 @@ class RunDirectory:
         if not is_first_process():
             yield
             return
-        is_new = not self.path.exists()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            gone = self._lock.acquire()
-        except RunError:
-            raise
-        except OSError as error:
-            raise RunError(f"cannot write the run directory {self.path}: {error}") from error
-        if gone is not None:
-            self.notices.append(f"the run was taken over from {gone}, which gives no sign of life")
-        try:
+        with self._lock.held() as gone:
+            if gone is not None:
+                self.notices.append(f"the run was taken over from {gone}, which gives no sign of life")
             if not self._is_resumed:
                 # Another process may have begun and ended a run here since the look.
                 self._check_new()
             yield
-        finally:
-            self._lock.release()
-            if is_new and self.path.is_dir() and not any(self.path.iterdir()):
-                self.path.rmdir()
 
     @contextlib.contextmanager
     def left_as_it_is(self) -> Iterator[None]:
@@ -338,7 +325,7 @@ class RunDirectory:
     def _check_new(self) -> None:
         if self.path.is_symlink():
             raise RunError(f"{self.path} is a link; name the run directory itself with --output DIR")
-        if self.path.is_dir() and not self._is_unstarted():
+        if self.path.is_dir() and not is_unstarted(self.path):
             if not self.is_run():
                 raise RunError(f"{self.path} is not empty and not a run; choose another folder with --output DIR")
             if not self._overwrite:
@@ -347,13 +334,6 @@ class RunDirectory:
                     "or choose another folder with --output DIR"
                 )
         _check_writable(self.path)
-
-    def _is_unstarted(self) -> bool:
-        """Whether nothing is there but what a process leaves that was killed before it wrote its settings."""
-        return all(
-            path.name == LOCK_FILE or is_temporary(path) or (path.is_dir() and not any(path.iterdir()))
-            for path in self.path.iterdir()
-        )
 
     def _clear(self) -> None:
         """Remove the run, but not the lock: the folder stays taken."""

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import IO
 
 from relax_rl.errors import RunError
+from relax_rl.runs.files import is_temporary
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
-__all__ = ["LOCK_FILE", "FolderLock", "Owner"]
+__all__ = ["LOCK_FILE", "FolderLock", "Owner", "is_unstarted"]
 
 LOCK_FILE = ".lock"
 _BEAT_SECONDS = 15.0
@@ -93,7 +94,7 @@ class FolderLock:
 
     Args:
         folder: that is taken.
-        what: the folder's content, for people.
+        what: the folder's content, a run or a comparison, for people.
     """
 
     def __init__(self, folder: Path, what: str = "run") -> None:
@@ -162,6 +163,33 @@ class FolderLock:
             if now is not None and now.token == owner.token:
                 self.path.unlink()
 
+    @contextlib.contextmanager
+    def held(self) -> Generator[Owner | None]:
+        """Inside, the folder is this process's; it is made, and removed again where nothing was written into it.
+
+        Yields:
+            What `acquire` returns.
+
+        Raises:
+            RunError: another process works in the folder, or it cannot be made.
+        """
+        is_new = not self._folder.exists()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            gone = self.acquire()
+        except RunError:
+            raise
+        except OSError as error:
+            raise RunError(
+                f"cannot write the {self._what} directory {self._folder}: {error}; choose another with --output DIR"
+            ) from error
+        try:
+            yield gone
+        finally:
+            self.release()
+            if is_new and self._folder.is_dir() and not any(self._folder.iterdir()):
+                self._folder.rmdir()
+
     def _beat(self, owner: Owner, stop: threading.Event) -> None:
         while not stop.wait(_BEAT_SECONDS):
             now = Owner.of(self._folder)
@@ -182,6 +210,14 @@ class FolderLock:
                 if self.path.exists() and os.fstat(file.fileno()).st_ino == self.path.stat().st_ino:
                     yield file
                     return
+
+
+def is_unstarted(folder: Path) -> bool:
+    """Whether a folder holds nothing but what a process leaves that was killed before it wrote its settings."""
+    return all(
+        path.name == LOCK_FILE or is_temporary(path) or (path.is_dir() and not any(path.iterdir()))
+        for path in folder.iterdir()
+    )
 
 
 def _place() -> str:

@@ -71,7 +71,7 @@ def _check_against(run: RunDirectory, name: str, manifest: Manifest, *, other_ve
     if different and not other_versions:
         raise RunError(
             f"{name} of {run.path} was written by {', '.join(different)}, so the resumed run may differ from an "
-            "uninterrupted one; install those versions, or accept it with 'relax train --resume --other-versions'"
+            "uninterrupted one; install those versions, or accept it with --other-versions"
         )
     if lost := run.missing_since(manifest.run):
         raise RunError(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import shutil
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,18 +12,17 @@ from relax_rl.comparison.contents import Contents
 from relax_rl.config import BatchPlan, TrainConfig
 from relax_rl.config.messages import did_you_mean
 from relax_rl.errors import ConfigError, RunError
+from relax_rl.runs.lock import FolderLock
 from relax_rl.stopping import Stopped
 from relax_rl.workflows.compare.jobs import Failure, job_of, run_jobs
 from relax_rl.workflows.compare.plan import Method, PlannedRun, parse_methods, parse_seeds, plan_runs
 from relax_rl.workflows.compare.rehearsal import check_folder, check_metrics, rehearse
-from relax_rl.workflows.progress import OnProgress
+from relax_rl.workflows.progress import OnProgress, Progress, silent
 
 if TYPE_CHECKING:
     from relax_rl.comparison.methods import Comparison
 
 __all__ = ["ComparisonResult", "PlannedComparison", "compare", "prepare_comparison"]
-
-LOCK_FILE = ".lock"
 
 Methods = str | Path | Sequence[str] | Mapping[str, Mapping[str, Any]]
 """Words such as ``relax:alpha=0.3``, a TOML file with a table for each, or what such a file holds."""
@@ -74,7 +71,9 @@ class PlannedComparison:
         owed: those still to be trained.
         batches: what each run samples.
         anew: runs that are there already are replaced.
+        other_versions: a run goes on from a checkpoint that other versions of packages wrote.
         jobs: runs at once.
+        notices: what there is to say before it trains, in sentences.
     """
 
     folder: Path
@@ -86,7 +85,9 @@ class PlannedComparison:
     owed: tuple[PlannedRun, ...]
     batches: BatchPlan
     anew: bool
+    other_versions: bool
     jobs: int
+    notices: tuple[str, ...] = ()
 
     @property
     def num_begun(self) -> int:
@@ -97,7 +98,7 @@ class PlannedComparison:
         """Train what is owed, compare what was evaluated, write the data and the page.
 
         Args:
-            on_progress: receives the start, the updates and the end of each run.
+            on_progress: receives notices, then the start, the updates and the end of each run.
 
         Raises:
             RunError: the folder cannot be written, or another comparison is at work in it.
@@ -113,7 +114,13 @@ class PlannedComparison:
             raise
 
     def _run(self, on_progress: OnProgress | None) -> ComparisonResult:
-        with _only_one(self.folder):
+        tell = on_progress or silent
+        with FolderLock(self.folder, "comparison").held() as gone:
+            if gone is not None:
+                taken = f"the comparison was taken over from {gone}, which gives no sign of life"
+                tell(Progress("notice", message=taken))
+            for notice in self.notices:
+                tell(Progress("notice", message=notice))
             if self.anew:
                 # All at once, so that a comparison that is stopped can be continued without deleting again.
                 for planned in self.owed:
@@ -121,7 +128,8 @@ class PlannedComparison:
                         shutil.rmtree(planned.directory.path)
             folders = {method.label: method.folder for method in self.methods}
             Contents(self.baseline, folders, self.seeds, self.metrics).write(self.folder)
-            todo = [job_of(planned, self.folder, anew=self.anew) for planned in self.owed]
+            flags = {"anew": self.anew, "other_versions": self.other_versions}
+            todo = [job_of(planned, self.folder, **flags) for planned in self.owed]
             failures = run_jobs(todo, self.jobs, on_progress=on_progress)
             return _compared(self.folder, len(todo) - len(failures), tuple(failures))
 
@@ -139,6 +147,7 @@ def compare(
     overwrite: bool = False,
     unverified: bool = False,
     allow_code: Collection[str] = (),
+    other_versions: bool = False,
     on_progress: OnProgress | None = None,
 ) -> ComparisonResult:
     """Train several methods with several seeds, from one config, and say which is better and how sure that is.
@@ -157,7 +166,8 @@ def compare(
         overwrite: replace the runs that are in the folder and named here.
         unverified: also compare methods whose formula was not read at its source.
         allow_code: modules that a file may name a task, a verifier or an objective of.
-        on_progress: receives the start, the updates and the end of each run. Nothing is printed.
+        other_versions: continue a run although other versions of packages wrote its checkpoint.
+        on_progress: receives notices, then the start, the updates and the end of each run. Nothing is printed.
 
     Raises:
         RelaxError: what cannot be run, before anything is written; or ``RunError`` for runs that failed, once all
@@ -175,6 +185,7 @@ def compare(
         overwrite=overwrite,
         unverified=unverified,
         allow_code=allow_code,
+        other_versions=other_versions,
     )
     result = planned.run(on_progress)
     result.raise_failures()
@@ -194,6 +205,7 @@ def prepare_comparison(
     overwrite: bool = False,
     unverified: bool = False,
     allow_code: Collection[str] = (),
+    other_versions: bool = False,
 ) -> PlannedComparison:
     """Plan the runs and rehearse each method, and write nothing; for the arguments, see `compare`.
 
@@ -215,7 +227,7 @@ def prepare_comparison(
         for planned in runs:
             planned.check_kept()
     owed = [planned for planned in runs if overwrite or not planned.is_finished()]
-    batches = rehearse(runs, owed, anew=overwrite, unverified=unverified)
+    rehearsal = rehearse(runs, owed, anew=overwrite, unverified=unverified, other_versions=other_versions)
     return PlannedComparison(
         folder=folder,
         methods=tuple(contenders),
@@ -224,26 +236,12 @@ def prepare_comparison(
         metrics=None if metrics is None else tuple(metrics),
         runs=tuple(runs),
         owed=tuple(owed),
-        batches=batches,
+        batches=rehearsal.batches,
         anew=overwrite,
+        other_versions=other_versions,
         jobs=jobs,
+        notices=rehearsal.notices,
     )
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Generator[None]:
-    """Inside, no other comparison works in the folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK_FILE).open("w")
-    except OSError as error:
-        raise RunError(f"cannot write the folder {folder}: {error}; choose another with --output DIR") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"another 'relax compare' is at work in {folder}; wait for it, or stop it") from error
-        yield
 
 
 def _compared(folder: Path, num_trained: int, failures: tuple[Failure, ...]) -> ComparisonResult:

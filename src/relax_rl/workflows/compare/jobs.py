@@ -52,12 +52,13 @@ class Job:
         return Progress(stage, self.steps_done(), self.num_steps, message, self.label)
 
 
-def job_of(planned: PlannedRun, folder: Path, *, anew: bool = False) -> Job:
+def job_of(planned: PlannedRun, folder: Path, *, anew: bool = False, other_versions: bool = False) -> Job:
     """The training that a planned run still needs: from its checkpoint, or from the start where it has none.
 
     Args:
         folder: receives the run's settings and its log, under ``configs`` and ``logs``.
         anew: from the start in any case.
+        other_versions: its checkpoint may be one that other versions of packages wrote.
 
     Raises:
         RunError: the run's folder holds something else.
@@ -73,6 +74,7 @@ def job_of(planned: PlannedRun, folder: Path, *, anew: bool = False) -> Job:
     # The user named this code or allowed it; the run reads it from a file, and must be told.
     allowed = [f"--allow-code={module}" for module in code_modules(planned.config)]
     allowed += ["--trust-remote-code"] if is_trusted() else []
+    allowed += ["--other-versions"] if goes_on and other_versions else []
     return Job(
         label=planned.label,
         words=("train", str(config), "--resume" if goes_on else "--overwrite", *allowed),

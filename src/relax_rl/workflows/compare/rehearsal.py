@@ -6,15 +6,31 @@ import contextlib
 import gc
 import os
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from relax_rl.comparison.contents import Contents
 from relax_rl.config import BatchPlan, batch_arithmetic
 from relax_rl.errors import ConfigError, RelaxError, RunError
+from relax_rl.runs.lock import FolderLock, is_unstarted
 from relax_rl.workflows.compare.plan import PlannedRun
 from relax_rl.workflows.train import task_and_verifier
 
-__all__ = ["check_folder", "check_metrics", "rehearse"]
+__all__ = ["Rehearsal", "check_folder", "check_metrics", "rehearse"]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What was found.
+
+    Attributes:
+        batches: what each run samples.
+        notices: what the runs will say, in sentences, each with the method or the run that it is about; once without
+            where it is about all methods.
+    """
+
+    batches: BatchPlan
+    notices: tuple[str, ...]
 
 
 def check_metrics(metrics: Sequence[str] | None, num_samples: int) -> None:
@@ -29,7 +45,7 @@ def check_metrics(metrics: Sequence[str] | None, num_samples: int) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ``RunError`` for a folder with other things in it, or one that cannot be written."""
+    """Raises ``RunError`` for a folder with other things in it, one that cannot be written, or one that is taken."""
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not existing.is_dir():
         raise RunError(f"cannot write the folder {folder}: {existing} is a file; choose another with --output DIR")
@@ -37,13 +53,19 @@ def check_folder(folder: Path) -> None:
         raise RunError(
             f"cannot write the folder {folder}: no permission in {existing}; choose another with --output DIR"
         )
-    if folder.is_dir() and any(folder.iterdir()) and not Contents.is_in(folder):
+    FolderLock(folder, "comparison").check_free()
+    if folder.is_dir() and not is_unstarted(folder) and not Contents.is_in(folder):
         raise RunError(f"{folder} is not empty and holds no comparison; choose another folder with --output DIR")
 
 
 def rehearse(
-    runs: Sequence[PlannedRun], owed: Sequence[PlannedRun], *, anew: bool = False, unverified: bool = False
-) -> BatchPlan:
+    runs: Sequence[PlannedRun],
+    owed: Sequence[PlannedRun],
+    *,
+    anew: bool = False,
+    unverified: bool = False,
+    other_versions: bool = False,
+) -> Rehearsal:
     """Build what the runs would, and write nothing.
 
     Args:
@@ -52,9 +74,7 @@ def rehearse(
             model for all, since the methods of a comparison share it.
         anew: no run goes on from a checkpoint.
         unverified: whether methods may take part whose formula was not read at its source.
-
-    Returns:
-        What each run samples.
+        other_versions: than those that wrote a checkpoint are accepted.
 
     Raises:
         RelaxError: what the runs would refuse, with the method that it concerns.
@@ -67,7 +87,9 @@ def rehearse(
     problems = task.problems(config.train_split, config.train_problems, config.seed)
     plan = batch_arithmetic(config, num_problems=len(problems))
     model = tokenizer = None
-    for planned in _first_of_each_method(owed):
+    said, resumed = dict[str, list[str]](), list[str]()
+    first = _first_of_each_method(owed)
+    for planned in first:
         from relax_rl.workflows.build import build_run
         from relax_rl.workflows.resume import resumption
 
@@ -75,14 +97,22 @@ def rehearse(
             built = build_run(
                 planned.config, planned.directory, task, verifier, model=model, tokenizer=tokenizer, on_cpu=True
             )
+            for notice in built.notices:
+                said.setdefault(notice, []).append(planned.method)
             for other in owed:
                 if other.method == planned.method and other.has_checkpoint and not anew:
-                    resumption(other.directory, built.trainer.objective, other.config)
+                    found = resumption(
+                        other.directory, built.trainer.objective, other.config, other_versions=other_versions
+                    )
+                    resumed += [f"{other.label}: {notice}" for notice in found.notices]
         model, tokenizer = built.model, built.tokenizer
         del built
     del model, tokenizer
     gc.collect()  # before other processes need the memory
-    return plan
+    told = [
+        notice if len(methods) == len(first) else f"{', '.join(methods)}: {notice}" for notice, methods in said.items()
+    ]
+    return Rehearsal(plan, (*told, *resumed))
 
 
 def _first_of_each_method(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
