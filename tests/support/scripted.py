@@ -11,7 +11,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from relax_rl.objectives import Objective
-from relax_rl.rewards.reward_function import completion_text
+from relax_rl.rewards.turns import conversation_text
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_tokenizer
 from relax_rl.training.trl.dataset import prompt_dataset
@@ -57,7 +57,7 @@ class ScriptedTrainer(RelaxTrainer):
 
 
 def parity_reward(completions: list[Any], **_: Any) -> list[float]:
-    return [float(len(completion_text(completion)) % 2) for completion in completions]
+    return [float(len(conversation_text(completion)) % 2) for completion in completions]
 
 
 def make_trainer(

@@ -21,25 +21,30 @@ _SPELLINGS = {"\\times": "*", "\\cdot": "*", "\\div": "/", "×": "*", "·": "*",
 
 
 def grade_samples(
-    verifier: Verifier, samples: Sequence[Sequence[Sample]], answers: Sequence[str], opened: str = ""
+    verifier: Verifier,
+    samples: Sequence[Sequence[Sample]],
+    answers: Sequence[str],
+    opened: Sequence[str] | None = None,
 ) -> list[list[Sample]]:
     """Every sample with its verdict, the class of its answer and its path.
 
     Args:
         samples: one list a problem.
         answers: the gold answer of each problem.
-        opened: see `relax_rl.rewards.base.grade`.
+        opened: the marker of the thought that each problem's prompt opened; None: no prompt did.
 
     Raises:
         DataError: the verifier returns another number of scores than it was asked for.
     """
     flat = [sample for row in samples for sample in row]
     golds = [answer for row, answer in zip(samples, answers, strict=True) for _ in row]
+    markers = [""] * len(samples) if opened is None else opened
+    tags = [marker for row, marker in zip(samples, markers, strict=True) for _ in row]
     # An answer that the length limit cut is none; only the caller knows that it was reached.
     cut = [sample.truncated for sample in flat]
-    verdicts = iter(grade(verifier, [sample.completion for sample in flat], golds, truncated=cut, opened=opened))
+    verdicts = iter(grade(verifier, [sample.completion for sample in flat], golds, truncated=cut, opened=tags))
     graded, known = [], as_verifier(verifier)
-    for row, answer in zip(samples, answers, strict=True):
+    for row, answer, marker in zip(samples, answers, markers, strict=True):
         found = [next(verdicts) for _ in row]
         classes = known.classes([verdict.extracted for verdict in found])
         graded.append(
@@ -51,6 +56,9 @@ def grade_samples(
                     extracted=verdict.extracted,
                     how=verdict.how,
                     reason=verdict.reason,
+                    detail=verdict.detail,
+                    type=verdict.type,
+                    opened=marker,
                     answer_class=label,
                     path=solution_path(sample.completion),
                 )

@@ -21,7 +21,6 @@ __all__ = [
     "check_images",
     "encode_prompt",
     "left_pad",
-    "opened_thought",
     "position_ids",
     "prompt_inputs",
     "prompt_positions",
@@ -153,11 +152,6 @@ def encode_prompt(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL
 def prompt_words(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL) -> str | list[dict[str, str]]:
     """What TRL is given: messages for the chat template, or plain text. It renders and encodes them as we do."""
     return _messages(tokenizer, problem) if form.uses_template(tokenizer) else problem.prompt
-
-
-def opened_thought(tokenizer: Any, form: PromptForm = _AS_USUAL) -> str:
-    """The tag of a thought that prompts end in, so that a completion begins inside it; "" for none."""
-    return read_template(tokenizer, form.switches).opens if form.uses_template(tokenizer) else ""
 
 
 _TAKES_SYSTEM: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()

@@ -34,6 +34,9 @@ class Sample:
         how: where that was found, or why there is none; empty if the verifier does not tell.
         reason: why there is no score, or why the score is 0.0 without a look at the answer's content (see
             `relax_rl.rewards.Verdict`). Earlier versions gave no score in the latter case.
+        detail: the words of an error, or what a format lacks.
+        type: of the gold answer in the grammar of the verifier (see `relax_rl.rewards.Verdict`); empty if it has none.
+        opened: the marker of the thought that the prompt had opened; empty for none.
         answer_class: the same number for equal answers to one problem; None without an answer.
         path: digest of its calculation (see `.grading.solution_path`).
         entropy: summed over its tokens, in nats; None where it was not measured.
@@ -51,6 +54,9 @@ class Sample:
     extracted: str | None = None
     how: str = ""
     reason: str | None = None
+    detail: str = ""
+    type: str = ""
+    opened: str = ""
     answer_class: int | None = None
     path: str = ""
     entropy: float | None = None

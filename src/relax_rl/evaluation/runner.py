@@ -14,13 +14,15 @@ from relax_rl.errors import DataError
 from relax_rl.evaluation.dynamics import Dynamics, measure_dynamics
 from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.grading import grade_samples, grader_version
-from relax_rl.evaluation.prompts import PromptForm, encode_prompt, opened_thought
+from relax_rl.evaluation.prompts import PromptForm, encode_prompt
 from relax_rl.evaluation.records import Sample, sample_of
 from relax_rl.evaluation.result import EvaluationResult, PooledSpectrum, ProblemResult, SampleRecord
 from relax_rl.evaluation.samplers.protocol import Sampler, SamplingSettings
 from relax_rl.evaluation.samplers.transformers import TransformersSampler
 from relax_rl.evaluation.summary import Summary, summarize
+from relax_rl.evaluation.thoughts import opened_again, opened_by_prompts
 from relax_rl.koopman import Estimator, KoopmanDictionary
+from relax_rl.rewards.turns import opened_thought
 from relax_rl.stopping import current, deferred
 from relax_rl.tasks.base import Problem, Task, image_digest
 
@@ -83,7 +85,6 @@ def evaluate(
         num_problems=num_problems,
         problem_seed=problem_seed,
         name=name,
-        opened=opened_thought(tokenizer, form or PromptForm()),
         **replay_with(model, tokenizer, temperature, dictionary, estimator, form),
     )
     return evaluation.run(folder, overwrite=overwrite, on_progress=on_progress)
@@ -126,7 +127,6 @@ class Evaluation:
         settings: of the sampling; the bootstrap has its seed too.
         name: of the model, for the result.
         task_options: of the task, for the folder.
-        opened: the tag of a thought that every prompt opens, for the graders; "" for none.
         replay: measures dynamics by another forward over all samples; None: it is left out.
         measured_by: digest of the dictionary, and the DSD's estimator, if the replay measures it.
     """
@@ -139,7 +139,6 @@ class Evaluation:
     problem_seed: int = 0
     name: str = ""
     task_options: dict[str, Any] | None = None
-    opened: str = ""
     replay: Replay | None = None
     measured_by: tuple[str, str] | None = None
 
@@ -168,11 +167,12 @@ class Evaluation:
         if folder is not None and folder.is_complete:
             return EvaluationResult.load(folder.result_path)
         samples = self._sample(problems, there, folder, on_progress)
-        answers = [problem.answer for problem in problems]
-        samples = grade_samples(self.task.verifier, samples, answers, self.opened)
+        prompts = [self.sampler.render(problem) for problem in problems]
+        opened = opened_by_prompts(prompts, samples, self.sampler.backend)
+        samples = grade_samples(self.task.verifier, samples, [problem.answer for problem in problems], opened)
         samples, spectrum = self._measured(problems, samples)
         summary = summarize(samples, seed=self.settings.seed, with_dsd=self.measured_by is not None)
-        to_read = _to_read([self.sampler.render(problem) for problem in problems], samples)
+        to_read = _to_read(prompts, samples)
         result = self._result(summary, to_read, spectrum, prompt_digest)
         if folder is not None:
             folder.finish(samples, result)
@@ -215,7 +215,7 @@ class Evaluation:
             "problem_seed": self.problem_seed,
             "prompt_digest": prompt_digest,
             "measured_by": self.measured_by,
-            **({"opened": self.opened} if self.opened else {}),
+            **_opened_by_all([self.sampler.render(problem) for problem in problems]),
             **vars(self.settings),
         }
 
@@ -308,7 +308,7 @@ def rescore(folder: EvaluationFolder, task: Task) -> tuple[EvaluationResult, int
         raise DataError(f"The task {task.name!r} no longer has the problems that {folder.path} holds samples of.")
     before = list(by_problem.values())
     answers = [problem.answer for problem in problems]
-    after = grade_samples(task.verifier, before, answers, settings.get("opened", ""))
+    after = grade_samples(task.verifier, before, answers, opened_again(settings, old.samples, before))
     summary = summarize(after, seed=old.seed, with_dsd=old.dsd_estimator is not None)
     scores = {(sample.problem_id, sample.index): sample.score for row in after for sample in row}
     result = replace(
@@ -346,6 +346,12 @@ def _to_read(prompts: Sequence[str], samples: Sequence[Sequence[Sample]]) -> tup
             )
         )
     return tuple(records)
+
+
+def _opened_by_all(prompts: Sequence[str]) -> dict[str, str]:
+    """The marker of a thought that every prompt opens, if there is one; the digest tells prompts that differ in it."""
+    markers = {opened_thought(prompt) for prompt in prompts}
+    return {"opened": marker for marker in markers if marker and len(markers) == 1}
 
 
 def _digest(prompts: Sequence[str]) -> str:

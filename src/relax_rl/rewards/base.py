@@ -103,14 +103,9 @@ class ExplainingVerifier(Verifier, Protocol):
 
 
 class BaseVerifier:
-    """What the package asks of every verifier, with defaults for all but ``name`` and ``score``.
-
-    Attributes:
-        expects_opened: it takes for granted that the prompt has opened the thought, and is not shown the tag.
-    """
+    """What the package asks of every verifier, with defaults for all but ``name`` and ``score``."""
 
     name: str
-    expects_opened: bool = False
 
     @property
     def graded_by(self) -> type:
@@ -147,6 +142,25 @@ class BaseVerifier:
                 is none.
         """
         return [Verdict(score) for score in self.score(completions, answers)]
+
+    def grade_behind(
+        self,
+        opened: Sequence[str],
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
+        """As ``grade``, behind prompts that may have opened a thought.
+
+        The verifier reads the tag in front of the completion, or a thought that never ends would pass for an answer.
+
+        Args:
+            opened: for each completion, the tag of the thought that its prompt opened; "" for none.
+        """
+        shown = [tag + completion for tag, completion in zip(opened, completions, strict=True)]
+        return self.grade(shown, answers, num_tokens, truncated=truncated)
 
     def classes(self, answers: Sequence[str | None]) -> list[int | None]:
         """A label for each extracted answer, the same for equal ones; by default equal but for white space."""
@@ -214,7 +228,7 @@ def grade(
     answers: Sequence[str],
     num_tokens: Sequence[int] | None = None,
     truncated: Sequence[bool] | None = None,
-    opened: str = "",
+    opened: str | Sequence[str] = "",
 ) -> list[Verdict]:
     """The verdicts of any verifier; those of one that does not explain itself hold its scores alone.
 
@@ -222,16 +236,15 @@ def grade(
         num_tokens: lengths of the completions, for a verifier that counts them.
         truncated: which completions hit their length limit, where the caller knows, for a verifier whose ``grade``
             asks for it: an answer that the limit cut is none.
-        opened: the tag of a thought that the prompt has opened. The verifier reads it in front of each completion, or
-            a thought that never ends would pass for an answer.
+        opened: the tag of the thought that every prompt opened, or one for each completion; "" for none. See
+            `BaseVerifier.grade_behind`.
 
     Raises:
         DataError: it returns another number of scores than it was asked for.
     """
     known = as_verifier(verifier)
-    if opened and not known.expects_opened:
-        completions = [opened + completion for completion in completions]
-    verdicts = known.grade(completions, answers, num_tokens, truncated=truncated)
+    tags = [opened] * len(completions) if isinstance(opened, str) else opened
+    verdicts = known.grade_behind(tags, completions, answers, num_tokens, truncated=truncated)
     if len(verdicts) != len(completions):
         raise DataError(
             f"The verifier '{verifier.name}' returned {len(verdicts)} scores for {len(completions)} completions."

@@ -94,7 +94,6 @@ class WeightedVerifiers(BaseVerifier):
             (as_verifier(verifier), float(weight)) for verifier, weight in pairs
         )
         self.name = name
-        self.expects_opened = any(verifier.expects_opened for verifier, _ in self.members)
 
     @property
     def described(self) -> str:
@@ -119,7 +118,19 @@ class WeightedVerifiers(BaseVerifier):
         truncated: Sequence[bool] | None = None,
     ) -> list[Verdict]:
         """As ``score``, with what the first verifier that reads an answer extracted, and who could not score."""
-        each = [grade(verifier, completions, answers, num_tokens, truncated) for verifier, _ in self.members]
+        return self.grade_behind([""] * len(completions), completions, answers, num_tokens, truncated=truncated)
+
+    def grade_behind(
+        self,
+        opened: Sequence[str],
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
+        """See `BaseVerifier.grade_behind`; each member reads the tag or takes it for granted."""
+        each = [grade(member, completions, answers, num_tokens, truncated, opened) for member, _ in self.members]
         return [self._sum(verdicts) for verdicts in zip(*each, strict=True)]
 
     def parts(

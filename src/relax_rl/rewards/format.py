@@ -41,7 +41,7 @@ class FormatVerifier(BaseVerifier):
                 f"The verifier 'format' has require = {list(require)}; give one or more of {', '.join(_PARTS)}."
             )
         self.require = require
-        self.prompt_opens_think = self.expects_opened = prompt_opens_think
+        self.prompt_opens_think = prompt_opens_think
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
         """1.0 or 0.0 for each completion. Raises DataError if the lengths differ."""
@@ -58,6 +58,20 @@ class FormatVerifier(BaseVerifier):
         """As ``score``; ``detail`` names the parts that are missing."""
         check_lengths(completions, answers)
         return [self._verdict(completion) for completion in completions]
+
+    def grade_behind(
+        self,
+        opened: Sequence[str],
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
+        """See `BaseVerifier.grade_behind`; with ``prompt_opens_think`` the tag is taken for granted and not read."""
+        if self.prompt_opens_think:
+            return self.grade(completions, answers)
+        return super().grade_behind(opened, completions, answers, num_tokens, truncated=truncated)
 
     def _verdict(self, completion: str) -> Verdict:
         missing = [part for part in _PARTS if part in self.require and not self._has(part, completion)]

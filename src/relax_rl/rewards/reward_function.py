@@ -5,52 +5,99 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from relax_rl.errors import DataError
 from relax_rl.rewards.base import Verdict, Verifier, as_verifier, grade
+from relax_rl.rewards.turns import last_turn
+from relax_rl.rewards.turns import opened_thought as find_opened_thought
 
-__all__ = ["VerifierReward", "completion_text"]
+__all__ = ["VerifierReward"]
+
+# Arguments that TRL passes beside the columns.
+_NO_COLUMNS = {"trainer_state", "log_extra", "environments", "problem_id", "problem_options"}
 
 
 class VerifierReward:
     """A verifier as a TRL reward function; `None` (not scored) stays `None`, which TRL leaves out of the baseline.
 
-    It reads the dataset's column ``answer``: ``GRPOTrainer(reward_funcs=[VerifierReward(MathVerifier())], ...)``. Of a
-    weighted set the members' own scores are logged too, as ``verifiers/NAME``; completions without a score, or whose
-    answer no grader could read, as ``grading/...``. Training of this package tells it which
-    completions hit their length limit (``truncated``), which TRL alone does not.
+    ``GRPOTrainer(reward_funcs=[VerifierReward(MathVerifier())], ...)`` reads the dataset's column ``answer``. Only the
+    assistant's last message is graded: if a tool or a user has the last word, there is no answer. A gold answer may be
+    text, a number, or a list of them; a row whose gold answer is None has no score. Of a weighted set the members' own
+    scores are logged too, as ``verifiers/NAME``; completions without a score, or whose answer no grader could read, as
+    ``grading/...``. Training of this package tells it which completions hit their length limit (``truncated``) and
+    which prompts opened a thought (``opened_thought``), which TRL alone does not.
 
     Args:
-        opened: see `relax_rl.rewards.base.grade`.
+        opened: the marker of a thought that every prompt opens, such as ``"<think>"``. Prompts that are text are read
+            for it; name it for conversations if the chat template opens one, outside this package's training.
+        answer_column: of the gold answers.
+
+    Raises:
+        DataError: when it is called, if the data have no such column.
     """
 
-    def __init__(self, verifier: Verifier, opened: str = "") -> None:
+    def __init__(self, verifier: Verifier, opened: str = "", *, answer_column: str = "answer") -> None:
         self._verifier = as_verifier(verifier)
         self._opened = opened
+        self._answer_column = answer_column
         self.__name__ = verifier.name
 
     def __call__(
         self,
         completions: Sequence[Any],
-        answer: Sequence[str],
+        prompts: Sequence[Any] | None = None,
         completion_ids: Sequence[Sequence[int]] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         truncated: Sequence[bool] | None = None,
-        gold_answer: Sequence[str] | None = None,
-        **_: Any,
+        opened_thought: Sequence[str] | None = None,
+        gold_answer: Sequence[Any] | None = None,
+        **columns: Any,
     ) -> list[float | None]:
         # A row with a column `answer` of its own keeps it for reward functions of the user.
-        golds = answer if gold_answer is None else gold_answer
-        texts = [completion_text(completion) for completion in completions]
+        given = self._answers(columns) if gold_answer is None else gold_answer
+        golds = [_text(gold) for gold in given]
+        turns = [last_turn(completion) for completion in completions]
         num_tokens = None if completion_ids is None else [len(ids) for ids in completion_ids]
-        verdicts = grade(self._verifier, texts, list(golds), num_tokens, truncated, self._opened)
+        tags = self._tags(len(turns), prompts) if opened_thought is None else opened_thought
+        tags = ["" if turn.is_past_thought else tag for turn, tag in zip(turns, tags, strict=True)]
+        texts = [turn.text for turn in turns]
+        verdicts = grade(self._verifier, texts, [gold or "" for gold in golds], num_tokens, truncated, tags)
+        unread = Verdict.unscored("gold unreadable")
+        verdicts = [unread if gold is None else verdict for gold, verdict in zip(golds, verdicts, strict=True)]
         if log_metric is not None:
             for name, mean in _means_of_parts(verdicts).items():
                 log_metric(f"verifiers/{name}", mean)
             for name, value in _reasons(verdicts).items():
                 log_metric(f"grading/{name}", value)
         return [verdict.score for verdict in verdicts]
+
+    def _answers(self, columns: Mapping[str, Any]) -> Sequence[Any]:
+        if self._answer_column in columns:
+            return columns[self._answer_column]
+        names = ", ".join(sorted(columns.keys() - _NO_COLUMNS)) or "none"
+        raise DataError(
+            f"The verifier '{self.__name__}' reads the gold answers in the column '{self._answer_column}', which the "
+            f"data do not have; their columns are {names}. Name it: VerifierReward(verifier, answer_column=...)."
+        )
+
+    def _tags(self, count: int, prompts: Sequence[Any] | None) -> list[str]:
+        """The thought that each prompt opened, as far as it shows: conversations are rendered by the trainer."""
+        if self._opened or prompts is None:
+            return [self._opened] * count
+        return [find_opened_thought(prompt) if isinstance(prompt, str) else "" for prompt in prompts]
+
+
+def _text(gold: Any) -> str | None:
+    """A gold answer as text; None if there is none."""
+    if gold is None or isinstance(gold, str):
+        return gold
+    if isinstance(gold, float) and gold.is_integer():
+        return str(int(gold))
+    if isinstance(gold, list | tuple):
+        return ", ".join(text for member in gold if (text := _text(member)) is not None) or None
+    return None if isinstance(gold, dict) else str(gold)
 
 
 def _means_of_parts(verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -75,10 +122,3 @@ def _reasons(verdicts: Sequence[Verdict]) -> dict[str, float]:
 
 def _is_counted(verdict: Verdict) -> bool:
     return verdict.score is None or verdict.is_ungradable
-
-
-def completion_text(completion: Any) -> str:
-    """A completion's text, whether TRL passes it as text or as a conversation."""
-    if isinstance(completion, str):
-        return completion
-    return "".join(str(message.get("content") or "") for message in completion)

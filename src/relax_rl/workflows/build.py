@@ -235,7 +235,6 @@ def build_run(
             tokenizer,
             recipe.args,
             card=_card(settings),
-            opened=fitted.opened,
             most_prompt_tokens=fitted.form.most_tokens,
             max_batches=settings.sampling.max_batches,
             branching=recipe.branching,

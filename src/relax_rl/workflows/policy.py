@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relax_rl.errors import ConfigError
-from relax_rl.evaluation.prompts import PromptForm, check_images, opened_thought
+from relax_rl.evaluation.prompts import PromptForm, check_images
 from relax_rl.evaluation.room import Overlong, Room
 from relax_rl.latent.contract import ModelContract, contract_of
 from relax_rl.tasks.base import Problem
@@ -21,12 +21,10 @@ class FittedPrompts:
 
     Attributes:
         form: of the prompts.
-        opened: the tag of a thought that prompts open, for graders; "" for none.
         notes: what is said once at the start, a sentence each.
     """
 
     form: PromptForm
-    opened: str
     notes: tuple[str, ...]
 
 
@@ -74,7 +72,7 @@ def fit_prompts(
             check_images(tokenizer, problem, form)
         note = room.check(tokenizer, asked, form, what)
         notes += [] if note is None else [note]
-    return FittedPrompts(form, opened_thought(tokenizer, form), tuple(notes))
+    return FittedPrompts(form, tuple(notes))
 
 
 def shortened_length(

@@ -82,7 +82,6 @@ class Source:
         return {
             "sampler": TransformersSampler(model, tokenizer, self.batch_size, fitted.form),
             "settings": sampling,
-            "opened": fitted.opened,
             **replay_with(model, tokenizer, sampling.temperature, ruler, form=fitted.form),
         }
 
@@ -104,7 +103,7 @@ class Source:
         fitted, sampling = self._fitted(contract, load_tokenizer(subject.model, self.revision), asked, say)
         place = model_location(subject.model)
         sampler = VllmSampler(place, dtype=self.dtype, revision=self.revision, form=fitted.form)
-        return {"sampler": sampler, "settings": sampling, "opened": fitted.opened}
+        return {"sampler": sampler, "settings": sampling}
 
     def _fitted(
         self, contract: ModelContract, tokenizer: Any, asked: Asked, say: OnProgress

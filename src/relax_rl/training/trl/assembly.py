@@ -40,7 +40,6 @@ def run_trainer(
     group_sampler: GroupSampler | None,
     guard: GuardConfig,
     notices: Notices,
-    opened: str = "",
     most_prompt_tokens: int | None = None,
 ) -> RelaxTrainer:
     """A trainer that keeps its rollouts and metrics in the run directory; building it writes nothing there.
@@ -49,7 +48,6 @@ def run_trainer(
         prompts: see `prompt_dataset`.
         args: TRL's configuration, whose seed is set first.
         card, max_batches, branching, group_sampler, guard, notices, most_prompt_tokens: see `RelaxTrainer`.
-        opened: the tag of a thought that prompts open, for the verifier.
 
     Raises:
         ConfigError: settings that TRL or the objective refuses.
@@ -72,7 +70,7 @@ def run_trainer(
                 model=model,
                 args=args,
                 processing_class=tokenizer,
-                reward_funcs=[VerifierReward(verifier, opened)],
+                reward_funcs=[VerifierReward(verifier)],
                 train_dataset=prompts,
                 callbacks=[MetricsFile(directory)],
             )

@@ -18,7 +18,17 @@ __all__ = ["dataset_digest", "prompt_dataset"]
 
 _TAKEN = frozenset(
     {
-        *("prompt", "prompts", "problem_id", "problem_options", "gold_answer", "image", "images", "truncated"),
+        *(
+            "prompt",
+            "prompts",
+            "problem_id",
+            "problem_options",
+            "gold_answer",
+            "image",
+            "images",
+            "truncated",
+            "opened_thought",
+        ),
         *("completion", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"),
         *("environment", "environments"),
     }

@@ -9,7 +9,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from relax_rl.rewards.reward_function import completion_text
+from relax_rl.rewards.turns import conversation_text
 from relax_rl.runs import RunDirectory
 
 __all__ = ["RolloutRecorder"]
@@ -42,7 +42,7 @@ class RolloutRecorder:
             {
                 "problem_id": given.get("problem_id"),
                 "prompt": given["prompt"],
-                "completion": completion_text(completion),
+                "completion": conversation_text(completion),
                 "answer": given.get("answer"),
                 "reward": _finite(reward),
                 "scores": {name: _finite(values[index]) for name, values in scores.items()},

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from trl.data_utils import prepare_multimodal_messages
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.padding import right_padded
+from relax_rl.rewards.turns import opened_thought
 from relax_rl.training.trl.architectures import check_architecture, of_one_length
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.group_sampler import GroupSampler
@@ -51,6 +53,10 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
     num_generations_eval: Any
     _buffered_inputs: Any
     _tokenizer: Any
+    _is_vlm: Any
+    processing_class: Any
+    chat_template: Any
+    chat_template_kwargs: Any
 
     def __init__(
         self,
@@ -117,8 +123,12 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         is_truncated = [not ids or ids[-1] not in ends for ids in completion_ids_list]
         if self.model.training:
             self._watch.rollout(completion_ids_list)
-        # Every column of the inputs reaches the reward functions: an answer that the length limit cut is none.
+        # Every column of the inputs reaches the reward functions: an answer that the length limit cut is none, and so
+        # is one inside a thought that the prompt opened and the completion never closes.
         told = [given | {"truncated": flag} for given, flag in zip(inputs, is_truncated, strict=True)]
+        opened = self._opened_thoughts(prompts)
+        if any(opened):
+            told = [given | {"opened_thought": tag} for given, tag in zip(told, opened, strict=True)]
         scores = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
         rewards_per_func = self._finite_rewards(scores)
         if self.model.training and (unscored := self._unscored.count(rewards_per_func, self.state.global_step)):
@@ -139,6 +149,24 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
                 rewards=rewards.tolist(),
             )
         return rewards_per_func
+
+    def _opened_thoughts(self, prompts: list[Any]) -> list[str]:
+        """The marker of the thought that each prompt opens as the model reads it; "" for none."""
+        found: list[str] = []
+        for index, prompt in enumerate(prompts):
+            if index and prompt == prompts[index - 1]:  # of one group
+                found.append(found[-1])
+                continue
+            if not isinstance(prompt, str):
+                prompt = self.processing_class.apply_chat_template(
+                    prepare_multimodal_messages(prompt) if self._is_vlm else prompt,
+                    chat_template=self.chat_template,
+                    add_generation_prompt=True,
+                    tokenize=False,
+                    **self.chat_template_kwargs,
+                )
+            found.append(opened_thought(prompt))
+        return found
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         rollout = self._sample(inputs, f"update {self.state.global_step}")
