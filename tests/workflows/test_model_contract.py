@@ -1,14 +1,18 @@
 """One contract for training and evaluation: the same prompts, stop tokens, policy and refusals."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import trl
+from jinja2.exceptions import TemplateError
 
 from relax_rl.cli.main import main
 from relax_rl.errors import ConfigError, ModelError
 from relax_rl.evaluation.prompts import PromptForm, encode_prompt, render_prompt
+from relax_rl.rewards.turns import opened_thought
 from relax_rl.tasks.base import BaseTask, Problem
 from relax_rl.training.models import load_tokenizer
 from relax_rl.workflows.evaluate import evaluate
@@ -211,6 +215,26 @@ def test_graders_read_the_thought_that_the_prompt_opened(tmp_path):
     assert all(text.startswith("<think>\n") for text in task.seen[-4:])
     kept = (tmp_path / "e" / "samples.jsonl").read_text().splitlines()
     assert not any(json.loads(line)["completion"].startswith("<think>") for line in kept)
+
+
+BUNDLED = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+
+
+def test_the_thoughts_that_the_templates_bundled_with_trl_open_are_found_in_what_they_render():
+    tokenizer = load_tokenizer("tiny")
+    opened = set()
+    for path in BUNDLED:
+        tokenizer.chat_template = path.read_text()
+        try:
+            prompt = render_prompt(tokenizer, Problem("0", "7 + 7", "14"))
+        except (TemplateError, TypeError, ModelError):  # needs images, or parts in place of words
+            continue
+        if opened_thought(prompt):
+            assert prompt.endswith("<think>\n")
+            opened.add(path.stem.removesuffix("_training"))
+        else:
+            assert not prompt.rstrip().endswith("<think>")
+    assert len(opened) == 9
 
 
 def test_a_verifier_that_takes_the_thought_for_opened_is_not_told_again():
