@@ -1,4 +1,4 @@
-"""`VerifierReward`: what it grades of a conversation, whose gold answers it takes, and thoughts that a prompt opened."""
+"""`VerifierReward`: what it grades of a conversation, its gold answers, and thoughts that a prompt opened."""
 
 from __future__ import annotations
 

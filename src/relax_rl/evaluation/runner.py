@@ -350,8 +350,8 @@ def _to_read(prompts: Sequence[str], samples: Sequence[Sequence[Sample]]) -> tup
 
 def _opened_by_all(prompts: Sequence[str]) -> dict[str, str]:
     """The marker of a thought that every prompt opens, if there is one; the digest tells prompts that differ in it."""
-    markers = {opened_thought(prompt) for prompt in prompts}
-    return {"opened": marker for marker in markers if marker and len(markers) == 1}
+    marker, *others = {opened_thought(prompt) for prompt in prompts}
+    return {"opened": marker} if marker and not others else {}
 
 
 def _digest(prompts: Sequence[str]) -> str:
