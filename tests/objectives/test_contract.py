@@ -30,7 +30,7 @@ from relax_rl.training.inputs.providers import PROVIDERS, check_provided
 
 PACKAGE = Path(str(importlib.import_module("relax_rl").__file__)).parent
 CORE = {"grpo", "relax"}
-UNVERIFIED = {"entropy_advantage", "cw_grpo", "sr_grpo", "log_det", "opefo", "g2rl"}
+UNVERIFIED = {"entropy_advantage", "cw_grpo", "sr_grpo", "log_det", "opefo", "g2rl", "tailrl", "f_grpo"}
 
 
 @pytest.mark.parametrize("name", ["old_log_probs", "mask", "ref_log_probs", "entropy", "old_entropy", "hidden_states"])
@@ -122,6 +122,7 @@ ALLOWED = {
     ("training/models.py", "isinstance"): "processors of image-text models",
     ("training/trl/config.py", "isinstance"): "one tracker or several",
     ("training/trl/dataset.py", "isinstance"): "data that may be a stream, and its cells",
+    ("training/trl/group_sampler.py", "getattr"): "settings of TRL, by their names",
     ("training/trl/refill.py", "isinstance"): "columns of rows",
     ("training/trl/rehearsal.py", "getattr"): "a choice by its name or as TRL's enumeration",
     ("training/trl/emergency.py", "isinstance"): "the kind of an error",

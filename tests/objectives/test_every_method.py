@@ -14,10 +14,12 @@ from relax_rl.objectives import METHODS, RolloutBatch, UpdateTotals, build_objec
 from relax_rl.objectives.inputs import SCORE_FEATURES
 
 BASELINES = [name for name in METHODS if name not in ("grpo", "relax", "relax_as_run")]
-LEARN_FROM_EQUAL_REWARDS = {"dmpo", "flow_rl", "g2rl", "sr_grpo", "log_det"}
-"""These ask for a uniform policy over the group or for the reference, or are rewarded for their hidden states."""
+LEARN_FROM_EQUAL_REWARDS = {"dmpo", "flow_rl", "g2rl", "sr_grpo", "log_det", "w_reinforce"}
+"""These ask for a uniform policy over the group or for the reference, are rewarded for their hidden states, or
+have no baseline."""
 OPTIONS = {
     "pass_at_k": {"k": 2},
+    "pkpo": {"k": 2},
     "kl_cov": {"k_ratio": 0.2},
     "clip_cov": {"ratio": 0.2, "cov_low": 0.0},
 }

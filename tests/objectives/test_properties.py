@@ -18,8 +18,11 @@ from objectives.batches import INPUTS, fields_of, random_batch, with_inputs
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import METHODS, Objective, RolloutBatch, UpdateTotals, build_objective
 
+RIGHT_OR_WRONG = {"pass_at_k", "pkpo", "maxrl", "f_grpo", "w_reinforce"}
+"""These take rewards of 0 and 1."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "pass_at_k": {"k": 2},
+    "pkpo": {"k": 2, "baseline": "none"},
     "kl_cov": {"k_ratio": 0.2},
     "clip_cov": {"ratio": 0.2, "cov_low": 0.0},
 }
@@ -45,7 +48,7 @@ def batches(draw: st.DrawFn) -> Callable[[str], RolloutBatch]:
         own = seed + zlib.crc32(method.encode())
         batch = random_batch(own, prompts, group, tokens)
         generator = torch.Generator().manual_seed(own)
-        levels = 2 if method == "pass_at_k" else 3
+        levels = 2 if method in RIGHT_OR_WRONG else 3
         rewards = torch.randint(0, levels, (prompts, group), generator=generator).double() / (levels - 1)
         is_missing = torch.rand((prompts, group), generator=generator) < missing
         return replace(

@@ -22,6 +22,12 @@ CASES = {
         {},
         {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4},
     ),
+    # TRL takes the bounds of PPO unless told otherwise; ours are GSPO's.
+    "luspo": (
+        {},
+        {"loss_type": "luspo", "importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4},
+    ),
+    "sapo": ({}, {"loss_type": "sapo"}),
     # A cap among the ratios that occur, so that it acts.
     "cispo": ({"ratio_max": 1.1}, {"loss_type": "cispo", "epsilon_high": 1.1}),
     "forking_tokens": (

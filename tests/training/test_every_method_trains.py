@@ -14,6 +14,7 @@ OPTIONS = {
     "relax_as_run": DICTIONARY,
     "rank_shaping": {"stride": 4},
     "pass_at_k": {"k": 2},
+    "pkpo": {"k": 2},
     "spectral_diversity": DICTIONARY,
     "state_volume": DICTIONARY,
     "spectral_novelty": DICTIONARY,

@@ -6,10 +6,28 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from relax_rl.errors import DataError
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
 
-__all__ = ["GroupRelativeAdvantage"]
+__all__ = ["GroupRelativeAdvantage", "centred", "right_and_wrong"]
+
+
+def centred(values: Tensor) -> Tensor:
+    """(P, G) values less the mean of their group; NaN (not scored) takes no part in the mean and becomes 0."""
+    return (values - values.nanmean(-1, keepdim=True)).nan_to_num(nan=0.0)
+
+
+def right_and_wrong(rewards: Tensor, method: str) -> tuple[Tensor, Tensor]:
+    """Which completions are right and which are wrong, (P, G) bool each; one that was not scored is neither.
+
+    Raises:
+        DataError: a reward is neither 0, 1 nor NaN. It would pass as right or wrong by accident.
+    """
+    is_right, is_wrong = rewards == 1, rewards == 0
+    if not (is_right | is_wrong | rewards.isnan()).all():
+        raise DataError(f"{method} takes rewards of 0 and 1; turn others off, or choose another objective.")
+    return is_right, is_wrong
 
 
 @dataclass(frozen=True)
@@ -31,11 +49,10 @@ class GroupRelativeAdvantage(Advantage):
         rewards = batch.float_rewards
         is_scored = ~rewards.isnan()
         count = is_scored.sum(-1, keepdim=True)
-        mean = rewards.nanmean(-1, keepdim=True)
-        centred = (rewards - mean).nan_to_num(nan=0.0)
+        advantages = centred(rewards)
         if self.scale:
-            # The unbiased variance of the scored completions. What was not scored is 0 after nan_to_num and adds
-            # nothing to the sum, so the count must leave it out, too.
-            variance = centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)
-            centred = centred / (variance.sqrt() + self.epsilon)
-        return centred.detach()
+            # The unbiased variance of the scored completions. What was not scored is 0 and adds nothing to the sum, so
+            # the count must leave it out, too.
+            variance = advantages.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)
+            advantages = advantages / (variance.sqrt() + self.epsilon)
+        return advantages.detach()

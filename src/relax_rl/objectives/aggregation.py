@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from relax_rl.errors import ConfigError
 from relax_rl.objectives.base import Aggregation
 from relax_rl.objectives.batch import RolloutBatch
 
-__all__ = ["SequenceMeanTokenMean", "TokenMean", "sequence_token_mean"]
+__all__ = ["SequenceMeanTokenMean", "SequenceMeanTokenSum", "TokenMean", "sequence_token_mean"]
 
 
 def sequence_token_mean(values: Tensor, batch: RolloutBatch) -> Tensor:
@@ -38,3 +39,28 @@ class TokenMean(Aggregation):
 
     def __call__(self, loss: Tensor, batch: RolloutBatch) -> Tensor:
         return loss.masked_fill(~batch.mask, 0.0).sum() / max(batch.update_totals.num_tokens, 1.0)
+
+
+@dataclass(frozen=True)
+class SequenceMeanTokenSum(Aggregation):
+    """Mean over completions of the sum over their tokens, divided by a constant (Dr. GRPO, arXiv 2503.20783).
+
+    With a constant in place of the completion's length, a long wrong completion is no longer punished less a token.
+
+    Attributes:
+        max_completion_length: the constant, in tokens; the authors (and TRL's ``dr_grpo``) take the longest completion
+            allowed. verl divides by the padded width instead, so that its loss depends on the padding.
+    """
+
+    max_completion_length: int
+
+    def __post_init__(self) -> None:
+        if self.max_completion_length < 1:
+            raise ConfigError(
+                f"max_completion_length must be at least 1, but is {self.max_completion_length}; give the longest "
+                "completion allowed."
+            )
+
+    def __call__(self, loss: Tensor, batch: RolloutBatch) -> Tensor:
+        total = loss.masked_fill(~batch.mask, 0.0).sum()
+        return total / (self.max_completion_length * batch.update_totals.num_completions)

@@ -61,6 +61,16 @@ METHODS: dict[str, str] = {
     "g2rl": f"{_HERE}.g2rl:g2rl",
     "sr_grpo": f"{_HERE}.sr_grpo:sr_grpo",
     "log_det": f"{_HERE}.log_det:log_det",
+    "maxrl": f"{_HERE}.maxrl:maxrl",
+    "tailrl": f"{_HERE}.tailrl:tailrl",
+    "rs_grpo": f"{_HERE}.rs_grpo:rs_grpo",
+    "f_grpo": f"{_HERE}.f_grpo:f_grpo",
+    "pkpo": f"{_HERE}.pkpo:pkpo",
+    "w_reinforce": f"{_HERE}.w_reinforce:w_reinforce",
+    "rloo": f"{_HERE}.rloo:rloo",
+    "gmpo": f"{_HERE}.gmpo:gmpo",
+    "sapo": f"{_HERE}.sapo:sapo",
+    "luspo": f"{_HERE}.luspo:luspo",
 }
 """Every method of the package, by its name: where its function stands, as one's own would be given."""
 

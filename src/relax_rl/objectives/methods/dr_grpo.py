@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from relax_rl.errors import ConfigError
 from relax_rl.objectives.advantages import GroupRelativeAdvantage
-from relax_rl.objectives.base import Aggregation
-from relax_rl.objectives.batch import RolloutBatch
+from relax_rl.objectives.aggregation import SequenceMeanTokenSum
 from relax_rl.objectives.limits import RunLimits
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import RatioSettings
 
-__all__ = ["DrGRPOSettings", "SequenceMeanTokenSum", "dr_grpo"]
+__all__ = ["DrGRPOSettings", "dr_grpo"]
 
 
 class DrGRPOSettings(RatioSettings):
@@ -49,28 +44,3 @@ def dr_grpo(settings: DrGRPOSettings, limits: RunLimits) -> Objective:
         aggregation=SequenceMeanTokenSum(length),
         regularizers=settings.kl("token_sum", length),
     )
-
-
-@dataclass(frozen=True)
-class SequenceMeanTokenSum(Aggregation):
-    """Mean over completions of the sum over their tokens, divided by a constant (Dr. GRPO, arXiv 2503.20783).
-
-    With a constant in place of the completion's length, a long wrong completion is no longer punished less a token.
-
-    Attributes:
-        max_completion_length: the constant, in tokens; the authors (and TRL's ``dr_grpo``) take the longest completion
-            allowed. verl divides by the padded width instead, so that its loss depends on the padding.
-    """
-
-    max_completion_length: int
-
-    def __post_init__(self) -> None:
-        if self.max_completion_length < 1:
-            raise ConfigError(
-                f"max_completion_length must be at least 1, but is {self.max_completion_length}; give the longest "
-                "completion allowed."
-            )
-
-    def __call__(self, loss: Tensor, batch: RolloutBatch) -> Tensor:
-        total = loss.masked_fill(~batch.mask, 0.0).sum()
-        return total / (self.max_completion_length * batch.update_totals.num_completions)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from relax_rl.objectives.advantages import centred
 from relax_rl.objectives.aggregation import TokenMean
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
@@ -54,8 +55,7 @@ class BestCompletionAdvantage(Advantage):
         rewards = batch.float_rewards
         is_scored = ~rewards.isnan()
         count = is_scored.sum(-1, keepdim=True)
-        centred = (rewards - rewards.nanmean(-1, keepdim=True)).nan_to_num(nan=0.0)
-        std = (centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
+        std = (centred(rewards).square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
         # Filled with -inf, so that what was not scored is never the best; the count below keeps -inf out of the lead.
         best, place = rewards.masked_fill(~is_scored, -torch.inf).topk(min(2, rewards.shape[-1]), dim=-1)
         lead = torch.where(count > 1, best[:, :1] - best[:, -1:], 0.0)

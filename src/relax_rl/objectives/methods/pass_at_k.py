@@ -12,7 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from relax_rl.errors import ConfigError, DataError
+from relax_rl.errors import ConfigError
+from relax_rl.objectives.advantages import right_and_wrong
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
@@ -82,10 +83,7 @@ class PassAtKAdvantage(Advantage):
         rewards = batch.float_rewards
         if self.k > batch.group_size:
             raise ConfigError(f"k is {self.k}, but a group has {batch.group_size} completions; take a smaller k.")
-        is_right, is_wrong = rewards == 1, rewards == 0
-        # Other rewards would pass as right or wrong by accident of ==, so they are refused.
-        if not (is_right | is_wrong | rewards.isnan()).all():
-            raise DataError("Pass@k training takes rewards of 0 and 1; turn others off, or choose another objective.")
+        is_right, is_wrong = right_and_wrong(rewards, "Pass@k training")
         advantages = [self._of_group(*counts) for counts in zip(_counts(is_right), _counts(is_wrong), strict=True)]
         right, wrong = torch.tensor(advantages, dtype=rewards.dtype, device=rewards.device).unsqueeze(1).unbind(-1)
         return torch.where(is_right, right, torch.where(is_wrong, wrong, 0.0))
