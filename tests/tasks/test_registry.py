@@ -39,7 +39,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names() -> None:
     papers = {"math500", "minerva", "amc22", "amc23", "aime24", "aime25", "olympiadbench", "dapo_math_17k", "relax_mix"}
-    assert set(task_names()) == {"countdown", "math", "gsm8k"} | papers
+    assert set(task_names()) == {"countdown", "math", "gsm8k", "data"} | papers
     assert build_task("countdown", max_target=30) == CountdownTask(max_target=30)
     assert build_task("math", path="a.jsonl") == MathTask(path="a.jsonl")
     for name in (*task_names(), "reasoning_gym:chain_sum"):

@@ -17,7 +17,7 @@ from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from relax_rl.tasks.base import Problem, Task
+    from relax_rl.tasks.base import BaseTask, Problem
 
 __all__ = ["add_arguments", "run"]
 
@@ -68,16 +68,22 @@ def _print_problem(problem: Problem) -> None:
     print(f"{problem.id}\n  prompt  {problem.prompt!r}")
     if problem.system is not None:
         print(f"  system  {problem.system!r}")
+    for role, text in problem.turns:
+        print(f"  {role:6}  {text!r}")
     if problem.instruction is not None:
         print(f"  chat    {problem.instruction!r}")
     print(f"  answer  {problem.answer!r}")
 
 
-def _validate(task: Task, split: str, count: int | None, seed: int) -> int:
+def _validate(task: BaseTask, split: str, count: int | None, seed: int) -> int:
     from relax_rl.tasks.base import validate_task
 
+    # Before the problems are loaded, or the same would be said on stderr, too.
+    remarks = task.remarks(split)
     report = validate_task(task, split, count, seed=seed)
     print(report)
+    for remark in remarks:
+        print(f"  {remark}")
     answers = {problem.id: problem.answer for problem in task.problems(split, count, seed)}
     for problem_id, what in list(report.failures.items())[:_FAILURES_SHOWN]:
         print(f"  {problem_id}: {what}; the gold answer is {answers[problem_id]!r}")

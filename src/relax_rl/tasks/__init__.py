@@ -2,6 +2,7 @@
 
 from relax_rl.tasks.base import BaseTask, Problem, Task, TaskReport, as_task, validate_task
 from relax_rl.tasks.countdown import CountdownTask
+from relax_rl.tasks.data import DataTask
 from relax_rl.tasks.gym import ReasoningGymTask
 from relax_rl.tasks.math import MathTask
 from relax_rl.tasks.mix import TrainingMix
@@ -10,6 +11,7 @@ from relax_rl.tasks.registry import build_task, task_names
 __all__ = [
     "BaseTask",
     "CountdownTask",
+    "DataTask",
     "MathTask",
     "Problem",
     "ReasoningGymTask",

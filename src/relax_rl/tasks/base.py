@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BaseTask",
+    "FindsTooLong",
     "Problem",
     "Task",
     "TaskReport",
@@ -97,6 +98,10 @@ class Task(Protocol):
         ...
 
 
+FindsTooLong = Callable[[Sequence[Problem]], Collection[str]]
+"""The ids of those among some problems whose prompt is too long."""
+
+
 class BaseTask:
     """What the package asks of every task, with defaults for all but `Task`'s three members.
 
@@ -111,6 +116,18 @@ class BaseTask:
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
         """See `Task.problems`."""
         raise NotImplementedError
+
+    def remarks(self, split: str) -> list[str]:
+        """What is to be said of the data of a split, a line each: repeats, contradictions, guesses."""
+        return []
+
+    def fitting(self, too_long: FindsTooLong) -> BaseTask:
+        """The task without the problems that are too long, if the user asked for that; else the task as it is.
+
+        Args:
+            too_long: gives the ids of those among some problems whose prompt leaves the model no room.
+        """
+        return self
 
 
 class _OwnTask(BaseTask):

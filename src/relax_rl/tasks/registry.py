@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relax_rl.config import VerifierConfig
 from relax_rl.errors import ConfigError
 from relax_rl.import_path import is_own_task, resolve_own
 from relax_rl.rewards.own_code import called, place_of
+from relax_rl.rewards.registry import build_verifier
 from relax_rl.tasks.base import BaseTask, Task, as_task
 from relax_rl.tasks.benchmarks import BENCHMARKS, EVALUATION_SETS, benchmark, parse_levels
 from relax_rl.tasks.countdown import DEFAULT_SIZES, CountdownTask
+from relax_rl.tasks.data import DataTask
 from relax_rl.tasks.gym import PREFIX, ReasoningGymTask
 from relax_rl.tasks.math import PLAIN_PROMPT, SYSTEM_PROMPT, MathTask
 from relax_rl.tasks.mix import TrainingMix
@@ -87,10 +90,11 @@ def _math(
     hub: str | None = None,
     hub_config: str | None = None,
     problem_column: str | None = None,
-    answer_column: str = "answer",
-    solution_column: str = "solution",
+    answer_column: str | None = None,
+    solution_column: str | None = None,
     answer_after: str | None = None,
     test_share: float = 0.1,
+    drop: str | Sequence[str] = (),
 ) -> Task:
     """MATH, or the user's own problems in the same form if they say where those are."""
     chosen = parse_levels(levels)
@@ -108,8 +112,54 @@ def _math(
         solution_column=solution_column,
         answer_after=answer_after,
         test_share=test_share,
+        drop=drop,
+        is_known=False,
         system=system,
         prompt=prompt,
+    )
+
+
+def _data(
+    path: str | Mapping[str, str] | None = None,
+    hub: str | None = None,
+    hub_config: str | None = None,
+    hub_splits: Mapping[str, str] | None = None,
+    prompt_column: str | None = None,
+    answer_column: str | None = None,
+    solution_column: str | None = None,
+    options_column: str | None = None,
+    id_column: str | None = None,
+    answer_after: str | None = None,
+    first_option: int | None = None,
+    columns: Sequence[str] | str | None = None,
+    drop: str | Sequence[str] = (),
+    max_prompt_characters: int | None = None,
+    test_share: float = 0.1,
+    system: str | None = None,
+    prompt: str = "{problem}",
+    verifier: str | Mapping[str, Any] | None = None,
+) -> Task:
+    """The user's own problems, graded by the named verifier, by default as mathematics."""
+    chosen = VerifierConfig(name="math") if verifier is None else VerifierConfig.model_validate(verifier)
+    return DataTask(
+        path=path,
+        hub=hub,
+        hub_config=hub_config,
+        hub_splits=hub_splits,
+        prompt_column=prompt_column,
+        answer_column=answer_column,
+        solution_column=solution_column,
+        options_column=options_column,
+        id_column=id_column,
+        answer_after=answer_after,
+        first_option=first_option,
+        columns=[name.strip() for name in columns.split(",")] if isinstance(columns, str) else columns,
+        drop=drop,
+        max_prompt_characters=max_prompt_characters,
+        test_share=test_share,
+        system=system,
+        prompt=prompt,
+        verifier=build_verifier(chosen.name, **chosen.options),
     )
 
 
@@ -120,9 +170,11 @@ _TASKS: dict[str, Callable[..., Task]] = {
     **{name: functools.partial(_benchmark, name) for name in EVALUATION_SETS},
     "dapo_math_17k": _dapo,
     "relax_mix": _relax_mix,
+    "data": _data,
 }
 
 _MADE = TaskEntry("countdown", DEFAULT_SIZES, "reach a target with + - * /; levels 1 to 5; made without end")
+_DATA = TaskEntry("data", {}, "your own file, folder or dataset (--task.path): JSON Lines, CSV, parquet, verl's, TRL's")
 _MIX = TaskEntry(
     "relax_mix",
     {"train": 22548, "test": 500},
@@ -138,7 +190,7 @@ def task_names() -> tuple[str, ...]:
 
 def task_entries() -> list[TaskEntry]:
     """What there is to list, in the order of ``task_names``, and last reasoning-gym."""
-    known = {"countdown": _MADE, "relax_mix": _MIX} | {
+    known = {"countdown": _MADE, "relax_mix": _MIX, "data": _DATA} | {
         name: TaskEntry(name, entry.sizes, entry.about, str(entry.hub["hub"])) for name, entry in BENCHMARKS.items()
     }
     return [*(known[name] for name in _TASKS), _GYM]

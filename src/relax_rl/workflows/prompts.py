@@ -8,7 +8,7 @@ from typing import Any
 
 from relax_rl.errors import DataError
 from relax_rl.tasks.base import Problem
-from relax_rl.tasks.rows import json_lines
+from relax_rl.tasks.files import json_lines
 
 __all__ = ["PROMPT_COLUMNS", "read_prompts"]
 
