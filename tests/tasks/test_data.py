@@ -132,7 +132,7 @@ def test_files_folders_and_saved_sets_have_their_own_splits(form: str) -> None:
     write_parquet(verl()[:30], "set/data/train-00000-of-00002.parquet")
     write_parquet(verl()[30:], "set/data/train-00001-of-00002.parquet")
     write_lines(plain()[:5], "set/test.jsonl")
-    saved = {"train": datasets.Dataset.from_list(verl()), "test": datasets.Dataset.from_list(plain()[:5])}
+    saved: Any = {"train": datasets.Dataset.from_list(verl()), "test": datasets.Dataset.from_list(plain()[:5])}
     datasets.DatasetDict(saved).save_to_disk("saved")
     paths: dict[str, Any] = {
         "train": {"train": "set/data/train-00000-of-00002.parquet", "test": "set/test.jsonl"},

@@ -42,7 +42,7 @@ def test_names() -> None:
     assert set(task_names()) == {"countdown", "math", "gsm8k", "data"} | papers
     assert build_task("countdown", max_target=30) == CountdownTask(max_target=30)
     assert build_task("math", path="a.jsonl") == MathTask(path="a.jsonl")
-    for name in (*task_names(), "reasoning_gym:chain_sum"):
+    for name in (*sorted(set(task_names()) - {"data"}), "reasoning_gym:chain_sum"):
         task = build_task(name)
         assert isinstance(task, Task)
         assert task.name == name
