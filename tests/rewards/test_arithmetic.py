@@ -9,8 +9,8 @@ import pytest
 
 from relax_rl.rewards import ExactVerifier, FormatVerifier, NumericVerifier, SoftOverlongPenalty
 from relax_rl.rewards.countdown import evaluate
+from relax_rl.rewards.extraction import extract_answer
 from relax_rl.rewards.mathematics.arithmetic import arithmetic
-from relax_rl.rewards.mathematics.extraction import extract_answer
 from relax_rl.rewards.mathematics.literals import tidy
 from relax_rl.rewards.mathematics.units import in_same_unit, read_quantity
 

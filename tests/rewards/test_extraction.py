@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relax_rl.rewards.mathematics.extraction import Extraction, extract_answer
+from relax_rl.rewards.extraction import Extraction, extract_answer
 
 EXTRACTED = [
     # Boxes: the last one that holds something.
@@ -21,7 +21,7 @@ EXTRACTED = [
     ("\\boxed{\\boxed{7}}", "7", "boxed"),
     ("```\n\\boxed{7}\n```", "7", "boxed"),
     ("```python\nprint('\\boxed{7}')\n```", "7", "boxed"),
-    ("\\boxed{7}. The answer is 8.", "7", "boxed"),
+    ("\\boxed{7}. The answer is 8.", "8", "stated"),
     ("\\boxed{7} as asked, in \\boxed{}", "7", "boxed"),
     ("\\boxed{7} as asked, in \\boxed{...}", "7", "boxed"),
     ("\\boxed{7} and then \\boxed{8", None, "unclosed box"),
@@ -92,10 +92,10 @@ def test_boxes_joined_by_a_comma_or_a_word_are_one_list(completion: str, text: s
 
 @pytest.mark.parametrize("completion", ["so 12", "The answer is 12", "#### 12"])
 def test_a_completion_cut_at_its_end_has_no_answer_there(completion: str) -> None:
-    assert extract_answer(completion, allow_bare_number=True).text == "12"
-    cut = extract_answer(completion, allow_bare_number=True, is_truncated=True)
+    assert extract_answer(completion, policy="lenient").text == "12"
+    cut = extract_answer(completion, policy="lenient", is_truncated=True)
     assert cut == Extraction(None, "truncated")
-    ended = extract_answer(f"{completion}.\nAs I", allow_bare_number=True, is_truncated=True)
+    ended = extract_answer(f"{completion}.\nAs I", policy="lenient", is_truncated=True)
     assert ended.text == "12"
 
 
@@ -103,7 +103,7 @@ def test_a_completion_cut_at_its_end_has_no_answer_there(completion: str) -> Non
 def test_white_space_after_the_last_number_does_not_show_that_it_was_written_out(end: str) -> None:
     """A tokenizer may put the space before the next digits, which the limit cut away."""
     for completion in ("so 12", "The answer is 12"):
-        cut = extract_answer(completion + end, allow_bare_number=True, is_truncated=True)
+        cut = extract_answer(completion + end, policy="lenient", is_truncated=True)
         assert cut == Extraction(None, "truncated")
 
 
@@ -116,7 +116,7 @@ PIECES = [*"{}<>/\\$ .=17,", "\\boxed{", "<answer>", "</answer>", "<think>", "</
 
 @given(st.lists(st.sampled_from(PIECES)).map("".join))
 def test_any_text_has_an_extraction_and_nothing_is_made_up(text: str) -> None:
-    found = extract_answer(text, allow_bare_number=True)
+    found = extract_answer(text, policy="lenient")
     assert (found.text is None) == (found.how in {
         "no answer", "unclosed box", "unclosed tag", "unclosed thought", "truncated"
     })  # fmt: skip
@@ -153,5 +153,5 @@ def test_any_text_has_an_extraction_and_nothing_is_made_up(text: str) -> None:
 def test_megabytes_cost_little(text: str) -> None:
     """Seconds of this process, far above the tenths that linear time takes and far below what a square would."""
     started = time.process_time()
-    extract_answer(text, allow_bare_number=True)
+    extract_answer(text, policy="lenient")
     assert time.process_time() - started < 8.0

@@ -3,9 +3,9 @@
 from relax_rl.rewards.base import BaseVerifier, ExplainingVerifier, Verdict, Verifier, as_verifier, grade
 from relax_rl.rewards.callables import CallableVerifier, WeightedVerifiers
 from relax_rl.rewards.countdown import CountdownVerifier
+from relax_rl.rewards.extraction import Extraction, Gold, Policy, extract_answer, policy_names, read_gold
 from relax_rl.rewards.format import FormatVerifier
 from relax_rl.rewards.mathematics.answers import ChoiceVerifier, ExactVerifier, NumericVerifier
-from relax_rl.rewards.mathematics.extraction import Extraction, extract_answer
 from relax_rl.rewards.mathematics.verifier import MathVerifier
 from relax_rl.rewards.overlong import SoftOverlongPenalty
 from relax_rl.rewards.registry import build_verifier, verifier_names
@@ -21,9 +21,11 @@ __all__ = [
     "ExplainingVerifier",
     "Extraction",
     "FormatVerifier",
+    "Gold",
     "MathVerifier",
     "NumericVerifier",
     "Outcome",
+    "Policy",
     "SoftOverlongPenalty",
     "Verdict",
     "Verifier",
@@ -34,5 +36,7 @@ __all__ = [
     "build_verifier",
     "extract_answer",
     "grade",
+    "policy_names",
+    "read_gold",
     "verifier_names",
 ]

@@ -10,7 +10,16 @@ from typing import Any, Protocol, runtime_checkable
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.own_code import as_scores, called, is_own, place_of
 
-__all__ = ["BaseVerifier", "ExplainingVerifier", "Verdict", "Verifier", "as_verifier", "check_lengths", "grade"]
+__all__ = [
+    "BaseVerifier",
+    "ExplainingVerifier",
+    "Verdict",
+    "Verifier",
+    "as_verifier",
+    "check_lengths",
+    "grade",
+    "with_options",
+]
 
 
 @dataclass(frozen=True)
@@ -35,9 +44,9 @@ class Verdict:
     Attributes:
         score: 1.0 right, 0.0 wrong, None: could not be scored.
         extracted: the text taken for the answer; None if the completion has none (or the verifier takes none).
-        how: where it was found, as :class:`.extraction.Extraction` has it: ``boxed``, ``tagged``, ``stated`` or ``bare
-            number``; or why there is none: ``no answer``, ``unclosed box``, ``unclosed tag``, ``unclosed thought``,
-            ``truncated`` (all score 0.0).
+        how: where it was found, as :class:`.extraction.Extraction` has it: ``boxed``, ``tagged``, ``stated``, ``bold``,
+            ``display`` or ``bare number``; or why there is none: ``no answer``, ``unclosed box``, ``unclosed tag``,
+            ``unclosed thought``, ``retracted``, ``truncated`` (all score 0.0).
         reason: None, or what is at fault: ``gold unreadable``, ``too long``, ``too large``, ``budget``, or a reason of
             :class:`.pool.Outcome`.
         detail: the words of an error, or what a format lacks, for people.
@@ -103,9 +112,14 @@ class ExplainingVerifier(Verifier, Protocol):
 
 
 class BaseVerifier:
-    """What the package asks of every verifier, with defaults for all but ``name`` and ``score``."""
+    """What the package asks of every verifier, with defaults for all but ``name`` and ``score``.
+
+    Attributes:
+        reads_options: its ``grade`` has a parameter ``options``: the texts of each problem's options.
+    """
 
     name: str
+    reads_options: bool = False
 
     @property
     def graded_by(self) -> type:
@@ -151,6 +165,7 @@ class BaseVerifier:
         num_tokens: Sequence[int] | None = None,
         *,
         truncated: Sequence[bool] | None = None,
+        options: Sequence[Sequence[str]] | None = None,
     ) -> list[Verdict]:
         """As ``grade``, behind prompts that may have opened a thought.
 
@@ -158,9 +173,11 @@ class BaseVerifier:
 
         Args:
             opened: for each completion, the tag of the thought that its prompt opened; "" for none.
+            options: the texts of the options A, B, ... of each problem, for a verifier that reads them.
         """
         shown = [tag + completion for tag, completion in zip(opened, completions, strict=True)]
-        return self.grade(shown, answers, num_tokens, truncated=truncated)
+        known: dict[str, Any] = {"options": options} if self.reads_options and options is not None else {}
+        return self.grade(shown, answers, num_tokens, truncated=truncated, **known)
 
     def classes(self, answers: Sequence[str | None]) -> list[int | None]:
         """A label for each extracted answer, the same for equal ones; by default equal but for white space."""
@@ -229,6 +246,7 @@ def grade(
     num_tokens: Sequence[int] | None = None,
     truncated: Sequence[bool] | None = None,
     opened: str | Sequence[str] = "",
+    options: Sequence[Sequence[str]] | None = None,
 ) -> list[Verdict]:
     """The verdicts of any verifier; those of one that does not explain itself hold its scores alone.
 
@@ -238,13 +256,15 @@ def grade(
             asks for it: an answer that the limit cut is none.
         opened: the tag of the thought that every prompt opened, or one for each completion; "" for none. See
             `BaseVerifier.grade_behind`.
+        options: the texts of the options A, B, ... of each problem, empty for one without, for a verifier that reads
+            them.
 
     Raises:
         DataError: it returns another number of scores than it was asked for.
     """
     known = as_verifier(verifier)
     tags = [opened] * len(completions) if isinstance(opened, str) else opened
-    verdicts = known.grade_behind(tags, completions, answers, num_tokens, truncated=truncated)
+    verdicts = known.grade_behind(tags, completions, answers, num_tokens, truncated=truncated, options=options)
     if len(verdicts) != len(completions):
         raise DataError(
             f"The verifier '{verifier.name}' returned {len(verdicts)} scores for {len(completions)} completions."
@@ -256,3 +276,14 @@ def check_lengths(completions: Sequence[str], answers: Sequence[str]) -> None:
     """Raises DataError unless there is one gold answer for each completion."""
     if len(completions) != len(answers):
         raise DataError(f"{len(completions)} completions were given with {len(answers)} gold answers; give one each.")
+
+
+def with_options(options: Sequence[Sequence[str]] | None, completions: Sequence[str]) -> Sequence[Sequence[str]]:
+    """The options of each completion's problem, empty where they are not known. Raises DataError for another length."""
+    if options is None:
+        return [()] * len(completions)
+    if len(options) != len(completions):
+        raise DataError(
+            f"{len(completions)} completions were given with {len(options)} lists of options; give one each."
+        )
+    return options

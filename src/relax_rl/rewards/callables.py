@@ -94,6 +94,7 @@ class WeightedVerifiers(BaseVerifier):
             (as_verifier(verifier), float(weight)) for verifier, weight in pairs
         )
         self.name = name
+        self.reads_options = any(verifier.reads_options for verifier, _ in self.members)
 
     @property
     def described(self) -> str:
@@ -116,9 +117,11 @@ class WeightedVerifiers(BaseVerifier):
         num_tokens: Sequence[int] | None = None,
         *,
         truncated: Sequence[bool] | None = None,
+        options: Sequence[Sequence[str]] | None = None,
     ) -> list[Verdict]:
         """As ``score``, with what the first verifier that reads an answer extracted, and who could not score."""
-        return self.grade_behind([""] * len(completions), completions, answers, num_tokens, truncated=truncated)
+        unopened = [""] * len(completions)
+        return self.grade_behind(unopened, completions, answers, num_tokens, truncated=truncated, options=options)
 
     def grade_behind(
         self,
@@ -128,9 +131,12 @@ class WeightedVerifiers(BaseVerifier):
         num_tokens: Sequence[int] | None = None,
         *,
         truncated: Sequence[bool] | None = None,
+        options: Sequence[Sequence[str]] | None = None,
     ) -> list[Verdict]:
         """See `BaseVerifier.grade_behind`; each member reads the tag or takes it for granted."""
-        each = [grade(member, completions, answers, num_tokens, truncated, opened) for member, _ in self.members]
+        each = [
+            grade(member, completions, answers, num_tokens, truncated, opened, options) for member, _ in self.members
+        ]
         return [self._sum(verdicts) for verdicts in zip(*each, strict=True)]
 
     def parts(

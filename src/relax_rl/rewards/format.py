@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from relax_rl.errors import ConfigError
 from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
-from relax_rl.rewards.mathematics.extraction import extract_answer
+from relax_rl.rewards.extraction import extract_answer
 
 __all__ = ["FormatVerifier"]
 
@@ -67,6 +67,7 @@ class FormatVerifier(BaseVerifier):
         num_tokens: Sequence[int] | None = None,
         *,
         truncated: Sequence[bool] | None = None,
+        options: Sequence[Sequence[str]] | None = None,
     ) -> list[Verdict]:
         """See `BaseVerifier.grade_behind`; with ``prompt_opens_think`` the tag is taken for granted and not read."""
         if self.prompt_opens_think:

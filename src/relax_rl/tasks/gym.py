@@ -21,7 +21,7 @@ from typing import Any
 from relax_rl.errors import ConfigError, DataError, DependencyError
 from relax_rl.import_path import TASK_FAMILIES
 from relax_rl.rewards.base import BaseVerifier, Verdict
-from relax_rl.rewards.mathematics.extraction import extract_answer
+from relax_rl.rewards.extraction import extract_answer
 from relax_rl.rewards.workers.pool import WorkerPool
 from relax_rl.tasks.base import BaseTask, Problem, digest
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from relax_rl.errors import ConfigError
-from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
-from relax_rl.rewards.mathematics.extraction import extract_answer
+from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths, with_options
+from relax_rl.rewards.extraction import Extraction, Gold, policy_of, read_choice, read_gold
 from relax_rl.rewards.mathematics.literals import canonical, rational, tidy
 from relax_rl.rewards.mathematics.units import read_quantity
 
@@ -22,12 +23,18 @@ _MAX_ANSWER_CHARS = 2000
 
 
 class AnswerVerifier(BaseVerifier, ABC):
-    """Extracts the answer as :func:`.extraction.extract_answer` does, and compares it with the gold answer in place."""
+    """Finds the answer as a policy of `relax_rl.rewards.extraction` does, and compares it with the gold one in place.
+
+    Args:
+        policy: convention of where the answer is.
+        allow_bare_number: the policy ``lenient``: the last number of a completion that commits to no answer.
+    """
 
     name: str
 
-    def __init__(self, *, allow_bare_number: bool = False) -> None:
-        self.allow_bare_number = allow_bare_number
+    def __init__(self, *, policy: str = "default", allow_bare_number: bool = False) -> None:
+        self._policy = policy_of(policy, allow_bare_number=allow_bare_number)
+        self.policy = self._policy.name
 
     @abstractmethod
     def equal(self, gold: str, answer: str) -> bool | None:
@@ -35,7 +42,7 @@ class AnswerVerifier(BaseVerifier, ABC):
 
     def extract(self, completion: str) -> str | None:
         """The answer that a completion commits to; None if there is none."""
-        return extract_answer(completion, allow_bare_number=self.allow_bare_number).text
+        return self._policy.read(completion, False).text
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
         """1.0, 0.0 or None (gold answer unreadable) for each completion. Raises DataError if the lengths differ."""
@@ -51,17 +58,19 @@ class AnswerVerifier(BaseVerifier, ABC):
     ) -> list[Verdict]:
         """As ``score``, with what was extracted and how."""
         check_lengths(completions, answers)
-        return [self._verdict(*pair) for pair in zip(completions, answers, strict=True)]
+        flags = [False] * len(completions) if truncated is None else truncated
+        rows = zip(completions, answers, flags, strict=True)
+        return [self._verdict(self._policy.read(completion, cut), read_gold(gold)) for completion, gold, cut in rows]
 
-    def _verdict(self, completion: str, gold: str) -> Verdict:
-        found = extract_answer(completion, allow_bare_number=self.allow_bare_number)
+    def _verdict(self, found: Extraction, gold: Gold) -> Verdict:
         text = found.text if found.last is None else found.last
+        if gold.text is None:
+            return Verdict(None, text, found.how, "gold unreadable", gold.reason)
         is_short = text is not None and len(text) <= _MAX_ANSWER_CHARS
-        equal = self.equal(gold, text if text is not None and is_short else "")
+        equal = self.equal(gold.text, text if text is not None and is_short else "")
         if equal is None:
-            return Verdict(
-                None, text, found.how, "gold unreadable", f"{gold[:80]!r} is no answer that {self.name} reads"
-            )
+            detail = f"{gold.text[:80]!r} is no answer that {self.name} reads"
+            return Verdict(None, text, found.how, "gold unreadable", detail)
         return Verdict(float(equal and is_short), text, found.how)
 
 
@@ -70,13 +79,15 @@ class ExactVerifier(AnswerVerifier):
 
     Args:
         case_sensitive: whether ``Paris`` differs from ``paris``.
-        allow_bare_number: see :func:`.extraction.extract_answer`.
+        policy, allow_bare_number: see `AnswerVerifier`.
     """
 
     name = "exact"
 
-    def __init__(self, *, case_sensitive: bool = False, allow_bare_number: bool = False) -> None:
-        super().__init__(allow_bare_number=allow_bare_number)
+    def __init__(
+        self, *, case_sensitive: bool = False, policy: str = "default", allow_bare_number: bool = False
+    ) -> None:
+        super().__init__(policy=policy, allow_bare_number=allow_bare_number)
         self.case_sensitive = case_sensitive
 
     def equal(self, gold: str, answer: str) -> bool | None:
@@ -97,7 +108,7 @@ class NumericVerifier(AnswerVerifier):
     Args:
         relative_tolerance: share of the gold number.
         absolute_tolerance: in the gold number's own unit.
-        allow_bare_number: see :func:`.extraction.extract_answer`.
+        policy, allow_bare_number: see `AnswerVerifier`.
 
     Raises:
         ConfigError: a tolerance that is negative or not finite.
@@ -110,9 +121,10 @@ class NumericVerifier(AnswerVerifier):
         *,
         relative_tolerance: float = 1e-4,
         absolute_tolerance: float = 0.0,
+        policy: str = "default",
         allow_bare_number: bool = False,
     ) -> None:
-        super().__init__(allow_bare_number=allow_bare_number)
+        super().__init__(policy=policy, allow_bare_number=allow_bare_number)
         for key, value in (("relative_tolerance", relative_tolerance), ("absolute_tolerance", absolute_tolerance)):
             if not 0 <= value < float("inf"):
                 raise ConfigError(f"The verifier 'numeric' has {key} = {value}; it must be a number of at least 0.")
@@ -132,24 +144,72 @@ class NumericVerifier(AnswerVerifier):
 class ChoiceVerifier(AnswerVerifier):
     """Right if the chosen letter is the gold one: ``B``, ``(b)``, ``\\text{(B)}``, ``B. Paris``, ``option B`` choose B.
 
+    Where the options are known, the text of an option chooses it, too, and a letter beside another option's text
+    chooses nothing.
+
     Args:
         choices: the letters that there are.
+        policy: see `AnswerVerifier`.
 
     Raises:
-        ConfigError: no letters, one twice, or anything else than letters.
+        ConfigError: no letters, one twice, or anything else than letters; an unknown policy.
     """
 
     name = "choice"
+    reads_options = True
 
-    def __init__(self, *, choices: str = "ABCDE") -> None:
-        super().__init__()
+    def __init__(self, *, choices: str = "ABCDE", policy: str = "default") -> None:
+        super().__init__(policy=policy)
         self.choices = choices.upper()
         if not (choices.isascii() and choices.isalpha()) or len(set(self.choices)) < len(choices):
             raise ConfigError(f"The verifier 'choice' has choices = {choices!r}; give different letters, such as ABCD.")
 
+    def grade(
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
+        options: Sequence[Sequence[str]] | None = None,
+    ) -> list[Verdict]:
+        """As ``score``, with what was extracted and how.
+
+        Args:
+            options: the texts of the options A, B, ... of each problem; empty where they are not known.
+        """
+        check_lengths(completions, answers)
+        flags = [False] * len(completions) if truncated is None else truncated
+        rows = zip(completions, answers, flags, with_options(options, completions), strict=True)
+        return [self._choice(self._policy.read(text, cut), read_gold(gold), texts) for text, gold, cut, texts in rows]
+
     def equal(self, gold: str, answer: str) -> bool | None:
         expected = self._letter(gold)
         return None if expected is None else self._letter(answer) == expected
+
+    def _choice(self, found: Extraction, gold: Gold, options: Sequence[str]) -> Verdict:
+        """The verdict on letters alone, after each side's text has been exchanged for its option's letter."""
+        text = found.text if found.last is None else found.last
+        if text is not None and found.letter is not None and self._letter(text) is None:
+            text = found.letter
+        if not options or text is None or gold.text is None:
+            return self._verdict(replace(found, text=text, last=None), gold)
+        expected, chosen = self._option(gold.text, options), self._option(text, options)
+        verdict = self._verdict(replace(found, text=chosen, last=None), Gold(expected))
+        return replace(verdict, extracted=text)
+
+    def _option(self, text: str, options: Sequence[str]) -> str:
+        """The letter of the option whose letter, text or both a text gives; the text itself if it is none of them."""
+        named = [self._text(option) for option in options]
+        letter, value = self._letter(text), self._text(read_choice(text).value)
+        if letter is None:
+            places = [place for place, option in enumerate(named) if option == self._text(text)]
+            return chr(ord("A") + places[0]) if len(places) == 1 else text
+        place = ord(letter) - ord("A")
+        return "" if value and place < len(named) and value != named[place] else letter
+
+    def _text(self, text: str) -> str:
+        return canonical(read_choice(text).value or text).casefold()
 
     def _letter(self, text: str) -> str | None:
         found = _LETTER.fullmatch(_WRAPPED_TEXT.sub(r"\1", text).strip("$*. \t\n"))

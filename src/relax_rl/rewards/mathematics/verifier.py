@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
-from relax_rl.rewards.mathematics.extraction import Extraction, extract_answer
+from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths, with_options
+from relax_rl.rewards.extraction import Extraction, Gold, chosen_pair, policy_of, read_gold
 from relax_rl.rewards.mathematics.literals import is_too_large, with_decimal_points
 from relax_rl.rewards.mathematics.members import is_collection, same_in_place
 from relax_rl.rewards.workers.pool import Outcome, WorkerPool
@@ -39,12 +39,17 @@ class MathVerifier(BaseVerifier):
             ``timeout_s``. Beyond it they score 0.0, reason ``budget``. None: 60, or 0.1 a pair if that is more.
         num_workers: worker processes; None: one per CPU, at most 8.
         memory_mb: address space of a worker, MiB.
-        allow_bare_number: take the last number of a completion that neither boxes nor states an answer.
+        policy: convention of where the answer is; see `relax_rl.rewards.extraction.policies`.
+        allow_bare_number: the policy ``lenient``: the last number of a completion that commits to no answer.
         decimal_comma: gold answers and completions write ``3,5`` for 3.5 and ``1.234,5`` for 1234.5; their lists are
             written with semicolons, or with a space behind the comma.
+
+    Raises:
+        ConfigError: an unknown policy, or a negative budget.
     """
 
     name = "math"
+    reads_options = True
 
     def __init__(
         self,
@@ -52,13 +57,15 @@ class MathVerifier(BaseVerifier):
         timeout_s: float = 5.0,
         num_workers: int | None = None,
         memory_mb: int = 1024,
+        policy: str = "default",
         allow_bare_number: bool = False,
         budget_s: float | None = None,
         decimal_comma: bool = False,
     ) -> None:
         if budget_s is not None and not budget_s >= 0:
             raise ConfigError(f"budget_s is {budget_s}; give a number of seconds of at least 0.")
-        self.allow_bare_number = allow_bare_number
+        self._policy = policy_of(policy, allow_bare_number=allow_bare_number)
+        self.policy = self._policy.name
         self.budget_s = budget_s
         self.decimal_comma = decimal_comma
         self._is_comparable: dict[str, bool] = {}
@@ -80,24 +87,29 @@ class MathVerifier(BaseVerifier):
         num_tokens: Sequence[int] | None = None,
         *,
         truncated: Sequence[bool] | None = None,
+        options: Sequence[Sequence[str]] | None = None,
     ) -> list[Verdict]:
         """As ``score``, with what was extracted, how, and why there is no verdict.
 
         Args:
             truncated: which completions hit their length limit, where the caller knows: a stated answer at the very
                 end of such a one may be cut and is none.
+            options: the texts of the options A, B, ... of each problem, where the caller knows them; empty for a
+                problem that has none. Then a letter is as good as its value.
         """
         check_lengths(completions, answers)
         flags = [False] * len(completions) if truncated is None else truncated
         if len(flags) != len(completions):
             raise DataError(f"{len(completions)} completions were given with {len(flags)} flags in truncated.")
+        choices = with_options(options, completions)
         verdicts: list[Verdict | None] = []
         undecided: dict[tuple[str, str], list[tuple[int, str]]] = {}
-        for index, (completion, gold, is_truncated) in enumerate(zip(completions, answers, flags, strict=True)):
-            found = extract_answer(completion, allow_bare_number=self.allow_bare_number, is_truncated=is_truncated)
-            gold, text = self._with_points(gold), _read_beside(gold, found)
-            text = None if text is None else self._with_points(text)
-            verdicts.append(_verdict_in_place(gold, text, found.how))
+        rows = zip(completions, answers, flags, choices, strict=True)
+        for index, (completion, answer, is_truncated, texts) in enumerate(rows):
+            found = self._policy.read(completion, is_truncated)
+            gold, text, verdict = _read_beside(read_gold(answer), found, texts)
+            gold, text = self._with_points(gold), None if text is None else self._with_points(text)
+            verdicts.append(verdict or _verdict_in_place(gold, text, found.how))
             if verdicts[-1] is None and text is not None:
                 undecided.setdefault((gold, text), []).append((index, found.how))
         outcomes = self._compare(list(undecided))
@@ -109,7 +121,7 @@ class MathVerifier(BaseVerifier):
 
     def extract(self, completion: str) -> str | None:
         """The answer that a completion commits to; None if there is none. ``grade`` says how it was found."""
-        return extract_answer(completion, allow_bare_number=self.allow_bare_number).text
+        return self._policy.read(completion, False).text
 
     def classes(self, answers: Sequence[str | None]) -> list[int | None]:
         """A label for each extracted answer, the same for equal ones, so that ``0.5`` and ``\\frac12`` are one vote.
@@ -191,9 +203,19 @@ def _equality(outcome: Outcome) -> bool | None:
     return None if outcome.value is None else outcome.value["verdict"]
 
 
-def _read_beside(gold: str, found: Extraction) -> str | None:
-    """Boxes that are joined are one list beside a gold list; beside a single gold answer the last box wins."""
-    return found.text if found.last is None or is_collection(gold) else found.last
+def _read_beside(gold: Gold, found: Extraction, options: Sequence[str]) -> tuple[str, str | None, Verdict | None]:
+    """(gold answer, answer) as they are compared, or the verdict, if reading both is enough for one.
+
+    Boxes that are joined are one list beside a gold list; beside a single gold answer the last box wins.
+    """
+    if gold.text is None:
+        verdict = Verdict.unscored("gold unreadable", gold.reason, extracted=found.text, how=found.how)
+        return "", found.text, verdict
+    text = found.text if found.last is None or is_collection(gold.text) else found.last
+    if text is None or max(len(text), len(gold.text)) > _MAX_ANSWER_CHARS:
+        return gold.text, text, None
+    pair = chosen_pair(gold.text, found, text, options, same_in_place)
+    return (gold.text, text, Verdict(0.0, text, found.how)) if pair is None else (*pair, None)
 
 
 def _verdict_in_place(gold: str, extracted: str | None, how: str) -> Verdict | None:
