@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 
 from relax_rl.rewards.extraction.languages import COPULA, DENIAL, PARTICLE
-from relax_rl.rewards.mathematics.units import read_quantity
 
 __all__ = ["has_mathematics", "is_denied", "predicate", "sentence", "value_at_head"]
 
@@ -43,6 +42,11 @@ _WORDS_AFTER = re.compile(
     r"|cents?|times|male|female|more|the|this|these|here|now|again|way|day|year|point|square|cubic|different|possible"
     r"|distinct|positive|whole|full|red|blue|green|black|white|pizza|student|person|child|apple|book|box)\b",
     re.IGNORECASE,
+)
+_UNIT = re.compile(
+    r"(?:[kcmd]?m|[km]?g|[mc]?l|lb|oz|ft|in|yd|mi|mph|km/h|hr|h|min|sec|s|hour|minute|second|week|month|dollar|euro|pound"
+    r"|degree|radian|gallon|lit(?:er|re)|met(?:er|re)|(?:kilo|centi|milli)met(?:er|re)|(?:kilo)?gram|inch|foot|yard|mile"
+    r"|acre|unit|dozen|hundred|thousand|million|billion|USD|EUR)\b"
 )
 _PLURAL = re.compile(r"[a-z]{2,}s\b")
 _JOINED_FORMULA = re.compile(
@@ -155,7 +159,4 @@ def _without_words(text: str, is_prose: bool) -> str:
 
 def _goes_on(tail: str) -> bool:
     """Whether the words behind a number name what is counted, or go on with the sentence."""
-    word = tail.split(maxsplit=1)[0].strip(_ENDS)
-    if _WORDS_AFTER.match(tail) or _PLURAL.match(word):
-        return True
-    return word.isascii() and word.isalpha() and read_quantity(f"1 {word}").unit is not None
+    return _WORDS_AFTER.match(tail) is not None or _UNIT.match(tail) is not None or _PLURAL.match(tail) is not None
