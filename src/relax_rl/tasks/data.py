@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import Verifier
-from relax_rl.rewards.mathematics.extraction import extract_answer
+from relax_rl.rewards.extraction import extract_answer
 from relax_rl.rewards.mathematics.verifier import MathVerifier
 from relax_rl.tasks.base import BaseTask, FindsTooLong, Problem, digest, in_order
 from relax_rl.tasks.layout import ANSWERS, PROMPTS, Layout, Named, layout_of
