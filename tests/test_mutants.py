@@ -170,14 +170,26 @@ def test_a_sample_is_the_same_every_time_and_of_every_kind() -> None:
     assert {mutant.path.rpartition("/")[0] for mutant in script.chosen("rewards/workers", 9, 0)} == {"rewards/workers"}
 
 
-def test_half_of_the_time_goes_to_the_cheap_tests_and_half_to_those_that_see_most() -> None:
+def test_a_third_of_the_time_goes_to_the_cheap_tests_and_the_rest_to_each_file_in_turn() -> None:
     def record(seconds: float, *blocks: int) -> dict[str, object]:
         return {"seconds": seconds, "blocks": [["toy.py", block] for block in blocks]}
 
-    tests = {"cheap": record(1, 6), "cheaper": record(0.5, 6), "thorough": record(4, 6, 7, 8), "dear": record(9, 6, 7)}
+    tests = {
+        "a::cheap": record(1, 6),
+        "a::cheaper": record(0.5, 6),
+        "a::thorough": record(2, 6, 7, 8),
+        "b::dear": record(9, 6, 7),
+        "b::other": record(4, 6),
+    }
     coverage = Coverage([{"by_processes": [["toy.py", 9]], "tests": tests}])
-    assert [test.node for test in coverage.tests("toy.py", 6, 6)] == ["cheaper", "cheap", "thorough"]
-    assert [test.node for test in coverage.tests("toy.py", 6, 1.2)] == ["cheaper"]
-    assert [test.node for test in coverage.tests("toy.py", 7, 3)] == ["thorough"]
-    assert len(coverage.tests("toy.py", 9, 100)) == len(coverage.tests("toy.py", MODULE, 100)) == 4
-    assert coverage.tests("toy.py", 5, 100) == []
+
+    def chosen(block: int, budget: float) -> set[str]:
+        return {test.node for test in coverage.tests("toy.py", block, budget)}
+
+    assert chosen(6, 1.6) == {"a::cheaper", "a::cheap"}
+    assert chosen(6, 4.5) == {"a::cheaper", "a::cheap", "a::thorough"}
+    assert chosen(6, 13) == {"a::cheaper", "a::cheap", "a::thorough", "b::dear"}
+    assert chosen(7, 1) == {"a::thorough"}
+    assert len(chosen(9, 100)) == len(chosen(MODULE, 100)) == 5
+    assert chosen(5, 100) == set()
+    assert coverage.tests("toy.py", 6, 100)[0].node == "a::cheaper"

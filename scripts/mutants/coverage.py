@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -52,23 +53,26 @@ class Coverage:
     def tests(self, path: str, block: int, budget: float) -> list[Test]:
         """The tests that run a block, as many as cost `budget` seconds of processor time.
 
-        Half of the time goes to the cheapest, half to those that run most of the file: a file is broken on purpose by
-        few tests, and they are seldom the cheap ones. Those that see most for their cost come first.
+        A third of the time goes to the cheapest, the rest to each test file in turn, since the tests of one file check
+        much the same. Within a file those that run most of the broken one come first: a test that breaks something on
+        purpose runs what others do not. Those that see most for their cost are run first.
         """
         found = self._tests.get((path, block), [])
+        files: dict[str, list[Test]] = {}
+        for test in sorted(found, key=lambda test: (-test.blocks, test.seconds, test.node)):
+            files.setdefault(test.node.partition("::")[0], []).append(test)
+        turns = zip_longest(*sorted(files.values(), key=lambda tests: (tests[0].seconds, tests[0].node)))
+        in_turn = [test for turn in turns for test in turn if test is not None]
         cheap = sorted(found, key=lambda test: (test.seconds, test.node))
-        thorough = sorted(found, key=lambda test: (-test.blocks, test.seconds, test.node))
         chosen: dict[str, Test] = {}
         spent = 0.0
-        for order, limit in ((cheap, budget / 2), (thorough, budget)):
+        for order, limit in ((cheap, budget / 3), (in_turn, budget)):
             for test in order:
-                if test.node in chosen:
-                    continue
                 # At least one, whatever it costs.
-                if (spent + test.seconds > limit and chosen) or len(chosen) == MOST_TESTS:
-                    break
-                chosen[test.node] = test
-                spent += test.seconds
+                fits = spent + test.seconds <= limit or not chosen
+                if fits and test.node not in chosen and len(chosen) < MOST_TESTS:
+                    chosen[test.node] = test
+                    spent += test.seconds
         return sorted(chosen.values(), key=lambda test: ((test.seconds + 0.01) / (1 + test.blocks), test.node))
 
 

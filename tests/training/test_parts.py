@@ -614,6 +614,9 @@ def test_a_users_functions_are_tried_on_two_rows_with_their_columns() -> None:
     assert (named["prompts"], named["answer"], named["truncated"]) == (["p0", "p1"], ["0", "1"], [True, True])
     assert [len(ids) for ids in named["completion_ids"]] == [9, 9]
     assert "completion" not in named
+    assert named["trainer_state"].global_step == 0
+    assert named["log_extra"]("name", []) is None
+    assert named["log_metric"]("name", 1.0) is None
     seen.clear()
     try_rewards(own_rewards([watching]), [{"prompt": [{"role": "user", "content": "q"}], "solution": None}])
     assert seen[0][0][0] == [{"role": "assistant", "content": "The answer is \\boxed{42}.\n<answer>42</answer>"}]
