@@ -17,9 +17,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from relax_rl.errors import DataError
 from relax_rl.evaluation import EvaluationResult, evaluate, pass_at_k
 from relax_rl.evaluation import replay as replay_module
+from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.evaluation.replay import replay
-from relax_rl.evaluation.samplers.transformers import sample_completions
+from relax_rl.evaluation.runner import Evaluation
+from relax_rl.evaluation.samplers.protocol import SamplingSettings
+from relax_rl.evaluation.samplers.transformers import TransformersSampler, sample_completions
 from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
 from relax_rl.tasks.countdown import CountdownTask
 
@@ -80,7 +83,59 @@ def test_every_number_equals_a_computation_sample_by_sample(model, tokenizer, ta
     assert np.abs(found[:, None] - expected[None, :]).min(axis=1).max() < 1e-4
     assert result.spectrum.dictionary_digest == dictionary.digest
     assert result.dsd_estimator == "paper"
-    assert all(0 <= residual < 2 for residual in result.spectrum.residuals)
+    values, vectors = np.linalg.eig(np.linalg.pinv(x) @ y)
+    residuals = np.linalg.norm(y @ vectors - x @ vectors * values, axis=0) / np.linalg.norm(x @ vectors, axis=0)
+    largest_first = np.argsort(-np.abs(values))
+    assert np.abs(found) == pytest.approx(np.abs(values)[largest_first], rel=1e-4)
+    assert result.spectrum.residuals == pytest.approx(residuals[largest_first], rel=1e-3)
+    assert result.spectrum.num_observables == 4
+
+
+def test_an_evaluation_goes_on_in_its_folder_and_begins_anew_only_where_asked(model, tokenizer, task, tmp_path) -> None:
+    settings: dict[str, Any] = SETTINGS | {
+        "num_samples": 3,
+        "batch_size": 9,
+        "folder": EvaluationFolder(tmp_path / "e"),
+    }
+    told: list[tuple[int, int]] = []
+
+    def note(done: int, total: int) -> None:
+        told.append((done, total))
+
+    first = evaluate(model, tokenizer, task, on_progress=note, **settings)
+    assert told == [(9, 18), (18, 18)]
+    assert evaluate(model, tokenizer, task, on_progress=note, **settings) == first
+    assert len(told) == 2
+    assert evaluate(model, tokenizer, task, on_progress=note, overwrite=True, **settings) == first
+    assert len(told) == 4
+
+
+def test_what_is_known_before_anything_is_sampled(model, tokenizer, task) -> None:
+    settings = SamplingSettings(4, 7, temperature=0.5, top_p=0.9, seed=3)
+    expected = Evaluation(TransformersSampler(model, tokenizer), task, settings, num_problems=2, name="it").expected()
+    result = evaluate(
+        model,
+        tokenizer,
+        task,
+        num_problems=2,
+        num_samples=4,
+        max_completion_length=7,
+        temperature=0.5,
+        top_p=0.9,
+        seed=3,
+        name="it",
+    )
+    assert replace(result, metrics={}, pass_at_k=(), per_problem=(), samples=()) == replace(
+        expected, metrics={}, pass_at_k=(), per_problem=(), samples=()
+    )
+    assert [problem.id for problem in expected.per_problem] == [problem.id for problem in result.per_problem]
+    assert [(sample.problem_id, sample.prompt, sample.completion) for sample in expected.samples] == [
+        (sample.problem_id, sample.prompt, "") for sample in result.samples[:2]
+    ]
+    twice = replace(task)
+    object.__setattr__(twice, "problems", lambda *_: task.problems("test", 1) * 2)
+    with pytest.raises(DataError, match="two problems of the same id"):
+        evaluate(model, tokenizer, twice, **SETTINGS)
 
 
 def test_what_could_not_be_scored_is_not_wrong(model, tokenizer, task) -> None:

@@ -108,6 +108,8 @@ def test_one_spoilt_gradient_is_not_stepped_on(method, value, tmp_path):
     assert len(said) == 1
     assert "Update 3 was skipped" in said[0]
     assert "the gradient of model.layers.1.mlp.up_proj.weight." in said[0]
+    kept = {int(path.parent.name.rpartition("-")[2]) for path in tmp_path.glob("checkpoint-*/guard.json")}
+    assert kept == {3, 4}
 
 
 @pytest.mark.parametrize(("method", "value"), [("grpo", math.inf), ("relax", math.nan), ("opefo", math.nan)])
@@ -163,6 +165,8 @@ def test_too_large_a_share_stops_the_run(tmp_path):
     spoil_gradient(trainer, {1, 3, 5})
     with pytest.raises(NumericalError, match=r"2 of 3 updates were skipped, the first of them 1.*max_share = 0\.4"):
         trainer.train()
+    # Nothing is saved where nothing was to be.
+    assert not list(tmp_path.glob("checkpoint-*"))
 
 
 def test_a_few_skipped_updates_are_counted_at_the_end(tmp_path):
@@ -355,7 +359,10 @@ def test_a_learning_rate_of_100_stops_in_words_with_sound_weights(tmp_path, caps
         f"--output={run}",
     ]
     assert main(["train", "countdown", *words]) == 2
-    told = capsys.readouterr().err
+    shown = capsys.readouterr()
+    # The figures go to the log; transformers would print them, too.
+    assert "'loss'" not in shown.out
+    told = shown.err
     assert "Traceback" not in told
     assert "relax: warning: Update 2 was skipped, because numbers in it are not finite: the gradient of" in told
     assert "relax: error: The run stops after update 3: 2 of 3 updates were skipped" in told

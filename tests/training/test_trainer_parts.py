@@ -1,0 +1,408 @@
+"""Methods of a trainer that has not trained: rewards of a rollout batch, places in the data, refused resumes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from trl import GRPOTrainer
+
+from relax_rl.config import GuardConfig
+from relax_rl.config.settings import EvaluationConfig
+from relax_rl.errors import NumericalError, RunError
+from relax_rl.evaluation.prompts import PromptForm, encode_prompt
+from relax_rl.evaluation.replay import ReplayBatch
+from relax_rl.evaluation.samplers.protocol import Completion
+from relax_rl.koopman import KoopmanDictionary
+from relax_rl.objectives import build_objective
+from relax_rl.objectives.probe import DictionarySettings
+from relax_rl.runs.manifest import MANIFEST_FILE, Manifest, installed_versions
+from relax_rl.tasks.countdown import CountdownTask
+from relax_rl.training import measurement
+from relax_rl.training.guard import LARGEST_REWARD
+from relax_rl.training.models import complete_tokenizer, load_model, load_tokenizer
+from relax_rl.training.notices import Notices
+from relax_rl.training.trl.dataset import prompt_dataset
+from relax_rl.training.trl.guarded import GuardedTrainer
+from relax_rl.training.trl.relax_config import RelaxConfig
+from relax_rl.training.trl.trainer import RelaxTrainer
+from support.scripted import ScriptedTrainer, make_trainer, tiny_llama
+
+
+class Rows:
+    """Two reward functions with weights, and what they were told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def first(self, completions: list[Any], **named: Any) -> list[float | None]:
+        self.told.append(named)
+        return [1.0, 2.0, None, None, 0.5, LARGEST_REWARD][: len(completions)]
+
+    def second(self, completions: list[Any], **named: Any) -> list[float | None]:
+        return [4.0, None, -3.0, None, 0.0, -4.0][: len(completions)]
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    return Rows()
+
+
+@pytest.fixture(scope="module")
+def trainer(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """With rollout batches of 4 micro-batches, each used twice, and 2 of them an update."""
+    tokenizer = load_tokenizer("tiny")
+    args = RelaxConfig(
+        output_dir=str(tmp_path_factory.mktemp("run")),
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        steps_per_generation=4,
+        num_iterations=2,
+        num_generations=4,
+        max_completion_length=32,
+        max_steps=20,
+        reward_weights=[2.0, 0.5],
+        seed=11,
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        save_strategy="no",
+        activation_checkpointing=False,
+    )
+    trainer = ScriptedTrainer(
+        objective=build_objective("grpo"),
+        model=tiny_llama(),
+        args=args,
+        processing_class=tokenizer,
+        reward_funcs=[rows.first, rows.second],
+        train_dataset=prompt_dataset(CountdownTask().problems("train", 32), tokenizer),
+        guard=GuardConfig(max_unscored=1.0),
+    )
+    trainer.notices.listen(lambda _: None)
+    return trainer
+
+
+# Rewards ----------------------------------------------------------------------------------------------------------
+
+
+def test_rewards_are_weighted_sums_of_the_scores_there_are(trainer: Any, rows: Rows) -> None:
+    trainer.model.train()
+    end, pad = trainer._tokenizer.eos_token_id, trainer._tokenizer.pad_token_id
+    ids = [[5, end], [5, 6], [], [5, pad], [end, 5], [5, 6, end]]
+    inputs = [{"prompt": str(place), "answer": "1 2>3"} for place in range(6)]
+    rows.told.clear()
+    trainer._metrics["train"].clear()
+    scores = trainer._calculate_rewards(inputs, [row["prompt"] for row in inputs], ["text"] * 6, ids)
+    assert rows.told[0]["truncated"] == [False, True, True, False, True, False]
+    assert trainer._local_lengths.tolist() == [2, 2, 0, 2, 2, 3]
+    assert scores[:, 0].isnan().tolist() == [False, False, True, True, False, False]
+    expected = [2 * 1.0 + 0.5 * 4.0, 2 * 2.0, 0.5 * -3.0, math.nan, 1.0, 2 * LARGEST_REWARD - 2.0]
+    torch.testing.assert_close(trainer._local_rewards, torch.tensor(expected), equal_nan=True)
+    assert trainer._metrics["train"]["grading/unscored"] == [pytest.approx(1 / 6)]
+    # In an evaluation of TRL's nothing is counted for the run.
+    trainer.model.eval()
+    trainer._metrics["train"].clear()
+    trainer._calculate_rewards(inputs, [row["prompt"] for row in inputs], ["text"] * 6, ids)
+    trainer.model.train()
+    assert trainer._metrics["train"].get("grading/unscored") is None
+
+
+def test_rewards_beyond_the_largest_are_no_scores(trainer: Any) -> None:
+    said: list[str] = []
+    fine = torch.tensor([[1.0, -LARGEST_REWARD], [LARGEST_REWARD, math.nan]])
+    assert trainer._finite_rewards(fine) is fine
+    beyond = torch.tensor([[1.0, math.inf], [-2 * LARGEST_REWARD, 0.0], [0.5, -math.inf]])
+    trainer._metrics["train"].clear()
+    trainer.notices, kept = Notices(), trainer.notices
+    trainer.notices.listen(said.append)
+    found = trainer._finite_rewards(beyond)
+    trainer.notices = kept
+    assert found.isnan().tolist() == [[False, True], [True, False], [False, True]]
+    assert trainer._metrics["train"]["guard/infinite_rewards"] == [3.0]
+    assert [sentence.partition(" since")[0] for sentence in said] == [
+        "The reward 'first' is infinite or beyond 1e+18",
+        "The reward 'second' is infinite or beyond 1e+18",
+    ]
+    assert "since update 1 (the first time for completion 2 of the rollout batch)" in said[0]
+    trainer.model.eval()
+    trainer._metrics["train"].clear()
+    trainer._finite_rewards(beyond)
+    trainer.model.train()
+    assert "guard/infinite_rewards" not in trainer._metrics["train"]
+
+
+def test_a_distribution_that_cannot_be_sampled_is_said_to_be_the_logits_where_no_layer_is(
+    trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "probability tensor contains either `inf`, `nan` or element < 0"
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", fail)
+    with pytest.raises(NumericalError) as stopped:
+        RelaxTrainer._generate_single_turn(trainer, [[5, 6]])
+    assert "in the rollouts of update 1: its logits are not finite" in str(stopped.value)
+    assert str(stopped.value).endswith("no checkpoint was saved before.")
+    words = "out of memory"
+    with pytest.raises(RuntimeError, match="out of memory"):
+        RelaxTrainer._generate_single_turn(trainer, [[5, 6]])
+
+
+def test_what_one_rank_found_holds_for_all() -> None:
+    def found(is_so: bool, others: float, num_processes: int) -> bool:
+        accelerator = SimpleNamespace(
+            num_processes=num_processes,
+            device="cpu",
+            reduce=lambda tensor, reduction="mean": tensor + others if reduction == "sum" else tensor,
+        )
+        return GuardedTrainer._on_any_rank(SimpleNamespace(accelerator=accelerator), is_so)  # pyright: ignore[reportArgumentType]
+
+    assert [found(*case) for case in ((True, 0.0, 1), (False, 1.0, 1))] == [True, False]
+    assert [found(*case) for case in ((True, 0.0, 2), (False, 1.0, 2), (False, 0.0, 2))] == [True, True, False]
+
+
+# Resuming ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_rollout_batch_is_in_use_until_each_of_its_micro_batches_was_used_as_often_as_asked(trainer: Any) -> None:
+    kept = trainer._step
+    inside = []
+    for trainer._step in range(18):
+        inside.append(trainer._is_inside_rollout)
+    trainer._step = kept
+    assert inside == [step % 8 != 0 for step in range(18)]
+
+
+def test_what_a_resume_must_find_again(trainer: Any) -> None:
+    facts = [trainer.training_facts(step) for step in range(6)]
+    assert [fact["updates_into_rollout"] for fact in facts] == [0, 1, 2, 3, 0, 1]
+    assert {fact["completions_per_update"] for fact in facts} == {8}
+    assert facts[0]["has_optimizer"] is True
+    assert facts[0]["num_processes"] == 1
+    assert facts[0]["device"] == "cpu"
+    # 4 prompts a rollout batch of 4 updates: 8 rollout batches and 32 updates a pass.
+    assert [trainer.training_facts(step)["prompts"]["pass_index"] for step in (31, 32, 64)] == [0, 1, 2]
+    assert facts[0]["prompts"]["seed"] == 11
+    assert facts[0]["data"] == trainer.training_facts(9)["data"] is not None
+    trainer.args.save_only_model = True
+    assert trainer.training_facts(0)["has_optimizer"] is False
+    trainer.args.save_only_model = False
+
+
+@pytest.mark.parametrize("shuffles", [True, False])
+def test_the_first_pass_is_trls(trainer: Any, shuffles: bool) -> None:
+    trainer.shuffle_dataset, kept = shuffles, trainer.shuffle_dataset
+    ours, theirs = trainer._get_train_sampler(), GRPOTrainer._get_train_sampler(trainer)
+    assert theirs is not None
+    assert list(ours) == list(theirs)
+    assert len(ours) == len(list(ours)) == 32 * 4 * 8
+    part = trainer._get_train_sampler(trainer.train_dataset.select(range(8)))
+    assert sorted(set(part)) == list(range(8))
+    trainer.shuffle_dataset = kept
+
+
+def manifest_of(trainer: Any, step: int = 4, **changes: Any) -> Manifest:
+    return Manifest(step, installed_versions(), trainer.training_facts(step) | changes)
+
+
+def test_a_run_that_would_not_be_the_same_is_not_resumed(trainer: Any) -> None:
+    assert trainer.check_manifest(manifest_of(trainer)) == []
+    for changes, words in (
+        ({"data": "other"}, "the training data is not that of checkpoint-4"),
+        ({"completions_per_update": 16}, r"an update had 16 completions .* and now has 8 \(1 processes\)"),
+        ({"prompts": {"seed": 1}}, "the prompts come in another order"),
+    ):
+        with pytest.raises(RunError, match=words):
+            trainer.check_manifest(manifest_of(trainer, **changes))
+    (said,) = trainer.check_manifest(manifest_of(trainer, num_processes=2))
+    assert said.startswith("resumed with 1 processes instead of 2: an update has 8 completions")
+    with pytest.raises(RunError, match=r"checkpoint-5 lies inside a rollout batch.*with 2 processes"):
+        trainer.check_manifest(manifest_of(trainer, 5, num_processes=2))
+
+
+def test_a_checkpoint_that_was_checked_is_not_read_again(trainer: Any, tmp_path: Path) -> None:
+    trainer.checked_checkpoint = tmp_path / "checkpoint-3"
+    assert trainer._checkpoint_to_resume(str(tmp_path / "checkpoint-3")) == (tmp_path / "checkpoint-3", [])
+    with pytest.raises(RunError):
+        trainer._checkpoint_to_resume(str(tmp_path / "checkpoint-2"))
+    with pytest.raises(RunError):
+        trainer._checkpoint_to_resume(True)
+    trainer.checked_checkpoint = None
+    with pytest.raises(RunError):
+        trainer._checkpoint_to_resume(str(tmp_path / "checkpoint-3"))
+
+
+def test_versions_that_differ_are_said_and_a_model_alone_is_refused(tmp_path: Path) -> None:
+    trainer = make_trainer(build_objective("grpo"), tmp_path, max_steps=1, save_strategy="steps", save_steps=1)
+    trainer.train()
+    checkpoint = tmp_path / "checkpoint-1"
+    assert trainer._checkpoint_to_resume(checkpoint) == (checkpoint, [])
+    assert trainer._checkpoint_to_resume(True) == (checkpoint, [])
+    assert not list(checkpoint.glob("guard.json"))
+    path = checkpoint / MANIFEST_FILE
+    as_written = json.loads(path.read_text())
+
+    def rewrite(part: str, **changes: Any) -> None:
+        path.write_text(json.dumps(as_written | {part: as_written[part] | changes}))
+
+    rewrite("versions", torch="0.1")
+    (said,) = trainer._checkpoint_to_resume(checkpoint)[1]
+    assert said.startswith(f"{checkpoint} was written by other versions: ")
+    rewrite("training", has_optimizer=False)
+    with pytest.raises(RunError, match="it holds the model alone"):
+        trainer._checkpoint_to_resume(checkpoint)
+    # Kept at the end of the last update: nothing of it need be written again.
+    rewrite("training")
+    before = (checkpoint / "model.safetensors").stat().st_mtime_ns
+    assert trainer.save_last_update() == checkpoint
+    assert (checkpoint / "model.safetensors").stat().st_mtime_ns == before
+    trainer.note_step()
+    assert trainer.save_last_update() is None
+
+
+# The run's own evaluations ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """A measurement whose sampling, replay and evaluation note what they were asked."""
+    seen = SimpleNamespace(given=[], sampled=[], replayed=[], evaluated=[], written=[], said=[])
+
+    def sample(model: Any, tokenizer: Any, prompts: Sequence[Any], count: int, **named: Any) -> list[list[Completion]]:
+        seen.sampled.append((list(map(list, prompts)), count, named))
+        return [[Completion("", (place, draw), 2, False) for draw in range(count)] for place in range(len(prompts))]
+
+    def replay(model: Any, prompts: Sequence[Any], completions: Sequence[Any]) -> Iterator[ReplayBatch]:
+        seen.replayed.append((list(map(list, prompts)), list(completions)))
+        # In two batches, the last rows first, one token of each hidden.
+        for part in (range(2, len(prompts)), range(2)):
+            states = torch.stack([trajectory(row) for row in part])
+            mask = torch.ones(states.shape[:2], dtype=torch.bool)
+            mask[:, -1] = False
+            yield ReplayBatch(list(part), torch.zeros(mask.shape), states, mask)
+
+    def evaluate(model: Any, tokenizer: Any, task: Any, **named: Any) -> Any:
+        seen.evaluated.append(named)
+        return SimpleNamespace(to_dict=lambda: {"number": len(seen.evaluated)})
+
+    class Quick:
+        """Settings whose fit is a short one."""
+
+        @staticmethod
+        def parse(given: dict[str, Any], default: Any) -> DictionarySettings:
+            seen.given.append(given)
+            return quick_settings(**given)
+
+    monkeypatch.setattr(measurement, "DictionarySettings", Quick)
+    monkeypatch.setattr(measurement, "sample_completions", sample)
+    monkeypatch.setattr(measurement, "replay", replay)
+    monkeypatch.setattr(measurement, "evaluate", evaluate)
+    monkeypatch.setattr(measurement, "_NUM_PROMPTS", 3)
+    monkeypatch.setattr(measurement, "_NUM_SAMPLES", 2)
+    seen.run = SimpleNamespace(
+        evaluations=tmp_path / "evaluations", write_evaluation=lambda name, data: seen.written.append((name, data))
+    )
+    return seen
+
+
+def quick_settings(**given: Any) -> DictionarySettings:
+    return DictionarySettings.parse({**given, "steps": 2}, DictionarySettings())
+
+
+def trajectory(row: int, length: int = 20) -> torch.Tensor:
+    return torch.randn(length, 6, generator=torch.Generator().manual_seed(row)).cumsum(0)
+
+
+ASKED: Mapping[str, Any] = {
+    "split": "test",
+    "num_problems": 3,
+    "num_samples": 5,
+    "temperature": 0.7,
+    "top_p": 0.9,
+    "batch_size": 6,
+    "seed": 4,
+}
+POLICY = SimpleNamespace(device="cpu")
+
+
+def measurement_of(seen: SimpleNamespace, **more: Any) -> measurement.PolicyEvaluation:
+    notices = Notices()
+    notices.listen(seen.said.append)
+    settings = EvaluationConfig(**ASKED, before=more.pop("before", True))
+    given: dict[str, Any] = {"max_completion_length": 20, "num_observables": 4, "say": notices} | more
+    return measurement.PolicyEvaluation(settings, CountdownTask(), seen.run, **given)
+
+
+def test_a_measurement_has_the_settings_of_the_run(measured: SimpleNamespace) -> None:
+    form, tokenizer = PromptForm(most_tokens=5), load_tokenizer("tiny")
+    evaluation = measurement_of(measured, form=form)
+    evaluation.before(POLICY, tokenizer, build_objective("grpo"))
+    evaluation.after(POLICY, tokenizer)
+    problems = CountdownTask().problems("train")[:3]
+    prompts = [list(encode_prompt(tokenizer, problem, form)) for problem in problems]
+    asked = {"max_completion_length": 20, "batch_size": 6, "seed": 4, "keys": [problem.id for problem in problems]}
+    assert measured.sampled == [(prompts, 2, asked)]
+    pairs = [(prompt, (place, draw)) for place, prompt in enumerate(prompts) for draw in range(2)]
+    assert measured.replayed == [([prompt for prompt, _ in pairs], [ids for _, ids in pairs])]
+    expected = quick_settings(num_observables=4).fit([trajectory(row)[:-1] for row in range(6)]).digest
+    assert len(measured.evaluated) == 2
+    for named in measured.evaluated:
+        assert named.pop("dictionary").digest == expected
+        assert named == {**ASKED, "max_completion_length": 20, "estimator": "paper", "form": form}
+    assert measured.written == [("before", {"number": 1}), ("after", {"number": 2})]
+    assert KoopmanDictionary.load(measured.run.evaluations / "dictionary.safetensors").digest == expected
+    assert measured.said == []
+
+
+def test_a_probe_decides_over_the_observables_and_a_known_start_is_not_measured(measured: SimpleNamespace) -> None:
+    evaluation = measurement_of(measured, before=False)
+    probe = build_objective("relax", xi=1.0, dictionary={"num_observables": 3})
+    evaluation.before(POLICY, load_tokenizer("tiny"), probe)
+    assert measured.evaluated == []
+    saved = KoopmanDictionary.load(measured.run.evaluations / "dictionary.safetensors")
+    assert saved.num_observables == 3
+    assert measured.given == [{"num_observables": 3}]
+    usual = measurement_of(measured, before=False, num_observables=None)
+    usual.before(POLICY, load_tokenizer("tiny"), build_objective("grpo"))
+    assert measured.given[1] == {}
+
+
+def test_a_measurement_without_a_dictionary_says_so_once(measured: SimpleNamespace) -> None:
+    evaluation = measurement_of(measured, num_observables=119)
+    evaluation.before(POLICY, load_tokenizer("tiny"), build_objective("grpo"))
+    evaluation.after(POLICY, load_tokenizer("tiny"))
+    assert [named["dictionary"] for named in measured.evaluated] == [None, None]
+    assert len(measured.said) == 1
+    assert measured.said[0].startswith("The evaluations have no dispersion: ")
+    # A resumed run did not fit it, and does not find it.
+    resumed = measurement_of(measured)
+    resumed.after(POLICY, load_tokenizer("tiny"))
+    assert measured.said[1].startswith("The evaluation after training has no dispersion: there is no ")
+    assert measured.evaluated[2]["dictionary"] is None
+
+
+# Tokenizers -------------------------------------------------------------------------------------------------------
+
+
+def test_a_tokenizer_is_completed_with_the_end_that_the_model_names() -> None:
+    model, tokenizer = load_model("tiny")
+    words, end = tokenizer.get_vocab(), tokenizer.eos_token
+    tokenizer.eos_token = tokenizer.pad_token = None
+    model.generation_config.eos_token_id = [words[end], words[end] + 1]
+    complete_tokenizer(model, tokenizer)
+    assert (tokenizer.eos_token, tokenizer.pad_token) == (end, end)
+    tokenizer.pad_token = "a"
+    complete_tokenizer(model, tokenizer)
+    assert (tokenizer.eos_token, tokenizer.pad_token) == (end, "a")
+    tokenizer.eos_token = tokenizer.pad_token = None
+    model.generation_config.eos_token_id = model.config.eos_token_id = None
+    complete_tokenizer(model, tokenizer)
+    assert tokenizer.eos_token is None
+    assert load_tokenizer("tiny").padding_side == "left"
