@@ -75,7 +75,8 @@ def main() -> int:
             os.chdir(ROOT)
             preload()
             files = test_files(ROOT, dict.fromkeys(place for folder in counts for place in FOLDERS[_top(folder)]))
-            coverage = Coverage(collect(ROOT, work, files, arguments.jobs, fresh=arguments.fresh))
+            collected = collect(ROOT, work, files, arguments.jobs, fresh=arguments.fresh, of=tuple(counts))
+            coverage = Coverage(collected)
 
             def write(row: dict[str, Any]) -> None:
                 with results.open("a") as file:

@@ -122,8 +122,14 @@ def test_files(root: Path, places: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def collect(root: Path, work: Path, files: list[str], jobs: int, *, fresh: bool) -> Iterator[dict[str, Any]]:
-    """The records of all test files, collected where one has changed since, or a file of the package that it runs."""
+def collect(
+    root: Path, work: Path, files: list[str], jobs: int, *, fresh: bool, of: tuple[str, ...] = ("",)
+) -> Iterator[dict[str, Any]]:
+    """The records of all test files, collected where one has changed since, or a file of the package that it runs.
+
+    Args:
+        of: folders of the package whose changes matter, since nothing else is broken.
+    """
     folder = work / "coverage"
     folder.mkdir(parents=True, exist_ok=True)
     sources = _sources(root)
@@ -132,7 +138,7 @@ def collect(root: Path, work: Path, files: list[str], jobs: int, *, fresh: bool)
         key = hashlib.sha256(file.encode() + (root / file).read_bytes()).hexdigest()[:16]
         target = folder / f"{key}.json"
         kept.append(target)
-        if fresh or not _is_valid(target, sources):
+        if fresh or not _is_valid(target, sources, of):
             missing.append((file, target))
     if missing:
         _run(root, work, missing, jobs)
@@ -147,10 +153,11 @@ def _sources(root: Path) -> dict[str, str]:
     return {str(file.relative_to(package)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def _is_valid(target: Path, sources: dict[str, str]) -> bool:
+def _is_valid(target: Path, sources: dict[str, str], of: tuple[str, ...]) -> bool:
     if not target.is_file():
         return False
-    return all(sources.get(path) == digest for path, digest in json.loads(target.read_text())["sources"].items())
+    then = json.loads(target.read_text())["sources"]
+    return all(sources.get(path) == digest for path, digest in then.items() if path.startswith(of))
 
 
 def _run(root: Path, work: Path, missing: list[tuple[str, Path]], jobs: int) -> None:

@@ -214,11 +214,12 @@ def manifest_of(trainer: Any, step: int = 4, **changes: Any) -> Manifest:
 
 def test_a_run_that_would_not_be_the_same_is_not_resumed(trainer: Any) -> None:
     assert trainer.check_manifest(manifest_of(trainer)) == []
-    for changes, words in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"data": "other"}, "the training data is not that of checkpoint-4"),
         ({"completions_per_update": 16}, r"an update had 16 completions .* and now has 8 \(1 processes\)"),
         ({"prompts": {"seed": 1}}, "the prompts come in another order"),
-    ):
+    ]
+    for changes, words in cases:
         with pytest.raises(RunError, match=words):
             trainer.check_manifest(manifest_of(trainer, **changes))
     (said,) = trainer.check_manifest(manifest_of(trainer, num_processes=2))
@@ -393,7 +394,7 @@ def test_a_measurement_without_a_dictionary_says_so_once(measured: SimpleNamespa
 
 def test_a_tokenizer_is_completed_with_the_end_that_the_model_names() -> None:
     model, tokenizer = load_model("tiny")
-    words, end = tokenizer.get_vocab(), tokenizer.eos_token
+    words, end = tokenizer.get_vocab(), str(tokenizer.eos_token)
     tokenizer.eos_token = tokenizer.pad_token = None
     model.generation_config.eos_token_id = [words[end], words[end] + 1]
     complete_tokenizer(model, tokenizer)
