@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -17,30 +18,36 @@ from relax_rl.cli.main import VERBS, main
 HEAVY = "{'torch', 'transformers', 'trl', 'datasets', 'scipy', 'matplotlib'}"
 
 
-def modules_loaded_by(*words: str, cwd: Path) -> tuple[int, str, str]:
-    """Exit code, error output, and the heavy modules that one command loads in a process of its own."""
+def commands_without_torch(commands: list[list[str]], cwd: Path) -> list[tuple[int, str, list[str]]]:
+    """Exit code, error output, and the heavy modules loaded since the start, after each of several commands.
+
+    All in one process: what one of them loads is found after it.
+    """
     code = f"""
-import sys
+import contextlib, io, json, sys
 from relax_rl.cli.main import main
-try:
-    code = main({list(words)!r})
-except SystemExit as stop:
-    code = stop.code
-print("loaded:", sorted({HEAVY} & set(sys.modules)))
-sys.exit(code)
+found = []
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as errors:
+        try:
+            code = main(words)
+        except SystemExit as stop:
+            code = stop.code
+    found.append((code, errors.getvalue(), sorted({HEAVY} & set(sys.modules))))
+print(json.dumps(found))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd)
-    return done.returncode, done.stderr, done.stdout.splitlines()[-1]
+    command = [sys.executable, "-c", code, json.dumps(commands)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=True)
+    return [(code, errors, loaded) for code, errors, loaded in json.loads(done.stdout)]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["eval", "--help"], ["--version"], []])
-def test_help_loads_no_torch(words: list[str], tmp_path: Path) -> None:
-    assert modules_loaded_by(*words, cwd=tmp_path) == (0, "", "loaded: []")
+def test_help_loads_no_torch(tmp_path: Path) -> None:
+    commands = [["--help"], ["train", "--help"], ["eval", "--help"], ["--version"], []]
+    assert commands_without_torch(commands, tmp_path) == [(0, "", [])] * len(commands)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
+def test_mistakes_are_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    commands = [
         ["train", "countdown", "--dry-run", "--trainer.max_steps", "ten"],
         ["train", "countdwon", "--dry-run"],
         ["train", "countdown", "--trainer.num_generations", "1"],
@@ -49,13 +56,11 @@ def test_help_loads_no_torch(words: list[str], tmp_path: Path) -> None:
         ["eval", "tiny", "--task", "countdwon"],
         ["tasks", "show", "countdwon"],
         ["report", "nothing"],
-    ],
-)
-def test_mistakes_are_told_before_torch_is_loaded(words: list[str], tmp_path: Path) -> None:
-    code, errors, loaded = modules_loaded_by(*words, cwd=tmp_path)
-    assert (code, loaded) == (2, "loaded: []")
-    assert errors.startswith("relax: error: ")
-    assert errors.count("\n") == 1
+    ]
+    for words, (code, errors, loaded) in zip(commands, commands_without_torch(commands, tmp_path), strict=True):
+        assert (code, loaded) == (2, []), words
+        assert errors.startswith("relax: error: "), words
+        assert errors.count("\n") == 1, words
     assert list(tmp_path.iterdir()) == []
 
 

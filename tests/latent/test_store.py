@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import torch
 
 from relax_rl.errors import DataError, RunError
+from relax_rl.latent import store as store_module
 from relax_rl.latent.store import LatentStore, StoreRow, merge_stores
 
 ABOUT = {"model": "tiny", "sites": ["embed", "final_norm_out"]}
@@ -60,17 +60,13 @@ def test_a_view_of_a_batch_is_written_as_itself(tmp_path: Path) -> None:
     assert torch.equal(found.tensors["y"], torch.arange(12.0).view(4, 3).T)
 
 
-WRITER = textwrap.dedent("""
-    import os, signal, sys
-    from relax_rl.latent import store as module
-    from latent.test_store import write_rows
-
-    path, moment, kill_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
+def write_and_die(path: Path, moment: str, kill_at: int) -> NoReturn:
+    """Write rows in a fork of this process, which kills itself at a call of the writer's."""
     calls = 0
 
-    def dying(action):
-        def act(*arguments, **options):
-            global calls
+    def dying(action: Callable[..., Any]) -> Callable[..., Any]:
+        def act(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
             calls += 1
             if calls == kill_at:
                 if moment != "rename":
@@ -78,13 +74,20 @@ WRITER = textwrap.dedent("""
                     os.truncate(arguments[1], os.path.getsize(arguments[1]) // 2)  # half of it got to the disk
                 os.kill(os.getpid(), signal.SIGKILL)
             return action(*arguments, **options)
+
         return act
 
-    places = {"shard": (module, "save_file"), "index": (module.pq, "write_table"), "rename": (os, "replace")}
+    places = {
+        "shard": (store_module, "save_file"),
+        "index": (store_module.pq, "write_table"),
+        "rename": (os, "replace"),
+    }
     owner, name = places[moment]
     setattr(owner, name, dying(getattr(owner, name)))
-    write_rows(path)
-""")
+    try:
+        write_rows(path)
+    finally:
+        os._exit(1)
 
 
 def write_rows(path: Path) -> None:
@@ -101,10 +104,9 @@ def test_a_killed_writer_loses_the_shard_it_was_writing_and_no_other(tmp_path: P
 
     The first rename is that of ``store.json``, so that the seventh puts the index of the third shard in its place.
     """
-    command = [sys.executable, "-c", WRITER, str(tmp_path / "store"), moment, str(kill_at)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    killed = subprocess.run(command, env=environment, capture_output=True, timeout=120)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    if (writer := os.fork()) == 0:
+        write_and_die(tmp_path / "store", moment, kill_at)
+    assert os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1]) == -signal.SIGKILL
     store = LatentStore(tmp_path / "store")
     assert [float(found.tensors["x"][0, 0]) for found in store] == [0.0, 1.0]
     write_rows(tmp_path / "store")  # the next writer adds what is owed, and only that

@@ -17,6 +17,7 @@ import pytest
 
 from relax_rl.errors import DataError, RunError
 from relax_rl.reports.page import write_report
+from support.runs import synthetic_evaluation, write_run
 
 
 class _Reader(HTMLParser):
@@ -54,6 +55,16 @@ def _read(path: Path) -> _Reader:
     return _Reader(path.read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> _Reader:
+    """The page of two runs, for tests that only read it."""
+    folder = tmp_path_factory.mktemp("drawn")
+    start = synthetic_evaluation(0.2, seed=1)
+    ends = {"grpo": synthetic_evaluation(0.4, seed=2), "relax": synthetic_evaluation(0.6, seed=3)}
+    pair = [write_run(folder, name, name, evaluations={"before": start, "after": end}) for name, end in ends.items()]
+    return _read(write_report(pair, folder / "r.html"))
+
+
 @pytest.fixture
 def pair(make_run: Callable[..., Path], make_evaluation: Callable) -> list[Path]:
     start = make_evaluation(0.2, seed=1)
@@ -63,9 +74,10 @@ def pair(make_run: Callable[..., Path], make_evaluation: Callable) -> list[Path]
     ]
 
 
-def test_page_is_one_file_that_loads_nothing(pair: list[Path], tmp_path: Path) -> None:
-    output = tmp_path / "new folder" / "report.html"
+def test_page_is_one_file_that_loads_nothing_and_leaves_matplotlib_as_it_was(pair: list[Path], tmp_path: Path) -> None:
+    output, before = tmp_path / "new folder" / "report.html", dict(mpl.rcParams)
     assert write_report(pair, output) == output
+    assert dict(mpl.rcParams) == before
     assert [path.name for path in output.parent.iterdir()] == ["report.html"]
     page = _read(output)
     assert not {"script", "link", "iframe", "object", "embed", "form"} & set(page.tags)
@@ -76,10 +88,9 @@ def test_page_is_one_file_that_loads_nothing(pair: list[Path], tmp_path: Path) -
     assert any(name == "content" and value.startswith("default-src 'none'") for name, value in page.attributes)
 
 
-def test_every_image_says_in_words_what_it_shows(pair: list[Path], tmp_path: Path) -> None:
-    page = _read(write_report(pair, tmp_path / "r.html"))
-    alternatives = [value for name, value in page.attributes if name == "alt"]
-    assert len(alternatives) == page.tags.count("img") == 2
+def test_every_image_says_in_words_what_it_shows(drawn: _Reader) -> None:
+    alternatives = [value for name, value in drawn.attributes if name == "alt"]
+    assert len(alternatives) == drawn.tags.count("img") == 2
     assert all("GRPO" in text and "ReLaX" in text for text in alternatives)
 
 
@@ -105,21 +116,20 @@ def test_what_a_model_writes_stays_text(
     assert "\x00" not in text
 
 
-def test_numbers_in_the_page_are_those_of_the_runs(pair: list[Path], make_evaluation: Callable, tmp_path: Path) -> None:
-    page = _read(write_report(pair, tmp_path / "r.html"))
-    results = page.csv("results.csv")
-    after = make_evaluation(0.6, seed=3).metrics["mean@1"]
+def test_numbers_in_the_page_are_those_of_the_runs(drawn: _Reader) -> None:
+    results = drawn.csv("results.csv")
+    after = synthetic_evaluation(0.6, seed=3).metrics["mean@1"]
     (row,) = [r for r in results if (r["run"], r["row"], r["metric"]) == ("ReLaX", "after", "mean@1")]
     assert [float(row[k]) for k in ("value", "low", "high")] == [after.value, after.low, after.high]
-    assert f"{after.value:.3f}" in page.text
-    curves = page.csv("curves.csv")
+    assert f"{after.value:.3f}" in drawn.text
+    curves = drawn.csv("curves.csv")
     assert len([r for r in curves if r["run"] == "GRPO" and r["metric"] == "Reward"]) == 60
     assert not [r for r in curves if r["run"] == "GRPO" and r["metric"].startswith("DSD")]
-    assert len(page.csv("spectra.csv")) == 4 * 16
+    assert len(drawn.csv("spectra.csv")) == 4 * 16
 
 
-def test_differences_between_the_settings_are_named(pair: list[Path], tmp_path: Path) -> None:
-    text = "".join(_read(write_report(pair, tmp_path / "r.html")).text)
+def test_differences_between_the_settings_are_named(drawn: _Reader) -> None:
+    text = "".join(drawn.text)
     different, shared = text.split("settings that all runs share")
     assert "objective.name" in different
     assert "objective.alpha" in different
@@ -136,12 +146,6 @@ def test_a_run_that_has_only_begun_still_makes_a_page(make_run: Callable[..., Pa
     text = "".join(_read(write_report([run], tmp_path / "r.html")).text)
     for sentence in ("No run has been evaluated", "No step has been logged", "No completion has been kept"):
         assert sentence in text
-
-
-def test_drawing_leaves_matplotlib_as_it_was(pair: list[Path], tmp_path: Path) -> None:
-    before = dict(mpl.rcParams)
-    write_report(pair, tmp_path / "r.html")
-    assert dict(mpl.rcParams) == before
 
 
 def test_what_cannot_be_reported_is_said_and_nothing_is_left(make_run: Callable[..., Path], tmp_path: Path) -> None:

@@ -76,12 +76,12 @@ def assert_sound(verdicts: list[Verdict]) -> None:
 
 def test_generated_completions(verifier: MathVerifier) -> None:
     rng = random.Random(1)
-    assert_sound(verifier.grade([completion(rng) for _ in range(400)], [rng.choice(GOLDS) for _ in range(400)]))
+    assert_sound(verifier.grade([completion(rng) for _ in range(200)], [rng.choice(GOLDS) for _ in range(200)]))
     assert verifier.score(["\\boxed{\\sqrt{18}}"], ["3\\sqrt{2}"]) == [1.0]
 
 
 @given(st.text(max_size=60), st.sampled_from(GOLDS))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_any_text_in_a_box(verifier: MathVerifier, text: str, gold: str) -> None:
     assert_sound(verifier.grade([f"\\boxed{{{text}}}", text], [gold, gold]))
 
@@ -94,7 +94,7 @@ def false_accepts(verifier: MathVerifier, rng: random.Random, count: int) -> lis
 
 
 def test_no_wrong_answer_is_right(verifier: MathVerifier) -> None:
-    assert false_accepts(verifier, random.Random(2), 1500) == []
+    assert false_accepts(verifier, random.Random(2), 400) == []
 
 
 @pytest.mark.slow

@@ -66,6 +66,17 @@ def pool(target: str) -> Iterator[WorkerPool]:
         yield pool
 
 
+@pytest.fixture(scope="module")
+def hurt_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
+    """One pool that meets failure after failure, as a long run's does."""
+    folder = tmp_path_factory.mktemp("hurt")
+    (folder / "hurting_functions.py").write_text(HOSTILE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        with WorkerPool("hurting_functions:act", num_workers=2, timeout_s=0.4, stall_s=2.0, memory_mb=256) as pool:
+            yield pool
+
+
 def test_nothing_starts_before_it_is_needed(pool: WorkerPool) -> None:
     assert pool.map([]) == []
     assert pool.worker_pids() == []
@@ -90,16 +101,14 @@ def test_nothing_starts_before_it_is_needed(pool: WorkerPool) -> None:
     ],
 )
 def test_each_failure_has_its_reason_and_disturbs_nobody(
-    pool: WorkerPool, item: tuple, reason: str, detail: str
+    hurt_pool: WorkerPool, item: tuple, reason: str, detail: str
 ) -> None:
-    started = time.monotonic()
-    before, failed, after = pool.map([("echo", "before"), item, ("echo", "after")])
+    before, failed, after = hurt_pool.map([("echo", "before"), item, ("echo", "after")])
     assert (before.value, after.value) == ("before", "after")
     assert failed.value is None
     assert failed.reason == reason
     assert detail in failed.detail
-    assert time.monotonic() - started < 30
-    assert pool.map([("echo", "alive")] * 3) == [Outcome("alive")] * 3
+    assert hurt_pool.map([("echo", "alive")] * 3) == [Outcome("alive")] * 3
 
 
 def test_a_killed_worker_is_replaced_and_reaped(target: str) -> None:
@@ -115,9 +124,9 @@ def test_a_killed_worker_is_replaced_and_reaped(target: str) -> None:
 
 
 def test_the_time_limit_is_of_an_item_and_not_of_the_queue(target: str) -> None:
-    """Ten items of 0.15 s CPU on one worker with a limit of 0.6 s each: 1.5 s of queueing kills none of them."""
-    with WorkerPool(target, num_workers=1, timeout_s=0.6) as pool:
-        assert [outcome.value for outcome in pool.map([("burn", 0.15)] * 10)] == [True] * 10
+    """Seven items of 0.1 s CPU on one worker with a limit of 0.4 s each: 0.7 s of queueing kills none of them."""
+    with WorkerPool(target, num_workers=1, timeout_s=0.4) as pool:
+        assert [outcome.value for outcome in pool.map([("burn", 0.1)] * 7)] == [True] * 7
 
 
 def test_a_busy_machine_changes_no_verdict(target: str) -> None:

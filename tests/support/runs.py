@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,51 +86,53 @@ def synthetic_evaluation(skill: float, *, seed: int = 0, spread: float = 0.1, di
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """Write a run directory and return it."""
+    """Write a run directory into the test's own folder and return it (see `write_run`)."""
+    return partial(write_run, tmp_path)
 
-    def write(
-        name: str,
-        objective: str = "grpo",
-        *,
-        seed: int = 0,
-        num_steps: int = 60,
-        evaluations: dict[str, EvaluationResult] | None = None,
-        completion: str = "11+1=12, 11+3=14. 11+3",
-        **settings: object,
-    ) -> Path:
-        path = tmp_path / name
-        (path / "completions").mkdir(parents=True)
-        config = {
-            "model": "tiny",
-            "task": {"name": "countdown"},
-            "objective": {"name": objective, **({"alpha": 0.1} if objective == "relax" else {})},
-            "dictionary": {"num_observables": 16},
-            "trainer": {"max_steps": num_steps, "learning_rate": 1e-4, "num_generations": 16},
-            "seed": seed,
-            "output": str(path),
-            **settings,
+
+def write_run(
+    folder: Path,
+    name: str,
+    objective: str = "grpo",
+    *,
+    seed: int = 0,
+    num_steps: int = 60,
+    evaluations: dict[str, EvaluationResult] | None = None,
+    completion: str = "11+1=12, 11+3=14. 11+3",
+    **settings: object,
+) -> Path:
+    """Write a run directory into a folder and return it."""
+    path = folder / name
+    (path / "completions").mkdir(parents=True)
+    config = {
+        "model": "tiny",
+        "task": {"name": "countdown"},
+        "objective": {"name": objective, **({"alpha": 0.1} if objective == "relax" else {})},
+        "dictionary": {"num_observables": 16},
+        "trainer": {"max_steps": num_steps, "learning_rate": 1e-4, "num_generations": 16},
+        "seed": seed,
+        "output": str(path),
+        **settings,
+    }
+    (path / "config.json").write_text(json.dumps(config))
+    generator = np.random.default_rng(seed + len(objective))
+    rows = [_metrics_row(step, num_steps, objective, generator) for step in range(1, num_steps + 1)]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for step in (1, num_steps):
+        row = {
+            "step": step,
+            "prompt": "11 1 3>14:",
+            "completion": completion,
+            "answer": "14",
+            "reward": 1.0,
+            "scores": {"countdown": 1.0},
+            "advantage": -0.73,
+            "truncated": True,
         }
-        (path / "config.json").write_text(json.dumps(config))
-        generator = np.random.default_rng(seed + len(objective))
-        rows = [_metrics_row(step, num_steps, objective, generator) for step in range(1, num_steps + 1)]
-        (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        for step in (1, num_steps):
-            row = {
-                "step": step,
-                "prompt": "11 1 3>14:",
-                "completion": completion,
-                "answer": "14",
-                "reward": 1.0,
-                "scores": {"countdown": 1.0},
-                "advantage": -0.73,
-                "truncated": True,
-            }
-            (path / "completions" / f"step_{step:06d}.jsonl").write_text(json.dumps(row) + "\n")
-        for stage, evaluation in (evaluations or {}).items():
-            evaluation.save(path / "evaluations" / f"{stage}.json")
-        return path
-
-    return write
+        (path / "completions" / f"step_{step:06d}.jsonl").write_text(json.dumps(row) + "\n")
+    for stage, evaluation in (evaluations or {}).items():
+        evaluation.save(path / "evaluations" / f"{stage}.json")
+    return path
 
 
 def _metrics_row(step: int, num_steps: int, objective: str, generator: np.random.Generator) -> dict[str, float | int]:

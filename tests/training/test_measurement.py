@@ -27,7 +27,9 @@ def evaluated(path: Path, *words: str) -> RunDirectory:
     run = RunDirectory.new(path)
     run.start(config)
     model, tokenizer = load_model("tiny")
-    evaluation = measurement.PolicyEvaluation(config.evaluation, CountdownTask(), run, max_completion_length=96)
+    evaluation = measurement.PolicyEvaluation(
+        config.evaluation, CountdownTask(), run, max_completion_length=32, num_observables=8
+    )
     evaluation.before(model, tokenizer, build_objective("grpo"))
     evaluation.after(model, tokenizer)
     return run

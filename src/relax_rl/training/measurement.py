@@ -19,7 +19,7 @@ from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import Objective
 from relax_rl.objectives.probe import DictionarySettings
 from relax_rl.runs import RunDirectory
-from relax_rl.tasks.base import Problem, Task
+from relax_rl.tasks.base import BaseTask, Problem
 from relax_rl.training.notices import Notices
 from relax_rl.training.precision import computing_in
 
@@ -52,7 +52,7 @@ class PolicyEvaluation:
     def __init__(
         self,
         settings: EvaluationConfig,
-        task: Task,
+        task: BaseTask,
         run: RunDirectory,
         *,
         train_split: str = "train",
@@ -108,7 +108,9 @@ class PolicyEvaluation:
 
     def _fit(self, model: Any, tokenizer: Any, num_observables: int | None) -> KoopmanDictionary | None:
         given = {} if num_observables is None else {"num_observables": num_observables}
-        problems = self._task.problems(self._train_split)[:_NUM_PROMPTS]
+        # A task without end makes every problem that it is asked for.
+        count = _NUM_PROMPTS if self._task.is_endless else None
+        problems = self._task.problems(self._train_split, count)[:_NUM_PROMPTS]
         trajectories = self._trajectories(model, tokenizer, problems)
         try:
             return DictionarySettings.parse(given, DictionarySettings()).fit(trajectories)

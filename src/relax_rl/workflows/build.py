@@ -25,7 +25,7 @@ from relax_rl.rewards.trial import try_verifier
 from relax_rl.runs import RunDirectory
 from relax_rl.runs.checkpoints import step_of
 from relax_rl.stopping import current
-from relax_rl.tasks.base import Problem, Task, answers_to_try
+from relax_rl.tasks.base import BaseTask, Problem, answers_to_try
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import complete_tokenizer, load_model, model_config
 from relax_rl.training.notices import Notices
@@ -176,7 +176,7 @@ class TrainingRun:
 def build_run(
     settings: TrainConfig,
     directory: RunDirectory,
-    task: Task,
+    task: BaseTask,
     verifier: Verifier,
     *,
     objective: Objective | None = None,
@@ -291,7 +291,7 @@ def build_recipe(
     return Recipe(built, branching, group_sampler(args) if settings.sampling.engine == "relax" else None, args)
 
 
-def _evaluated_problems(settings: TrainConfig, task: Task) -> list[Problem]:
+def _evaluated_problems(settings: TrainConfig, task: BaseTask) -> list[Problem]:
     evaluation = settings.evaluation
     return task.problems(evaluation.split, evaluation.num_problems) if evaluation.enabled else []
 
@@ -323,7 +323,7 @@ def _fitted(
 
 
 def _evaluation(
-    settings: TrainConfig, task: Task, directory: RunDirectory, notices: Notices, fitted: FittedPrompts
+    settings: TrainConfig, task: BaseTask, directory: RunDirectory, notices: Notices, fitted: FittedPrompts
 ) -> PolicyEvaluation | None:
     if not settings.evaluation.enabled:
         return None

@@ -17,7 +17,7 @@ from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.callables import CallableVerifier
 from relax_rl.rewards.registry import configured_verifier
 from relax_rl.runs import RunDirectory
-from relax_rl.tasks.base import Task, as_task
+from relax_rl.tasks.base import BaseTask, Task, as_task
 from relax_rl.tasks.registry import build_task
 from relax_rl.workflows.progress import OnProgress
 from relax_rl.workflows.train_result import TrainResult
@@ -150,7 +150,7 @@ def prepare(
 
 def task_and_verifier(
     settings: TrainConfig, task: Task | None = None, verifier: Verifier | None = None
-) -> tuple[Task, Verifier]:
+) -> tuple[BaseTask, Verifier]:
     """What the policy is asked and who grades its answers in training; objects take the place of what is named.
 
     Raises:
