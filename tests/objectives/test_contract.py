@@ -126,7 +126,6 @@ ALLOWED = {
     ("training/inputs/vocabulary.py", "getattr"): "the head of a model may have a bias",
     ("training/objective.py", "isinstance"): "an objective by name or as an object",
     ("training/models.py", "isinstance"): "processors of image-text models",
-    ("training/trl/group_sampler.py", "getattr"): "TRL's own settings, by their names",
     ("training/trl/config.py", "isinstance"): "one tracker or several",
     ("training/trl/dataset.py", "isinstance"): "data that may be a stream, and its cells",
     ("training/trl/group_sampler.py", "getattr"): "settings of TRL, by their names",
