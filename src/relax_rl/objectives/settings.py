@@ -29,7 +29,7 @@ class MethodSettings(BaseModel):
         verified: whether the formula was read at its source. A method that is known from a note alone says False, and
             a comparison refuses it unless told otherwise.
         beta: coefficient of the KL on all completions.
-        kl_estimator: see `relax_rl.objectives.kl`.
+        kl_estimator: estimate of the KL of a token: "k1", "k2", "k3" (`relax_rl.objectives.kl`).
         off_policy: of the settings that the class itself declares, those without effect where every ratio is 1.
     """
 
@@ -68,7 +68,11 @@ class AdvantageSettings(MethodSettings):
 
 
 class ClipSettings(MethodSettings):
-    """With bounds on the ratio, as distances from 1."""
+    """With bounds on the ratio.
+
+    Attributes:
+        clip_low, clip_high: bounds on the ratio, as distances from 1.
+    """
 
     off_policy: ClassVar[frozenset[str]] = frozenset({"clip_low", "clip_high"})
 
@@ -77,7 +81,12 @@ class ClipSettings(MethodSettings):
 
 
 class RatioSettings(ClipSettings):
-    """With PPO's clipped ratio, and the two bounds that close its open side; see `RatioSurrogate`."""
+    """With PPO's clipped ratio, and the two bounds that close its open side; see `RatioSurrogate`.
+
+    Attributes:
+        delta: bound on the ratio of tokens with a negative advantage (TRL's ``delta``); None: off.
+        dual_clip: bound on the loss of these tokens, in advantages (verl's ``clip_ratio_c``); None: off.
+    """
 
     off_policy: ClassVar[frozenset[str]] = frozenset({"delta", "dual_clip"})
 

@@ -22,7 +22,7 @@ from relax_rl.objectives.limits import RunLimits
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import MethodSettings, nearest, parsed
 
-__all__ = ["METHODS", "build_objective", "idle_settings", "is_verified", "method_options"]
+__all__ = ["METHODS", "build_objective", "idle_settings", "is_verified", "method_options", "method_settings"]
 
 _HERE = "relax_rl.objectives.methods"
 
@@ -161,6 +161,16 @@ def method_options(name: str) -> dict[str, Any]:
     defaults = {key: field.default for key, field in settings.model_fields.items()}
     own = {key: defaults[key] for key in settings.__annotations__ if key in defaults}
     return own | defaults
+
+
+def method_settings(name: str) -> tuple[Callable[..., object], type[BaseModel]]:
+    """The function of a method, and the class of its settings.
+
+    Raises:
+        ConfigError: as `method_options`.
+    """
+    method = _Method.named(name)
+    return method.function, method.settings
 
 
 def idle_settings(name: str, given: Iterable[str] = ()) -> tuple[list[str], bool]:

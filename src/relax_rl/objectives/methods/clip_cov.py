@@ -31,6 +31,11 @@ class ClipCovSettings(AdvantageSettings, RatioSettings):
     """Clip-Cov's; see `CovarianceClippedSurrogate`. ``scope="micro_batch"`` chooses as the authors' code does.
 
     Their scripts also drop groups that are all right or all wrong (``sampling.max_batches``).
+
+    Attributes:
+        ratio: share of the tokens that lose their gradient.
+        cov_low, cov_high: bounds on the covariance of the tokens that they are drawn from.
+        seed: seed of the draw.
     """
 
     paper: ClassVar[str | None] = "2505.22617"

@@ -27,6 +27,11 @@ class EntrocraftSettings(AdvantageSettings, RatioSettings):
 
     The band is the authors' README's, for models of 0.6 nats or more at the start: set it for yours, whose entropy
     stands in the log of any run.
+
+    Attributes:
+        low_start, low_end: lower bound on the entropy at the start and at the end of the run, in nats.
+        high_start, high_end: upper bound, likewise.
+        schedule: path between the two: "linear" or "cosine".
     """
 
     paper: ClassVar[str | None] = "2604.26326"

@@ -21,7 +21,14 @@ __all__ = ["HTPOSettings", "HierarchicalTokenSurrogate", "htpo"]
 
 
 class HTPOSettings(AdvantageSettings, ClipSettings):
-    """HTPO's; see `HierarchicalTokenSurrogate`."""
+    """HTPO's; see `HierarchicalTokenSurrogate`.
+
+    Attributes:
+        hard_below: share of right completions below which a prompt is hard.
+        high_share: share of a completion's tokens that count as high in entropy.
+        low_dropped, high_dropped: share of the tokens of low and of high entropy that are left out.
+        dual_clip: bound on the loss of tokens with a negative advantage, in advantages.
+    """
 
     paper: ClassVar[str | None] = "2605.08283"
     off_policy: ClassVar[frozenset[str]] = frozenset({"dual_clip"})

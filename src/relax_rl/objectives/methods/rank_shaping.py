@@ -29,7 +29,15 @@ _FIGURES = ("latent/effective_rank", "latent/rank_velocity", "latent/rank_accele
 
 
 class RankShapingSettings(AdvantageSettings, RatioSettings):
-    """See `RankShaping`. The authors' script also has a KL and an entropy bonus of 0.001 each."""
+    """See `RankShaping`. The authors' script also has a KL and an entropy bonus of 0.001 each.
+
+    Attributes:
+        stride: tokens between two measurements of the rank.
+        max_tokens: number of last tokens that are read.
+        gain: see `RankShaping`.
+        kappa: bound on the bonus, as a part of the advantage: |A| / kappa.
+        smoothing: share of the newest update in the running mean.
+    """
 
     paper: ClassVar[str | None] = "2509.23808"
 

@@ -39,7 +39,9 @@ class RelaxSettings(AdvantageSettings, RatioSettings):
 
     Attributes:
         alpha, advantage_shaping, suspend_above_xi, mean_scope: see `LatentExploration`.
-        beta, kl_gate, kl_reduction: see `ReferenceKL`.
+        beta: see `ReferenceKL`.
+        kl_gate: completions that the KL acts on: "above_xi" (the paper), "above_xi_and_positive" (as run) or "all".
+        kl_reduction: mean of the KL: "group_sum" (the paper), "token_mean" (as run), or as `ReferenceKL` has it.
         xi: the paper's 25 is a number for its models and reading; on another model take ``"quantile:0.9"``.
         dictionary: a fitted dictionary, or what differs in how it is fitted.
         estimator, state_alignment, padding: see `DispersionProbe`.

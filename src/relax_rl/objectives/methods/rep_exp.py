@@ -23,7 +23,15 @@ EllipticalKind = Literal["leverage", "leave_one_out"]
 
 
 class RepExpSettings(AdvantageSettings, RatioSettings):
-    """RepExp's; see `EllipticalBonus`."""
+    """RepExp's; see `EllipticalBonus`.
+
+    Attributes:
+        coefficient: coefficient of the bonus.
+        dimension: size of the random projection of the mean states.
+        ridge: ridge of their covariance.
+        kind: "leverage" counts a completion among the others, "leave_one_out" against them.
+        seed: seed of the projection.
+    """
 
     paper: ClassVar[str | None] = "2510.11686"
 

@@ -17,7 +17,13 @@ __all__ = ["ScheduledEntropyBonus", "ScheduledEntropyBonusSettings", "scheduled_
 
 
 class ScheduledEntropyBonusSettings(AdvantageSettings, RatioSettings):
-    """See `ScheduledEntropyBonus`. The start is the coefficient of `entropy_bonus`."""
+    """See `ScheduledEntropyBonus`.
+
+    Attributes:
+        start: coefficient at the start of the run; the default is that of `entropy_bonus`.
+        end: coefficient at its end.
+        schedule: "linear" or "cosine".
+    """
 
     start: float = 5e-3
     end: float = 0.0

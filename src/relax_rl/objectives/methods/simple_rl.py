@@ -16,7 +16,11 @@ __all__ = ["SimpleRLSettings", "simple_rl"]
 
 
 class SimpleRLSettings(AdvantageSettings, RatioSettings):
-    """SimpleRL-Zoo's: ``beta`` is 1e-4 up to 14B, 1e-3 above."""
+    """SimpleRL-Zoo's: ``beta`` is 1e-4 up to 14B, 1e-3 above.
+
+    Attributes:
+        entropy_coefficient: coefficient of the entropy bonus.
+    """
 
     paper: ClassVar[str | None] = "2503.18892"
 

@@ -22,7 +22,8 @@ class WReinforceSettings(RatioSettings):
     """The authors' W-REINFORCE. NSR is ``right = 0``; PSR is ``right = 1, wrong = 0``.
 
     Attributes:
-        right, wrong: see `SignedAdvantage`.
+        right: advantage of a right completion.
+        wrong: advantage of a wrong one, with the sign turned.
     """
 
     paper: ClassVar[str | None] = "2506.01347"
