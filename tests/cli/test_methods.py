@@ -8,7 +8,7 @@ import pytest
 
 from relax_rl.cli.main import main
 from relax_rl.objectives import METHODS
-from relax_rl.objectives.catalogue import method_entries, method_entry
+from relax_rl.workflows.methods import method_entries, method_entry
 
 
 def test_every_method_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from relax_rl.cli.arguments import refuse_settings
 
 if TYPE_CHECKING:
-    from relax_rl.objectives.catalogue import MethodEntry
+    from relax_rl.workflows.methods import MethodEntry
 
 __all__ = ["add_arguments", "run"]
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Print a line for each method, or the options of one."""
-    from relax_rl.objectives.catalogue import method_entries, method_entry
+    from relax_rl.workflows.methods import method_entries, method_entry
 
     refuse_settings(settings, "methods")
     if arguments.name is None:
