@@ -286,13 +286,13 @@ def test_grading_again_changes_verdicts_and_nothing_else(model, tokenizer, task,
     folder = EvaluationFolder(tmp_path / "old")
     evaluate(model, tokenizer, task, folder=folder, **settings)
     before = contents(folder)
-    assert rescore(folder, task)[1] == 0
+    assert rescore(folder, task).num_changed == 0
     assert contents(folder) == before
     strict = replace(task, verifier=replace(task.verifier, unscorable="b"))
     expected = evaluate(model, tokenizer, strict, **settings)
-    result, changed = rescore(folder, strict)
-    assert result == expected
-    assert changed == sum("b" in sample.completion for sample in folder.read_samples()) > 0
+    found = rescore(folder, strict)
+    assert found.result == expected
+    assert found.num_changed == sum("b" in sample.completion for sample in folder.read_samples()) > 0
     assert EvaluationResult.load(folder.result_path) == expected
     with pytest.raises(DataError, match="no longer has the problems"):
         rescore(folder, Renamed())

@@ -50,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     core.add_argument(
         "--rescore", type=Path, metavar="DIR", help="grade that evaluation's samples again, sample nothing"
     )
+    core.add_argument(
+        "--policy",
+        metavar="NAME",
+        help="how the answer is found in a completion: strict, default, lenient, ... (task's)",
+    )
     core.add_argument("--overwrite", action="store_true", help="delete the evaluation that is in the folder")
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("--split", default="test", help="of the task (%(default)s)")
@@ -112,7 +117,7 @@ def _measure(
     from relax_rl.workflows.evaluate import default_folder, evaluate
 
     words = vars(arguments)
-    same = {name: words[name] for name in ("split", "num_samples", "temperature", "seed")}
+    same = {name: words[name] for name in ("split", "num_samples", "temperature", "seed", "policy")}
     output = arguments.output or default_folder(arguments.model, arguments.task, **same)
     with _progress(arguments.model) as on_progress:
         result = evaluate(
@@ -141,10 +146,24 @@ def _rescore(arguments: argparse.Namespace, settings: Sequence[str]) -> tuple[Pa
     from relax_rl.workflows.evaluate import rescore
 
     options = task_options(settings, arguments.data_dir)
-    found = rescore(arguments.rescore, arguments.task, task_options=options, allow_code=arguments.allow_code)
+    found = rescore(
+        arguments.rescore,
+        arguments.task,
+        task_options=options,
+        policy=arguments.policy,
+        allow_code=arguments.allow_code,
+    )
     num_samples = found.result.num_problems * found.result.num_samples
-    print(f"graded {num_samples} samples again; {found.num_changed} verdicts changed", file=sys.stderr)
+    how = ", ".join(f"{_score(old)} to {_score(new)}: {count}" for (old, new), count in found.changes.items())
+    print(
+        f"graded {num_samples} samples again; {found.num_changed} verdicts changed{f' ({how})' if how else ''}",
+        file=sys.stderr,
+    )
     return arguments.rescore, found.result
+
+
+def _score(score: float | None) -> str:
+    return "no score" if score is None else f"{score:g}"
 
 
 @contextmanager
@@ -181,8 +200,8 @@ def _print_result(result: EvaluationResult) -> None:
         title=f"{result.model} on {result.task}/{result.split}",
         caption=f"{result.num_problems} problems x {k} completions of at most {result.max_completion_length} tokens, "
         f"temperature {result.temperature:g}, top-p {result.top_p:g}, seed {result.seed}, prompts "
-        f"{result.prompt_digest}; graded by {result.grader}; mean@1 is over all {k} completions (also called "
-        f"mean@{k}); 95 % intervals by bootstrap over problems",
+        f"{result.prompt_digest}; graded by {result.grader}{_options(result)}; mean@1 is over all {k} "
+        f"completions (also called mean@{k}); 95 % intervals by bootstrap over problems",
     )
     table.add_column("metric")
     is_bounded = num_unscored(result) > 0
@@ -195,6 +214,10 @@ def _print_result(result: EvaluationResult) -> None:
     Console().print(table)
     if (note := unscored_note(result)) is not None:
         print(f"note: {note}", file=sys.stderr)
+
+
+def _options(result: EvaluationResult) -> str:
+    return "".join(f", {name} {value}" for name, value in result.grading.items())
 
 
 def _print_comparison(first: EvaluationResult, second: EvaluationResult, despite: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ backend; for DSD also the dictionary and the estimator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,7 +37,7 @@ __all__ = [
 _SAMPLING = ("num_samples", "temperature", "top_p", "max_completion_length")
 _LATER = ("grader", "backend")
 """Settings that files of earlier versions lack."""
-MAY_DIFFER = (*_SAMPLING, "prompts", "grader", "backend")
+MAY_DIFFER = (*_SAMPLING, "prompts", "grader", "policy", "grading", "backend")
 """Settings that `compare_results` can be told to disregard: what is then compared are policies under two settings."""
 
 _BY_PROBLEM = ("length", "truncated", "no_answer", "distinct_correct", "distinct_paths")
@@ -154,6 +154,7 @@ def comparability(first: EvaluationResult, second: EvaluationResult) -> Comparab
         # The digest is over all prompts in their order: it says nothing of those that are shared.
         settings.append(Mismatch("prompts", *_shared_prompts(first, second)))
     settings += [Mismatch(name, getattr(first, name) or None, getattr(second, name) or None) for name in _LATER]
+    settings += _grading(first.grading, second.grading)
     unknown = [m for m in settings if not m.is_known]
     differing = [m for m in settings if m.is_known and (m.before != m.after or m.name == "problems")]
     counts = (len(ids[0]), len(ids[1]), num_shared)
@@ -176,6 +177,15 @@ def _dispersion(first: EvaluationResult, second: EvaluationResult) -> tuple[Mism
     if first.dsd_estimator != second.dsd_estimator:
         found.append(Mismatch("estimator", first.dsd_estimator, second.dsd_estimator))
     return tuple(found)
+
+
+def _grading(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Mismatch]:
+    """The policy of finding the answer, and what else of the verifier's options is not the default."""
+    rest = [{name: value for name, value in options.items() if name != "policy"} for options in (first, second)]
+    return [
+        Mismatch("policy", first.get("policy", "default"), second.get("policy", "default")),
+        Mismatch("grading", *(options or "default" for options in rest)),
+    ]
 
 
 def require_comparable(first: EvaluationResult, second: EvaluationResult, despite: Collection[str] = ()) -> None:

@@ -14,7 +14,8 @@ from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.statistics.intervals import Estimate, bootstrap_difference, bootstrap_mean
 
 if TYPE_CHECKING:
-    from relax_rl.evaluation.runner import Evaluation, evaluate, rescore
+    from relax_rl.evaluation.rescoring import rescore
+    from relax_rl.evaluation.runner import Evaluation, evaluate
     from relax_rl.evaluation.samplers.transformers import sample_completions
 
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
 _WITH_TORCH = {
     "Evaluation": "runner",
     "evaluate": "runner",
-    "rescore": "runner",
+    "rescore": "rescoring",
     "sample_completions": "samplers.transformers",
 }
 

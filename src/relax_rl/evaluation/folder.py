@@ -79,7 +79,7 @@ class EvaluationFolder:
         else:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                write_whole(self.settings_path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
+                write_whole(self.settings_path, _settings_text(settings))
             except OSError as error:
                 raise self._cannot_write(error) from error
         return self._recover()
@@ -165,6 +165,26 @@ class EvaluationFolder:
         except OSError as error:
             raise self._cannot_write(error) from error
         self.partial_path.unlink(missing_ok=True)
+
+    def regraded(self, options: Mapping[str, Any]) -> None:
+        """Keep the options of the verifier that graded the samples again: they are a part of the identity.
+
+        Args:
+            options: `relax_rl.evaluation.grading.grading_options`.
+        """
+        saved = self.read_settings()
+        settings = {name: value for name, value in saved.items() if name != "grading"}
+        settings |= {"grading": dict(options)} if options else {}
+        if settings == saved:
+            return
+        try:
+            write_whole(self.settings_path, _settings_text(settings))
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+
+def _settings_text(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, indent=1, sort_keys=True) + "\n"
 
 
 def _samples(lines: Iterable[str], path: Path) -> list[Sample]:

@@ -9,12 +9,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from relax_rl.evaluation.records import Sample
 from relax_rl.rewards.base import Verifier, as_verifier, grade
 from relax_rl.version import __version__
 
-__all__ = ["grade_samples", "grader_version", "solution_path"]
+__all__ = ["grade_samples", "grader_version", "grading_options", "solution_path"]
 
 _STEP = re.compile(r"\d+(?:[.,]\d+)*|[-+*/^=<>]|\\(?:frac|cdot|times|div|sqrt)(?![A-Za-z])", re.ASCII)
 _SPELLINGS = {"\\times": "*", "\\cdot": "*", "\\div": "/", "×": "*", "·": "*", "÷": "/", "−": "-"}
@@ -78,6 +79,14 @@ def solution_path(completion: str) -> str:
         completion = completion.replace(spelling, sign)
     steps = " ".join(_STEP.findall(completion))
     return hashlib.blake2b(steps.encode(), digest_size=8).hexdigest() if steps else ""
+
+
+def grading_options(verifier: Verifier) -> dict[str, Any]:
+    """The verifier's options that decide verdicts and are not the default, as JSON: a part of an evaluation's identity.
+
+    Two evaluations with other options are not compared as if they were one.
+    """
+    return dict(as_verifier(verifier).grading_options)
 
 
 def grader_version(verifier: Verifier) -> str:

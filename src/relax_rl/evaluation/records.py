@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from relax_rl.errors import DataError
@@ -37,6 +37,7 @@ class Sample:
         detail: the words of an error, or what a format lacks.
         type: of the gold answer in the grammar of the verifier (see `relax_rl.rewards.Verdict`); empty if it has none.
         opened: the marker of the thought that the prompt had opened; empty for none.
+        official: its scores by the published rules of the benchmark, by their names (see `relax_rl.rewards.official`).
         answer_class: the same number for equal answers to one problem; None without an answer.
         path: digest of its calculation (see `.grading.solution_path`).
         entropy: summed over its tokens, in nats; None where it was not measured.
@@ -57,6 +58,7 @@ class Sample:
     detail: str = ""
     type: str = ""
     opened: str = ""
+    official: dict[str, float] = field(default_factory=dict[str, float], hash=False)
     answer_class: int | None = None
     path: str = ""
     entropy: float | None = None
@@ -80,7 +82,7 @@ class Sample:
         """
         try:
             row: dict[str, Any] = json.loads(line)
-            known: dict[str, Any] = {field.name: row[field.name] for field in fields(cls) if field.name in row}
+            known: dict[str, Any] = {one.name: row[one.name] for one in fields(cls) if one.name in row}
             known["token_ids"] = tuple(known["token_ids"])
             for name, kind in _KINDS.items():
                 if name in known and type(known[name]) is not kind:

@@ -99,8 +99,9 @@ class EvaluationResult:
             score of one sample; ``pass@k`` for powers of two up to ``num_samples``; ``maj@k``, ``no_answer`` (share)
             and ``distinct_correct`` (a problem) where the verifier tells answers; ``distinct_paths`` (a problem);
             ``entropy`` (nats a token), ``dsd``, ``dsd_defined`` (share), ``length`` (tokens), ``truncated``,
-            ``not_scored`` (shares); ``ungradable`` (share that scores 0 because no grader could read the answer) where
-            there are such samples. Intervals are 95 %, by bootstrap over problems.
+            ``not_scored`` (shares); ``official/RULE`` (share by a published rule of the benchmark); ``ungradable``
+            (share that scores 0 because no grader could read the answer) where there are such samples. Intervals are
+            95 %, by bootstrap over problems.
         spectrum: None without a dictionary.
         dsd_estimator: which DSD was measured: their values are not on one scale. None without a dictionary.
         pass_at_k: pass@k for every k from 1 to ``num_samples``.
@@ -109,6 +110,8 @@ class EvaluationResult:
         prompt_digest: of all prompts as the model read them.
         problem_seed: which problems a procedural task made.
         grader: the verifier and its version (`.grading.grader_version`).
+        grading: the verifier's options that decide verdicts and are not the default, such as the policy of finding the
+            answer (`.grading.grading_options`); not in the file if there are none.
         reasons: how many samples have each reason (`relax_rl.rewards.Verdict.reason`); not in the file if none has.
     """
 
@@ -131,6 +134,7 @@ class EvaluationResult:
     prompt_digest: str = ""
     problem_seed: int = 0
     grader: str = ""
+    grading: Mapping[str, Any] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -143,8 +147,9 @@ class EvaluationResult:
     def to_dict(self) -> dict[str, Any]:
         """The same as `to_json`, as plain tables and lists."""
         data = asdict(self)
-        if not self.reasons:
-            del data["reasons"]
+        for name in ("grading", "reasons"):
+            if not data[name]:
+                del data[name]
         return data
 
     @classmethod
@@ -187,7 +192,7 @@ class EvaluationResult:
 
 _SETTINGS = ("task", "split", "num_problems", "num_samples", "temperature", "top_p", "max_completion_length", "seed")
 # Files of earlier versions lack them.
-_LATER_SETTINGS = ("dsd_estimator", "model", "backend", "prompt_digest", "problem_seed", "grader", "reasons")
+_LATER_SETTINGS = ("dsd_estimator", "model", "backend", "prompt_digest", "problem_seed", "grader", "grading", "reasons")
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:

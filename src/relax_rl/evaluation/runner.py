@@ -13,20 +13,22 @@ import numpy as np
 from relax_rl.errors import DataError
 from relax_rl.evaluation.dynamics import Dynamics, measure_dynamics
 from relax_rl.evaluation.folder import EvaluationFolder
-from relax_rl.evaluation.grading import grade_samples, grader_version
+from relax_rl.evaluation.grading import grade_samples, grader_version, grading_options
 from relax_rl.evaluation.prompts import PromptForm, encode_prompt
+from relax_rl.evaluation.published import with_official_scores
 from relax_rl.evaluation.records import Sample, sample_of
 from relax_rl.evaluation.result import EvaluationResult, PooledSpectrum, ProblemResult, SampleRecord
 from relax_rl.evaluation.samplers.protocol import Sampler, SamplingSettings
 from relax_rl.evaluation.samplers.transformers import TransformersSampler
 from relax_rl.evaluation.summary import Summary, summarize
-from relax_rl.evaluation.thoughts import opened_again, opened_by_prompts
+from relax_rl.evaluation.thoughts import opened_by_prompts
 from relax_rl.koopman import Estimator, KoopmanDictionary
+from relax_rl.rewards.base import BaseVerifier, as_verifier
 from relax_rl.rewards.turns import opened_thought
 from relax_rl.stopping import current, deferred
 from relax_rl.tasks.base import Problem, Task, image_digest
 
-__all__ = ["Evaluation", "evaluate", "replay_with", "rescore"]
+__all__ = ["Evaluation", "evaluate", "replay_with"]
 
 _NUM_SAMPLES_TO_READ = 20
 
@@ -127,6 +129,7 @@ class Evaluation:
         settings: of the sampling; the bootstrap has its seed too.
         name: of the model, for the result.
         task_options: of the task, for the folder.
+        policy: name of the policy that finds the answer in a completion; None: that of the task's verifier.
         replay: measures dynamics by another forward over all samples; None: it is left out.
         measured_by: digest of the dictionary, and the DSD's estimator, if the replay measures it.
     """
@@ -139,8 +142,14 @@ class Evaluation:
     problem_seed: int = 0
     name: str = ""
     task_options: dict[str, Any] | None = None
+    policy: str | None = None
     replay: Replay | None = None
     measured_by: tuple[str, str] | None = None
+
+    @property
+    def verifier(self) -> BaseVerifier:
+        """What grades: the task's verifier, with the policy that was asked for."""
+        return as_verifier(self.task.verifier).with_policy(self.policy)
 
     def run(
         self,
@@ -169,7 +178,8 @@ class Evaluation:
         samples = self._sample(problems, there, folder, on_progress)
         prompts = [self.sampler.render(problem) for problem in problems]
         opened = opened_by_prompts(prompts, samples, self.sampler.backend)
-        samples = grade_samples(self.task.verifier, samples, [problem.answer for problem in problems], opened)
+        samples = grade_samples(self.verifier, samples, [problem.answer for problem in problems], opened)
+        samples = with_official_scores(samples, problems, self.task.name)
         samples, spectrum = self._measured(problems, samples)
         summary = summarize(samples, seed=self.settings.seed, with_dsd=self.measured_by is not None)
         to_read = _to_read(prompts, samples)
@@ -216,6 +226,7 @@ class Evaluation:
             "prompt_digest": prompt_digest,
             "measured_by": self.measured_by,
             **_opened_by_all([self.sampler.render(problem) for problem in problems]),
+            **({"grading": options} if (options := grading_options(self.verifier)) else {}),
             **vars(self.settings),
         }
 
@@ -281,51 +292,10 @@ class Evaluation:
             backend=self.sampler.backend,
             prompt_digest=prompt_digest,
             problem_seed=self.problem_seed,
-            grader=grader_version(self.task.verifier),
+            grader=grader_version(self.verifier),
+            grading=grading_options(self.verifier),
             reasons=summary.reasons,
         )
-
-
-def rescore(folder: EvaluationFolder, task: Task) -> tuple[EvaluationResult, int]:
-    """Grade the samples of a complete evaluation again, without sampling, and write samples and result anew.
-
-    Args:
-        task: that of the evaluation, with the verifier as it is now.
-
-    Returns:
-        The result, and how many verdicts changed. Entropy, DSD and spectrum stay as they were measured.
-
-    Raises:
-        DataError: the evaluation is not complete, or the task does not have its problems.
-    """
-    settings, samples = folder.read_settings(), folder.read_samples()
-    old = EvaluationResult.load(folder.result_path)
-    by_problem: dict[str, list[Sample]] = {}
-    for sample in samples:
-        by_problem.setdefault(sample.problem_id, []).append(sample)
-    problems = task.problems(settings["split"], settings["num_problems"], settings["problem_seed"])
-    if [problem.id for problem in problems] != list(by_problem):
-        raise DataError(f"The task {task.name!r} no longer has the problems that {folder.path} holds samples of.")
-    before = list(by_problem.values())
-    answers = [problem.answer for problem in problems]
-    after = grade_samples(task.verifier, before, answers, opened_again(settings, old.samples, before))
-    summary = summarize(after, seed=old.seed, with_dsd=old.dsd_estimator is not None)
-    scores = {(sample.problem_id, sample.index): sample.score for row in after for sample in row}
-    result = replace(
-        old,
-        metrics=summary.metrics,
-        pass_at_k=summary.pass_at_k,
-        per_problem=summary.per_problem,
-        samples=tuple(
-            replace(sample, score=scores[sample.problem_id, place // len(problems)])
-            for place, sample in enumerate(old.samples)
-        ),
-        grader=grader_version(task.verifier),
-        reasons=summary.reasons,
-    )
-    folder.finish(after, result)
-    changed = sum(scores[s.problem_id, s.index] != s.score for row in before for s in row)
-    return result, changed
 
 
 def _to_read(prompts: Sequence[str], samples: Sequence[Sequence[Sample]]) -> tuple[SampleRecord, ...]:

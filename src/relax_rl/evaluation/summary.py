@@ -51,6 +51,8 @@ def summarize(samples: Sequence[Sequence[Sample]], *, seed: int = 0, with_dsd: b
     values = {"mean@1": _column(results, "mean_score")}
     values |= {f"pass@{k}": passes[k - 1] for k in _powers_of_two(num_samples)}
     values[f"maj@{num_samples}"] = _column(results, "majority")
+    for name in samples[0][0].official:
+        values[f"official/{name}"] = np.array([np.mean([sample.official[name] for sample in row]) for row in samples])
     values["entropy"] = _column(results, "entropy")
     if with_dsd:
         defined = [[sample.dsd is not None for sample in row] for row in samples]

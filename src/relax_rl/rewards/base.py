@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -135,6 +135,23 @@ class BaseVerifier:
     def is_own_code(self) -> bool:
         """Whether a user wrote what decides the scores, so that it is tried before a run begins."""
         return is_own(self.graded_by)
+
+    @property
+    def grading_options(self) -> Mapping[str, Any]:
+        """Options that decide verdicts and are not the default, as JSON: a part of an evaluation's identity."""
+        return {}
+
+    def with_policy(self, policy: str | None) -> BaseVerifier:
+        """The same verifier with another policy of finding the answer in a completion; None: as it is.
+
+        Raises:
+            ConfigError: an unknown policy, or a verifier that finds the answer in its own way.
+        """
+        if policy is None:
+            return self
+        raise ConfigError(
+            f"The verifier '{self.name}' finds the answer in its own way and takes no policy; leave '{policy}' out."
+        )
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
         """See `Verifier.score`."""

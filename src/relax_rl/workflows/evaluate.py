@@ -15,6 +15,7 @@ from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
 from relax_rl.import_path import is_own_task, require_allowed
 from relax_rl.redaction import refuse_secrets
+from relax_rl.rewards.base import as_verifier
 from relax_rl.rewards.trial import try_verifier
 from relax_rl.stopping import Stopped
 from relax_rl.tasks.base import BaseTask, Task, answers_to_try, as_task
@@ -24,10 +25,11 @@ from relax_rl.workflows.source import BACKENDS, Asked, Source
 from relax_rl.workflows.subject import Subject, subject_of
 
 if TYPE_CHECKING:
+    from relax_rl.evaluation.rescoring import Regraded
     from relax_rl.evaluation.room import Overlong
     from relax_rl.koopman import KoopmanDictionary
 
-__all__ = ["BACKENDS", "Rescored", "default_folder", "evaluate", "load_result", "rescore"]
+__all__ = ["BACKENDS", "default_folder", "evaluate", "load_result", "rescore"]
 
 # A task without end has no "all"; answers to its problems are short.
 _ENDLESS_PROBLEMS, _ENDLESS_LENGTH, _LENGTH = 128, 256, 2048
@@ -58,6 +60,7 @@ def evaluate(
     dtype: str = "float32",
     revision: str | None = None,
     task_options: Mapping[str, Any] | None = None,
+    policy: str | None = None,
     against: EvaluationResult | None = None,
     despite: Collection[str] = (),
     output: str | Path | None = None,
@@ -92,6 +95,8 @@ def evaluate(
         dictionary: a file or a dictionary to measure DSD with. None: that of the run, else none.
         dtype, revision: of a model given by name: "float32" or "bfloat16", and the revision on the Hub.
         task_options: of a task given by name.
+        policy: of finding the answer in a completion (`relax_rl.rewards.extraction.POLICIES`). None: that of the task's
+            verifier.
         against: an evaluation that the result must be comparable with, checked before anything is sampled.
         despite: settings that may differ from it all the same (`relax_rl.comparison.pairs.MAY_DIFFER`).
         output: folder that keeps every sample and the result; what a killed evaluation left there is continued. None:
@@ -126,13 +131,13 @@ def evaluate(
         folder.check()
     count = num_problems or (_ENDLESS_PROBLEMS if known.task.is_endless else None)
     problems = known.task.problems(split, count, problem_seed)
-    try_verifier(known.task.verifier, *answers_to_try(problems))
+    try_verifier(as_verifier(known.task.verifier).with_policy(policy), *answers_to_try(problems))
     is_default = max_completion_length is None and subject.max_completion_length is None
 
     from relax_rl.evaluation.runner import Evaluation
 
     asked = Asked(problems, sampling, dictionary, may_shorten=is_default)
-    policy = source.policy(subject, asked, say)
+    sampled_by = source.policy(subject, asked, say)
     evaluation = Evaluation(
         task=known.task,
         split=split,
@@ -140,7 +145,8 @@ def evaluate(
         problem_seed=problem_seed,
         name=subject.name,
         task_options=known.options,
-        **policy,
+        policy=policy,
+        **sampled_by,
     )
     if against is not None:
         kept = folder if folder is not None and folder.is_complete and not overwrite else None
@@ -158,21 +164,14 @@ def evaluate(
         raise
 
 
-@dataclass(frozen=True)
-class Rescored:
-    """Samples that were graded again: the new result, and how many verdicts changed."""
-
-    result: EvaluationResult
-    num_changed: int
-
-
 def rescore(
     folder: str | Path,
     task: str | Task | None = None,
     *,
     task_options: Mapping[str, Any] | None = None,
+    policy: str | None = None,
     allow_code: Collection[str] = (),
-) -> Rescored:
+) -> Regraded:
     """Grade the samples of a finished evaluation again, by the verifier as it is now; nothing is sampled.
 
     The folder's samples and result are replaced. Entropy, DSD and spectrum stay as they were measured.
@@ -181,6 +180,7 @@ def rescore(
         folder: of the evaluation.
         task: that it was made on, for a task of your own: the folder knows its name alone. None: the task it names.
         task_options: that differ from those in the folder.
+        policy: of finding the answer in a completion. None: the policy that the folder was graded with.
         allow_code: modules that the folder may name its task of; ``task`` may name any.
 
     Raises:
@@ -199,9 +199,10 @@ def rescore(
     if task is not None and known.name != name:
         raise ConfigError(f"The evaluation {place.path} is of the task '{name}', not of '{known.name}'; name its own.")
 
-    from relax_rl.evaluation.runner import rescore as grade_again
+    from relax_rl.evaluation.rescoring import rescore as grade_again
 
-    return Rescored(*grade_again(place, known))
+    chosen_policy = saved.get("grading", {}).get("policy") if policy is None else policy
+    return grade_again(place, known, as_verifier(known.verifier).with_policy(chosen_policy))
 
 
 def load_result(place: str | Path) -> EvaluationResult:
@@ -211,7 +212,14 @@ def load_result(place: str | Path) -> EvaluationResult:
 
 
 def default_folder(
-    model: str, task: str | None, *, split: str = "test", num_samples: int = 16, temperature: float = 1.0, seed: int = 0
+    model: str,
+    task: str | None,
+    *,
+    split: str = "test",
+    num_samples: int = 16,
+    temperature: float = 1.0,
+    seed: int = 0,
+    policy: str | None = None,
 ) -> Path:
     """Where the command keeps an evaluation that is given no folder.
 
@@ -222,7 +230,8 @@ def default_folder(
     if name is None:
         raise ConfigError(_NO_TASK)
     part = "" if split == "test" else f"-{split}"
-    folder = f"{model}-{name}{part}-k{num_samples}-t{temperature:g}-seed{seed}"
+    graded = "" if policy is None else f"-{policy}"
+    folder = f"{model}-{name}{part}-k{num_samples}-t{temperature:g}-seed{seed}{graded}"
     return Path("evaluations") / re.sub(r"[^\w.-]+", "-", folder).strip("-.")
 
 

@@ -1,0 +1,84 @@
+"""The samples of a finished evaluation, graded again without sampling."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from relax_rl.errors import DataError
+from relax_rl.evaluation.folder import EvaluationFolder
+from relax_rl.evaluation.grading import grade_samples, grader_version, grading_options
+from relax_rl.evaluation.published import with_official_scores
+from relax_rl.evaluation.records import Sample
+from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.evaluation.summary import summarize
+from relax_rl.evaluation.thoughts import opened_again
+from relax_rl.rewards.base import Verifier
+from relax_rl.tasks.base import Task
+
+__all__ = ["Regraded", "rescore"]
+
+
+@dataclass(frozen=True)
+class Regraded:
+    """Samples that were graded again.
+
+    Attributes:
+        result: the new one. Entropy, DSD and spectrum stay as they were measured.
+        changes: how many samples went from one score to another, by (old, new); None is no score.
+    """
+
+    result: EvaluationResult
+    changes: dict[tuple[float | None, float | None], int]
+
+    @property
+    def num_changed(self) -> int:
+        """Verdicts that changed."""
+        return sum(self.changes.values())
+
+
+def rescore(folder: EvaluationFolder, task: Task, verifier: Verifier | None = None) -> Regraded:
+    """Grade the samples of a complete evaluation again, and write samples and result anew.
+
+    Folders of earlier versions lack what later ones record: the thought that a prompt opened is then read off the
+    prompts that the result shows.
+
+    Args:
+        task: that of the evaluation.
+        verifier: in place of the task's own.
+
+    Raises:
+        DataError: the evaluation is not complete, or the task does not have its problems.
+    """
+    settings, samples = folder.read_settings(), folder.read_samples()
+    verifier = task.verifier if verifier is None else verifier
+    old = EvaluationResult.load(folder.result_path)
+    by_problem: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_problem.setdefault(sample.problem_id, []).append(sample)
+    problems = task.problems(settings["split"], settings["num_problems"], settings["problem_seed"])
+    if [problem.id for problem in problems] != list(by_problem):
+        raise DataError(f"The task {task.name!r} no longer has the problems that {folder.path} holds samples of.")
+    before = list(by_problem.values())
+    answers = [problem.answer for problem in problems]
+    after = grade_samples(verifier, before, answers, opened_again(settings, old.samples, before))
+    after = with_official_scores(after, problems, task.name)
+    summary = summarize(after, seed=old.seed, with_dsd=old.dsd_estimator is not None)
+    scores = {(sample.problem_id, sample.index): sample.score for row in after for sample in row}
+    result = replace(
+        old,
+        metrics=summary.metrics,
+        pass_at_k=summary.pass_at_k,
+        per_problem=summary.per_problem,
+        samples=tuple(
+            replace(sample, score=scores[sample.problem_id, place // len(problems)])
+            for place, sample in enumerate(old.samples)
+        ),
+        grader=grader_version(verifier),
+        grading=grading_options(verifier),
+        reasons=summary.reasons,
+    )
+    folder.finish(after, result)
+    folder.regraded(result.grading)
+    pairs = ((sample.score, scores[sample.problem_id, sample.index]) for row in before for sample in row)
+    return Regraded(result, dict(Counter(pair for pair in pairs if pair[0] != pair[1])))
