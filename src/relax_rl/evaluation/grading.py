@@ -26,6 +26,7 @@ def grade_samples(
     samples: Sequence[Sequence[Sample]],
     answers: Sequence[str],
     opened: Sequence[str] | None = None,
+    options: Sequence[Sequence[str]] | None = None,
 ) -> list[list[Sample]]:
     """Every sample with its verdict, the class of its answer and its path.
 
@@ -33,6 +34,7 @@ def grade_samples(
         samples: one list a problem.
         answers: the gold answer of each problem.
         opened: the marker of the thought that each problem's prompt opened; None: no prompt did.
+        options: the texts of the options of each problem; None: no problem has any.
 
     Raises:
         DataError: the verifier returns another number of scores than it was asked for.
@@ -41,9 +43,11 @@ def grade_samples(
     golds = [answer for row, answer in zip(samples, answers, strict=True) for _ in row]
     markers = [""] * len(samples) if opened is None else opened
     tags = [marker for row, marker in zip(samples, markers, strict=True) for _ in row]
+    choices = None if options is None else [of for row, of in zip(samples, options, strict=True) for _ in row]
     # An answer that the length limit cut is none; only the caller knows that it was reached.
     cut = [sample.truncated for sample in flat]
-    verdicts = iter(grade(verifier, [sample.completion for sample in flat], golds, truncated=cut, opened=tags))
+    texts = [sample.completion for sample in flat]
+    verdicts = iter(grade(verifier, texts, golds, truncated=cut, opened=tags, options=choices))
     graded, known = [], as_verifier(verifier)
     for row, answer, marker in zip(samples, answers, markers, strict=True):
         found = [next(verdicts) for _ in row]

@@ -61,7 +61,8 @@ def rescore(folder: EvaluationFolder, task: Task, verifier: Verifier | None = No
         raise DataError(f"The task {task.name!r} no longer has the problems that {folder.path} holds samples of.")
     before = list(by_problem.values())
     answers = [problem.answer for problem in problems]
-    after = grade_samples(verifier, before, answers, opened_again(settings, old.samples, before))
+    opened = opened_again(settings, old.samples, before)
+    after = grade_samples(verifier, before, answers, opened, [problem.options for problem in problems])
     after = with_official_scores(after, problems, task.name)
     summary = summarize(after, seed=old.seed, with_dsd=old.dsd_estimator is not None)
     scores = {(sample.problem_id, sample.index): sample.score for row in after for sample in row}

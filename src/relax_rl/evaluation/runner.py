@@ -178,7 +178,8 @@ class Evaluation:
         samples = self._sample(problems, there, folder, on_progress)
         prompts = [self.sampler.render(problem) for problem in problems]
         opened = opened_by_prompts(prompts, samples, self.sampler.backend)
-        samples = grade_samples(self.verifier, samples, [problem.answer for problem in problems], opened)
+        answers = [problem.answer for problem in problems]
+        samples = grade_samples(self.verifier, samples, answers, opened, [problem.options for problem in problems])
         samples = with_official_scores(samples, problems, self.task.name)
         samples, spectrum = self._measured(problems, samples)
         summary = summarize(samples, seed=self.settings.seed, with_dsd=self.measured_by is not None)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relax_rl.evaluation.records import Sample
 from relax_rl.evaluation.result import SampleRecord
+from relax_rl.rewards.extraction.thoughts import thought_marks
 from relax_rl.rewards.turns import opened_thought
 
 __all__ = ["opened_again", "opened_by_prompts"]
 
-_OPENING, _CLOSING = re.compile(r"<think(?:ing)?>|\[THINK\]"), re.compile(r"</think(?:ing)?>|\[/THINK\]")
 _SERVER = "server"
 
 
@@ -55,5 +54,5 @@ def opened_again(
 
 
 def _closes_another(completion: str) -> bool:
-    closing = _CLOSING.search(completion)
-    return closing is not None and _OPENING.search(completion, 0, closing.start()) is None
+    marks = thought_marks(completion)
+    return bool(marks) and marks[0].is_closing

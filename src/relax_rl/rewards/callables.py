@@ -104,6 +104,11 @@ class WeightedVerifiers(BaseVerifier):
     def is_own_code(self) -> bool:
         return any(verifier.is_own_code for verifier, _ in self.members)
 
+    @property
+    def grading_options(self) -> Mapping[str, Any]:
+        """Those of the members, by their names."""
+        return {member.name: dict(member.grading_options) for member, _ in self.members if member.grading_options}
+
     def score(
         self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None
     ) -> list[float | None]:

@@ -10,13 +10,14 @@ from typing import Any
 
 from relax_rl.errors import DataError
 from relax_rl.rewards.base import Verdict, Verifier, as_verifier, grade
+from relax_rl.rewards.extraction import read_gold
 from relax_rl.rewards.turns import last_turn
 from relax_rl.rewards.turns import opened_thought as find_opened_thought
 
 __all__ = ["VerifierReward"]
 
 # Arguments that TRL passes beside the columns.
-_NO_COLUMNS = {"trainer_state", "log_extra", "environments", "problem_id", "problem_options"}
+_NO_COLUMNS = {"trainer_state", "log_extra", "environments", "problem_id"}
 
 
 class VerifierReward:
@@ -53,19 +54,23 @@ class VerifierReward:
         truncated: Sequence[bool] | None = None,
         opened_thought: Sequence[str] | None = None,
         gold_answer: Sequence[Any] | None = None,
+        problem_options: Sequence[Sequence[str]] | None = None,
         **columns: Any,
     ) -> list[float | None]:
         # A row with a column `answer` of its own keeps it for reward functions of the user.
         given = self._answers(columns) if gold_answer is None else gold_answer
-        golds = [_text(gold) for gold in given]
+        golds = [read_gold(gold) for gold in given]
         turns = [last_turn(completion) for completion in completions]
         num_tokens = None if completion_ids is None else [len(ids) for ids in completion_ids]
         tags = self._tags(len(turns), prompts) if opened_thought is None else opened_thought
         tags = ["" if turn.is_past_thought else tag for turn, tag in zip(turns, tags, strict=True)]
         texts = [turn.text for turn in turns]
-        verdicts = grade(self._verifier, texts, [gold or "" for gold in golds], num_tokens, truncated, tags)
-        unread = Verdict.unscored("gold unreadable")
-        verdicts = [unread if gold is None else verdict for gold, verdict in zip(golds, verdicts, strict=True)]
+        # A verifier gets gold answers that are text as the data have them: not all of them are answers in mathematics.
+        answers = [one if isinstance(one, str) else gold.text or "" for one, gold in zip(given, golds, strict=True)]
+        verdicts = grade(self._verifier, texts, answers, num_tokens, truncated, tags, problem_options)
+        for index, (one, gold) in enumerate(zip(given, golds, strict=True)):
+            if gold.text is None and not isinstance(one, str):
+                verdicts[index] = Verdict.unscored("gold unreadable", gold.reason)
         if log_metric is not None:
             for name, mean in _means_of_parts(verdicts).items():
                 log_metric(f"verifiers/{name}", mean)
@@ -87,17 +92,6 @@ class VerifierReward:
         if self._opened or prompts is None:
             return [self._opened] * count
         return [find_opened_thought(prompt) if isinstance(prompt, str) else "" for prompt in prompts]
-
-
-def _text(gold: Any) -> str | None:
-    """A gold answer as text; None if there is none."""
-    if gold is None or isinstance(gold, str):
-        return gold
-    if isinstance(gold, float) and gold.is_integer():
-        return str(int(gold))
-    if isinstance(gold, list | tuple):
-        return ", ".join(text for member in gold if (text := _text(member)) is not None) or None
-    return None if isinstance(gold, dict) else str(gold)
 
 
 def _means_of_parts(verdicts: Sequence[Verdict]) -> dict[str, float]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from relax_rl.rewards.extraction.thoughts import thought_marks
+
 __all__ = ["LastTurn", "conversation_text", "last_turn", "opened_thought"]
 
-_OPENED = re.compile(r"(?:<(?:think(?:ing)?|thought|reasoning)>|\[THINK\])\s*\Z", re.IGNORECASE)
+# Longer than any marker with the white space behind it.
+_MARKER_CHARS = 200
 # Where parsers of responses put a thought that they take out of the content.
 _THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
 
@@ -51,8 +53,11 @@ def opened_thought(prompt: str) -> str:
 
     A completion of such a prompt begins inside the thought.
     """
-    found = _OPENED.search(prompt)
-    return "" if found is None else found.group()
+    end = prompt[-_MARKER_CHARS:]
+    marks = thought_marks(end)
+    if not marks or marks[-1].is_closing or end[marks[-1].end :].strip():
+        return ""
+    return end[marks[-1].start :]
 
 
 def _words(message: Mapping[str, Any]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 from relax_rl.errors import ConfigError
 from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths, with_options
@@ -35,6 +37,20 @@ class AnswerVerifier(BaseVerifier, ABC):
     def __init__(self, *, policy: str = "default", allow_bare_number: bool = False) -> None:
         self._policy = policy_of(policy, allow_bare_number=allow_bare_number)
         self.policy = self._policy.name
+
+    @property
+    def grading_options(self) -> Mapping[str, Any]:
+        """The policy, where it is not the default, and the options of a subclass that are not."""
+        return {} if self.policy == "default" else {"policy": self.policy}
+
+    def with_policy(self, policy: str | None) -> AnswerVerifier:
+        """See `BaseVerifier.with_policy`."""
+        if policy is None:
+            return self
+        other = copy.copy(self)
+        other._policy = policy_of(policy)
+        other.policy = policy
+        return other
 
     @abstractmethod
     def equal(self, gold: str, answer: str) -> bool | None:
@@ -90,6 +106,11 @@ class ExactVerifier(AnswerVerifier):
         super().__init__(policy=policy, allow_bare_number=allow_bare_number)
         self.case_sensitive = case_sensitive
 
+    @property
+    def grading_options(self) -> Mapping[str, Any]:
+        """See `AnswerVerifier.grading_options`."""
+        return {**super().grading_options, **({"case_sensitive": True} if self.case_sensitive else {})}
+
     def equal(self, gold: str, answer: str) -> bool | None:
         expected = self._plain(gold)
         return self._plain(answer) == expected if expected else None
@@ -130,6 +151,15 @@ class NumericVerifier(AnswerVerifier):
                 raise ConfigError(f"The verifier 'numeric' has {key} = {value}; it must be a number of at least 0.")
         self.relative_tolerance = Fraction(relative_tolerance)
         self.absolute_tolerance = Fraction(absolute_tolerance)
+
+    @property
+    def grading_options(self) -> Mapping[str, Any]:
+        """See `AnswerVerifier.grading_options`."""
+        given = {
+            "relative_tolerance": (float(self.relative_tolerance), 1e-4),
+            "absolute_tolerance": (float(self.absolute_tolerance), 0.0),
+        }
+        return {**super().grading_options, **{name: one for name, (one, usual) in given.items() if one != usual}}
 
     def equal(self, gold: str, answer: str) -> bool | None:
         expected = _numbers(gold)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths, with_options
@@ -75,6 +77,21 @@ class MathVerifier(BaseVerifier):
             timeout_s=timeout_s,
             memory_mb=memory_mb,
         )
+
+    @property
+    def grading_options(self) -> Mapping[str, Any]:
+        """The policy and the decimal comma, where they are not the default."""
+        policy = {} if self.policy == "default" else {"policy": self.policy}
+        return policy | ({"decimal_comma": True} if self.decimal_comma else {})
+
+    def with_policy(self, policy: str | None) -> MathVerifier:
+        """See `BaseVerifier.with_policy`; both share their worker processes."""
+        if policy is None:
+            return self
+        other = copy.copy(self)
+        other._policy = policy_of(policy)
+        other.policy = policy
+        return other
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
         """1.0, 0.0 or None (could not be scored) for each completion. Raises DataError if the lengths differ."""
