@@ -97,6 +97,7 @@ SIGNATURES = {
         "dtype: str = 'float32'",
         "revision: str | None = None",
         "task_options: Mapping[str, Any] | None = None",
+        "policy: str | None = None",
         "against: EvaluationResult | None = None",
         "despite: Collection[str] = ()",
         "output: str | Path | None = None",
