@@ -163,3 +163,22 @@ def test_refuses_empty_prompts_and_shared_keys(model, tokenizer) -> None:
         sample_completions(model, tokenizer, [[2], []], 1, max_completion_length=2)
     with pytest.raises(DataError, match="distinct"):
         sample_completions(model, tokenizer, [[2], [3]], 1, max_completion_length=2, keys=["a", "a"])
+
+
+def test_no_forward_and_no_logits_more_than_are_drawn_from(model, tokenizer) -> None:
+    forwards: list[tuple[int, ...]] = []
+
+    def note(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        forwards.append(tuple(inputs[0].shape[:2]))
+
+    hook = model.lm_head.register_forward_pre_hook(note)
+    try:
+        for seed in range(9):
+            forwards.clear()
+            (row,) = sample_completions(model, tokenizer, [[2, 3, 4]], 2, max_completion_length=6, seed=seed)
+            assert len(forwards) == max(completion.num_tokens for completion in row)
+            # The prompt alone, then what is drawn from for each completion that goes on.
+            assert forwards[0] == (1, 1)
+            assert {num_tokens for _, num_tokens in forwards} == {1}
+    finally:
+        hook.remove()

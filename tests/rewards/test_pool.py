@@ -302,6 +302,7 @@ def test_a_pool_that_never_starts_is_one_sentence(tmp_path: Path, monkeypatch: p
         pytest.raises(RunError, match=r"'dies_at_import:act' did not start in 3 attempts \(exit code 9\); free memory"),
     ):
         pool.map([(5,)])
+    assert pool._workers == []
 
 
 def test_one_pool_from_eight_threads_while_its_workers_are_killed(target: str) -> None:
@@ -351,6 +352,15 @@ def test_no_shared_memory_is_needed(target: str) -> None:
 def test_limits_that_mean_nothing_are_refused(limit: dict) -> None:
     with pytest.raises(ConfigError):
         WorkerPool("os:getcwd", **limit)
+
+
+def test_limits_that_are_not_given_follow_from_the_machine_and_the_time() -> None:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usual = WorkerPool("os:getcwd")
+    assert (usual.num_workers, usual.timeout_s, usual.stall_s, usual.memory_bytes) == (min(8, cpus), 5.0, 100.0, 2**30)
+    own = WorkerPool("os:getcwd", num_workers=cpus + 9, timeout_s=0.1, memory_mb=64)
+    assert (own.num_workers, own.stall_s, own.memory_bytes) == (cpus + 9, 10.0, 2**26)
+    assert WorkerPool("os:getcwd", num_workers=1, stall_s=0.5).stall_s == 0.5
 
 
 def _exists(pid: int) -> bool:

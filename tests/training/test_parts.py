@@ -21,6 +21,7 @@ from relax_rl.config import TrainConfig
 from relax_rl.config.settings import SamplingConfig
 from relax_rl.errors import ConfigError, DataError, ModelError, RunError
 from relax_rl.objectives import build_objective
+from relax_rl.objectives.inputs import PROMPT_KEYS
 from relax_rl.tasks.base import Problem
 from relax_rl.training.calibration import Calibration
 from relax_rl.training.entropy_forecast import EntropyForecast
@@ -29,6 +30,7 @@ from relax_rl.training.inputs.partition import KeyedDropout, PartitionHead
 from relax_rl.training.inputs.planning import planning_mask
 from relax_rl.training.inputs.prompt_keys import prompt_key
 from relax_rl.training.inputs.provider import MicroBatch
+from relax_rl.training.inputs.providers import provider_of
 from relax_rl.training.inputs.vocabulary import entropy_flow, vocabulary_statistics
 from relax_rl.training.notices import Notices
 from relax_rl.training.objective import build_objective_from, idle_parts, objective_for
@@ -245,6 +247,17 @@ def test_a_prompt_is_known_by_its_words_and_its_images() -> None:
     keys = [prompt_key("a"), prompt_key(messages), prompt_key("a", [square(0)]), prompt_key("a", [square(1)])]
     assert len(set(keys)) == 4
     assert prompt_key([{"content": "a", "role": "user"}]) == keys[1]
+
+
+def test_a_micro_batch_has_one_key_a_prompt() -> None:
+    device = SimpleNamespace(accelerator=SimpleNamespace(device="cpu"))
+    provider = provider_of(PROMPT_KEYS, device)  # pyright: ignore[reportArgumentType]
+    rows = [{"prompt": name, "images": None} for name in "aabb"]
+    columns = provider.sampled(rows, {})
+    micro = MicroBatch(columns, SimpleNamespace(hidden_states=None), torch.ones(4, 1), 2)  # pyright: ignore[reportArgumentType]
+    found = provider.tensor(micro)
+    assert found is not None
+    assert found.tolist() == [prompt_key("a"), prompt_key("b")]
 
 
 def test_a_data_set_is_known_by_its_rows_in_their_order() -> None:

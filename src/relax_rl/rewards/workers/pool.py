@@ -118,7 +118,7 @@ class WorkerPool:
             self._closed = True
             drivers, self._drivers = self._drivers, None
         if drivers is not None and self._owner == os.getpid():
-            drivers.shutdown(wait=True, cancel_futures=True)
+            drivers.shutdown(cancel_futures=True)
         self._finalizer()
 
     def __enter__(self) -> WorkerPool:
