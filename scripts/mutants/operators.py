@@ -82,7 +82,7 @@ INERT_KEYWORDS = frozenset(
         "title",
     }
 )
-"""Keywords that are not dropped: what they say is words, speed, or a check of what cannot happen."""
+"""Keywords that are neither dropped nor changed: what they say is words, speed, or a check of what cannot happen."""
 SKIPPED_FUNCTIONS = frozenset({"__repr__", "__str__"})
 SKIPPED_NAMES = frozenset({"__all__", "__slots__"})
 
@@ -178,6 +178,8 @@ class _Visitor(ast.NodeVisitor):
         if isinstance(node, ast.FunctionDef):
             return node.name in SKIPPED_FUNCTIONS
         # The places of what stands in a formatted string are not known before Python 3.12, and messages are words.
+        if isinstance(node, ast.keyword):
+            return node.arg in INERT_KEYWORDS
         return isinstance(node, ast.JoinedStr | ast.Raise | ast.Assert | ast.Import | ast.ImportFrom) or _is_words(node)
 
 

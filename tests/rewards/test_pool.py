@@ -37,6 +37,9 @@ def act(kind, argument=None):
     if kind == "killed once" and not os.path.exists(argument):
         open(argument, "w").close()
         os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "killed and counted":
+        with open(argument, "a") as file: file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
     if kind == "raise": raise KeyError(argument)
     if kind == "sleep": time.sleep(argument); return "slept"
     if kind == "print": print("noise"); sys.stdout.flush(); return input_is_empty()
@@ -257,6 +260,9 @@ def test_an_item_is_tried_again_when_its_worker_is_killed_from_outside(target: s
         assert pool.map([("killed once", str(tmp_path / "flag"))])[0].reason is None
         died = pool.map([("killed",)])[0]
         assert (died.reason, died.is_of_item) == ("killed", False)
+        count = tmp_path / "count"
+        assert pool.map([("killed and counted", str(count))])[0].reason == "killed"
+        assert count.read_text() == "xxx"
         assert Outcome(reason="crashed").is_of_item
 
 
