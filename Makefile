@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: lock demo test test-slow lint types imports docs soak mutants bench evidence evidence-small examples smollm2 clean
+.PHONY: lock demo test test-slow lint types imports docs prose soak mutants bench evidence evidence-small examples smollm2 clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -29,6 +29,10 @@ imports: .venv/.installed
 
 docs: .venv/.installed
 	$(BIN)/python scripts/check_docs.py
+
+# Counts sentences, readers addressed and words that have a plainer one; prints, and fails nothing.
+prose: .venv/.installed
+	$(BIN)/python scripts/prose.py
 
 # Kills, signals, damaged files and full disks, some 20 minutes; goes on where it was stopped.
 soak: .venv/.installed

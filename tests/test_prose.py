@@ -1,0 +1,54 @@
+"""The script that counts what can be counted of our English."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "prose.py"
+PAGE = """\
+# A heading is no sentence
+
+Set `alpha` to 0.1. You can resume any run: the state is in the checkpoint! What it
+divides by is a constant.
+
+- Run it again.
+- The loss is a mean, e.g. over tokens, and was mended.
+
+| a table | is none |
+|---|---|
+
+```bash
+relax train --with words
+```
+
+> Nor is a quotation.
+"""
+
+
+@pytest.fixture(scope="module")
+def prose() -> dict[str, Any]:
+    return runpy.run_path(str(SCRIPT))
+
+
+def test_sentences_of_paragraphs_and_items(prose: dict[str, Any]) -> None:
+    assert list(prose["sentences"](PAGE)) == [
+        "Set x to 0.1.",
+        "You can resume any run: the state is in the checkpoint!",
+        "What it divides by is a constant.",
+        "Run it again.",
+        "The loss is a mean, e.g. over tokens, and was mended.",
+    ]
+
+
+def test_counts(prose: dict[str, Any]) -> None:
+    counted = prose["measure"]([PAGE])
+    assert (counted.num_sentences, counted.num_to_reader, counted.num_free_relatives) == (5, 3, 1)
+    assert counted.share_to_reader == 0.6
+    assert counted.plainer == ("mended",)
+    assert counted.num_long == 0
+    assert prose["measure"](["word " * 31 + "ends."]).num_long == 1
+    assert prose["measure"]([""]).share_to_reader == 0.0
