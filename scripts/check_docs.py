@@ -288,7 +288,7 @@ def _rehearsal(name: str) -> Any:
 def _rehearse_training(source: Any, words: list[str], allow_code: Sequence[str] = ()) -> None:
     """Everything of a run that needs neither its data nor its model; raises what the run would."""
     from relax_rl.config import load_config
-    from relax_rl.workflows.build import build_recipe
+    from relax_rl.workflows.recipe import build_recipe
     from relax_rl.workflows.train import task_and_verifier
 
     config = load_config(source, words, allow_code=allow_code)

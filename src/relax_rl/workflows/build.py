@@ -2,72 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from logging import Filter, LogRecord
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers.utils import logging
-
 from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic
-from relax_rl.errors import ConfigError
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.latent.contract.weights import check_finite
 from relax_rl.objectives import Objective
-from relax_rl.remote_code import remote_code
 from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.trial import try_verifier
 from relax_rl.runs import RunDirectory
 from relax_rl.runs.checkpoints import step_of
+from relax_rl.runs.resumption import Resumption
 from relax_rl.stopping import current
 from relax_rl.tasks.base import BaseTask, Problem, answers_to_try
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import complete_tokenizer, load_model, model_config
 from relax_rl.training.notices import Notices
-from relax_rl.training.objective import build_objective_from, idle_parts
+from relax_rl.training.objective import idle_parts
 from relax_rl.training.precision import weight_dtype
 from relax_rl.training.trl.architectures import check_architecture
 from relax_rl.training.trl.assembly import run_trainer
-from relax_rl.training.trl.branching import Branching, branching_from
 from relax_rl.training.trl.callbacks import ProgressReport
-from relax_rl.training.trl.config import check_trl_version, grpo_config
+from relax_rl.training.trl.config import check_trl_version
 from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.training.trl.emergency import keep_last_update
-from relax_rl.training.trl.group_sampler import GroupSampler, group_sampler
 from relax_rl.training.trl.model_card import model_card
 from relax_rl.training.trl.stopping import StopWhenAsked
 from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.workflows.endings import telling_what_is_kept
-from relax_rl.workflows.loading import without_progress_bars
+from relax_rl.workflows.loading import quiet
 from relax_rl.workflows.policy import FittedPrompts, checked_contract, fit_prompts
 from relax_rl.workflows.progress import OnProgress, Progress, silent
+from relax_rl.workflows.recipe import Recipe, build_recipe
 from relax_rl.workflows.resume import resumed_trainer, resumption, save_notices, settings_for_processes
 from relax_rl.workflows.surroundings import check_disk, check_hub, check_trackers
 from relax_rl.workflows.train_result import TrainResult
 
-__all__ = ["Recipe", "TrainingRun", "build_recipe", "build_run"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a run trains: what its settings alone decide, without data and without a model.
-
-    Attributes:
-        objective: the method.
-        branching: how groups are made of trunks and branches; None samples all completions apart.
-        group_sampler: samples in place of TRL; None leaves it to TRL.
-        args: TRL's configuration.
-    """
-
-    objective: Objective
-    branching: Branching | None
-    group_sampler: GroupSampler | None
-    args: Any
+__all__ = ["TrainingRun", "build_run"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +94,7 @@ class TrainingRun:
                 tell(Progress("notice", message=notice))
             if self.checkpoint is not None and first:
                 self.directory.rewind(step_of(self.checkpoint))
-            with _quiet():
+            with quiet():
                 if self.trainer.args.push_to_hub:
                     self.trainer.init_hf_repo()
                 self._train(tell)
@@ -192,7 +167,7 @@ def build_run(
         settings: of the run.
         directory: from `RunDirectory.new` or `RunDirectory.resume`.
         task, verifier: what is asked in training, and who grades it.
-        objective, model, tokenizer: in place of what the settings name.
+        objective, model, tokenizer: in place of what the settings name. An objective's settings are its own affair.
         resume: from the last complete checkpoint.
         other_versions: than those that wrote the checkpoint are accepted.
         on_cpu: for a process that must leave the accelerator to others; the engine of vLLM is not started either.
@@ -200,100 +175,92 @@ def build_run(
     Raises:
         RelaxError: whatever would keep the run from starting.
     """
-    with _quiet():
-        check_trl_version()
-        recipe = build_recipe(settings, directory.checkpoints, objective, on_cpu=on_cpu)
-        check_trackers(settings.trainer.report_to)
-        check_hub(settings.trainer)
-        num_processes, resumed = recipe.args.world_size, None
-        # The run is recorded under the settings it was started with, whatever the number of processes.
-        trained = settings
-        if resume:
-            resumed = resumption(directory, recipe.objective, settings, other_versions=other_versions)
-            trained = settings_for_processes(settings, resumed.checkpoint.manifest, num_processes)
-            if trained != settings:
-                recipe = build_recipe(trained, directory.checkpoints, objective, on_cpu=on_cpu)
-        if model is None:
-            check_architecture(model_config(settings.model, settings.model_revision), recipe.args)
-        problems = task.problems(settings.train_split, settings.train_problems, settings.seed)
-        # TRL drops what does not fill a rollout batch, and would end at once, having trained on nothing.
-        plan = batch_arithmetic(trained, num_processes, len(problems))
-        evaluated = _evaluated_problems(settings, task)
-        try_verifier(verifier, *answers_to_try(problems))
-        try_verifier(task.verifier, *answers_to_try(evaluated))
-        notes: list[str] = []
+    with quiet():
+        flags = {"resume": resume, "other_versions": other_versions, "on_cpu": on_cpu}
+        start = _start(settings, directory, objective, is_named=model is None, **flags)
+        recipe, resumed, notes = start.recipe, start.resumed, list[str]()
+        data = _data(settings, start, task, verifier)
         model, tokenizer = _policy(settings, model, tokenizer, notes.append)
-        check_disk(directory.path, model.parameters(), settings.trainer, plan)
-        fitted = _fitted(settings, model, tokenizer, problems, evaluated)
-        prompts = prompt_dataset(problems, tokenizer, fitted.form)
-        trainer = run_trainer(
-            directory,
-            recipe.objective,
-            verifier,
-            prompts,
-            model,
-            tokenizer,
-            recipe.args,
-            card=_card(settings),
-            most_prompt_tokens=fitted.form.most_tokens,
-            max_batches=settings.sampling.max_batches,
-            branching=recipe.branching,
-            group_sampler=recipe.group_sampler,
-            guard=settings.guard,
-            notices=Notices(),
-        )
-        notices = () if resumed is None else resumed_trainer(trainer, resumed)
-        # An object's settings are its own affair.
-        idle = [] if objective is not None else idle_parts(settings, recipe.objective, plan.updates_per_rollout)
+        check_disk(directory.path, model.parameters(), settings.trainer, data.plan)
+        fitted = _fitted(settings, model, tokenizer, data.problems, data.evaluated)
+        trainer = _trainer(settings, directory, recipe, verifier, model, tokenizer, data.problems, fitted)
+        found = () if resumed is None else resumed_trainer(trainer, resumed)
+        idle = [] if objective is not None else idle_parts(settings, recipe.objective, data.plan.updates_per_rollout)
     return TrainingRun(
         settings=settings,
         directory=directory,
-        plan=plan,
-        num_problems=len(problems),
+        plan=data.plan,
+        num_problems=len(data.problems),
         model=model,
         tokenizer=tokenizer,
         trainer=trainer,
         evaluation=_evaluation(settings, task, directory, trainer.notices, fitted),
         checkpoint=None if resumed is None else resumed.checkpoint.path,
-        notices=(*idle, *notes, *fitted.notes, *notices, *save_notices(recipe.args)),
+        notices=(*idle, *notes, *fitted.notes, *found, *save_notices(recipe.args)),
     )
 
 
-def build_recipe(
-    settings: TrainConfig, output_dir: Path, objective: Objective | None = None, *, on_cpu: bool = False
-) -> Recipe:
-    """What the settings decide without data and without a model.
+@dataclass(frozen=True)
+class _Start:
+    """Where a run starts from.
 
-    Args:
-        output_dir: where checkpoints go.
-        objective: in place of the method that the settings name.
-        on_cpu: as for `build_run`.
-
-    Raises:
-        ConfigError: a method, or a setting of it or of TRL, that does not exist or does not fit.
-        DependencyError: a package that the settings ask for is not installed.
+    Attributes:
+        recipe: for as many processes as there are.
+        trained: the settings with which so many make the same updates; the run is recorded under those that it was
+            started with.
+        resumed: None from the start.
     """
-    trainer = settings.trainer
-    built = build_objective_from(settings, objective)
-    branching = branching_from(settings.sampling, trainer.num_generations, trainer.max_completion_length)
-    if branching is not None and (trainer.model_extra or {}).get("use_vllm"):
-        raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
-    forced = {"use_cpu": True} if on_cpu or not torch.cuda.is_available() else {}
-    args = grpo_config(
-        trainer,
-        output_dir,
-        seed=settings.seed,
-        precision=settings.dtype,
-        **forced,
-        **({"use_vllm": False} if on_cpu else {}),
-        **remote_code(),  # the reference policy may be loaded by name
-    )
-    return Recipe(built, branching, group_sampler(args) if settings.sampling.engine == "relax" else None, args)
+
+    recipe: Recipe
+    trained: TrainConfig
+    resumed: Resumption | None
 
 
-def _evaluated_problems(settings: TrainConfig, task: BaseTask) -> list[Problem]:
+def _start(
+    settings: TrainConfig,
+    directory: RunDirectory,
+    objective: Objective | None,
+    *,
+    is_named: bool,
+    resume: bool,
+    other_versions: bool,
+    on_cpu: bool,
+) -> _Start:
+    """What the settings decide, and the checkpoint; `is_named` where the settings name the model."""
+    check_trl_version()
+    recipe = build_recipe(settings, directory.checkpoints, objective, on_cpu=on_cpu)
+    check_trackers(settings.trainer.report_to)
+    check_hub(settings.trainer)
+    trained, resumed = settings, None
+    if resume:
+        resumed = resumption(directory, recipe.objective, settings, other_versions=other_versions)
+        trained = settings_for_processes(settings, resumed.checkpoint.manifest, recipe.args.world_size)
+        if trained != settings:
+            recipe = build_recipe(trained, directory.checkpoints, objective, on_cpu=on_cpu)
+    if is_named:
+        check_architecture(model_config(settings.model, settings.model_revision), recipe.args)
+    return _Start(recipe, trained, resumed)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Problems of the training split and of the evaluation, and what the batch settings make of the former."""
+
+    problems: list[Problem]
+    evaluated: list[Problem]
+    plan: BatchPlan
+
+
+def _data(settings: TrainConfig, start: _Start, task: BaseTask, verifier: Verifier) -> _Data:
+    """The problems, of which the verifiers have graded two."""
+    problems = task.problems(settings.train_split, settings.train_problems, settings.seed)
+    # TRL drops what does not fill a rollout batch, and would end at once, having trained on nothing.
+    plan = batch_arithmetic(start.trained, start.recipe.args.world_size, len(problems))
     evaluation = settings.evaluation
-    return task.problems(evaluation.split, evaluation.num_problems) if evaluation.enabled else []
+    evaluated = task.problems(evaluation.split, evaluation.num_problems) if evaluation.enabled else []
+    try_verifier(verifier, *answers_to_try(problems))
+    try_verifier(task.verifier, *answers_to_try(evaluated))
+    return _Data(problems, evaluated, plan)
 
 
 def _policy(settings: TrainConfig, model: Any, tokenizer: Any, tell: Callable[[str], None]) -> tuple[Any, Any]:
@@ -319,6 +286,34 @@ def _fitted(
         plain=settings.prompts.plain,
         switches=switches,
         overlong=settings.prompts.overlong,
+    )
+
+
+def _trainer(
+    settings: TrainConfig,
+    directory: RunDirectory,
+    recipe: Recipe,
+    verifier: Verifier,
+    model: Any,
+    tokenizer: Any,
+    problems: list[Problem],
+    fitted: FittedPrompts,
+) -> RelaxTrainer:
+    return run_trainer(
+        directory,
+        recipe.objective,
+        verifier,
+        prompt_dataset(problems, tokenizer, fitted.form),
+        model,
+        tokenizer,
+        recipe.args,
+        card=_card(settings),
+        most_prompt_tokens=fitted.form.most_tokens,
+        max_batches=settings.sampling.max_batches,
+        branching=recipe.branching,
+        group_sampler=recipe.group_sampler,
+        guard=settings.guard,
+        notices=Notices(),
     )
 
 
@@ -361,23 +356,3 @@ def _tell_update(tell: OnProgress, update: int, num_updates: int, metrics: Mappi
 
 def _tell_notice(tell: OnProgress, sentence: str) -> None:
     tell(Progress("notice", message=sentence))
-
-
-@contextlib.contextmanager
-def _quiet() -> Generator[None]:
-    """No bars for loading a model and writing a checkpoint, which would tear the progress of the run apart."""
-    checkpoints, times = logging.get_logger("transformers.trainer_utils"), _CheckpointTimes()
-    checkpoints.addFilter(times)
-    try:
-        with without_progress_bars(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
-            yield
-    finally:
-        checkpoints.removeFilter(times)
-
-
-class _CheckpointTimes(Filter):
-    """Drops a remark on checkpoints less than a second apart: ordered by number, as they are then, they are right."""
-
-    def filter(self, record: LogRecord) -> bool:
-        return not record.getMessage().startswith("mtime may not be reliable")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from logging import Filter, LogRecord
 from pathlib import Path
 from typing import Any
 
 from relax_rl.workflows.progress import OnProgress, Progress
 
-__all__ = ["load_quietly", "without_progress_bars"]
+__all__ = ["load_quietly", "quiet", "without_progress_bars"]
 
 
 def load_quietly(
@@ -50,3 +52,25 @@ def without_progress_bars() -> Generator[None]:
     finally:
         if was_enabled:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """No bars for loading a model and writing a checkpoint, which would tear the progress of the run apart."""
+    from transformers.utils import logging
+
+    checkpoints, times = logging.get_logger("transformers.trainer_utils"), _CheckpointTimes()
+    checkpoints.addFilter(times)
+    try:
+        with without_progress_bars(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
+            yield
+    finally:
+        checkpoints.removeFilter(times)
+
+
+class _CheckpointTimes(Filter):
+    """Drops a remark on checkpoints less than a second apart: ordered by number, as they are then, they are right."""
+
+    def filter(self, record: LogRecord) -> bool:
+        return not record.getMessage().startswith("mtime may not be reliable")

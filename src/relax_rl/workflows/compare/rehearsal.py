@@ -133,7 +133,7 @@ def _naming(method: str) -> Generator[None]:
 
 def _check_method(planned: PlannedRun, *, unverified: bool) -> None:
     from relax_rl.objectives import METHODS, is_verified
-    from relax_rl.workflows.build import build_recipe
+    from relax_rl.workflows.recipe import build_recipe
 
     name = planned.config.objective.name
     method, colon, rest = name.partition(":")
