@@ -12,11 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
-sys.path.append(str(SCRIPTS))
+from soak.equality import half_lines, run_differences
+from soak.records import Outcome, Records
 
-from soak.equality import half_lines, run_differences  # noqa: E402
-from soak.records import Outcome, Records  # noqa: E402
+SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
 @pytest.mark.slow
@@ -75,7 +74,16 @@ def test_it_sees_one_number_of_the_weights(run: Path, tmp_path: Path) -> None:
     weights = load_file(path)
     weights["weight"][2] += 1e-7
     save_file(weights, path)
-    assert run_differences(run, other) == ["1 tensors, such as weight"]
+    assert run_differences(run, other) == ["checkpoint-1: 1 tensors, such as weight"]
+
+
+def test_it_sees_another_state_of_the_optimiser_in_any_checkpoint_asked_for(run: Path, tmp_path: Path) -> None:
+    (run / "checkpoints" / "checkpoint-1" / "optimizer.pt").write_bytes(b"moments")
+    shutil.copytree(run / "checkpoints" / "checkpoint-1", run / "checkpoints" / "checkpoint-2")
+    other = shutil.copytree(run, tmp_path / "other")
+    (other / "checkpoints" / "checkpoint-1" / "optimizer.pt").write_bytes(b"other moments")
+    assert run_differences(run, other) == []
+    assert run_differences(run, other, every_checkpoint=True) == ["checkpoint-1/optimizer.pt"]
 
 
 def test_it_sees_half_a_line(run: Path) -> None:

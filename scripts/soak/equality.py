@@ -9,11 +9,20 @@ from typing import Any
 __all__ = ["evaluation_differences", "half_lines", "run_differences"]
 
 _CLOCK = {"step_time", "train_runtime"}
+_STATE = ("optimizer.pt", "scheduler.pt", "objective.json", "rng_state", "rank_")
+"""Files of a checkpoint that hold a state, by the beginnings of their names."""
 
 
-def run_differences(reference: Path, run: Path) -> list[str]:
-    """What differs between a whole run and another: tensors, rows, completions, evaluations, left-overs."""
-    found = [*_weights(reference, run), *_rows(reference, run)]
+def run_differences(reference: Path, run: Path, *, every_checkpoint: bool = False) -> list[str]:
+    """What differs between a whole run and another: weights and training state, rows, completions, evaluations.
+
+    Args:
+        every_checkpoint: of the reference, instead of its last one.
+    """
+    kept = sorted(reference.glob("checkpoints/checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    found = _rows(reference, run)
+    for checkpoint in kept if every_checkpoint else kept[-1:]:
+        found += _checkpoint(checkpoint, run / "checkpoints" / checkpoint.name)
     for folder in ("completions", "evaluations"):
         names = [{path.name for path in (place / folder).glob("*")} for place in (reference, run)]
         if names[0] != names[1]:
@@ -53,13 +62,27 @@ def evaluation_differences(reference: Path, folder: Path) -> list[str]:
     ]
 
 
-def _weights(reference: Path, run: Path) -> list[str]:
-    last = max(reference.glob("checkpoints/checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    other = run / "checkpoints" / last.name
+def _checkpoint(reference: Path, other: Path) -> list[str]:
+    """What differs in a checkpoint of what a resumed run takes up."""
     if not (other / "model.safetensors").is_file():
-        return [f"no {last.name}"]
-    different = _tensors_that_differ(last / "model.safetensors", other / "model.safetensors")
-    return [f"{len(different)} tensors, such as {different[0]}"] if different else []
+        return [f"no {reference.name}"]
+    different = _tensors_that_differ(reference / "model.safetensors", other / "model.safetensors")
+    found = [f"{reference.name}: {len(different)} tensors, such as {different[0]}"] if different else []
+    states = [path.name for path in sorted(reference.iterdir()) if path.name.startswith(_STATE)]
+    return found + [
+        f"{reference.name}/{name}"
+        for name in states
+        if not (other / name).is_file() or _state(reference / name) != _state(other / name)
+    ]
+
+
+def _state(path: Path) -> Any:
+    if not path.name.startswith("rank_") or path.suffix != ".json":
+        return path.read_bytes()
+    state = json.loads(path.read_text("utf-8"))
+    for clock in _CLOCK:
+        state["table"]["metrics"]["table"].pop(clock, None)
+    return state
 
 
 def _tensors_that_differ(one: Path, two: Path) -> list[str]:

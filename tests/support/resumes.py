@@ -27,6 +27,7 @@ from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.relax_config import RelaxConfig
 from relax_rl.training.trl.trainer import RelaxTrainer
+from soak.equality import run_differences
 from support.scripted import parity_reward, tiny_llama
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -41,12 +42,6 @@ USES: dict[str, dict[str, int]] = {
     "two times": {"num_iterations": 2},
 }
 """Of a rollout batch: one update from each, a half of it for each of two, or all of it for two."""
-_EQUAL = {
-    # The dictionary's digest stands in objective.json; its file orders its header by chance.
-    *("model.safetensors", "optimizer.pt", "scheduler.pt", "objective.json"),
-    *("rng_state.pth", "rng_state_0.pth", "rng_state_1.pth"),
-    *("rank_0.json", "rank_0.safetensors", "rank_1.json", "rank_1.safetensors"),
-}
 PASSES, ROLLOUTS_A_PASS, GROUP = 3, 2, 4
 
 
@@ -132,39 +127,6 @@ def train_in_pieces(folder: Path, method: str, uses: str, stops: Sequence[int] |
         trainer.train(resume_from_checkpoint=bool(list(RunDirectory(folder).checkpoints.glob("checkpoint-*"))))
 
 
-def differences(whole: Path, pieces: Path) -> list[str]:
-    """What two runs do not have in common: parameters and optimiser after every update, rows, completions."""
-    found = []
-    ours, theirs = RunDirectory(pieces), RunDirectory(whole)
-    if _rows(ours) != _rows(theirs):
-        found.append("rows")
-    if ours.completion_steps() != theirs.completion_steps():
-        found.append("steps of completions")
-    found += [
-        f"completions of {step}"
-        for step in theirs.completion_steps()
-        if ours.read_completions(step) != theirs.read_completions(step)
-    ]
-    for folder in sorted(theirs.checkpoints.glob("checkpoint-*")):
-        for name in sorted(_EQUAL & {path.name for path in folder.iterdir()}):
-            if _content(folder / name) != _content(ours.checkpoints / folder.name / name):
-                found.append(f"{folder.name}/{name}")
-    return found
-
-
-def _rows(run: RunDirectory) -> list[dict[str, Any]]:
-    timing = {"step_time"}
-    return [{key: value for key, value in row.items() if key not in timing} for row in run.read_metrics()]
-
-
-def _content(path: Path) -> Any:
-    if not path.name.startswith("rank_") or path.suffix != ".json":
-        return path.read_bytes()
-    state = json.loads(path.read_text())
-    state["table"]["metrics"]["table"].pop("step_time", None)
-    return state
-
-
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     for method, uses in COMBINATIONS:
@@ -173,7 +135,9 @@ def main(folder: Path) -> None:
     trainer = make(folder / "last", "grpo", "one update")
     if trainer.accelerator.is_main_process:
         found = {
-            f"{method}, {uses}": differences(*(folder / kind / method / uses for kind in ("whole", "pieces")))
+            f"{method}, {uses}": run_differences(
+                *(folder / kind / method / uses for kind in ("whole", "pieces")), every_checkpoint=True
+            )
             for method, uses in COMBINATIONS
         }
         (folder / "differences.json").write_text(json.dumps(found))

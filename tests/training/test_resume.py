@@ -12,7 +12,8 @@ import pytest
 from relax_rl.runs import RunDirectory
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.resuming import ResumableTrainer
-from support.resumes import COMBINATIONS, differences, make, train_in_pieces, train_whole
+from soak.equality import run_differences
+from support.resumes import COMBINATIONS, make, train_in_pieces, train_whole
 
 # 3 passes over the prompts; odd updates lie inside a rollout batch where it serves two.
 SAMPLE = [
@@ -28,7 +29,7 @@ def both(folder: Path, method: str, uses: str, stops=None, **more):
     train_whole(folder / "whole", method, uses, **more)
     train_in_pieces(folder / "pieces", method, uses, stops, **more)
     assert len(RunDirectory(folder / "whole").completion_steps()) > 4
-    return differences(folder / "whole", folder / "pieces")
+    return run_differences(folder / "whole", folder / "pieces", every_checkpoint=True)
 
 
 def test_resumed_in_a_later_pass_and_inside_a_rollout_batch(tmp_path):
@@ -93,7 +94,7 @@ def test_an_interruption_inside_an_update_is_saved_as_after_the_last_one(place, 
     train_whole(tmp_path / "whole", "grpo", "two updates")
     for early in range(1, 6):
         shutil.rmtree(tmp_path / f"whole/checkpoints/checkpoint-{early}")
-    assert differences(tmp_path / "whole", tmp_path / "broken") == []
+    assert run_differences(tmp_path / "whole", tmp_path / "broken", every_checkpoint=True) == []
 
 
 def test_where_there_is_no_finished_update_nothing_is_saved(tmp_path):
