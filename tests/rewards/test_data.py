@@ -37,6 +37,20 @@ UNSOLVED = {
     "train/number_theory/7117.json": "an empty box",
 }
 
+# Rows whose gold answer is not right in one of the forms in which a completion states it.
+NOT_IN_EVERY_FORM = {
+    "test/number_theory/598.json",
+    "test/number_theory/410.json",
+    "test/algebra/2626.json",
+    "test/algebra/2780.json",
+    "test/prealgebra/1203.json",
+    "minerva-72",
+    "minerva-119",
+    "minerva-132",
+    "olympiadbench-1965",
+    "olympiadbench-2349",
+}
+
 
 @pytest.fixture(scope="module")
 def verifier() -> Iterator[MathVerifier]:
@@ -65,6 +79,14 @@ files = pytest.mark.parametrize(
 def test_gold_against_gold_is_right(verifier: MathVerifier, name: str) -> None:
     golds = [row["answer"] for row in rows_of(name)]
     assert verifier.score([boxed(gold) for gold in golds], golds) == [1.0] * len(golds)
+
+
+@files
+def test_a_gold_answer_is_right_boxed_tagged_and_in_a_sentence(verifier: MathVerifier, name: str) -> None:
+    cases = [(row, form) for row in rows_of(name) for form in verifier.gold_forms(row["answer"])]
+    verdicts = verifier.grade([form for _, form in cases], [row["answer"] for row, _ in cases])
+    refused = {row["id"] for (row, _), verdict in zip(cases, verdicts, strict=True) if verdict.score != 1.0}
+    assert refused <= NOT_IN_EVERY_FORM
 
 
 @files

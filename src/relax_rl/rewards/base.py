@@ -141,6 +141,10 @@ class BaseVerifier:
         """Options that decide verdicts and are not the default, as JSON: a part of an evaluation's identity."""
         return {}
 
+    def gold_forms(self, gold: str) -> tuple[str, ...]:
+        """Completions that state a gold answer in every form that must score 1.0; none if golds are of another kind."""
+        return ()
+
     def with_policy(self, policy: str | None) -> BaseVerifier:
         """The same verifier with another policy of finding the answer in a completion; None: as it is.
 

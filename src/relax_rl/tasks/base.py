@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.rewards.base import Verifier, as_verifier
+from relax_rl.rewards.base import Verdict, Verifier, as_verifier, grade
 from relax_rl.rewards.own_code import called, is_own, place_of
 
 if TYPE_CHECKING:
@@ -186,11 +186,13 @@ class TaskReport:
     repeated_ids: tuple[str, ...]
     unscored: tuple[str, ...] = ()
     """Ids with a completion that got no score, None or NaN, right or wrong: they are failures above, too."""
+    unreadable: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Ids whose gold answer does not score 1 where a completion boxes it, or in no other form, and why."""
 
     @property
     def ok(self) -> bool:
         """Whether no problem failed. Problems without a known solution are no failure, but nothing proves them."""
-        return not (self.unsolved or self.too_lenient or self.repeated_ids)
+        return not (self.unsolved or self.too_lenient or self.repeated_ids or self.unreadable)
 
     @property
     def failures(self) -> dict[str, str]:
@@ -201,7 +203,7 @@ class TaskReport:
             (self.repeated_ids, "the id occurs more than once"),
             (self.unscored, "a completion gets no score"),
         ]
-        words: dict[str, str] = {}
+        words = {problem_id: f"gold unreadable: {why}" for problem_id, why in self.unreadable.items()}
         for ids, what in found:
             for problem_id in ids:
                 words[problem_id] = f"{words[problem_id]}; {what}" if problem_id in words else what
@@ -211,6 +213,7 @@ class TaskReport:
         """One line for people."""
         proven = self.checked - len(self.without_solution) - len(self.unsolved)
         unscored = f", {len(self.unscored)} have completions without a score" if self.unscored else ""
+        unscored += f", {len(self.unreadable)} have an unreadable gold answer" if self.unreadable else ""
         return (
             f"{self.task}/{self.split}: {self.checked} problems, {proven} gold solutions score 1, "
             f"{len(self.unsolved)} do not, {len(self.too_lenient)} accept a wrong answer, "
@@ -227,7 +230,9 @@ def validate_task(
 ) -> TaskReport:
     """Let a task prove itself on every problem: the gold solution scores 1.0; ``wrong`` and its mistake score 0.0.
 
-    A score of None or NaN counts as failure on both sides: a problem whose gold answer cannot be read is broken.
+    If the verifier reads gold answers as it reads completions, each one must also score 1.0 when a completion boxes it,
+    and when one tags it or states it in a sentence. A gold answer against itself would prove nothing: equal texts are
+    equal. A score of None or NaN counts as failure on both sides: a problem whose gold answer cannot be read is broken.
 
     Raises:
         DataError: The split is empty, so that nothing would be proven.
@@ -250,7 +255,27 @@ def validate_task(
         without_solution=tuple(p.id for p in problems if p.solution is None),
         repeated_ids=tuple(sorted(repeated)),
         unscored=tuple(sorted({problem_id for problem_id, score in [*solved, *accepted] if math.isnan(score)})),
+        unreadable=_unreadable(task, problems),
     )
+
+
+def _unreadable(task: Task, problems: Sequence[Problem]) -> dict[str, str]:
+    """Why a gold answer is not right where a completion boxes it, or nowhere else either, by the problem's id."""
+    verifier = as_verifier(task.verifier)
+    stated = [(problem, form) for problem in problems for form in verifier.gold_forms(problem.answer)]
+    golds, options = [problem.answer for problem, _ in stated], [problem.options for problem, _ in stated]
+    verdicts = grade(verifier, [form for _, form in stated], golds, options=options)
+    by_problem: dict[str, list[Verdict]] = {}
+    for (problem, _), verdict in zip(stated, verdicts, strict=True):
+        by_problem.setdefault(problem.id, []).append(verdict)
+    found: dict[str, str] = {}
+    for problem_id, (boxed, *others) in by_problem.items():
+        if boxed.score != 1.0 or (others and all(other.score != 1.0 for other in others)):
+            first = boxed if boxed.score != 1.0 else others[0]
+            found[problem_id] = (
+                first.detail or first.reason or f"a completion with it is read as {first.extracted!r:.80}"
+            )
+    return found
 
 
 def _scores(task: Task, pairs: Sequence[tuple[Problem, str]]) -> list[tuple[str, float]]:

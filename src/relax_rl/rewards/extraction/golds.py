@@ -14,7 +14,7 @@ from typing import cast
 
 from relax_rl.rewards.extraction.reader import read_by_default
 
-__all__ = ["Gold", "read_gold", "written_forms"]
+__all__ = ["Gold", "read_gold", "stated_forms", "written_forms"]
 
 # One of these is in every gold answer that is not bare.
 _NOT_BARE = ("box", "nswer", "NSWER", "####", "**", "<|", "</", "</s>")
@@ -76,6 +76,13 @@ def written_forms(gold: str) -> tuple[str, ...]:
         f"<answer>{gold}</answer>",
         f"Work.\n\nFinal Answer: The final answer is ${gold.strip().strip('$')}$. I hope it is correct.",
     )
+
+
+def stated_forms(gold: str, policy: str) -> tuple[str, ...]:
+    """`written_forms` of a gold answer of the data, as far as a policy reads them; boxed alone if it is unreadable."""
+    text = read_gold(gold).text
+    boxed, *others = written_forms(gold if text is None else text)
+    return (boxed, *others) if text is not None and policy in {"default", "lenient"} else (boxed,)
 
 
 def _number(value: float) -> Gold:

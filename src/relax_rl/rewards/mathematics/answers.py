@@ -12,7 +12,7 @@ from typing import Any
 
 from relax_rl.errors import ConfigError
 from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths, with_options
-from relax_rl.rewards.extraction import Extraction, Gold, policy_of, read_choice, read_gold
+from relax_rl.rewards.extraction import Extraction, Gold, policy_of, read_choice, read_gold, stated_forms
 from relax_rl.rewards.mathematics.literals import canonical, rational, tidy
 from relax_rl.rewards.mathematics.units import read_quantity
 
@@ -42,6 +42,10 @@ class AnswerVerifier(BaseVerifier, ABC):
     def grading_options(self) -> Mapping[str, Any]:
         """The policy, where it is not the default, and the options of a subclass that are not."""
         return {} if self.policy == "default" else {"policy": self.policy}
+
+    def gold_forms(self, gold: str) -> tuple[str, ...]:
+        """See `BaseVerifier.gold_forms`."""
+        return stated_forms(gold, self.policy)
 
     def with_policy(self, policy: str | None) -> AnswerVerifier:
         """See `BaseVerifier.with_policy`."""

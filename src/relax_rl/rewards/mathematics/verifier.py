@@ -8,7 +8,7 @@ from typing import Any
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths, with_options
-from relax_rl.rewards.extraction import Extraction, Gold, chosen_pair, policy_of, read_gold
+from relax_rl.rewards.extraction import Extraction, Gold, chosen_pair, policy_of, read_gold, stated_forms
 from relax_rl.rewards.mathematics.literals import is_too_large, with_decimal_points
 from relax_rl.rewards.mathematics.members import is_collection, same_in_place
 from relax_rl.rewards.workers.pool import Outcome, WorkerPool
@@ -83,6 +83,10 @@ class MathVerifier(BaseVerifier):
         """The policy and the decimal comma, where they are not the default."""
         policy = {} if self.policy == "default" else {"policy": self.policy}
         return policy | ({"decimal_comma": True} if self.decimal_comma else {})
+
+    def gold_forms(self, gold: str) -> tuple[str, ...]:
+        """See `BaseVerifier.gold_forms`."""
+        return stated_forms(gold, self.policy)
 
     def with_policy(self, policy: str | None) -> MathVerifier:
         """See `BaseVerifier.with_policy`; both share their worker processes."""
