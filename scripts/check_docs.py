@@ -278,6 +278,8 @@ def _rehearsal(name: str) -> Any:
             _rehearse_training("countdown", list(settings))
         elif name == "compare":
             _rehearse_comparison(arguments, settings)
+        elif name == "methods":
+            _rehearse_method(arguments.name)
         else:
             _rehearse_task(getattr(arguments, "task", getattr(arguments, "name", None)), settings)
         return 0
@@ -294,6 +296,12 @@ def _rehearse_training(source: Any, words: list[str], allow_code: Sequence[str] 
     config = load_config(source, words, allow_code=allow_code)
     task_and_verifier(config)
     build_recipe(config, Path("checkpoints"), on_cpu=True)
+
+
+def _rehearse_method(name: str | None) -> None:
+    from relax_rl.workflows.methods import method_entries, method_entry
+
+    method_entries() if name is None else method_entry(name)
 
 
 def _rehearse_comparison(arguments: argparse.Namespace, settings: Sequence[str]) -> None:
