@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from relax_rl.errors import DataError
+from relax_rl.errors import DataError, ModelError
 from relax_rl.evaluation import EvaluationResult, evaluate
 from relax_rl.evaluation import replay as replay_module
 from relax_rl.evaluation.folder import EvaluationFolder
@@ -29,7 +29,9 @@ from relax_rl.evaluation.records import Sample, sample_of
 from relax_rl.evaluation.replay import replay
 from relax_rl.evaluation.result import SampleRecord
 from relax_rl.evaluation.runner import Evaluation
+from relax_rl.evaluation.samplers import server
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings
+from relax_rl.evaluation.samplers.server import ServerSampler
 from relax_rl.evaluation.samplers.transformers import TransformersSampler
 from relax_rl.statistics.intervals import Estimate
 from relax_rl.tasks.base import Problem
@@ -150,6 +152,39 @@ def test_a_replay_keeps_what_it_needs_and_leaves_the_model_as_it_was(model) -> N
     torch.testing.assert_close(greedy.entropy, batch.entropy)
     (cold,) = replay(model, prompts, completions, temperature=0.5)
     assert cold.entropy.sum() < batch.entropy.sum()
+
+
+# Servers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_slash_at_the_end_of_an_address_is_none_of_it(plain: bool) -> None:
+    samplers = [ServerSampler(f"http://host:8000/v1{end}", "it", plain=plain) for end in ("", "/")]
+    assert {sampler.fingerprint for sampler in samplers} == {"http://host:8000/v1"}
+    end = "completions" if plain else "chat/completions"
+    assert {sampler._exchange(SETTING).url for sampler in samplers} == {f"http://host:8000/v1/{end}"}
+    assert samplers[0]._exchange(SETTING).max_bytes == 2**22 + 3 * 2**10
+
+
+def reply_of(content: Any, num_tokens: Any = 3, **choice: Any) -> Any:
+    usual = {"message": {"content": content}, "finish_reason": "stop"}
+    return {"choices": [usual | choice], "usage": {"completion_tokens": num_tokens}}
+
+
+def test_what_a_server_replies_becomes_a_completion_or_is_refused() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "refusal"}, {"type": "text", "text": "b"}]
+    for content, text in (("ab", "ab"), (None, ""), ("", ""), (parts, "ab"), ([], "")):
+        assert server._completion(reply_of(content), "url") == Completion(text, (), 3, False)
+    assert server._completion(reply_of("a", 0, finish_reason="length"), "url") == Completion("a", (), 0, True)
+    assert server._completion(reply_of("a", 2**31 - 1), "url").num_tokens == 2**31 - 1
+    for content in (5, ["a"], [parts, 5], {"type": "text", "text": "a"}):
+        with pytest.raises(ModelError, match="neither text nor a list of parts"):
+            server._completion(reply_of(content), "url")
+    with pytest.raises(ModelError, match="a text that is none"):
+        server._completion(reply_of([{"type": "text", "text": 5}]), "url")
+    for count in (-1, 2**31, True, 3.0, "3"):
+        with pytest.raises(ModelError, match="completion_tokens is no count"):
+            server._completion(reply_of("a", count), "url")
 
 
 # Records ----------------------------------------------------------------------------------------------------------
