@@ -50,7 +50,8 @@ _WRONG = (
 )
 _TAKEN_BACK = re.compile(
     rf"\A[\s$\\)\].,;:!*}}\u201d\"'-]*(?:(?:is|was|seems|looks)\s+(?:clearly\s+|obviously\s+)?{_WRONG}|\(?{_WRONG}\b)"
-    rf"|(?:\A|[.!?,\n\u2014-])[\s$\\)\]*}}]*(?:(?:no|wait|hmm+|oh|oops|actually|sorry|but|hold\s+on)\b[,.!\u2026 ]*)*"
+    rf"|(?:\A|[.!?,\n\u2014-])[\s$\\)\]*}}]{{0,6}}"
+    rf"(?:(?:no|wait|hmm+|oh|oops|actually|sorry|but|hold\s+on)\b[,.!\u2026 ]*)*"
     rf"(?:(?:that|this|it|my\s+(?:answer|result)|the\s+(?:above|answer|box|boxed\s+answer|result))"
     rf"(?:'s|\s+(?:is|was|must\s+be|seems|looks))\s+(?:clearly\s+|obviously\s+)?{_WRONG}"
     r"|(?:that|this|it)\s+(?:isn'?t|wasn'?t|is\s+not)\s+(?:right|correct|it)\b|scratch\s+that|strike\s+that|ignore\s+that"

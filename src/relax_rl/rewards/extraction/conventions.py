@@ -62,7 +62,7 @@ def read_qwen_math(completion: str, is_truncated: bool) -> Extraction:
     """
     if "final answer is $" in completion and "$. I hope" in completion:
         after = completion.split("final answer is $", 1)[1]
-        return _stated(after.split("$. I hope", 1)[0].strip())
+        return _stated(_cleaned(after.split("$. I hope", 1)[0].strip()))
     if "boxed" in completion:
         after = completion.rpartition("boxed")[2]
         inside = _balanced(after) if after.startswith("{") else after.partition("$")[0].strip()
@@ -83,8 +83,7 @@ def read_verl_dapo(completion: str, is_truncated: bool) -> Extraction:
     if found is None:
         return _NOTHING
     side = _between_dollars(found[1].rpartition("=")[2])
-    boxed = _WHOLE_BOX.search(side)
-    return _stated((boxed[1] if boxed else side).replace("$", "").strip())
+    return _stated(_WHOLE_BOX.sub(r"\1", side).replace("$", "").strip())
 
 
 def read_verl_math(completion: str, is_truncated: bool) -> Extraction:

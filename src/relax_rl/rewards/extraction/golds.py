@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Integral, Rational, Real
 from typing import cast
 
@@ -56,7 +57,9 @@ def read_gold(gold: object) -> Gold:
             return Gold(str(int(gold)))
         case Rational():
             return Gold(f"{int(gold.numerator)}/{int(gold.denominator)}")
-        case Real():
+        case Decimal() if gold.is_finite():
+            return Gold(str(gold))
+        case Real() | Decimal():
             return _number(float(gold))
         case Mapping():
             keys = ", ".join(str(key) for key in list(cast("Mapping[object, object]", gold))[:5])

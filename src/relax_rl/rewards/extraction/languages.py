@@ -12,6 +12,9 @@ from functools import cached_property
 
 __all__ = ["COPULA", "DENIAL", "LANGUAGES", "PARTICLE", "Language", "languages_of"]
 
+# Between "answer" and its colon or its value: no `!`, which would make `!= 3` of the answer 3.
+_LOOSE = r"[\s*_\"'`\u201d)\]]{0,4}"
+
 
 @dataclass(frozen=True)
 class Language:
@@ -37,17 +40,18 @@ class Language:
         edge = r"\b" if self.is_spaced else ""
         copula = rf"[^.\n:\uff1a=\u3002]{{0,80}}?{edge}(?:{self.copulas}){edge}" if self.copulas else r"(?!)"
         return re.compile(
-            rf"{edge}(?:{self.nouns}){edge}(?:{copula}|(?=\W{{0,4}}[:\uff1a=]))\W{{0,4}}?[:\uff1a=]?[*_ \t]*",
+            rf"{edge}(?:{self.nouns}){edge}(?:{copula}|(?={_LOOSE}[:\uff1a=])){_LOOSE}?[:\uff1a=]?[*_ \t]*",
             re.IGNORECASE,
         )
 
     @cached_property
     def heading(self) -> re.Pattern[str]:
         """A line of its own, or bold words, that announce an answer without a colon: ``### Final Answer``."""
-        words = rf"(?:[^\W\d]{{1,12}}[ \t]+){{0,3}}(?:{self.nouns})(?:[ \t]+(?:final[eo]?|finale))?"
+        before = r"(?:[^\W\d]{1,12}[ \t]+){0,3}" if self.is_spaced else r"[^\W\d\s]{0,6}?"
+        words = rf"{before}(?:{self.nouns})(?:[ \t]+(?:final[eo]?|finale))?(?:[ \t]+(?:{self.copulas or '(?!)'}))?"
         return re.compile(
-            rf"^[ \t]*#{{1,6}}[ \t]*[*_]*(?:{words})[*_ \t]*[:\uff1a]?[*_ \t]*$"
-            rf"|^[ \t]*[*_]{{0,3}}(?:the[ \t]+)?(?:final[ \t]+)?(?:{self.nouns})[*_ \t]*$"
+            rf"^[ \t]*#{{1,6}}[^\w\n]*(?:{words})[*_ \t]*[:\uff1a]?[*_# \t]*$"
+            rf"|^[^\w\n]{{0,6}}{words}[*_ \t]*$"
             rf"|^[ \t]*\*\*(?:{words})\*\*(?=[ \t]+[\d$\\(-])",
             re.IGNORECASE | re.MULTILINE,
         )
@@ -99,7 +103,7 @@ def languages_of(text: str) -> list[Language]:
 
 COPULA = re.compile(
     r"(?:\b(?:is|are|was|were|equals?|es|son|est|sont|ist|sind|beträgt|lautet|è|é)\b"
-    r"|等于|等於|是|为|為|は)(?:\s+(?:equal\s+to|exactly|therefore|thus|then))?"
+    r"|等于|等於|是|为|為|共?有|は)(?:\s+(?:equal\s+to|exactly|therefore|thus|then))?"
     r"|(?<![<>!=\\:])=(?!=)",
     re.IGNORECASE,
 )

@@ -122,4 +122,6 @@ def _statement(text: str, start: int, begin: int) -> Commitment | None:
         return None
     place = text.find(value, begin)
     end = place + len(value) if place >= 0 else begin + lead
+    if is_denied(words):  # "la respuesta no es 7"
+        value = f"{words}{value}"
     return Commitment(start, end, Extraction(value, "stated"))

@@ -22,7 +22,8 @@ _SENTENCE_END = re.compile(
 )
 _FILLER = re.compile(
     r"(?:(?:therefore|thus|hence|simply|just|given by|equal to|equals|clearly|then|exactly|indeed|also|still|option"
-    r"|choice|as follows)\b[,: \t]*)+(?=[\d$\\(\[{*A-Z-])",
+    r"|choice|as follows|donc|alors|ainsi|por lo tanto|entonces|pues"
+    r"|daher|somit|folglich|quindi|portanto)\b[,: \t]*)+(?=[\d$\\(\[{*A-Z-])",
     re.IGNORECASE,
 )
 _NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?(?:\s?\\?%)?"
@@ -38,17 +39,22 @@ _SECOND_VALUE = re.compile(
 )
 _WORDS_AFTER = re.compile(
     r"(?:of|per|in|for|that|which|who|from|on|at|each|every|left|remaining|total|altogether|because|since|so|when|after"
-    r"|before|by|with|is|are|was|were|as|people|men|women|children|mice|geese|sheep|fish|deer|dice|feet|teeth|percent"
-    r"|cents?|times|male|female|more|the|this|these|here|now|again|way|day|year|point|square|cubic|different|possible"
-    r"|distinct|positive|whole|full|red|blue|green|black|white|pizza|student|person|child|apple|book|box)\b",
+    r"|before|by|with|people|men|women|children|mice|geese|sheep|fish|deer|dice|feet|teeth|percent|male|female"
+    r"|(?:more\s+|extra\s+|different\s+|possible\s+|distinct\s+|whole\s+|full\s+)[a-z]+s|square|cubic|student|person|child"
+    r"|(?:is|are|was)\s+(?:the|our|my)\s+(?:final\s+|correct\s+|right\s+)?(?:\w+est|answer|number|value|total|sum|result"
+    r"|maximum|minimum|least|most|only|required|solution|probability|area|volume|length|perimeter))\b",
     re.IGNORECASE,
 )
 _UNIT = re.compile(
     r"(?:[kcmd]?m|[km]?g|[mc]?l|lb|oz|ft|in|yd|mi|mph|km/h|hr|h|min|sec|s|hour|minute|second|week|month|dollar|euro|pound"
     r"|degree|radian|gallon|lit(?:er|re)|met(?:er|re)|(?:kilo|centi|milli)met(?:er|re)|(?:kilo)?gram|inch|foot|yard|mile"
-    r"|acre|unit|dozen|hundred|thousand|million|billion|USD|EUR)\b"
+    r"|acre|unit|dozen|hundred|thousand|million|billion|USD|EUR|Meter|Euro|Stunden|Minuten|Sekunden|Tage|Jahre|Grad|Prozent)\b"
 )
-_PLURAL = re.compile(r"[a-z]{2,}s\b")
+_PLURAL = re.compile(
+    r"(?!(?:menos|moins|lejos|plus|minus|less|fails|lies|misses|exceeds|differs|always|perhaps|besides|sometimes|antes|sans"
+    r"|jamais|pas|alors|dos|deux|tres|seis|apres|mas|is|was|does|has|versus|as|this|thus|yes|times)\b)"
+    r"[a-z]{2,}s\b"
+)
 _JOINED_FORMULA = re.compile(
     r"\s*(?:[,;\u3001\uff0c]\s*(?:and|or)?|and|or|und|oder|et|ou|y|o|e|\u548c|\u6216|/)\s*[$\\(\[{]*[-+]?(?:\d|\\|\$)",
     re.IGNORECASE,
@@ -58,8 +64,16 @@ _MATHEMATICS = re.compile(r"\d|[$\\]|(?<![^\W_'])[B-HJ-Zb-z](?![^\W_])|\bA\b(?!\
 _HEAD = re.compile(
     r"[-+$\\(\[{.|\d\u00b1\u2212\u221a\u03c0\u221e\u2205*_`\"]|[A-Za-z](?![A-Za-z])|(?:sqrt|pi|log|ln|sin|cos|tan|exp)\b"
 )
+_BOUND_WORDS = re.compile(
+    r"\b(?:at\s+(?:least|most)|(?:less|more|fewer|greater|larger|smaller|higher|lower|other)\s+than|different\s+from|between"
+    r"|except|instead\s+of|up\s+to|\w+\s+bound)\b|\\[lc]?dots|\.\.\.|\u2026",
+    re.IGNORECASE,
+)
+_SUBJECT = re.compile(r"[^\\!?<>\u2260]*")
+_NAMED = re.compile(r"\$?[A-Za-z]\$?\s+(?:is|are|equals?|est|es|ist)\b")
 _CLAIM = re.compile(r"(?:\b(?:is|are|was|equals?)\b|(?<![<>!=\\:])=)\s*(?:equal to\s*)?[$\\({\[-]*\d", re.IGNORECASE)
 _QUOTES = " \t\r\n*_`\"'\u201c\u201d\u2018\u2019"
+_LEAD = f"{_QUOTES}:\uff1a"
 _ENDS = f"{_QUOTES}.,:;!\u3002\uff0c\uff1a\uff1b\u2713\u2714\u2705"
 
 
@@ -87,14 +101,14 @@ def value_at_head(tail: str, *, is_prose: bool = True) -> str:
     Args:
         is_prose: words behind a number may go on with the sentence; what stands in a tag is the answer and no more.
     """
-    tail = tail.lstrip(_QUOTES)
+    tail = tail.lstrip(_LEAD)
     filler = _FILLER.match(tail)
     tail = tail[filler.end() :].lstrip(_QUOTES) if filler else tail
     formula = _formula(tail)
     if formula is not None:
         return formula
-    text = sentence(tail)[0].strip(_ENDS)
-    if is_prose and _HEAD.match(text) is None:
+    text = sentence(tail)[0].strip(_QUOTES).rstrip(_ENDS)
+    if is_prose and (_HEAD.match(text) is None or _NAMED.match(text)):
         return predicate(text) or text
     return _without_words(text, is_prose)
 
@@ -102,18 +116,20 @@ def value_at_head(tail: str, *, is_prose: bool = True) -> str:
 def predicate(text: str) -> str | None:
     """The value in a sentence that is an answer: ``34`` of ``The largest $n$ is 34``.
 
-    None where there is none to take: the sentence denies something, or claims more than one value.
+    None where there is none to take: the sentence denies or bounds something, or claims more than one value.
     """
     found = [match for match in COPULA.finditer(text) if not _is_in_formula(text, match.start())]
-    if not found or is_denied(text):
+    if not found or is_denied(text) or _BOUND_WORDS.search(text):
         return None
-    before, after = text[: found[-1].start()], text[found[-1].end() :].strip(_QUOTES)
-    if _CLAIM.search(before) or _SECOND_VALUE.search(after):
+    words = [match for match in found if match[0][0] != "="]
+    verb = words[-1] if words else found[0]
+    before, after = text[: verb.start()], text[verb.end() :].strip(_QUOTES)
+    if _CLAIM.search(before) or _SECOND_VALUE.search(after) or (not words and not _SUBJECT.fullmatch(before)):
         return None
     if _HEAD.match(after) is None and (" " in after.strip() or not after.strip()):
         return None
     formula = _formula(after)
-    return formula if formula is not None else _without_words(after.strip(_ENDS), True) or None
+    return formula if formula is not None else _without_words(after.rstrip(_ENDS), True) or None
 
 
 def _is_in_formula(text: str, place: int) -> bool:
