@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from relax_rl.comparison.contents import Contents
 from relax_rl.evaluation.metrics import pass_at_k
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
 from relax_rl.runs import RunDirectory
-from relax_rl.runs.lock import LOCK_FILE, FolderLock
+from relax_rl.runs.lock import LOCK_FILE, FolderLock, Owner
 from relax_rl.statistics.intervals import bootstrap_mean
 from relax_rl.workflows.compare.plan import parse_methods, plan_runs
 from support.comparisons import SMALL, wait_for
@@ -221,7 +220,9 @@ def test_two_methods_and_two_seeds_survive_a_kill(tmp_path: Path) -> None:
         # Its manifest is what makes a checkpoint whole, and is written last.
         wait_for(lambda: list(folder.glob("*/seed0/checkpoints/checkpoint-1/manifest.json")), 600)
         stopped.kill()
-    time.sleep(2)  # the children notice
+    # The children notice, and end.
+    owners = [(run, Owner.of(run)) for run in folder.glob("*/seed0")]
+    wait_for(lambda: not any(owner is not None and owner.is_alive(run) for run, owner in owners))
     begun = [run for run in folder.glob("*/seed0") if RunDirectory(run).latest_checkpoint() is not None]
     kept = {run: (run / "evaluations" / "before.json").stat().st_mtime_ns for run in begun}
     assert kept

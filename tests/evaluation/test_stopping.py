@@ -65,5 +65,5 @@ def test_a_server_that_hangs_holds_nobody(number: int, silent_server: str, capsy
     started = time.monotonic()
     words = ["eval", "any", "--backend", "server", "--base-url", silent_server, "--task", "countdown", "-n", "4"]
     assert main([*words, "-k", "2", "-o", "cut"]) == 128 + number
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # of the 600 that a request may take
     assert "stopped by" in capsys.readouterr().err
