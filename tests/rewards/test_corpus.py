@@ -1,10 +1,10 @@
 """Completions that policies wrote, with verdicts that were reached without our verifiers.
 
-``corpus/smollm2.jsonl`` and ``corpus/smollm2_boxed.jsonl``: SmolLM2-135M-Instruct on short sums, without and with worked
-examples that box the answer. A completion in which the gold value does not occur, by exact arithmetic over its numbers,
-is wrong; all others were read. "arguable" are those that state the right value and then deny it, leave it unfinished or
-go on to something else. ``corpus/countdown.jsonl``: the embedded policy on countdown; its verdicts are exact arithmetic
-on Python's own syntax tree. A line is [gold answer, completion, truncated, verdict].
+``corpus/smollm2.jsonl`` and ``corpus/smollm2_boxed.jsonl``: SmolLM2-135M-Instruct on short sums, without and with
+worked examples that box the answer. A completion in which the gold value does not occur, by exact arithmetic over its
+numbers, is wrong; all others were read. "arguable" are those that state the right value and then deny it, leave it
+unfinished or go on to something else. ``corpus/countdown.jsonl``: the embedded policy on countdown; its verdicts are
+exact arithmetic on Python's own syntax tree. A line is [gold answer, completion, truncated, verdict].
 """
 
 from __future__ import annotations
