@@ -346,3 +346,19 @@ def test_long_texts_of_marks_cost_little(name: str) -> None:
         started = time.process_time()
         extract_answer(LONG[name], policy=policy)
         assert time.process_time() - started < 2.0
+
+
+@pytest.mark.parametrize(
+    ("completion", "text"),
+    [
+        ("The answer is:\n\n- 12", "12"),
+        ("The answer is: -12", "-12"),
+        ("__Answer__: 12", "12"),
+        ("Final result: 12", "12"),
+        ("The answer equals 12", "12"),
+        ("The answer is !=12.", "!=12"),
+        ("The answer is between 11 and 13", "between 11 and 13"),
+    ],
+)
+def test_the_sign_before_a_value_is_a_part_of_it_and_a_bullet_is_none(completion: str, text: str) -> None:
+    assert extract_answer(completion).text == text

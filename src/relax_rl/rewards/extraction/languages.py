@@ -37,10 +37,10 @@ class Language:
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         """What ends where the answer begins: "The answer to it is ", "Answer: "."""
-        edge = r"\b" if self.is_spaced else ""
-        copula = rf"[^.\n:\uff1a=\u3002]{{0,80}}?{edge}(?:{self.copulas}){edge}" if self.copulas else r"(?!)"
+        before, after = (r"(?<![^\W_])", r"(?![^\W_])") if self.is_spaced else ("", "")
+        copula = rf"[^.\n:\uff1a=\u3002]{{0,80}}?{before}(?:{self.copulas}){after}" if self.copulas else r"(?!)"
         return re.compile(
-            rf"{edge}(?:{self.nouns}){edge}(?:{copula}|(?={_LOOSE}[:\uff1a=])){_LOOSE}?[:\uff1a=]?[*_ \t]*",
+            rf"{before}(?:{self.nouns}){after}(?:{copula}|(?={_LOOSE}[:\uff1a=])){_LOOSE}?[:\uff1a=]?[*_ \t]*",
             re.IGNORECASE,
         )
 
@@ -58,7 +58,7 @@ class Language:
 
 
 LANGUAGES: tuple[Language, ...] = (
-    Language("en", ("answer",), "answers?", "is|are"),
+    Language("en", ("answer", "final result", "final value"), "answers?|final (?:result|value)", "is|are|equals"),
     Language(
         "zh",
         ("答", "解"),

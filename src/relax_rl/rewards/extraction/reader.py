@@ -80,19 +80,17 @@ def _commits(text: str) -> bool:
 
 def _marked(text: str) -> Commitment | None:
     """The last box or tag, whichever begins later."""
-    found = [one for one in (last_box(text), last_tag(text)) if one is not None]
-    if not found:
-        return None
-    last = max(found, key=lambda commitment: commitment.start)
-    if last.found.how == "boxed" and last.found.last is None and last.found.text is not None:
-        return replace(last, found=replace(last.found, text=_announced_inside(last.found.text)))
-    return last
+    box, tag = last_box(text), last_tag(text)
+    if box is None or (tag is not None and tag.start > box.start):
+        return tag
+    boxed = box.found.text
+    if boxed is None or box.found.last is not None or "nswer" not in boxed:
+        return box
+    return replace(box, found=replace(box.found, text=_announced_inside(boxed)))
 
 
 def _announced_inside(boxed: str) -> str:
-    r"""``42`` of ``\text{The answer is } 42``; any other box as it stands."""
-    if "nswer" not in boxed:
-        return boxed
+    r"""``42`` of ``\text{The answer is } 42``."""
     return read_inside(re.sub(r"\\(?:text|mbox|textbf|mathrm)\s*\{([^{}]*)\}", r"\1", boxed))
 
 
@@ -100,6 +98,8 @@ def _with_what_follows(text: str, marked: Commitment) -> Extraction:
     """A box or tag, or the statement after it that replaces it, or that names the letter of its option."""
     boxed = marked.found.text
     if boxed is None:
+        return marked.found
+    if not text[marked.end :].strip(" \t\r\n.$*)}\\"):
         return marked.found
     is_taken_back = is_retracted(text, marked.end)
     later = later_statement(text, marked.end, marked.found.last or boxed, is_corrected=is_taken_back)

@@ -47,6 +47,7 @@ _MARK = re.compile(
 )
 # Where a marker can begin: far cheaper to find than the markers themselves.
 _CANDIDATE = re.compile(r"[<\u25c1](?=[/|\w])|\[(?=[/TtR])|&lt;|Here is my (?=thought process:|response:)")
+_SIGNS = ("<", "\u25c1", "[", "&lt;", "Here is my ")
 _FAMILY = re.compile(r"[a-z_]+")
 # gpt-oss: every message names its channel, and only the final one is for the reader.
 _CHANNEL = re.compile(r"<\|(?:channel|message)\|>")
@@ -87,6 +88,8 @@ def after_thinking(text: str) -> str | None:
 def thought_marks(text: str) -> list[ThoughtMark]:
     """All markers, in order."""
     found: list[ThoughtMark] = []
+    if not any(sign in text for sign in _SIGNS):
+        return found
     for candidate in _CANDIDATE.finditer(text):
         match = _MARK.match(text, candidate.start())
         if match is not None:

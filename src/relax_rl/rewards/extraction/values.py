@@ -73,6 +73,8 @@ _SUBJECT = re.compile(r"[^\\!?<>\u2260]*")
 _NAMED = re.compile(r"\$?[A-Za-z]\$?\s+(?:is|are|equals?|est|es|ist)\b")
 _CLAIM = re.compile(r"(?:\b(?:is|are|was|equals?)\b|(?<![<>!=\\:])=)\s*(?:equal to\s*)?[$\\({\[-]*\d", re.IGNORECASE)
 _QUOTES = " \t\r\n*_`\"'\u201c\u201d\u2018\u2019"
+# `- 12` on a line of its own is an item of a list, not a negative number.
+_BULLET = re.compile(r"\A[^\S\n]*\n\s*[-*\u2022]\s+")
 _LEAD = f"{_QUOTES}:\uff1a"
 _ENDS = f"{_QUOTES}.,:;!\u3002\uff0c\uff1a\uff1b\u2713\u2714\u2705"
 
@@ -101,7 +103,7 @@ def value_at_head(tail: str, *, is_prose: bool = True) -> str:
     Args:
         is_prose: words behind a number may go on with the sentence; what stands in a tag is the answer and no more.
     """
-    tail = tail.lstrip(_LEAD)
+    tail = _BULLET.sub("", tail, count=1).lstrip(_LEAD)
     filler = _FILLER.match(tail)
     tail = tail[filler.end() :].lstrip(_QUOTES) if filler else tail
     formula = _formula(tail)
