@@ -291,10 +291,10 @@ def _rehearse_training(source: Any, words: list[str], allow_code: Sequence[str] 
     """Everything of a run that needs neither its data nor its model; raises what the run would."""
     from relax_rl.config import load_config
     from relax_rl.workflows.recipe import build_recipe
-    from relax_rl.workflows.train import task_and_verifier
+    from relax_rl.workflows.train import task_and_rewards
 
     config = load_config(source, words, allow_code=allow_code)
-    task_and_verifier(config)
+    task_and_rewards(config)
     build_recipe(config, Path("checkpoints"), on_cpu=True)
 
 

@@ -114,6 +114,17 @@ def test_lines_of_text_lose_their_first_token() -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_line_of_one_token_is_left_out_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("lines.txt").write_text("1 2 3 = 6 and so on\n7\n4 5 6 = 15 and so forth\n", encoding="utf-8")
+    assert main(["spectrum", "tiny", "--prompts", "lines.txt", "--text", *SMALL]) == 0
+    assert "1 of 3 texts left out, since a single token has no spectrum: line-2" in capsys.readouterr().err
+    assert {row["prompt"] for row in rows_of("trajectories.csv")} == {"line-1", "line-3"}
+    Path("short.txt").write_text("7\n8\n", encoding="utf-8")
+    assert main(["spectrum", "tiny", "--prompts", "short.txt", "--text", *SMALL, "--overwrite"]) == 2
+    assert "Every text has fewer than 2 tokens, such as 'line-1'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_model_compared_with_itself_does_not_differ(prompts: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["spectrum", "tiny", "--prompts", prompts, "--text", *SMALL, "-n", "8", "--compare", "tiny"]
     assert main([*words, "--store", "kept"]) == 0

@@ -15,6 +15,7 @@ from relax_rl.cli.main import main
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.tasks import DataTask, MathTask, Problem, build_task
 from relax_rl.tasks.layout import PROMPTS
+from support.comparisons import SMALL
 
 COUNT = 40
 
@@ -304,6 +305,28 @@ def test_repeats_contradictions_empty_golds_and_long_prompts_are_counted_and_sai
     assert captured.err == ""
     assert "6 problems, 6 gold solutions score 1" in captured.out
     assert captured.out.count("left out") == 4
+
+
+def test_prompts_that_leave_a_model_no_room_are_left_out_if_asked_for(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from relax_rl.evaluation.runner import Evaluation
+
+    rows = [{"prompt": f"11 {n} 3>14:", "answer": 1} for n in range(8)] + [{"prompt": "1 2 3 " * 200, "answer": 1}]
+    words = ["--task", "data", "--task.path", write_lines(rows, "t.jsonl")]
+    plain = ["--objective", "grpo", "--monitor", "false", "--evaluation.enabled", "false", "--dry-run"]
+    training = ["train", *SMALL, *words, "--train-split", "all", *plain]
+    drop = ["--task.drop", "too_long"]
+    assert main(training) == 2
+    assert "(1 of 9 prompts are too long)" in capsys.readouterr().err
+    assert main([*training, *drop]) == 0
+    assert "problems  8 in split 'all'" in capsys.readouterr().out
+    assert "1 of the problems left out, whose prompt leaves the model no room" in caplog.text
+    asked = list[Evaluation]()
+    monkeypatch.setattr(Evaluation, "run", lambda self, folder, **_: asked.append(self) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["eval", "tiny", *words, *drop, "--split", "all", "--max-completion-length", "64"])
+    assert len(asked[0].task.problems("all")) == 8
 
 
 def test_what_was_found_is_said_once_on_loading(caplog: pytest.LogCaptureFixture) -> None:

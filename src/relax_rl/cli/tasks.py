@@ -4,6 +4,7 @@ relax tasks                                    the names
 relax tasks show countdown --task.level 3      some problems
 relax tasks show relax_mix --data-dir data --split train
 relax tasks validate math --task.path f.jsonl  every gold answer must score 1, a wrong one 0
+relax tasks overlap data --task.path f.jsonl --data-dir data  what it shares with evaluation sets
 """
 
 from __future__ import annotations
@@ -26,14 +27,19 @@ _FAILURES_SHOWN = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An action and, but for ``list``, a task."""
-    parser.add_argument("action", nargs="?", choices=("list", "show", "validate"), default="list", help="default: list")
+    parser.add_argument(
+        "action", nargs="?", choices=("list", "show", "validate", "overlap"), default="list", help="default: list"
+    )
     parser.add_argument("name", nargs="?", metavar="NAME", help="the task; its options are --task.KEY VALUE")
-    parser.add_argument("--split", default="test", help="default: %(default)s")
+    parser.add_argument("--split", help="default: test; overlap: train")
     parser.add_argument(
         "-n", "--num-problems", type=int, metavar="N", help="the first N; show: 3, validate: all, by default"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the problems or of their order (%(default)s)")
-    parser.add_argument("--data-dir", metavar="DIR", help="folder that the task reads its files from")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder that the task reads its files from; overlap: of the evaluation sets"
+    )
+    parser.add_argument("--against", metavar="NAMES", help="overlap: evaluation sets, with commas (default: all)")
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
@@ -46,10 +52,14 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         return 0
     if arguments.name is None:
         raise ConfigError(f"name the task: relax tasks {arguments.action} NAME; there are: {', '.join(task_names())}")
-    task = build_task(arguments.name, **task_options(settings, arguments.data_dir))
+    if arguments.against is not None and arguments.action != "overlap":
+        raise ConfigError(f"--against is for 'relax tasks overlap'; leave it out of 'relax tasks {arguments.action}'")
+    if arguments.action == "overlap":
+        return _print_overlap(build_task(arguments.name, **task_options(settings)), arguments)
+    task, split = build_task(arguments.name, **task_options(settings, arguments.data_dir)), arguments.split or "test"
     if arguments.action == "validate":
-        return _validate(task, arguments.split, arguments.num_problems, arguments.seed)
-    for problem in task.problems(arguments.split, arguments.num_problems or 3, arguments.seed):
+        return _validate(task, split, arguments.num_problems, arguments.seed)
+    for problem in task.problems(split, arguments.num_problems or 3, arguments.seed):
         _print_problem(problem)
     return 0
 
@@ -73,6 +83,21 @@ def _print_problem(problem: Problem) -> None:
     if problem.instruction is not None:
         print(f"  chat    {problem.instruction!r}")
     print(f"  answer  {problem.answer!r}")
+
+
+def _print_overlap(task: BaseTask, arguments: argparse.Namespace) -> int:
+    from relax_rl.tasks.decontamination import evaluation_problems, overlaps
+
+    names = None if arguments.against is None else [name.strip() for name in arguments.against.split(",")]
+    split = arguments.split or "train"
+    problems = task.problems(split, arguments.num_problems, arguments.seed)
+    held, missing = evaluation_problems(names, arguments.data_dir)
+    print(f"{task.name}/{split}: {len(problems)} problems")
+    for found in overlaps(problems, held):
+        print(f"  {found}")
+    for sentence in missing:
+        print(f"  {sentence}")
+    return 0
 
 
 def _validate(task: BaseTask, split: str, count: int | None, seed: int) -> int:

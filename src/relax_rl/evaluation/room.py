@@ -39,6 +39,11 @@ class Room:
         """Tokens that a prompt may have; None for any number."""
         return None if self.context is None else self.context - self.max_completion_length
 
+    def too_long(self, tokenizer: Any, problems: Sequence[Problem], form: PromptForm) -> list[str]:
+        """Ids of the problems whose prompt leaves no room for a whole completion."""
+        room = self.for_prompt
+        return [] if room is None else list(_long_prompts(tokenizer, problems, form, room))
+
     def longest_completion(self, tokenizer: Any, problems: Sequence[Problem], form: PromptForm) -> int | None:
         """Tokens that the longest prompt leaves for a completion; None where there is no limit, or room enough."""
         if self.context is None:

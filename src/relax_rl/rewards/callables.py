@@ -12,7 +12,7 @@ from relax_rl.import_path import resolve_own
 from relax_rl.rewards.base import BaseVerifier, Verdict, Verifier, as_verifier, check_lengths, grade
 from relax_rl.rewards.own_code import as_scores, called, place_of
 
-__all__ = ["CallableVerifier", "WeightedVerifiers"]
+__all__ = ["CallableVerifier", "WeightedVerifiers", "load_own"]
 
 
 class CallableVerifier(BaseVerifier):
@@ -27,13 +27,12 @@ class CallableVerifier(BaseVerifier):
 
     def __init__(self, function: str | Callable[..., Any], *, name: str | None = None) -> None:
         path = function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
-        try:
-            self._function: Callable[..., Any] = _own(function) if isinstance(function, str) else function
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
+        self._function: Callable[..., Any] = load_own(function) if isinstance(function, str) else function
+        if next(iter(_parameters(self._function)), "") == "prompts":
             raise ConfigError(
-                f"The verifier '{path}' cannot be loaded: {error}; give the import path of a function "
-                "(completions, answers) -> list of numbers, such as my_package.rewards:exact_match."
-            ) from error
+                f"The verifier '{path}' takes the prompts as TRL passes them, and so rewards training alone: name it "
+                "with --verifier, and give a task a function of completions and answers."
+            )
         self.path = path
         self.name = name or path.rpartition(":")[2]
         self._what = f"The verifier '{path}' ({place_of(self._function)})"
@@ -53,14 +52,41 @@ class CallableVerifier(BaseVerifier):
         return as_scores(scores, len(completions), self._what)
 
 
-def _own(path: str) -> Callable[..., Any]:
-    return resolve_own(path, _takes_completions, "a function of completions and answers")
+def load_own(path: str) -> Callable[..., Any]:
+    """The function of completions and answers, or in TRL's signature, at an import path.
+
+    Raises:
+        ConfigError: the path has another form, or no such function is there.
+    """
+    try:
+        return resolve_own(path, _takes_completions, "a function of completions and answers")
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"The verifier '{path}' cannot be loaded: {error}; give the import path of a function "
+            "(completions, answers) -> list of numbers, such as my_package.rewards:exact_match."
+        ) from error
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def _takes_completions(found: Any) -> bool:
-    """Any function or callable object of two positional arguments; a class would be constructed, not asked."""
+    """Any function or callable object of two positional arguments, or of TRL's keywords; a class would be constructed,
+    not asked."""
     if inspect.isclass(found) or inspect.isbuiltin(found):
         return False
+    parameters = _parameters(found)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        needed = {
+            name
+            for name, parameter in parameters.items()
+            if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_ONLY
+        }
+        return not needed
     try:
         inspect.signature(found).bind([], [])
     except (TypeError, ValueError):

@@ -6,20 +6,22 @@ sign of life: a sentence after half a minute, after one minute, after two, and s
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import math
 import os
+import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from relax_rl.errors import DataError, RelaxError
 
-__all__ = ["as_scores", "called", "is_own", "place_of"]
+__all__ = ["as_scores", "awaited", "called", "called_within", "is_own", "place_of"]
 
 Result = TypeVar("Result")
 
@@ -62,10 +64,66 @@ def called(what: str, function: Callable[..., Result], /, *arguments: Any, **nam
         except RelaxError:
             raise
         except Exception as error:
-            words = " ".join(str(error).split())[:300]
-            raise DataError(
-                f"{what} raised {type(error).__name__}{f': {words}' if words else ''}{_line_of(error)}; fix it there."
-            ) from error
+            raise _raised(what, error) from error
+
+
+def called_within(
+    what: str, timeout_s: float | None, function: Callable[..., Result], /, *arguments: Any, **named: Any
+) -> Result:
+    """As `called`, for at most so many seconds; None: any time.
+
+    A call that goes on after them is left behind in its thread, since nothing can end it.
+
+    Raises:
+        DataError: as `called`, or the time is over.
+    """
+    if timeout_s is None:
+        return called(what, function, *arguments, **named)
+    outcomes: queue.SimpleQueue[tuple[Result | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcomes.put((called(what, function, *arguments, **named), None))
+        except BaseException as error:
+            outcomes.put((None, error))
+
+    threading.Thread(target=run, name="relax-own-call", daemon=True).start()
+    try:
+        result, error = outcomes.get(timeout=timeout_s)
+    except queue.Empty:
+        raise _too_late(what, timeout_s) from None
+    if error is not None:
+        raise error
+    return cast("Result", result)
+
+
+async def awaited(
+    what: str, timeout_s: float | None, function: Callable[..., Awaitable[Result]], /, **named: Any
+) -> Result:
+    """As `called_within`, for a coroutine function; its call is cancelled when the time is over."""
+    with _SignsOfLife(what):
+        limit = asyncio.timeout(timeout_s)
+        try:
+            async with limit:
+                return await function(**named)
+        except RelaxError:
+            raise
+        except Exception as error:
+            # The function's own TimeoutError is its fault, not ours.
+            raise (_too_late(what, timeout_s or 0.0) if limit.expired() else _raised(what, error)) from error
+
+
+def _raised(what: str, error: Exception) -> DataError:
+    words = " ".join(str(error).split())[:300]
+    return DataError(
+        f"{what} raised {type(error).__name__}{f': {words}' if words else ''}{_line_of(error)}; fix it there."
+    )
+
+
+def _too_late(what: str, timeout_s: float) -> DataError:
+    return DataError(
+        f"{what} did not return within {timeout_s:g} s; fix what it waits for, or give it a longer timeout."
+    )
 
 
 def as_scores(values: Any, count: int, what: str) -> list[float | None]:

@@ -251,6 +251,15 @@ class RunDirectory:
         self._steps_written.add(step)
         return path
 
+    def write_failed_rollout(self, update: int, process: int, rows: Iterable[Mapping[str, Any]]) -> Path:
+        """Keep what a reward function failed on, beside the completions that were trained on."""
+        self._lock.check_held()
+        path = self.completions / f"failed_{update:06d}-{process}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        # Columns of the user's data may hold dates and images; their words are enough for a look.
+        write_whole(path, "".join(json.dumps(row, default=repr) + "\n" for row in rows))
+        return path
+
     def completion_steps(self) -> list[int]:
         """Steps with completions on disk, ascending."""
         return sorted(int(path.stem.removeprefix("step_")) for path in self.completions.glob("step_*.jsonl"))

@@ -160,7 +160,8 @@ class DataTask(BaseTask):
         for finds in self._finds_too_long:
             long = set(finds(kept))
             kept = [problem for problem in kept if problem.id not in long]
-            lines += [f"{len(long)} problems whose prompt leaves the model no room left out"] if long else []
+            words = f"{len(long)} of the problems left out, whose prompt leaves the model no room for a completion"
+            lines += [words] if long else []
         if not kept:
             raise DataError(f"{source.of(split)} has no problem left in the split '{split}': {'; '.join(lines)}.")
         return _Part(kept, lines)

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic
+from relax_rl.evaluation.prompts import PromptForm
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.latent.contract.weights import check_finite
 from relax_rl.objectives import Objective
-from relax_rl.rewards.base import Verifier
+from relax_rl.rewards.functions import Rewards
 from relax_rl.rewards.trial import try_verifier
 from relax_rl.runs import RunDirectory
 from relax_rl.runs.checkpoints import step_of
 from relax_rl.runs.resumption import Resumption
 from relax_rl.stopping import current
-from relax_rl.tasks.base import BaseTask, Problem, answers_to_try
+from relax_rl.tasks.base import BaseTask, FindsTooLong, Problem, answers_to_try
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import complete_tokenizer, load_model, model_config
 from relax_rl.training.notices import Notices
@@ -35,7 +36,7 @@ from relax_rl.training.trl.stopping import StopWhenAsked
 from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.workflows.endings import telling_what_is_kept
 from relax_rl.workflows.loading import quiet
-from relax_rl.workflows.policy import FittedPrompts, checked_contract, fit_prompts
+from relax_rl.workflows.policy import FittedPrompts, checked_contract, finds_too_long, fit_prompts
 from relax_rl.workflows.progress import OnProgress, Progress, silent
 from relax_rl.workflows.recipe import Recipe, build_recipe
 from relax_rl.workflows.resume import resumed_trainer, resumption, save_notices, settings_for_processes
@@ -152,7 +153,7 @@ def build_run(
     settings: TrainConfig,
     directory: RunDirectory,
     task: BaseTask,
-    verifier: Verifier,
+    rewards: Rewards,
     *,
     objective: Objective | None = None,
     model: Any = None,
@@ -166,7 +167,7 @@ def build_run(
     Args:
         settings: of the run.
         directory: from `RunDirectory.new` or `RunDirectory.resume`.
-        task, verifier: what is asked in training, and who grades it.
+        task, rewards: what is asked in training, and what it pays by.
         objective, model, tokenizer: in place of what the settings name. An objective's settings are its own affair.
         resume: from the last complete checkpoint.
         other_versions: than those that wrote the checkpoint are accepted.
@@ -179,11 +180,14 @@ def build_run(
         flags = {"resume": resume, "other_versions": other_versions, "on_cpu": on_cpu}
         start = _start(settings, directory, objective, is_named=model is None, **flags)
         recipe, resumed, notes = start.recipe, start.resumed, list[str]()
-        data = _data(settings, start, task, verifier)
+        data = _data(settings, start, task, rewards)
         model, tokenizer = _policy(settings, model, tokenizer, notes.append)
+        fitting = task.fitting(_finds_too_long(settings, model, tokenizer))
+        if fitting is not task:
+            task, data = fitting, _data(settings, start, fitting, rewards)
         check_disk(directory.path, model.parameters(), settings.trainer, data.plan)
         fitted = _fitted(settings, model, tokenizer, data.problems, data.evaluated)
-        trainer = _trainer(settings, directory, recipe, verifier, model, tokenizer, data.problems, fitted)
+        trainer = _trainer(settings, directory, recipe, rewards, model, tokenizer, data.problems, fitted)
         found = () if resumed is None else resumed_trainer(trainer, resumed)
         idle = [] if objective is not None else idle_parts(settings, recipe.objective, data.plan.updates_per_rollout)
     return TrainingRun(
@@ -251,14 +255,15 @@ class _Data:
     plan: BatchPlan
 
 
-def _data(settings: TrainConfig, start: _Start, task: BaseTask, verifier: Verifier) -> _Data:
+def _data(settings: TrainConfig, start: _Start, task: BaseTask, rewards: Rewards) -> _Data:
     """The problems, of which the verifiers have graded two."""
     problems = task.problems(settings.train_split, settings.train_problems, settings.seed)
     # TRL drops what does not fill a rollout batch, and would end at once, having trained on nothing.
     plan = batch_arithmetic(start.trained, start.recipe.args.world_size, len(problems))
     evaluation = settings.evaluation
     evaluated = task.problems(evaluation.split, evaluation.num_problems) if evaluation.enabled else []
-    try_verifier(verifier, *answers_to_try(problems))
+    if rewards.verifier is not None:
+        try_verifier(rewards.verifier, *answers_to_try(problems))
     try_verifier(task.verifier, *answers_to_try(evaluated))
     return _Data(problems, evaluated, plan)
 
@@ -272,6 +277,14 @@ def _policy(settings: TrainConfig, model: Any, tokenizer: Any, tell: Callable[[s
     check_finite(model, settings.model)
     complete_tokenizer(model, tokenizer)
     return model, tokenizer
+
+
+def _finds_too_long(settings: TrainConfig, model: Any, tokenizer: Any) -> FindsTooLong:
+    switches = settings.trainer.chat_template_kwargs
+    contract = checked_contract(model, tokenizer, settings.model, switches)
+    return finds_too_long(
+        contract, tokenizer, settings.trainer.max_completion_length, PromptForm(settings.prompts.plain, switches or {})
+    )
 
 
 def _fitted(
@@ -293,7 +306,7 @@ def _trainer(
     settings: TrainConfig,
     directory: RunDirectory,
     recipe: Recipe,
-    verifier: Verifier,
+    rewards: Rewards,
     model: Any,
     tokenizer: Any,
     problems: list[Problem],
@@ -302,7 +315,7 @@ def _trainer(
     return run_trainer(
         directory,
         recipe.objective,
-        verifier,
+        rewards,
         prompt_dataset(problems, tokenizer, fitted.form),
         model,
         tokenizer,

@@ -18,7 +18,7 @@ from relax_rl.redaction import refuse_secrets
 from relax_rl.rewards.base import as_verifier
 from relax_rl.rewards.trial import try_verifier
 from relax_rl.stopping import Stopped
-from relax_rl.tasks.base import BaseTask, Task, answers_to_try, as_task
+from relax_rl.tasks.base import BaseTask, FindsTooLong, Problem, Task, answers_to_try, as_task
 from relax_rl.tasks.registry import build_task
 from relax_rl.workflows.progress import OnProgress, Progress, silent
 from relax_rl.workflows.source import BACKENDS, Asked, Source
@@ -136,10 +136,17 @@ def evaluate(
 
     from relax_rl.evaluation.runner import Evaluation
 
-    asked = Asked(problems, sampling, dictionary, may_shorten=is_default)
+    fitted = known.task
+
+    def fitting(finds: FindsTooLong) -> list[Problem]:
+        nonlocal fitted
+        fitted = known.task.fitting(finds)
+        return problems if fitted is known.task else fitted.problems(split, count, problem_seed)
+
+    asked = Asked(problems, sampling, dictionary, may_shorten=is_default, fitting=fitting)
     sampled_by = source.policy(subject, asked, say)
     evaluation = Evaluation(
-        task=known.task,
+        task=fitted,
         split=split,
         num_problems=count,
         problem_seed=problem_seed,

@@ -10,9 +10,9 @@ from relax_rl.errors import ConfigError
 from relax_rl.evaluation.prompts import PromptForm, check_images
 from relax_rl.evaluation.room import Overlong, Room
 from relax_rl.latent.contract import ModelContract, contract_of
-from relax_rl.tasks.base import Problem
+from relax_rl.tasks.base import FindsTooLong, Problem
 
-__all__ = ["FittedPrompts", "checked_contract", "fit_prompts", "shortened_length"]
+__all__ = ["FittedPrompts", "checked_contract", "finds_too_long", "fit_prompts", "shortened_length"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,14 @@ def fit_prompts(
         note = room.check(tokenizer, asked, form, what)
         notes += [] if note is None else [note]
     return FittedPrompts(form, tuple(notes))
+
+
+def finds_too_long(
+    contract: ModelContract, tokenizer: Any, max_completion_length: int, form: PromptForm
+) -> FindsTooLong:
+    """What finds the problems whose prompt leaves a model no room for a whole completion."""
+    room = Room(contract.architecture.context, contract.name, max_completion_length)
+    return lambda problems: room.too_long(tokenizer, problems, form)
 
 
 def shortened_length(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relax_rl.errors import ConfigError
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
-from relax_rl.tasks.base import Problem
+from relax_rl.tasks.base import FindsTooLong, Problem
 from relax_rl.workflows.loading import load_quietly
 from relax_rl.workflows.progress import OnProgress, Progress
 from relax_rl.workflows.subject import PromptSettings, Subject
@@ -33,6 +33,8 @@ class Asked:
     sampling: SamplingSettings
     dictionary: Any
     may_shorten: bool
+    fitting: Callable[[FindsTooLong], Sequence[Problem]] | None = None
+    """The problems without those that are too long, if they are to be left out; None: they are not."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,14 @@ class Source:
     def _fitted(
         self, contract: ModelContract, tokenizer: Any, asked: Asked, say: OnProgress
     ) -> tuple[FittedPrompts, SamplingSettings]:
-        from relax_rl.workflows.policy import fit_prompts, shortened_length
+        from relax_rl.evaluation.prompts import PromptForm
+        from relax_rl.workflows.policy import finds_too_long, fit_prompts, shortened_length
 
         prompts, sampling = self.prompts, asked.sampling
+        if asked.fitting is not None:
+            form = PromptForm(prompts.plain, prompts.switches)
+            finds = finds_too_long(contract, tokenizer, sampling.max_completion_length, form)
+            asked = replace(asked, problems=asked.fitting(finds))
         if asked.may_shorten:
             length = shortened_length(
                 contract, tokenizer, asked.problems, sampling.max_completion_length, prompts.plain, prompts.switches

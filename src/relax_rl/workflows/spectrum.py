@@ -287,7 +287,9 @@ class _Measuring:
         self._say(
             "sampling", f"{name}: {'reading' if self.reading.text else 'generating from'} {len(self.problems)} prompts"
         )
-        texts, shown = texts_of(model, tokenizer, self.problems, self.reading, name)
+        texts, shown = texts_of(
+            model, tokenizer, self.problems, self.reading, name, lambda words: self._say("sampling", words)
+        )
         if must_fit:
             self._check_pairs(sum(max(0, len(text.token_ids) - text.start - 1) for text in texts))
         self._say("measuring", f"{name}: measuring {sum(len(text.token_ids) - text.start for text in texts)} tokens")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,13 +100,21 @@ def problems_of(
 
 
 def texts_of(
-    model: Any, tokenizer: Any, problems: list[Problem], reading: Reading, name: str = "the model"
+    model: Any,
+    tokenizer: Any,
+    problems: list[Problem],
+    reading: Reading,
+    name: str = "the model",
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[LatentText], list[tuple[str, str]]]:
     """What the model is to read, and the same in words, for the first few.
 
+    Args:
+        say: is told of texts that are left out, since a single token has no spectrum.
+
     Raises:
         ConfigError: texts that are longer than the model's context.
-        DataError: a text of a single token.
+        DataError: all texts are of a single token.
         ModelError: a model that is to write and has no end token.
     """
     from relax_rl.evaluation.prompts import encode_prompt
@@ -115,9 +123,17 @@ def texts_of(
     from relax_rl.workflows.policy import checked_contract, fit_prompts
 
     if reading.text:
-        texts = [_given_text(tokenizer, problem) for problem in problems]
+        found = [(problem, _given_text(tokenizer, problem)) for problem in problems]
+        long = [(problem, text) for problem, text in found if len(text.token_ids) > 1]
+        short = [problem.id for problem, text in found if len(text.token_ids) < 2]
+        if not long:
+            raise DataError(f"Every text has fewer than 2 tokens, such as '{short[0]}'; a spectrum needs longer ones.")
+        if short:
+            ids = ", ".join(short[:_SHOWN_TEXTS]) + (", ..." if len(short) > _SHOWN_TEXTS else "")
+            say(f"{len(short)} of {len(found)} texts left out, since a single token has no spectrum: {ids}")
+        texts = [text for _, text in long]
         _check_length(model, texts, name)
-        return texts, [(problem.prompt, problem.solution or "") for problem in problems[:_SHOWN_TEXTS]]
+        return texts, [(problem.prompt, problem.solution or "") for problem, _ in long[:_SHOWN_TEXTS]]
     contract = checked_contract(model, tokenizer, name, reading.switches)
     asked = {"this spectrum": problems}
     form: dict[str, Any] = {"plain": reading.plain, "switches": reading.switches, "overlong": reading.overlong}
@@ -164,6 +180,4 @@ def _given_text(tokenizer: Any, problem: Problem) -> LatentText:
     if problem.solution:
         rest = tokenizer(problem.solution, add_special_tokens=False)["input_ids"]
         return LatentText(problem.id, (*prompt, *rest), len(prompt))
-    if len(prompt) < 2:
-        raise DataError(f"The text '{problem.id}' has {len(prompt)} tokens, and a spectrum needs some; leave it out.")
     return LatentText(problem.id, tuple(prompt))

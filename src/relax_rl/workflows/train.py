@@ -15,7 +15,7 @@ from relax_rl.config.loading import NAMED, read_overrides
 from relax_rl.errors import ConfigError
 from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.callables import CallableVerifier
-from relax_rl.rewards.registry import configured_verifier
+from relax_rl.rewards.functions import RewardFunction, Rewards, configured_rewards, takes_columns
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import BaseTask, Task, as_task
 from relax_rl.tasks.registry import build_task
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from relax_rl.objectives import Objective
     from relax_rl.workflows.build import TrainingRun
 
-__all__ = ["Source", "TrainResult", "prepare", "task_and_verifier", "train"]
+__all__ = ["Source", "TrainResult", "prepare", "task_and_rewards", "train"]
 
 Source = TrainConfig | str | Path | Mapping[str, Any] | None
 """Where settings come from, as for `load_config`."""
 
 Scorer = Callable[[list[str], list[str]], Sequence[float | None]]
-"""(completions, answers) -> scores."""
+"""(completions, answers) -> scores; or a function in TRL's signature."""
 
 
 def train(
@@ -60,7 +60,8 @@ def train(
         model: a name, or a Hugging Face model with its ``tokenizer``; it is trained in place.
         tokenizer: in place of the model's own; a processor for an image-text model.
         task: a name, ``module:Class``, or an object.
-        verifier: a name, ``module:function``, a verifier, or a function (completions, answers) -> scores.
+        verifier: a name, ``module:function``, a verifier, or a function: (completions, answers) -> scores, or in TRL's
+            signature.
         objective: a method's name, ``module:function``, or an objective; its settings stand in the config.
         resume: continue the run from its last complete checkpoint, with its own settings where ``config`` is None.
         overwrite: replace the run that is in the run directory.
@@ -123,7 +124,12 @@ def prepare(
             raise ConfigError(
                 f"verifier is {verifier!r}; give a name, a verifier, or a function of completions, answers"
             )
-        objects["verifier"] = CallableVerifier(objects["verifier"])
+        own: Any = verifier
+        objects["verifier"] = (
+            RewardFunction(own, getattr(own, "__name__", type(own).__name__))
+            if takes_columns(own)
+            else CallableVerifier(own)
+        )
     if "task" in objects and not isinstance(task, Task):
         raise ConfigError(f"task is {task!r}; give a name, or an object with name, verifier and problems")
     if "model" in objects and tokenizer is None:
@@ -131,7 +137,7 @@ def prepare(
     settings = _naming(settings, **objects)
     path = settings.output_path
     directory = RunDirectory.resume(path, settings) if resume else RunDirectory.new(path, overwrite=overwrite)
-    source, grader = task_and_verifier(settings, objects.get("task"), objects.get("verifier"))
+    source, rewards = task_and_rewards(settings, objects.get("task"), objects.get("verifier"))
 
     from relax_rl.workflows.build import build_run
 
@@ -139,7 +145,7 @@ def prepare(
         settings,
         directory,
         source,
-        grader,
+        rewards,
         objective=objects.get("objective"),
         model=objects.get("model"),
         tokenizer=tokenizer,
@@ -148,16 +154,18 @@ def prepare(
     )
 
 
-def task_and_verifier(
-    settings: TrainConfig, task: Task | None = None, verifier: Verifier | None = None
-) -> tuple[BaseTask, Verifier]:
-    """What the policy is asked and who grades its answers in training; objects take the place of what is named.
+def task_and_rewards(
+    settings: TrainConfig, task: Task | None = None, verifier: Verifier | RewardFunction | None = None
+) -> tuple[BaseTask, Rewards]:
+    """What the policy is asked and what training pays by; objects take the place of what is named.
 
     Raises:
         ConfigError: no such task or verifier, or an option that it does not have.
     """
     source = build_task(settings.task.name, **settings.task.options) if task is None else as_task(task)
-    return source, configured_verifier(settings.verifier, source.verifier) if verifier is None else verifier
+    if verifier is None:
+        return source, configured_rewards(settings.verifier, source.verifier)
+    return source, Rewards(None, (verifier,)) if isinstance(verifier, RewardFunction) else Rewards(verifier)
 
 
 def _resolved(
@@ -178,7 +186,7 @@ def _naming(
     *,
     model: Any = None,
     task: Task | None = None,
-    verifier: Verifier | None = None,
+    verifier: Verifier | RewardFunction | None = None,
     objective: Objective | None = None,
 ) -> TrainConfig:
     """The settings with the names of the objects that take the place of what they name."""

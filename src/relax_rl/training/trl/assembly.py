@@ -11,8 +11,7 @@ from transformers.trainer_callback import PrinterCallback
 from relax_rl.config import GuardConfig
 from relax_rl.errors import ConfigError, RelaxError
 from relax_rl.objectives import Objective
-from relax_rl.rewards.base import Verifier
-from relax_rl.rewards.reward_function import VerifierReward
+from relax_rl.rewards.functions import Rewards
 from relax_rl.runs import RunDirectory
 from relax_rl.training.notices import Notices
 from relax_rl.training.trl.branching import Branching
@@ -20,6 +19,7 @@ from relax_rl.training.trl.callbacks import MetricsFile
 from relax_rl.training.trl.group_sampler import GroupSampler
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.rehearsal import rehearse_optimisation
+from relax_rl.training.trl.reward_functions import paid_by
 from relax_rl.training.trl.trainer import RelaxTrainer
 
 __all__ = ["run_trainer"]
@@ -28,7 +28,7 @@ __all__ = ["run_trainer"]
 def run_trainer(
     directory: RunDirectory,
     objective: Objective,
-    verifier: Verifier,
+    rewards: Rewards,
     prompts: Dataset,
     model: Any,
     tokenizer: Any,
@@ -45,6 +45,7 @@ def run_trainer(
     """A trainer that keeps its rollouts and metrics in the run directory; building it writes nothing there.
 
     Args:
+        rewards: what training pays by.
         prompts: see `prompt_dataset`.
         args: TRL's configuration, whose seed is set first.
         card, max_batches, branching, group_sampler, guard, notices, most_prompt_tokens: see `RelaxTrainer`.
@@ -52,6 +53,11 @@ def run_trainer(
     Raises:
         ConfigError: settings that TRL or the objective refuses.
     """
+    functions, weights = paid_by(rewards)
+    if weights is not None:
+        if args.reward_weights is not None:
+            raise ConfigError("The verifiers have a weight each; leave trainer.reward_weights out.")
+        args.reward_weights = weights
     set_seed(args.seed)
     # Else the constructor makes the repository on the Hub, also for a rehearsal; `TrainingRun.train` does.
     pushes, args.push_to_hub = args.push_to_hub, False
@@ -70,7 +76,7 @@ def run_trainer(
                 model=model,
                 args=args,
                 processing_class=tokenizer,
-                reward_funcs=[VerifierReward(verifier)],
+                reward_funcs=functions,
                 train_dataset=prompts,
                 callbacks=[MetricsFile(directory)],
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -51,6 +52,14 @@ class RolloutRecorder:
             }
             for index, (given, completion, reward) in enumerate(zip(inputs, completions, rewards, strict=True))
         ]
+
+    def keep_failed(self, update: int, inputs: list[dict[str, Any]], completions: list[Any]) -> Path:
+        """Write what a reward function failed on; each process keeps its own."""
+        rows = [
+            {"update": update, "completion": conversation_text(completion), **given}
+            for given, completion in zip(inputs, completions, strict=True)
+        ]
+        return self._run.write_failed_rollout(update, PartialState().process_index, rows)
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from trl.data_utils import prepare_multimodal_messages
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
-from relax_rl.errors import ConfigError, ModelError
+from relax_rl.errors import ConfigError, DataError, ModelError
 from relax_rl.latent.padding import right_padded
 from relax_rl.rewards.turns import opened_thought
 from relax_rl.training.trl.architectures import check_architecture, of_one_length
@@ -23,7 +23,7 @@ from relax_rl.training.trl.guarded import GuardedTrainer
 from relax_rl.training.trl.policy import PolicyTrainer
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.refill import DynamicSampling, Rollout
-from relax_rl.training.trl.reward_functions import own_rewards, try_rewards
+from relax_rl.training.trl.reward_functions import SilentRewards, own_rewards, try_rewards
 from relax_rl.training.unscored import UnscoredLimit
 
 __all__ = ["RolloutTrainer"]
@@ -68,7 +68,9 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs | {"reward_funcs": own_rewards(kwargs["reward_funcs"])})
-        try_rewards(self.reward_funcs, kwargs["train_dataset"])
+        # TRL makes the loop only where there are coroutines to run.
+        try_rewards(self.reward_funcs, kwargs["train_dataset"], vars(self).get("async_loop"))
+        self._silent = SilentRewards(self.reward_funcs)
         self._unscored = UnscoredLimit(self._guard.limits.max_unscored)
         self._plan = check_architecture(self.accelerator.unwrap_model(self.model).config, self.args)
         if (self.is_fsdp_enabled or self.is_deepspeed_enabled) and not self._plan.pads_prompts:
@@ -129,7 +131,13 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         opened = self._opened_thoughts(prompts)
         if any(opened):
             told = [given | {"opened_thought": tag} for given, tag in zip(told, opened, strict=True)]
-        scores = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
+        try:
+            scores = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
+        except DataError as error:
+            raise self._with_rollout_kept(error, told, completions) from error
+        if self.model.training:
+            for sentence in self._silent.sentences(scores, self.state.global_step):
+                self.notices(sentence)
         rewards_per_func = self._finite_rewards(scores)
         if self.model.training and (unscored := self._unscored.count(rewards_per_func, self.state.global_step)):
             self._metrics["train"]["grading/unscored"].append(unscored)
@@ -167,6 +175,13 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
                 )
             found.append(opened_thought(prompt))
         return found
+
+    def _with_rollout_kept(self, error: DataError, inputs: list[dict[str, Any]], completions: list[Any]) -> DataError:
+        """The error of a reward function, with the place of what it was given, for a look."""
+        if self._recorder is None or not self.model.training:
+            return error
+        path = self._recorder.keep_failed(self.state.global_step + 1, inputs, completions)
+        return DataError(f"{str(error).rstrip('.')}; the completions it was given are in {path}.")
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         rollout = self._sample(inputs, f"update {self.state.global_step}")

@@ -14,7 +14,7 @@ from relax_rl.config import BatchPlan, batch_arithmetic
 from relax_rl.errors import ConfigError, RelaxError, RunError
 from relax_rl.runs.lock import FolderLock, is_unstarted
 from relax_rl.workflows.compare.plan import PlannedRun
-from relax_rl.workflows.train import task_and_verifier
+from relax_rl.workflows.train import task_and_rewards
 
 __all__ = ["Rehearsal", "check_folder", "check_metrics", "rehearse"]
 
@@ -79,7 +79,7 @@ def rehearse(
     Raises:
         RelaxError: what the runs would refuse, with the method that it concerns.
     """
-    task, verifier = task_and_verifier(runs[0].config)
+    task, rewards = task_and_rewards(runs[0].config)
     for planned in _first_of_each_method(runs):
         with _naming(planned.method):
             _check_method(planned, unverified=unverified)
@@ -95,7 +95,7 @@ def rehearse(
 
         with _naming(planned.method):
             built = build_run(
-                planned.config, planned.directory, task, verifier, model=model, tokenizer=tokenizer, on_cpu=True
+                planned.config, planned.directory, task, rewards, model=model, tokenizer=tokenizer, on_cpu=True
             )
             for notice in built.notices:
                 said.setdefault(notice, []).append(planned.method)
