@@ -11,17 +11,7 @@ from support.generated_pairs import KINDS, pairs
 
 LEAST_ACCEPTED = 0.98
 # Kinds with spellings that are refused today. Empty at the end of issue 14: delete a name when its kind is accepted.
-GAPS: set[str] = {
-    "repeating",
-    "surds",
-    "logarithms",
-    "reordered",
-    "complex_products",
-    "complex_quotients",
-    "programming",
-    "unions",
-    "vectors",
-}
+GAPS: set[str] = set()
 
 
 @pytest.mark.parametrize(

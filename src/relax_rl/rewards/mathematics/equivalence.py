@@ -1,6 +1,7 @@
 """Whether two answers mean the same. Runs inside a grading process: sympy may hang, or eat all memory, on any of this.
 
-Collections are taken apart by :mod:`relax_rl.rewards.mathematics.members`; their single values go to ``math-verify``.
+Answers are taken apart by :mod:`relax_rl.rewards.mathematics.grammar`; its single values are compared here: at points
+where our own grammar of expressions reads them, else by ``math-verify``.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from math_verify.grader import should_treat_as_complex
 from math_verify.parser import LatexExtractionConfig
 from sympy import Add, Basic, Derivative, Eq, Expr, MatrixBase, Symbol, simplify
 
+from relax_rl.rewards.mathematics.expressions import UnreadableError, parse
+from relax_rl.rewards.mathematics.grammar.brackets import pieces, split
+from relax_rl.rewards.mathematics.grammar.families import Family
+from relax_rl.rewards.mathematics.grammar.matching import same_answer, single_values
 from relax_rl.rewards.mathematics.literals import canonical, exact, without_e_notation
-from relax_rl.rewards.mathematics.members import same_answer, single_values
+from relax_rl.rewards.mathematics.points import renamed, same_equation, same_progressions, same_value
 
 __all__ = ["compare"]
 
@@ -48,6 +53,17 @@ _MAX_DIGIT_BITS = 1 << 13
 _RELATIVE_TOLERANCE = 1e-10
 
 
+# What our own grammar of expressions leaves to math-verify's.
+_BEYOND = re.compile(
+    r"\\(?:int|iint|oint|sum|prod|lim|partial|nabla|begin|mod|pmod|bmod|det|infty|mathbb|mathcal|prime)(?![A-Za-z])|'"
+)
+_RELATION = re.compile(r"\\(?:le|ge|ne|lt|gt|in|cup|cap)(?![A-Za-z])|[<>]")
+_EQUALS = r"(?<![\\<>!:=])=(?!=)"
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
+# The names of arbitrary constants, which an answer may choose.
+_CONSTANTS = frozenset({"c", "d", "k", "a", "b", "c_1", "c_2", "c_3", "k_1", "k_2"})
+
+
 class _UnreadableGoldError(Exception):
     """The gold answer parses to nothing, so that no verdict is possible."""
 
@@ -59,7 +75,7 @@ def compare(gold: str, answer: str | None) -> dict[str, Any]:
     """
     try:
         if answer is not None:
-            return {"verdict": same_answer(gold, answer, _same_value)}
+            return {"verdict": same_answer(gold, answer, _same_value, _same_families)}
         for value in single_values(gold):
             _same_value(value, _HARMLESS)
         return {"verdict": True}
@@ -67,10 +83,26 @@ def compare(gold: str, answer: str | None) -> dict[str, Any]:
         return {"verdict": None, "reason": "gold unreadable"}
 
 
+def _same_families(gold: Family, answer: Family) -> bool:
+    """Whether two families of solutions are one set."""
+    try:
+        golds, answers = (
+            [(parse(_plain(text)), parameter) for text, parameter in family.members] for family in (gold, answer)
+        )
+    except UnreadableError:
+        return False
+    return same_progressions(golds, answers) is True
+
+
 def _same_value(gold: str, answer: str) -> bool:
     gold, answer = _distinguish_cases(gold.removesuffix("%"), answer)
     if "%" in answer:  # a comment to its grammar
         return False
+    if len(pieces(gold, _EQUALS)[0]) != len(pieces(answer, _EQUALS)[0]) or not answer.isascii():
+        return False  # what an equation says was read before
+    decided = _at_points(gold, answer)
+    if decided is not None:
+        return decided
     # math-verify drops what looks like a unit, and `t` and `b + c` do: only beside a plain number is `5 m` five metres.
     numeric = _VARIABLE.search(gold) is None
     expected = _parse(gold, _WITHOUT_UNITS) or _parse(gold, _WITH_UNITS)
@@ -87,6 +119,32 @@ def _same_value(gold: str, answer: str) -> bool:
         for one in expected
         for other in found
     )
+
+
+def _at_points(gold: str, answer: str) -> bool | None:
+    """What the values at points say; None if the texts are not in our own grammar, or have too few values."""
+    golds, answers = split(gold, _EQUALS), split(answer, _EQUALS)
+    if len(golds) != len(answers) or len(golds) > 2 or _RELATION.search(gold + answer):
+        return None
+    try:
+        expected = [parse(_plain(side)) for side in golds]
+    except UnreadableError:
+        return None
+    try:
+        found = [parse(_plain(side)) for side in answers]
+    except UnreadableError:
+        return None if _BEYOND.search(answer) else False
+    if len(expected) == 2:
+        return same_equation(expected, found) or None
+    verdict = same_value(expected[0], found[0])
+    if verdict is False and _CONSTANTS & expected[0].letters:
+        verdict = any(same_value(expected[0], other) for other in renamed(expected[0], found[0], _CONSTANTS))
+    return verdict
+
+
+def _plain(text: str) -> str:
+    """As our own grammar has it."""
+    return _THOUSANDS.sub("", without_e_notation(_NUMPY.sub("", text)))
 
 
 def _parse(text: str, config: NormalizationConfig) -> list[Any]:

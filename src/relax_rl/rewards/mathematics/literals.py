@@ -11,9 +11,11 @@ from fractions import Fraction
 from relax_rl.rewards.mathematics.arithmetic import TooLargeError, arithmetic
 
 __all__ = [
+    "TIME",
     "canonical",
     "exact",
     "is_too_large",
+    "is_word",
     "rational",
     "same_literal",
     "tidy",
@@ -21,6 +23,10 @@ __all__ = [
     "without_e_notation",
 ]
 
+_GREEK = (
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+    "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
+)  # fmt: skip
 _UNICODE = str.maketrans(
     {
         **{chr(0xFF10 + digit): str(digit) for digit in range(10)},  # full-width digits
@@ -29,8 +35,11 @@ _UNICODE = str.maketrans(
         "×": "\\times ", "·": "\\cdot ", "÷": "/", "π": "\\pi ", "∞": "\\infty ", "°": "^\\circ ", "≤": "\\le ",
         "≥": "\\ge ", "∪": "\\cup ", "±": "\\pm ", "√": "\\sqrt ", "，": ",", "（": "(", "）": ")", "％": "%",
         "²": "^2", "³": "^3", "⁴": "^4", "∅": "\\emptyset ",
+        "≠": "\\ne ", "∈": "\\in ", "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "⟨": "\\langle ", "⟩": "\\rangle ",
+        **{letter: f"\\{name} " for letter, name in zip("αβγδεζηθικλμνξρστυφχψω", _GREEK, strict=True)},
     }
 )  # fmt: skip
+_PERCENT = r"percentage|percent|per\s+cent|pct"
 _REWRITES = tuple(
     (re.compile(pattern, re.ASCII), replacement)
     for pattern, replacement in (
@@ -56,8 +65,15 @@ _REWRITES = tuple(
         (r"\\degrees?(?![A-Za-z])", r"^\\circ"),
         (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", r"^\\circ"),
         (r"\\%", "%"),
-        (r"\\leq(?![A-Za-z])", r"\\le"),
-        (r"\\geq(?![A-Za-z])", r"\\ge"),
+        (r"\\l(?:eq|eqslant|eqq)(?![A-Za-z])|<=", r"\\le "),
+        (r"\\g(?:eq|eqslant|eqq)(?![A-Za-z])|>=", r"\\ge "),
+        (r"\\neq(?![A-Za-z])|\\not\s*=|!=", r"\\ne "),
+        # a unit as a fraction, and percent in words
+        (
+            r"\\frac\s*\{\s*(\\(?:text|mathrm)\s*\{[^{}]*\})\s*\}\s*\{\s*(\\(?:text|mathrm)\s*\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}",
+            r"\1/\2",
+        ),
+        (rf"(?<=[\d}})])\s*(?:\\(?:text|mathrm|mbox)\s*\{{\s*(?:{_PERCENT})\.?\s*\}}|(?:{_PERCENT})(?![A-Za-z]))", "%"),
         (r"(\d)\.(?=[/*+\-)\s}]|$)", r"\1"),  # a decimal point without decimals, as in `3./2`
     )
 )
@@ -70,11 +86,17 @@ _LISTED = re.compile(r",\s+(?=\d{3}(?!\d))", re.ASCII)
 _IN_PARENTHESES = re.compile(r"\(([A-Z]|[-+]?[\d.]+)\)", re.ASCII)
 _OPTION = re.compile(r"^\s*(?i:option|choice)\s*(?=\(?[A-Z]\)?\s*$)")
 _BASED = re.compile(r"(-?[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)?)_(?:\{(\d{1,2})\}|(\d))", re.ASCII)
-_TIME = re.compile(r"(\d{1,2}):(\d{2})(?:([ap])\.?m\.?)?", re.ASCII | re.IGNORECASE)
-_ASSIGNED = re.compile(r"[A-Za-z](?:=|\\in(?![a-z]))(.+)", re.DOTALL)
+TIME = re.compile(r"(\d{1,2}):(\d{2})(?:([ap])\.?m\.?)?", re.ASCII | re.IGNORECASE)
 _E_NOTATION = re.compile(r"(?<![A-Za-z\\\d.])((?:\d+\.?\d*|\.\d+))[eE]([-+]?\d+)(?![A-Za-z\d.])", re.ASCII)
 
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+|\d+)(?:,|\{,\})(\d+)(?![\d.]|,\d)", re.ASCII)
+
+_REPEATING = re.compile(
+    r"(?<![\d.])(?P<whole>\d{0,30})\.(?P<start>\d{0,30})(?:"
+    r"\\(?:overline|bar|dot|overset\{\.\})\s*+\{?+(?P<period>\d{1,30}+)\}?+|\((?P<dotted>\d{1,30})\)"
+    r"|\\dot\s*\{?(?P<first>\d)\}?(?P<inner>\d{0,30})\\dot\s*\{?(?P<last>\d)\}?+)(?![\d.\\])",
+    re.ASCII,
+)
 
 _MIXED = re.compile(r"(?<![\d.,/^])(\d+)\s+(\d+)/(\d+)(?![\d/.])", re.ASCII)
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])(?<!\d\s)\d{1,3}(?:\s\d{3})+(?!\s?[\d/])", re.ASCII)
@@ -99,7 +121,17 @@ def tidy(text: str) -> str:
     text = _DELIMITERS.sub(" ", text.translate(_UNICODE))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
+    text = _REPEATING.sub(_repeating, text)
     return text.strip().rstrip(".,;:").strip()
+
+
+def _repeating(found: re.Match[str]) -> str:
+    r"""``0.1\overline{6}`` as ``\frac{1}{6}``."""
+    whole, start = found["whole"] or "0", found["start"]
+    period = found["period"] or found["dotted"] or found["first"] + found["inner"] + found["last"]
+    scale = 10 ** len(start)
+    value = Fraction(int(whole + start), scale) + Fraction(int(period), scale * (10 ** len(period) - 1))
+    return f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
 def canonical(text: str) -> str:
@@ -155,25 +187,26 @@ def same_literal(gold: str, answer: str) -> bool | None:
     left, right = canonical(gold), canonical(answer)
     if left == right:
         return True
-    if "=" not in left and "\\in" not in left and (assigned := _ASSIGNED.fullmatch(right)):
-        right = assigned.group(1)  # `x = 5` answers a question whose gold is `5`
-    elif "=" not in right and "\\in" not in right and (assigned := _ASSIGNED.fullmatch(left)):
-        left = assigned.group(1)
-    if left == right:
-        return True
     first, second = exact(left), exact(right)
     if first and second:
         return _same_rational(*first, *second)
-    if time := _TIME.fullmatch(left):  # to a parser, a division
-        other = _TIME.fullmatch(right)
-        return other is not None and _same_time(time, other)
-    if _ONLY_TEXT.fullmatch(tidy(gold)) and "," not in left:  # a name or a word has no other form
+    if time := TIME.fullmatch(left):  # to a parser, a division
+        other = TIME.fullmatch(right)
+        return _same_time(time, other) if other else _is_ratio(time, right)
+    if other := TIME.fullmatch(right):
+        return _is_ratio(other, left)
+    if is_word(tidy(gold)):
         return left.casefold() == right.casefold()
     if based := _BASED.fullmatch(left):
         return _same_in_base(based, right)
     if re.fullmatch(r"[A-Z]", left) and re.fullmatch(r"[A-Z]", right):
         return False
     return None
+
+
+def is_word(text: str) -> bool:
+    """Whether a tidied answer is a name or a word, which has no other form."""
+    return _ONLY_TEXT.fullmatch(text) is not None and "," not in text
 
 
 def is_too_large(text: str) -> bool:
@@ -213,6 +246,12 @@ def _same_time(gold: re.Match[str], answer: re.Match[str]) -> bool:
         hours.append((hour % 12, half or ("p" if hour > 12 else "")))
     (one, half), (other, other_half) = hours
     return gold[2] == answer[2] and one == other and (half == other_half or not (half and other_half))
+
+
+def _is_ratio(time: re.Match[str], answer: str) -> bool:
+    """`3:10` may be a ratio."""
+    found = rational(answer)
+    return found is not None and int(time[2]) > 0 and found == (Fraction(int(time[1]), int(time[2])), False)
 
 
 def _same_in_base(gold: re.Match[str], answer: str) -> bool | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths, with_options
 from relax_rl.rewards.extraction import Extraction, Gold, chosen_pair, policy_of, read_gold, stated_forms
+from relax_rl.rewards.mathematics.grammar.matching import is_collection, same_in_place, type_of
 from relax_rl.rewards.mathematics.literals import is_too_large, with_decimal_points
-from relax_rl.rewards.mathematics.members import is_collection, same_in_place
 from relax_rl.rewards.workers.pool import Outcome, WorkerPool
 
 __all__ = ["MathVerifier"]
@@ -124,12 +125,14 @@ class MathVerifier(BaseVerifier):
             raise DataError(f"{len(completions)} completions were given with {len(flags)} flags in truncated.")
         choices = with_options(options, completions)
         verdicts: list[Verdict | None] = []
+        golds: list[str] = []
         undecided: dict[tuple[str, str], list[tuple[int, str]]] = {}
         rows = zip(completions, answers, flags, choices, strict=True)
         for index, (completion, answer, is_truncated, texts) in enumerate(rows):
             found = self._policy.read(completion, is_truncated)
             gold, text, verdict = _read_beside(read_gold(answer), found, texts)
-            gold, text = self._with_points(gold), None if text is None else self._with_points(text)
+            gold, text = (self._with_points(gold), None if text is None else self._with_points(text))
+            golds.append(gold)
             verdicts.append(verdict or _verdict_in_place(gold, text, found.how))
             if verdicts[-1] is None and text is not None:
                 undecided.setdefault((gold, text), []).append((index, found.how))
@@ -138,7 +141,11 @@ class MathVerifier(BaseVerifier):
         for (gold, text), outcome in zip(undecided, outcomes, strict=True):
             for index, how in undecided[gold, text]:
                 verdicts[index] = self._verdict(gold, text, how, outcome)
-        return [verdict for verdict in verdicts if verdict is not None]
+        return [
+            replace(verdict, type=type_of(gold) if len(gold) <= _MAX_ANSWER_CHARS else "")
+            for verdict, gold in zip(verdicts, golds, strict=True)
+            if verdict is not None
+        ]
 
     def extract(self, completion: str) -> str | None:
         """The answer that a completion commits to; None if there is none. ``grade`` says how it was found."""
