@@ -300,6 +300,7 @@ def test_a_completion_that_stopped_by_itself_is_not_cut() -> None:
         ("\\boxed{7}, from 3 and 4", "7"),
         ("<think>it is 12", None),
         ("none", None),
+        ("2 x 7 = 14\n\nYour answer is correct.", "14"),
     ],
 )
 def test_the_lenient_policy_takes_the_last_number_with_its_formula(completion: str, text: str | None) -> None:

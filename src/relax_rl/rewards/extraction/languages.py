@@ -120,7 +120,7 @@ PARTICLE = re.compile(
 """What may follow a number in languages that write no space there: measure words and the verb at the end."""
 
 DENIAL = re.compile(
-    r"(?<![^\W\d_])(?:not|no|non|never|neither|nor|none|cannot|can'?t|isn'?t|aren'?t|wasn'?t|doesn'?t|don'?t|won'?t|wrong(?:ly)?"
+    r"(?<![^\W\d_])(?<!\\)(?:not|no|non|never|neither|nor|none|cannot|can'?t|isn'?t|aren'?t|wasn'?t|doesn'?t|don'?t|won'?t|wrong(?:ly)?"
     r"|incorrect\w{0,4}|false\w{0,2}|invalid\w{0,3}|untrue|mistak\w{1,3}|error|unlikely|impossible|except|unless"
     r"|nicht|kein\w{0,2}|nie|falsch\w{0,2}|unrichtig|ne|n'est|pas|jamais|faux|fausse|nunca|fals[oaie]s?|err[oó]ne[oa]|equivocad[oa]"
     r"|sbagliat[oaei]|errat[oa]|errad[oa]|não|nem|niet|geen|onjuist|fout|fel|feil|forkert|inte|ikke|ej|nie|błędn\w{0,3}|zł[yae]"

@@ -56,8 +56,11 @@ _MAX_TRIED = 32
 
 
 def last_statement(text: str) -> Commitment | None:
-    """The last statement that names an answer; a remark on it ("the answer is clear") gives way to an earlier one."""
-    remark: Commitment | None = None
+    """The last statement that names an answer; a remark on one ("the answer is clear") is none.
+
+    A sentence in words gives way to an earlier statement with a number or a formula.
+    """
+    words: Commitment | None = None
     for start, begin in _announced(text):
         found = _statement(text, start, begin)
         if found is None:
@@ -65,8 +68,8 @@ def last_statement(text: str) -> Commitment | None:
         stated = found.found.text or ""
         if has_mathematics(stated) or (len(stated.split()) <= 3 and not _REMARK.match(stated)):
             return found
-        remark = remark or found
-    return remark
+        words = words or (None if _REMARK.match(stated) else found)
+    return words
 
 
 def later_statement(text: str, begin: int, boxed: str, *, is_corrected: bool = False) -> Commitment | None:
