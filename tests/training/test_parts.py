@@ -321,6 +321,10 @@ def test_idle_settings_are_named_where_a_rollout_serves_one_update() -> None:
     config = config_of(objective={"name": "grpo", "clip_low": 0.1, "clip_high": 0.3})
     (two,) = idle_parts(config, build_objective_from(config), 1)
     assert "objective.clip_low, objective.clip_high of grpo have no effect" in two
+    assert "plain policy gradient" not in two
+    config = config_of(objective={"name": "gspo"})
+    (whole,) = idle_parts(config, build_objective_from(config), 1)
+    assert "have no effect, and gspo is the plain policy gradient. For several" in whole
 
 
 def test_the_objective_of_a_script_knows_the_scripts_limits() -> None:

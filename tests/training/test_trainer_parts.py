@@ -266,6 +266,28 @@ def test_versions_that_differ_are_said_and_a_model_alone_is_refused(tmp_path: Pa
     assert (checkpoint / "model.safetensors").stat().st_mtime_ns == before
     trainer.note_step()
     assert trainer.save_last_update() is None
+    rewrite("versions", torch="0.1")
+    heard: list[str] = []
+    trainer.notices.listen(heard.append)
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    assert heard == [said]
+
+
+def test_a_run_that_is_resumed_inside_a_rollout_batch_goes_on_with_it(tmp_path: Path) -> None:
+    def trained(folder: Path, checkpoint: Path | None = None) -> Any:
+        saving = {"save_strategy": "steps", "save_steps": 1, "num_iterations": 2, "logging_steps": 2}
+        trainer = make_trainer(build_objective("grpo"), folder, max_steps=2, **saving)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        return trainer
+
+    whole = trained(tmp_path / "whole")
+    resumed = trained(tmp_path / "resumed", tmp_path / "whole" / "checkpoint-1")
+    assert all(torch.equal(*pair) for pair in zip(resumed.model.parameters(), whole.model.parameters(), strict=True))
+    # One row for both updates: what the first of them measured is in the checkpoint, too.
+    rows = [[row for row in trainer.state.log_history if "grad_norm" in row] for trainer in (whole, resumed)]
+    for row in (*rows[0], *rows[1]):
+        row.pop("step_time")
+    assert rows[0] == rows[1]
 
 
 # The run's own evaluations ----------------------------------------------------------------------------------------

@@ -238,8 +238,8 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
     def _entropies(self, prompts: list[list[int]], completions: list[list[int]]) -> list[Tensor]:
         """(T_i) entropy of each token of some completions."""
         rows = [torch.tensor(prompt + completion) for prompt, completion in zip(prompts, completions, strict=True)]
-        ids = pad(rows, padding_value=self._tokenizer.pad_token_id, padding_side="right").to(self.accelerator.device)
-        mask = pad([torch.ones_like(row) for row in rows], padding_value=0, padding_side="right").to(ids.device)
+        ids = pad(rows, padding_value=self._tokenizer.pad_token_id).to(self.accelerator.device)
+        mask = pad([torch.ones_like(row) for row in rows]).to(ids.device)
         _, entropy, _ = self._get_per_token_logps_and_entropies(
             self.model, ids, mask, ids.shape[1] - 1, self.args.per_device_train_batch_size, compute_entropy=True
         )
