@@ -180,7 +180,7 @@ class _Reader:
                 value = of.added(value, self._factor(), "+")
                 start = -1
             else:
-                if kind == "number" and self._tokens[self._place - 1][1] not in (")", "}", "]"):
+                if kind == "number" and self._tokens[self._place - 1][1] not in (")", "}", "]", "!"):
                     raise UnreadableError(text)  # neither `3 4` nor `x 4` is a product
                 value = of.multiplied(value, self._factor())
                 start = -1
