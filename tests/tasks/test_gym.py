@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from relax_rl.cli.main import main
 from relax_rl.errors import ConfigError, DataError, DependencyError
 from relax_rl.rewards.base import Verdict
 from relax_rl.tasks import Task, build_task, validate_task
@@ -45,7 +46,12 @@ STAND_IN = """
                 raise KeyError(answer)
             return 1.0 if answer == entry["answer"] else 0.25 if entry["answer"] in answer else 0.01
 
-    DATASETS = {"sum": Sum}
+    class Blind(Sum):
+        # A scorer that fails the library's own answers.
+        def score_answer(self, answer, entry):
+            return 0.0
+
+    DATASETS = {"sum": Sum, "blind": Blind}
 """
 
 
@@ -134,6 +140,15 @@ def test_without_the_package_the_sentence_says_what_to_install(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     with pytest.raises(DependencyError, match=r"'reasoning_gym:chain_sum' needs .* pip install 'relax-rl\[gym\]'"):
         build_task("reasoning_gym:chain_sum").problems("test", 1)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_datasets_whose_gold_fails_their_own_scorer_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tasks", "validate", "--all-gym", "-n", "4"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("reasoning_gym:blind/test: 4 problems, 0 gold solutions score 1, 4 do not")
+    assert lines[1:] == ["2 datasets, 1 of them do not prove themselves on 4 problems"]
+    assert main(["tasks", "validate", "countdown", "--all-gym"]) == 2
 
 
 @needs_gym

@@ -4,6 +4,7 @@ relax tasks                                    the names
 relax tasks show countdown --task.level 3      some problems
 relax tasks show relax_mix --data-dir data --split train
 relax tasks validate math --task.path f.jsonl  every gold answer must score 1, a wrong one 0
+relax tasks validate --all-gym                 which datasets of reasoning-gym fail their own scorer
 relax tasks overlap data --task.path f.jsonl --data-dir data  what it shares with evaluation sets
 """
 
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from relax_rl.cli.arguments import refuse_settings
 from relax_rl.config import task_options
-from relax_rl.errors import ConfigError
+from relax_rl.errors import ConfigError, RelaxError
 
 if TYPE_CHECKING:
     from relax_rl.tasks.base import BaseTask, Problem
@@ -39,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder that the task reads its files from; overlap: of the evaluation sets"
     )
+    parser.add_argument(
+        "--all-gym", action="store_true", help="validate: every dataset of reasoning-gym (15 problems each by default)"
+    )
     parser.add_argument("--against", metavar="NAMES", help="overlap: evaluation sets, with commas (default: all)")
 
 
@@ -50,6 +54,10 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         refuse_settings(settings, "tasks list")
         _print_list()
         return 0
+    if arguments.all_gym:
+        if arguments.action != "validate" or arguments.name is not None or settings:
+            raise ConfigError("--all-gym stands alone: relax tasks validate --all-gym [-n N]")
+        return _validate_gym(arguments.split or "test", arguments.num_problems or 15, arguments.seed)
     if arguments.name is None:
         raise ConfigError(f"name the task: relax tasks {arguments.action} NAME; there are: {', '.join(task_names())}")
     if arguments.against is not None and arguments.action != "overlap":
@@ -83,6 +91,26 @@ def _print_problem(problem: Problem) -> None:
     if problem.instruction is not None:
         print(f"  chat    {problem.instruction!r}")
     print(f"  answer  {problem.answer!r}")
+
+
+def _validate_gym(split: str, count: int, seed: int) -> int:
+    """Each dataset whose own gold answers fail its own scorer, or that makes no such problems; 1 if there is any."""
+    from relax_rl.tasks.base import validate_task
+    from relax_rl.tasks.gym import PREFIX, dataset_names
+    from relax_rl.tasks.registry import build_task
+
+    names, num_failing = dataset_names(), 0
+    for name in names:
+        try:
+            report = validate_task(build_task(f"{PREFIX}{name}"), split, count, seed=seed)
+        except RelaxError as error:
+            print(f"{PREFIX}{name}: {error}", flush=True)
+            continue
+        if report.unsolved or report.without_solution or report.too_lenient:
+            num_failing += bool(report.unsolved or report.too_lenient)
+            print(report, flush=True)
+    print(f"{len(names)} datasets, {num_failing} of them do not prove themselves on {count} problems")
+    return 1 if num_failing else 0
 
 
 def _print_overlap(task: BaseTask, arguments: argparse.Namespace) -> int:

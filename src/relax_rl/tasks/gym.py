@@ -25,7 +25,7 @@ from relax_rl.rewards.extraction import extract_answer
 from relax_rl.rewards.workers.pool import WorkerPool
 from relax_rl.tasks.base import BaseTask, Problem, digest
 
-__all__ = ["ReasoningGymTask", "ReasoningGymVerifier", "score_item"]
+__all__ = ["ReasoningGymTask", "ReasoningGymVerifier", "dataset_names", "score_item"]
 
 PREFIX = TASK_FAMILIES[0]
 DEFAULT_SIZES = {"train": 2048, "test": 256}
@@ -197,6 +197,11 @@ def _entry(dataset: str, config: str, seed: int) -> tuple[Any, dict[str, Any]]:
     except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(f"reasoning-gym's dataset '{dataset}' cannot be configured so: {error}.") from error
     return maker, maker[0]
+
+
+def dataset_names() -> tuple[str, ...]:
+    """All datasets of the installed library, in alphabetical order. Raises DependencyError without it."""
+    return tuple(sorted(_library("NAME").factory.DATASETS))
 
 
 def _library(dataset: str) -> Any:
