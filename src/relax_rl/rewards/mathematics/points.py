@@ -45,7 +45,13 @@ def same_value(one: Expression, other: Expression) -> bool | None:
         if verdict is False:
             return False
         num_equal += verdict is True
-    return True if num_equal >= (_MIN_POINTS if letters else 1) else None
+    if num_equal >= (_MIN_POINTS if letters else 1):
+        return True
+    with mp.workdps(digits):
+        points = [Point(values, is_complex) for values in _points(letters)]
+        counts = sorted(sum(_value(side, point) is not None for point in points) for side in (one, other))
+    # One that has no value anywhere is none that has.
+    return False if counts[0] == 0 and counts[1] >= _MIN_POINTS else None
 
 
 def same_equation(one: Sequence[Expression], other: Sequence[Expression]) -> bool | None:
