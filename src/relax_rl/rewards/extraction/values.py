@@ -146,6 +146,8 @@ def _formula(tail: str) -> str | None:
         if not tail.startswith(opening):
             continue
         end = tail.find(closing, len(opening))
+        while end > 0 and tail[end - 1] == "\\" and closing == "$":  # `$\$36$`
+            end = tail.find(closing, end + 1)
         if end < 0:
             continue
         rest = sentence(tail[end + len(closing) :])[0]
