@@ -49,4 +49,4 @@ def _value(content: str) -> str:
 
 def _is_words(content: str) -> bool:
     """Whether a tag holds a sentence rather than a value."""
-    return re.match(r"[A-Z]?[a-z]+\s+\S+\s+\S", content) is not None
+    return re.match(r"[A-Za-z][a-z]+\s+[A-Za-z$]\S*\s+\S", content) is not None
