@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from relax_rl.rewards import ExactVerifier, FormatVerifier, NumericVerifier, SoftOverlongPenalty
 from relax_rl.rewards.countdown import evaluate
 from relax_rl.rewards.extraction import extract_answer
+from relax_rl.rewards.mathematics import literals
 from relax_rl.rewards.mathematics.arithmetic import arithmetic
 from relax_rl.rewards.mathematics.literals import tidy
 from relax_rl.rewards.mathematics.units import in_same_unit, read_quantity
@@ -86,3 +88,11 @@ def test_a_word_for_a_number_is_that_number(word: str, factor: int) -> None:
     pair = in_same_unit(one, other)
     assert pair is not None
     assert Fraction(pair[0]) == Fraction(pair[1])
+
+
+def test_plain_numbers_are_left_as_they_are_without_rewriting_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They skip forty rewrites; without the short cut the rewrites leave them as they are, too."""
+    texts = ["0", "-7", "06", "1234567", "3.50", "-0.25", "\\frac{3}{7}", "-\\frac{12}{8}", "0.0", "\\frac{0}{0}"]
+    quick = [(literals.tidy(text), literals.canonical(text)) for text in texts]
+    monkeypatch.setattr(literals, "_PLAIN", re.compile("(?!)"))
+    assert quick == [(literals.tidy(text), literals.canonical(text)) for text in texts] == [(t, t) for t in texts]
