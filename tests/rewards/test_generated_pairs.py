@@ -10,8 +10,6 @@ from relax_rl.rewards import MathVerifier
 from support.generated_pairs import KINDS, pairs
 
 LEAST_ACCEPTED = 0.98
-# Kinds with spellings that are refused today. Empty at the end of issue 14: delete a name when its kind is accepted.
-GAPS: set[str] = set()
 
 
 @pytest.mark.parametrize(
@@ -27,12 +25,11 @@ def test_equal_pairs_are_accepted_and_unequal_ones_are_not(draws: int, seed: int
     for pair, verdict in zip(drawn, verdicts, strict=True):
         assert verdict.score is not None, (pair, verdict)
         assert pair.is_equal or verdict.score == 0.0, (pair, verdict)
-        num_equal += pair.is_equal and pair.kind not in GAPS
-        if pair.is_equal and verdict.score != 1.0 and pair.kind not in GAPS:
+        num_equal += pair.is_equal
+        if pair.is_equal and verdict.score != 1.0:
             refused[pair.kind].append((pair.gold, pair.answer))
     assert sum(map(len, refused.values())) <= (1 - LEAST_ACCEPTED) * num_equal, dict(refused)
 
 
 def test_there_are_at_least_36_kinds() -> None:
     assert len(KINDS) >= 36
-    assert set(KINDS) >= GAPS
