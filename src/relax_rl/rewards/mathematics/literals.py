@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from relax_rl.rewards.mathematics.arithmetic import TooLargeError, arithmetic
 
@@ -18,6 +19,7 @@ __all__ = [
     "is_word",
     "rational",
     "same_literal",
+    "same_rational",
     "tidy",
     "with_decimal_points",
     "without_e_notation",
@@ -138,6 +140,7 @@ def _repeating(found: re.Match[str]) -> str:
     return f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
+@lru_cache(maxsize=4096)
 def canonical(text: str) -> str:
     """``tidy`` without white space and text wrappers: equal strings are equal answers."""
     if _PLAIN.fullmatch(text):
@@ -183,6 +186,12 @@ def rational(text: str) -> tuple[Fraction, bool] | None:
     else:
         value = Fraction(int(match["over"]), int(match["under"]))
     return sign * value, bool(match["percent"])
+
+
+def same_rational(gold: str, answer: str) -> bool | None:
+    """Whether two numbers are equal; None if one of the texts is none."""
+    first, second = rational(canonical(gold)), rational(canonical(answer))
+    return _same_rational(*first, *second) if first and second else None
 
 
 def same_literal(gold: str, answer: str) -> bool | None:

@@ -10,7 +10,7 @@ from relax_rl.rewards.mathematics.grammar.reader import read
 from relax_rl.rewards.mathematics.grammar.regions import read_inequality
 from relax_rl.rewards.mathematics.grammar.singles import same_single
 from relax_rl.rewards.mathematics.grammar.values import Compare
-from relax_rl.rewards.mathematics.literals import canonical, same_literal
+from relax_rl.rewards.mathematics.literals import canonical, rational, same_literal, same_rational
 
 __all__ = ["CompareFamilies", "is_collection", "same_answer", "same_in_place", "single_values", "type_of"]
 
@@ -24,6 +24,9 @@ def same_answer(gold: str, answer: str, algebra: Compare, families: CompareFamil
     """Whether two answers are equal; None: the algebra could not tell."""
     if canonical(gold) == canonical(answer):
         return True
+    quick = same_rational(gold, answer)
+    if quick is not None:
+        return quick
     mine, other = read(gold), read(answer)
     if not other.value.meaning() and qualifies(gold, answer):
         return False
@@ -66,4 +69,5 @@ def single_values(text: str) -> list[str]:
 
 def type_of(text: str) -> str:
     """The type of an answer in the grammar."""
-    return read(text).type
+    number = None if "$" in text else rational(canonical(text))
+    return read(text).type if number is None else "percent" if number[1] else "number"
