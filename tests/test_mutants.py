@@ -189,7 +189,8 @@ def test_a_third_of_the_time_goes_to_the_cheap_tests_and_the_rest_to_each_file_i
 
     assert chosen(6, 1.6) == {"a::cheaper", "a::cheap"}
     assert chosen(6, 4.5) == {"a::cheaper", "a::cheap", "a::thorough"}
-    assert chosen(6, 13) == {"a::cheaper", "a::cheap", "a::thorough", "b::dear"}
+    assert chosen(6, 13) == {"a::cheaper", "a::cheap", "a::thorough", "b::other"}
+    assert chosen(6, 17) == {"a::cheaper", "a::cheap", "a::thorough", "b::other", "b::dear"}
     assert chosen(7, 1) == {"a::thorough"}
     assert len(chosen(9, 100)) == len(chosen(MODULE, 100)) == 5
     assert chosen(5, 100) == set()

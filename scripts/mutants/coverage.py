@@ -54,12 +54,13 @@ class Coverage:
         """The tests that run a block, as many as cost `budget` seconds of processor time.
 
         A third of the time goes to the cheapest, the rest to each test file in turn, since the tests of one file check
-        much the same. Within a file those that run most of the broken one come first: a test that breaks something on
-        purpose runs what others do not. Those that see most for their cost are run first.
+        much the same. Within a file those that run most of the broken one for their cost come first: a test that breaks
+        something on purpose runs what others do not.
         """
         found = self._tests.get((path, block), [])
         files: dict[str, list[Test]] = {}
-        for test in sorted(found, key=lambda test: (-test.blocks, test.seconds, test.node)):
+        by_yield = sorted(found, key=lambda test: ((test.seconds + 0.3) / (1 + test.blocks), test.node))
+        for test in by_yield:
             files.setdefault(test.node.partition("::")[0], []).append(test)
         turns = zip_longest(*sorted(files.values(), key=lambda tests: (tests[0].seconds, tests[0].node)))
         in_turn = [test for turn in turns for test in turn if test is not None]

@@ -17,6 +17,7 @@ from relax_rl.evaluation import EvaluationResult, evaluate
 from relax_rl.evaluation import replay as replay_module
 from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.prompts import (
+    ProcessedPrompt,
     PromptForm,
     encode_prompt,
     left_pad,
@@ -29,7 +30,8 @@ from relax_rl.evaluation.records import Sample, sample_of
 from relax_rl.evaluation.replay import replay
 from relax_rl.evaluation.result import SampleRecord
 from relax_rl.evaluation.runner import Evaluation
-from relax_rl.evaluation.samplers import server
+from relax_rl.evaluation.samplers import exchange, server
+from relax_rl.evaluation.samplers.exchange import Exchange
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings
 from relax_rl.evaluation.samplers.server import ServerSampler
 from relax_rl.evaluation.samplers.transformers import TransformersSampler
@@ -108,6 +110,21 @@ def test_a_template_brings_its_own_special_tokens_and_a_plain_prompt_does_not() 
     assert len(encode_prompt(Asked(), problem, PromptForm(most_tokens=9))) == 3
 
 
+def test_the_switches_of_a_template_reach_the_processor_of_images() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def apply_chat_template(conversations: list[Any], **options: Any) -> dict[str, Any]:
+        asked.append(options)
+        return {"input_ids": [[7, 8]]}
+
+    processor = SimpleNamespace(apply_chat_template=apply_chat_template)
+    usual = {"add_generation_prompt": True, "tokenize": True, "return_dict": True}
+    for switches in ({"deep": True}, None):
+        prompt = ProcessedPrompt(processor, [{"role": "user", "content": []}], switches)
+        assert (list(prompt), len(prompt), prompt[-1]) == ([7, 8], 2, 8)
+        assert asked.pop() == usual | (switches or {})
+
+
 # Replays ----------------------------------------------------------------------------------------------------------
 
 
@@ -131,7 +148,7 @@ def test_a_replay_keeps_what_it_needs_and_leaves_the_model_as_it_was(model) -> N
     asked: list[Any] = []
     hooks = [
         model.lm_head.register_forward_pre_hook(lambda _, inputs: heads.append(tuple(inputs[0].shape))),
-        model.register_forward_pre_hook(lambda _, __, named: asked.append(named["use_cache"]), with_kwargs=True),
+        model.register_forward_pre_hook(lambda _, __, named: asked.append(named), with_kwargs=True),
     ]
     before = sum(len(module._forward_hooks) for module in model.modules())
     batches = list(replay(model, prompts, completions))
@@ -144,7 +161,9 @@ def test_a_replay_keeps_what_it_needs_and_leaves_the_model_as_it_was(model) -> N
         ((len(completion), len(prompt)) for completion, prompt in zip(completions, prompts, strict=True)), reverse=True
     )
     assert [shape[1] for shape in heads] == [5]
-    assert asked == [False]
+    assert asked[0]["use_cache"] is False
+    # Prompts are padded on the left, and count from their first token.
+    assert torch.equal(asked[0]["position_ids"], position_ids(asked[0]["attention_mask"]))
     assert (batch.entropy[~batch.mask] == 0).all()
     assert (batch.entropy[batch.mask] > 0).all()
     assert batch.mask.sum(1).tolist() == [len(completions[row]) for row in batch.rows]
@@ -185,6 +204,20 @@ def test_what_a_server_replies_becomes_a_completion_or_is_refused() -> None:
     for count in (-1, 2**31, True, 3.0, "3"):
         with pytest.raises(ModelError, match="completion_tokens is no count"):
             server._completion(reply_of("a", count), "url")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(300, "redirects to there"), (399, "redirects"), (400, "refused"), (404, "refused"), (429, "")],
+)
+def test_what_a_server_refuses_is_told_from_a_redirect_and_from_what_may_pass(status: int, words: str) -> None:
+    post = Exchange("http://host/v1", None, 1.0, 100, 0)
+    reply = exchange._Reply(status, {"Location": "there"}, b"so it is")
+    if not words:
+        assert post._refusal(reply) == f"HTTP {status}: so it is"
+        return
+    with pytest.raises(ModelError, match=words):
+        post._refusal(reply)
 
 
 # Records ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 from trl import GRPOTrainer
 
 from relax_rl.config import GuardConfig
@@ -166,6 +167,23 @@ def test_what_one_rank_found_holds_for_all() -> None:
 
     assert [found(*case) for case in ((True, 0.0, 1), (False, 1.0, 1))] == [True, False]
     assert [found(*case) for case in ((True, 0.0, 2), (False, 1.0, 2), (False, 0.0, 2))] == [True, True, False]
+
+
+def test_an_adapter_that_was_asked_for_is_what_learns(tmp_path: Path) -> None:
+    trainer = RelaxTrainer(
+        tiny_llama(),
+        lambda completions, **_: [0.0] * len(completions),
+        RelaxConfig(
+            output_dir=str(tmp_path), per_device_train_batch_size=4, num_generations=4, use_cpu=True, bf16=False
+        ),
+        prompt_dataset(CountdownTask().problems("train", 4), load_tokenizer("tiny")),
+        processing_class=load_tokenizer("tiny"),
+        peft_config=LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"),
+        objective="grpo",
+    )
+    learning = [name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad]
+    assert learning
+    assert all("lora_" in name for name in learning)
 
 
 # Resuming ---------------------------------------------------------------------------------------------------------
