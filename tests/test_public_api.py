@@ -37,6 +37,7 @@ SIGNATURES = {
         "recorder: RolloutRecorder | None = None",
         "max_batches: int = 1",
         "branching: Branching | None = None",
+        "group_sampler: GroupSampler | None = None",
         "guard: GuardConfig | None = None",
         "notices: Notices | None = None",
         "most_prompt_tokens: int | None = None",

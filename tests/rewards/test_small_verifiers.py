@@ -22,8 +22,9 @@ from relax_rl.rewards.countdown import CountdownAnswer, CountdownVerifier, commi
 from relax_rl.rewards.overlong import SoftOverlongPenalty
 from relax_rl.rewards.own_code import as_scores, called, is_own, place_of
 from relax_rl.rewards.registry import configured_verifier
-from relax_rl.rewards.reward_function import VerifierReward, completion_text
+from relax_rl.rewards.reward_function import VerifierReward
 from relax_rl.rewards.trial import try_verifier
+from relax_rl.rewards.turns import conversation_text
 
 
 class Fixed(BaseVerifier):
@@ -70,7 +71,6 @@ def test_a_format_to_the_letter(require: Any, completion: str, missing: str) -> 
 
 def test_format_asks_for_a_thought_and_a_box_unless_told_otherwise() -> None:
     assert FormatVerifier().require == ("think", "boxed")
-    assert not FormatVerifier().expects_opened
     with pytest.raises(DataError, match="2 completions were given with 1 gold"):
         FormatVerifier().score(["", ""], [""])
 
@@ -150,15 +150,13 @@ def test_a_weight_is_a_finite_number(weight: Any) -> None:
     assert WeightedVerifiers([(Fixed("a"), -2), (Fixed("b"), 0.5)]).members[0][1] == -2.0
 
 
-def test_a_weighted_set_is_own_code_if_a_member_is_and_expects_an_opened_thought_if_one_does() -> None:
+def test_a_weighted_set_is_own_code_if_a_member_is() -> None:
     own, ours = Fixed("own"), FormatVerifier(prompt_opens_think=True)
     several = WeightedVerifiers([(ours, 1.0), (own, 1.0), (as_verifier(CountdownVerifier()), 1.0)])
     assert several.is_own_code
-    assert several.expects_opened
     assert several.described == own.described
     assert "own" in several.described
     assert not WeightedVerifiers([(CountdownVerifier(), 1.0)]).is_own_code
-    assert not WeightedVerifiers([(CountdownVerifier(), 1.0)]).expects_opened
 
 
 def test_one_verifier_with_a_weight_is_a_weighted_set() -> None:
@@ -271,14 +269,13 @@ def test_a_class_and_a_builtin_are_no_function_of_completions() -> None:
 # Calls and trials -------------------------------------------------------------------------------------------------
 
 
-def test_an_opened_thought_stands_in_front_unless_the_verifier_expects_it() -> None:
-    member = Fixed("member", Verdict(1.0))
+def test_an_opened_thought_stands_in_front_of_each_completion() -> None:
+    member = Fixed("member", Verdict(1.0), Verdict(1.0))
     grade(member, ["a"], ["b"], opened="<think>")
-    member.expects_opened = True
-    grade(member, ["a"], ["b"], opened="<think>")
-    assert [asked[0] for asked in member.asked] == [["<think>a"], ["a"]]
-    with pytest.raises(DataError, match="'member' returned 1 scores for 2"):
-        grade(member, ["a", "b"], ["", ""])
+    grade(member, ["a", "b"], ["b", "b"], opened=["", "[THINK]"])
+    assert [asked[0] for asked in member.asked] == [["<think>a"], ["a", "[THINK]b"]]
+    with pytest.raises(DataError, match="'member' returned 2 scores for 3"):
+        grade(member, ["a", "b", "c"], ["", "", ""])
 
 
 def test_verdicts_say_whose_fault_it_is() -> None:
@@ -297,7 +294,7 @@ def test_what_a_reward_logs() -> None:
         Verdict(0.0),
     )
     reward = VerifierReward(Fixed("own", *verdicts))
-    assert reward([""] * 4, [""] * 4, log_metric=logged.__setitem__) == [1.0, None, 0.0, 0.0]
+    assert reward([""] * 4, answer=[""] * 4, log_metric=logged.__setitem__) == [1.0, None, 0.0, 0.0]
     assert math.isnan(logged.pop("verifiers/b"))
     assert logged == {
         "verifiers/a": 1.0,
@@ -308,8 +305,8 @@ def test_what_a_reward_logs() -> None:
 
 
 def test_the_text_of_a_conversation_skips_what_is_empty() -> None:
-    assert completion_text([{"content": "a"}, {"content": None}, {}, {"content": "b"}]) == "ab"
-    assert completion_text("a") == "a"
+    assert conversation_text([{"content": "a"}, {"content": None}, {}, {"content": "b"}]) == "ab"
+    assert conversation_text("a") == "a"
 
 
 def test_a_trial_grades_a_known_solution_and_a_wrong_answer() -> None:

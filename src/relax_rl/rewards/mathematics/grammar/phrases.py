@@ -40,6 +40,13 @@ _NEGATION = (
     r"|[sš]patn[eě]|nespr[aá]vn[eaey]|nepravda|de[gǧğ]il|yanl[iı][sş]|asla|hay[iı]r|tidak|bukan|jangan|salah|hindi|mali|kh[oô]ng"
     r"|sai|nuk|asnj[eë]|hapana|sio|uongo|nincs|nincsen|sem|deyil|emas|[zż]aden|[zž][aá]dn[yý]|ingen|inga|ingenting|nada|nulla|niente|ningun[oa]|ning[uú]n|nenhuma|nessun|rien|nimic|nic|ni[sš]ta|nič|mik[aä][aä]n|hi[cç]bir|walang|tiada|ch[aẳ]ng|aldri|ekki|engin|n[ií]l|ddim|cap|gens|nav|nepareizi|n[eė]ra|neteisingai|nahi|galat"
 )
+# What is done to the number before it, or a number beside it: `12 times two` is not 12.
+_ARITHMETIC = (
+    r"times|squared|cubed|factorial|doubled|tripled|halved|twice|thrice|divided|multiplied|mod|modulo"
+    r"|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
+    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty"
+)
+_DOUBT = r"fails?|failed|nope|nah|unknown|unsure|undecided"
 _COPULA = r"is|are|was|were|be|ist|sind|est|sont|es|son|[éè]|s[aã]o|[aä]r|er|zijn|jest|van|este|je|jsou|on|adalah"
 # As short as a product of letters is: words only between spaces or braces.
 _SHORT = r"ni|ej|ei|nu|ne|jo|si|ez|mai"
@@ -50,7 +57,7 @@ _BOUND = (
     r"|mindestens|h[oö]chstens|au\s+(?:moins|plus)|(?:al|por\s+lo)\s+menos|como\s+m[aá]ximo|almeno|al\s+massimo|minst|tenminste"
 )
 _QUALIFIED = re.compile(
-    rf"(?<![^\W\d_])(?<!\\)(?:{_NEGATION}|{_BOUND})(?![^\W\d_])"
+    rf"(?<![^\W\d_])(?<!\\)(?:{_NEGATION}|{_BOUND}|{_ARITHMETIC}|{_DOUBT})(?![^\W\d_])"
     rf"|(?:(?<=[\s{{])|^)(?:{_SHORT})(?=[\s}}]|$)"
     r"|\\(?:not|neg|lnot|nless|ngtr|nleq|ngeq|notin)(?![A-Za-z])|[不没沒非無无错錯誤未]|ない|[¬≮≯≰≱∉]",
     re.IGNORECASE,
