@@ -23,6 +23,7 @@ from relax_rl.evaluation.samplers.protocol import Completion
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import build_objective
 from relax_rl.objectives.probe import DictionarySettings
+from relax_rl.objectives.updates import UpdateReport
 from relax_rl.runs.manifest import MANIFEST_FILE, Manifest, installed_versions
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training import measurement
@@ -184,6 +185,29 @@ def test_an_adapter_that_was_asked_for_is_what_learns(tmp_path: Path) -> None:
     learning = [name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad]
     assert learning
     assert all("lora_" in name for name in learning)
+
+
+def test_a_report_is_of_the_update_to_come_and_an_evaluation_has_groups_of_its_own(
+    trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def report(accelerator: Any, step: int, num_steps: int) -> UpdateReport:
+        seen.append(step)
+        return UpdateReport(step=step, num_steps=num_steps, entropy=math.nan, covariance=math.nan)
+
+    monkeypatch.setattr(trainer, "_update", SimpleNamespace(report=report))
+    monkeypatch.setattr(trainer.state, "global_step", 6)
+    trainer._end_of_update()
+    assert seen == [7]
+    monkeypatch.setattr(trainer, "num_generations_eval", 2)
+    monkeypatch.setattr(trainer, "current_gradient_accumulation_steps", 2, raising=False)
+    columns: dict[str, Any] = {"completion_mask": torch.ones(4, 3, dtype=torch.long), "rewards": torch.zeros(4)}
+    forward: Any = SimpleNamespace(log_probs=torch.zeros(4, 3), entropy=torch.zeros(4, 3), hidden_states=None)
+    for is_training, shape in ((True, (1, 4, 3)), (False, (2, 2, 3))):
+        trainer.model.train(is_training)
+        assert trainer.rollout_batch(columns, forward).mask.shape == shape
+    trainer.model.train()
 
 
 # Resuming ---------------------------------------------------------------------------------------------------------

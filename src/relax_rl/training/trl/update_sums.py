@@ -21,12 +21,13 @@ class UpdateSums:
         self._sums: Tensor | None = None
         self._metrics: dict[str, list[float]] = defaultdict(list)
 
+    @torch.no_grad()
     def add(self, batch: RolloutBatch, advantages: Tensor, metrics: dict[str, float]) -> None:
         """One more micro-batch: its advantages (P, G), and its metrics, which are averages over the processes."""
-        log_probs = batch.log_probs.detach()[batch.mask].double()
+        log_probs = batch.log_probs[batch.mask].double()
         advantage = advantages.unsqueeze(-1).expand_as(batch.log_probs)[batch.mask].double()
         missing = torch.full_like(log_probs, torch.nan)
-        entropy = missing if batch.entropy is None else batch.entropy.detach()[batch.mask].double()
+        entropy = missing if batch.entropy is None else batch.entropy[batch.mask].double()
         columns = (torch.ones_like(log_probs), entropy, log_probs, advantage, log_probs * advantage)
         sums = torch.stack([column.sum() for column in columns])
         self._sums = sums if self._sums is None else self._sums + sums
