@@ -168,10 +168,11 @@ _BLOCKS = ((0x2600, 0x27BF), (0x4E00, 0x9FFF), (0x1F300, 0x1FAFF), (0x0400, 0x05
 
 
 def _junk(rng: random.Random) -> str:
-    """Visible characters of other scripts, symbols and controls; none that stands for a space, a digit or a sign."""
+    """Visible characters of other scripts, symbols and controls; none that stands for a space, a digit or a sign, and
+    no check mark, which says of an answer that it is right."""
     while True:
         point = rng.randrange(*rng.choice(_BLOCKS))
-        if unicodedata.category(chr(point)) in {"So", "Lo", "Ll", "Lu", "Cc"}:
+        if unicodedata.category(chr(point)) in {"So", "Lo", "Ll", "Lu", "Cc"} and chr(point) not in "✓✔✅":
             return chr(point)
 
 
