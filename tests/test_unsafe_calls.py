@@ -41,6 +41,7 @@ FLAGS = {"shell": True, "allow_pickle": True, "trust_remote_code": True, "weight
 MEANT = {
     ("src/relax_rl/import_path.py", "importlib.import_module"): "what the user names, see tests/cli/test_trust.py",
     ("src/relax_rl/__init__.py", "import_module"): "a table of the package's own modules",
+    ("src/relax_rl/cli/main.py", "import_module"): "a table of the package's own modules",
     ("src/relax_rl/analysis/__init__.py", "importlib.import_module"): "a table of the package's own modules",
     ("src/relax_rl/evaluation/__init__.py", "importlib.import_module"): "a table of the package's own modules",
     ("src/relax_rl/config/loading.py", "yaml.load"): "with a SafeLoader of its own",

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from relax_rl.rewards.mathematics.members import same_in_place
 
 from relax_rl.rewards import ChoiceVerifier, ExactVerifier, MathVerifier, NumericVerifier, read_gold
 from relax_rl.rewards.extraction import chosen_pair, extract_answer, read_choice, written_forms
+from relax_rl.rewards.mathematics.grammar.matching import same_in_place
 
 READ: list[tuple[Any, str]] = [
     ("\\boxed{1,2,3}", "1,2,3"),

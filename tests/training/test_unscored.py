@@ -68,7 +68,7 @@ def test_reasons_are_metrics():
     verifier = MathVerifier(timeout_s=0.6, num_workers=1)
     reward, logged = VerifierReward(verifier), {}
     boxes = ["\\boxed{4}", f"\\boxed{{{'x' * 3000}}}", "\\boxed{9^{9^{9^{9}}}}", "\\boxed{\\sqrt{2}}"]
-    scores = reward(boxes, ["4", "4", "4", ""], log_metric=logged.__setitem__)
+    scores = reward(boxes, answer=["4", "4", "4", ""], log_metric=logged.__setitem__)
     assert scores == [1.0, 0.0, 0.0, None]
     assert logged == {
         "grading/ungradable": 0.5,
@@ -77,5 +77,5 @@ def test_reasons_are_metrics():
         "grading/reasons/gold_unreadable": 1.0,
     }
     logged.clear()
-    reward(boxes[:1], ["4"], log_metric=logged.__setitem__)
+    reward(boxes[:1], answer=["4"], log_metric=logged.__setitem__)
     assert logged == {}

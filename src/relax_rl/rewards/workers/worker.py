@@ -66,12 +66,12 @@ def _serve(function: Callable[..., Any], requests: BinaryIO, replies: BinaryIO, 
     for line in requests:
         message = _answer(function, line)
         used = _peak_memory()
-        is_exhausted = used > _MEMORY_SHARE * memory_bytes
-        if is_exhausted:
+        if used > _MEMORY_SHARE * memory_bytes:
             # The function may have met the limit and caught it, as parsers do, and then its result is worth nothing.
             message = {"reason": "memory", "detail": f"{used >> 20} MiB"}
         _send(replies, message)
-        if is_exhausted and hasattr(os, "fork"):
+        # Also where it was refused what it asked for and holds little: the heap of earlier items may be why.
+        if message.get("reason") == "memory" and hasattr(os, "fork"):
             os.kill(os.getpid(), _EXHAUSTED)
 
 

@@ -53,8 +53,7 @@ class OwnReward:
         scores = as_scores(values, count, self.described)
         if None in scores and any(score is not None for score in scores):
             # NaN in a column of numbers is a slip in the user's arithmetic; None is the word for "does not apply".
-            given = values.tolist() if hasattr(values, "tolist") else list(values)
-            wrong = [place for place, value in enumerate(given) if scores[place] is None and value is not None]
+            wrong = [place for place, value in enumerate(values) if scores[place] is None and value is not None]
             if wrong:
                 raise DataError(
                     f"{self.described} returned NaN for {len(wrong)} of {count} completions, the first of them number "
