@@ -145,3 +145,9 @@ def test_what_contradicts_itself_is_no_pair() -> None:
     assert chosen_pair("B", found, "(B) 14", OPTIONS, same_in_place) is None
     assert read_choice("(B) 14").letter == "B"
     assert read_choice("P(A) = 3").letter == ""
+
+
+def test_a_sentence_is_taken_to_the_letter_where_text_is_compared() -> None:
+    gold = "Owen is a knave, and Mason is a knave."
+    assert ExactVerifier().score([f"So <answer>{gold}</answer>", f"<answer>{gold[:-1]}</answer>"], [gold] * 2) == [1, 0]
+    assert ExactVerifier().score(["<answer>It is Paris.</answer>"], ["Paris"]) == [1.0]

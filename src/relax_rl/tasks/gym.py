@@ -142,18 +142,19 @@ class ReasoningGymVerifier(BaseVerifier):
         if len(completions) != len(answers):
             raise DataError(f"{len(completions)} completions were given with {len(answers)} gold answers.")
         found = [extract_answer(completion) for completion in completions]
-        asked = {(answer, e.text): None for answer, e in zip(answers, found, strict=True) if e.text is not None}
+        texts = [extraction.verbatim for extraction in found]
+        asked = {(answer, text): None for answer, text in zip(answers, texts, strict=True) if text is not None}
         items = [(self._dataset, self._config, answer, text) for answer, text in asked]
         outcomes = dict(zip(asked, self._pool.map(items), strict=True))
         verdicts = []
-        for answer, extraction in zip(answers, found, strict=True):
-            if extraction.text is None:
+        for answer, text, extraction in zip(answers, texts, found, strict=True):
+            if text is None:
                 verdicts.append(Verdict(0.0, None, extraction.how))
                 continue
-            outcome = outcomes[answer, extraction.text]
+            outcome = outcomes[answer, text]
             score = None if outcome.value is None else self._credit(outcome.value)
             reason = outcome.reason or ("gold unreadable" if score is None else None)
-            verdicts.append(Verdict(score, extraction.text, extraction.how, reason, outcome.detail))
+            verdicts.append(Verdict(score, text, extraction.how, reason, outcome.detail))
         return verdicts
 
     def _credit(self, score: float) -> float:

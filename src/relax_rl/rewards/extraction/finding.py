@@ -23,12 +23,19 @@ class Extraction:
             ended inside it), ``retracted`` (the completion takes it back) or ``truncated``.
         last: what the last box alone holds, where ``text`` joins several: ``\\boxed{2}, \\boxed{3}`` is ``2, 3``.
         letter: the letter of an option that is stated after a value: ``\\boxed{12}. The answer is (C).``
+        whole: all that the tag holds, where ``text`` may be a part of it.
     """
 
     text: str | None
     how: str
     last: str | None = None
     letter: str | None = None
+    whole: str | None = None
+
+    @property
+    def verbatim(self) -> str | None:
+        """The answer to the letter, for text that is no mathematics: the point that ends a sentence is part of it."""
+        return self.text if self.whole is None else self.whole
 
 
 @dataclass(frozen=True)

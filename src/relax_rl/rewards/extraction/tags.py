@@ -27,7 +27,7 @@ def last_tag(text: str) -> Commitment | None:
             content, end = text[tag.end() : closing.start()], closing.end()
             closing = None
             if not PLACEHOLDER.fullmatch(content):
-                return Commitment(tag.start(), end, Extraction(_tagged(content), "tagged"))
+                return Commitment(tag.start(), end, Extraction(_tagged(content), "tagged", whole=content.strip()))
     return None
 
 

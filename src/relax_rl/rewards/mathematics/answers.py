@@ -33,6 +33,8 @@ class AnswerVerifier(BaseVerifier, ABC):
     """
 
     name: str
+    # Whether all that a tag holds may be the answer, too: the point at the end of a sentence.
+    is_verbatim = False
 
     def __init__(self, *, policy: str = "default", allow_bare_number: bool = False) -> None:
         self._policy = policy_of(policy, allow_bare_number=allow_bare_number)
@@ -88,6 +90,8 @@ class AnswerVerifier(BaseVerifier, ABC):
             return Verdict(None, text, found.how, "gold unreadable", gold.reason)
         is_short = text is not None and len(text) <= _MAX_ANSWER_CHARS
         equal = self.equal(gold.text, text if text is not None and is_short else "")
+        if equal is False and self.is_verbatim and found.whole is not None and is_short:
+            equal = self.equal(gold.text, found.whole)
         if equal is None:
             detail = f"{gold.text[:80]!r} is no answer that {self.name} reads"
             return Verdict(None, text, found.how, "gold unreadable", detail)
@@ -103,6 +107,7 @@ class ExactVerifier(AnswerVerifier):
     """
 
     name = "exact"
+    is_verbatim = True
 
     def __init__(
         self, *, case_sensitive: bool = False, policy: str = "default", allow_bare_number: bool = False
