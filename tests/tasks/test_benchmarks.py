@@ -110,6 +110,8 @@ def test_small_sets_prove_themselves_on_every_row(name: str) -> None:
 
 # Golds that only their own spelling can match: another answer beside them is not scored, rather than wrong.
 UNREADABLE = {"olympiadbench-1965", "olympiadbench-2045"}
+STRAY_DOLLAR = {"olympiadbench-2349"}
+"""``$221,$8$`` is right in a box; in a sentence its second dollar sign ends the formula."""
 
 
 @needs_data
@@ -118,7 +120,7 @@ UNREADABLE = {"olympiadbench-1965", "olympiadbench-2045"}
 def test_evaluation_sets_prove_themselves_on_every_row(name: str) -> None:
     task = build_task(name, data_dir=DATA)
     report = validate_task(task, "test")
-    assert report.failures.keys() <= UNREADABLE, report.failures
+    assert report.failures.keys() <= UNREADABLE | STRAY_DOLLAR, report.failures
     assert report.unsolved == report.without_solution == ()
     for problem in task.problems("test"):
         if problem.id in UNREADABLE:
