@@ -12,7 +12,7 @@ demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
 
 test: .venv/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or distributed" -n 2 --dist worksteal --durations 12

@@ -87,6 +87,7 @@ def test_the_recorded_policy_has_room_to_explore(record: dict[str, Any]):
     assert held_out["truncated_share"] < 0.02
 
 
+@pytest.mark.slow
 def test_it_loads_in_a_process_without_network_or_home(tmp_path: Path):
     code = (
         "import sys; from transformers import AutoModelForCausalLM as M, AutoTokenizer as T;"

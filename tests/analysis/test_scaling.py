@@ -23,6 +23,7 @@ def test_exact_data_give_back_their_curve() -> None:
     assert curve.predict([1e12])[0] == pytest.approx(0.7)
 
 
+@pytest.mark.slow
 def test_intervals_cover() -> None:
     covered = dict.fromkeys(TRUTH, 0)
     for seed in range(20):

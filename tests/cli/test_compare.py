@@ -117,6 +117,7 @@ def pretend_finished(folder: Path, methods: str, seeds: int, gains: dict[str, fl
     Contents("grpo", labels, list(range(seeds))).write(folder)
 
 
+@pytest.mark.slow
 def test_finished_runs_are_compared_without_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "c"
     gains = {"grpo": 0.0, "relax": 0.3, "kl_cov": 0.0}

@@ -71,6 +71,7 @@ def by_trl(folder, objective, options, updates_per_rollout):
     ("objective", "options", "updates_per_rollout"),
     [("grpo", {}, 1), ("kl_cov", {"k_ratio": 0.1}, 2), ("relax", RELAX, 1), ("relax", RELAX, 2)],
 )
+@pytest.mark.slow
 def test_the_trainer_and_the_loop_end_at_the_same_parameters(objective, options, updates_per_rollout, tmp_path):
     loop = example("plain_loop")
     trainer = by_trl(tmp_path, objective, options, updates_per_rollout)

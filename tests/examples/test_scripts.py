@@ -44,6 +44,7 @@ def test_it_runs_and_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_smollm2_the_example_says_how_to_get_it(tmp_path: Path) -> None:
     done = run("own_data", [], tmp_path)
     assert done.returncode == 2

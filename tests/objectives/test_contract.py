@@ -96,6 +96,7 @@ for gone in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 def test_deleting_a_method_file_breaks_that_method_alone(tmp_path):
     """In a copy of the package: no method reads a file of another one, and each is refused whose file is deleted."""
     copy = tmp_path / "relax_rl"

@@ -185,6 +185,7 @@ def test_the_budget_of_a_batch_bounds_slow_comparisons_and_not_quick_ones() -> N
         MathVerifier(budget_s=-1.0)
 
 
+@pytest.mark.slow
 def test_verdicts_depend_neither_on_pool_size_nor_on_order() -> None:
     table = tomllib.loads(Path(__file__).with_name("cases.toml").read_text(encoding="utf-8"))
     pairs = [(gold, completion) for rows in table.values() for gold, completion, _ in rows[::5]]

@@ -307,6 +307,7 @@ def act(value): return value
 
 
 @pytest.mark.parametrize("fault", ["time.sleep(60)", "os._exit(9)", "os.kill(os.getpid(), 9)"])
+@pytest.mark.slow
 def test_a_start_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     monkeypatch.setattr(pool_module, "_START_LIMIT_S", 3.0)
     name = f"slow_start_{abs(hash(fault))}"

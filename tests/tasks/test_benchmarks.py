@@ -93,6 +93,7 @@ def test_the_same_from_a_folder(name: str) -> None:
 
 
 @needs_data
+@pytest.mark.slow
 def test_math_by_level() -> None:
     counts = [len(benchmark("math", DATA, levels=(level,)).problems("train")) for level in range(1, 6)]
     assert sum(counts) == 11998  # two rows have no level

@@ -85,6 +85,7 @@ def test_a_missing_evaluation_set_is_not_passed_over(tmp_path: Path) -> None:
 
 
 @needs_data
+@pytest.mark.slow
 def test_the_papers_training_mix() -> None:
     """About 22K problems, as the paper says; nothing in it is in an evaluation set."""
     task = build_task("relax_mix", data_dir=DATA)

@@ -69,6 +69,7 @@ def test_completions_do_not_depend_on_the_number_of_processes(tmp_path: Path) ->
     assert completions(tmp_path / "one") == completions(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_resumed_it_samples_what_it_would_have_sampled(tmp_path: Path) -> None:
     assert main([*words(tmp_path / "whole", UPDATE), "--trainer.save_steps=1"]) == 0
     assert main([*words(tmp_path / "again", UPDATE), "--trainer.save_steps=1"]) == 0

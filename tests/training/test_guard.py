@@ -345,6 +345,7 @@ def test_all_ranks_skip_what_one_of_them_finds(method, spoilt, tmp_path):
     assert [row.get("guard/skipped") for row in found["rows"]] == skipped
 
 
+@pytest.mark.slow
 def test_a_learning_rate_of_100_stops_in_words_with_sound_weights(tmp_path, capsys):
     run = tmp_path / "run"
     words = [

@@ -36,6 +36,7 @@ def evaluated(path: Path, *words: str) -> RunDirectory:
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.slow
 def test_a_start_that_is_known_is_not_measured_and_the_end_is_the_same(tmp_path: Path) -> None:
     both = evaluated(tmp_path / "both")
     end = evaluated(tmp_path / "end", "--evaluation.before=false")

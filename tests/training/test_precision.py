@@ -60,6 +60,7 @@ def test_outside_of_the_forward_nothing_is_rounded() -> None:
         assert (left @ right).dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_a_mixed_run_keeps_its_weights_whole_and_measures_both_ends_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

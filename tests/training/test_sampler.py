@@ -64,6 +64,7 @@ def test_the_position_names_pass_update_and_order():
 
 
 @pytest.mark.parametrize("num_iterations", [1, 2])
+@pytest.mark.slow
 def test_a_run_resumed_in_a_later_pass_sees_the_prompts_that_come_next(num_iterations, tmp_path):
     # 8 of 32 prompts a rollout batch: 4 rollout batches a pass.
     settings = {"num_iterations": num_iterations, "max_steps": 10 * num_iterations, "per_device_train_batch_size": 16}

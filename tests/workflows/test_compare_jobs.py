@@ -62,6 +62,7 @@ def waits_for_ever(tmp_path: Path) -> Iterator[tuple[tuple[str, ...], socket.soc
         yield (*words, "-o", str(tmp_path / "evaluation")), server
 
 
+@pytest.mark.slow
 def test_children_end_with_a_parent_that_is_killed(
     tmp_path: Path, waits_for_ever: tuple[tuple[str, ...], socket.socket]
 ) -> None:
@@ -83,6 +84,7 @@ def test_children_end_with_a_parent_that_is_killed(
     wait_for(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
 
 
+@pytest.mark.slow
 def test_children_are_asked_to_stop_and_waited_for(
     tmp_path: Path, waits_for_ever: tuple[tuple[str, ...], socket.socket]
 ) -> None:

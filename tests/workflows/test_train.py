@@ -47,6 +47,7 @@ def graded(completions: list[str], answers: list[str]) -> Sequence[float | None]
     return CountdownVerifier().score(completions, answers)
 
 
+@pytest.mark.slow
 def test_objects_train_as_their_names_do() -> None:
     seen: list[Progress] = []
     named = train("countdown", overrides=SMALL | {"objective": "grpo", "output": "named"}, on_progress=seen.append)
@@ -94,6 +95,7 @@ def test_a_run_is_prolonged_and_resumed_from_a_link(tmp_path: Path) -> None:
     assert (longer.output, longer.num_updates, longer.metrics["step"]) == (first.output, 3, 3)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_before_its_last_evaluation_is_evaluated_and_not_trained_further() -> None:
     whole = train("countdown", overrides=SMALL | {"trainer.max_steps": 1, "objective": "grpo", "output": "run"})
     assert whole.after is not None

@@ -93,6 +93,7 @@ def test_it_is_a_metric_on_multisets_of_any_sizes(seed: int, sizes: tuple[int, i
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), sizes=st.lists(st.integers(1, 5), min_size=1, max_size=7))
+@pytest.mark.slow
 def test_the_matrix_holds_the_distance_of_every_pair(seed: int, sizes: list[int]) -> None:
     rng = np.random.default_rng(seed)
     spectra = [points(rng, size) for size in sizes]

@@ -39,6 +39,7 @@ def test_cka_and_procrustes_are_their_formulas_on_either_side(H: int, H_other: i
     assert of(procrustes_similarity, x, y) == pytest.approx(nuclear / norm(a) / norm(b), rel=1e-7)
 
 
+@pytest.mark.slow
 def test_debiased_cka_is_zero_on_average_where_the_plain_one_is_near_one() -> None:
     rng = np.random.default_rng(1)
     pairs = [rng.standard_normal((2, 20, 400)) for _ in range(40)]
