@@ -147,6 +147,7 @@ def test_finished_runs_are_compared_without_training(tmp_path: Path, capsys: pyt
     assert "grpo: worse than relax in mean@1, -0." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_metrics_asked_for_are_tested_and_remembered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "c"
     pretend_finished(folder, "grpo,relax", 4, {"grpo": 0.0, "relax": 0.3})
@@ -199,6 +200,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, capsys: pytest
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_runs_that_saw_other_prompts_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "c"
     pretend_finished(folder, "grpo,relax", 2, {"grpo": 0, "relax": 0})

@@ -42,6 +42,7 @@ def prompts() -> str:
     return "prompts.jsonl"
 
 
+@pytest.mark.slow
 def test_the_default_is_countdown_and_everything_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["spectrum", "tiny", *SHORT]) == 0
     shown = capsys.readouterr().out
@@ -258,6 +259,7 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(monkeypatch: pytest.Monke
     assert Path("out/spectrum.json").read_text() != first
 
 
+@pytest.mark.slow
 def test_hostile_prompts_stay_text() -> None:
     Path("prompts.txt").write_text("<script>alert(1)</script> 1 2 3 [bold]x[/bold] [/] $\\oops$\n" * 2)
     assert main(["spectrum", "tiny", "--prompts", "prompts.txt", "--text", *SMALL]) == 0

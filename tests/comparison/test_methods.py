@@ -107,6 +107,7 @@ def test_band_is_the_range_of_the_smoothed_curves(grid: list[Path]) -> None:
     assert steps.tolist() == [2]  # a run that has not come as far
 
 
+@pytest.mark.slow
 def test_page_of_a_comparison_has_sentences_data_and_one_plane_a_method(grid: list[Path], tmp_path: Path) -> None:
     text = write_report(grid, tmp_path / "r.html").read_text()
     assert "ReLaX: better than GRPO in mean@1" in text

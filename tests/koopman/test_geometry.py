@@ -186,6 +186,7 @@ def test_masked_tokens_do_not_matter_and_batches_are_their_rows(measure) -> None
     ],
 )
 @pytest.mark.parametrize("shape", [(2, 9, 4), (2, 8, 11)])
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(measure, shape) -> None:
     generator = torch.Generator().manual_seed(5)
     states = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)

@@ -170,6 +170,7 @@ def test_a_path_that_is_not_finite_is_not_drawn() -> None:
     assert len(axes[0].lines) == 1
 
 
+@pytest.mark.slow
 def test_a_page_of_two_models(tmp_path: Path, hostile: str) -> None:
     first, second = spectra(), spectra("other", 0.05)
     second = replace(second, sites=tuple(replace(site, dictionary_digest="f" * 16) for site in second.sites))

@@ -150,6 +150,7 @@ def test_any_text_has_an_extraction_and_nothing_is_made_up(text: str) -> None:
     ],
     ids=range(20),
 )
+@pytest.mark.slow
 def test_megabytes_cost_little(text: str) -> None:
     """Seconds of this process, far above the tenths that linear time takes and far below what a square would."""
     started = time.process_time()

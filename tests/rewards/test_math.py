@@ -173,6 +173,7 @@ def test_the_golds_fault_is_no_score_and_the_answers_fault_is_zero(verifier: Mat
     assert [grade.is_ungradable for grade in grades] == [score == 0.0 and bool(why) for score, why in pairs.values()]
 
 
+@pytest.mark.slow
 def test_the_budget_of_a_batch_bounds_slow_comparisons_and_not_quick_ones() -> None:
     verifier = MathVerifier(timeout_s=0.6, num_workers=2, budget_s=0.6)
     slow = [boxed(f"{number} + {SLOW}") for number in (3, 1, 2)]

@@ -134,6 +134,7 @@ def test_the_time_limit_is_of_an_item_and_not_of_the_queue(target: str) -> None:
         assert [outcome.value for outcome in pool.map([("burn", 0.1)] * 7)] == [True] * 7
 
 
+@pytest.mark.slow
 def test_a_busy_machine_changes_no_verdict(target: str) -> None:
     """Items with half of their CPU time to spare, beside two spinning processes a core."""
     spin = [sys.executable, "-c", "while True: pass"]
@@ -240,6 +241,7 @@ def test_a_forked_child_gets_workers_of_its_own(target: str, tmp_path: Path) -> 
     _python("-c", textwrap.dedent(program))
 
 
+@pytest.mark.slow
 def test_a_program_without_main_guard_is_not_run_again(target: str, tmp_path: Path) -> None:
     """multiprocessing's spawn would import the caller's main module in every worker, and train twice."""
     program = tmp_path / "train_without_guard.py"
@@ -318,6 +320,7 @@ def test_a_start_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.M
         assert pool.map([(5,)])[0] == Outcome(5)
 
 
+@pytest.mark.slow
 def test_a_pool_that_never_starts_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module.time, "sleep", lambda _: None)
     (tmp_path / "dies_at_import.py").write_text("import os; os._exit(9)\ndef act(value): return value\n")
@@ -330,6 +333,7 @@ def test_a_pool_that_never_starts_is_one_sentence(tmp_path: Path, monkeypatch: p
     assert pool._workers == []
 
 
+@pytest.mark.slow
 def test_one_pool_from_eight_threads_while_its_workers_are_killed(target: str) -> None:
     """Killed at random from outside: every value is right, none is lost."""
     with WorkerPool(target, num_workers=3) as pool, ThreadPoolExecutor(8) as threads:

@@ -83,6 +83,7 @@ def test_the_two_years_of_amc_are_told_apart(monkeypatch: pytest.MonkeyPatch) ->
 
 @needs_data
 @pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.slow
 def test_the_same_from_a_folder(name: str) -> None:
     task = benchmark(name, DATA)
     for split, size in BENCHMARKS[name].sizes.items():

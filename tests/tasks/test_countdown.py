@@ -75,6 +75,7 @@ def test_problems_keep_to_the_parameters():
         assert 1 <= target <= 30
 
 
+@pytest.mark.slow
 def test_no_problem_is_in_two_splits_for_any_seed_or_setting():
     tasks = [TASK, CountdownTask(max_number=25, max_target=100)]
     found: dict[str, set[tuple[tuple[int, ...], int]]] = {}

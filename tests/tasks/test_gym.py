@@ -143,6 +143,7 @@ def test_without_the_package_the_sentence_says_what_to_install(monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("stand_in")
+@pytest.mark.slow
 def test_datasets_whose_gold_fails_their_own_scorer_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tasks", "validate", "--all-gym", "-n", "4"]) == 1
     lines = capsys.readouterr().out.splitlines()

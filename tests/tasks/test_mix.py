@@ -108,6 +108,7 @@ def test_the_papers_training_mix() -> None:
 
 
 @needs_data
+@pytest.mark.slow
 def test_gsm8k_and_aime_share_nothing_with_the_training_sets() -> None:
     train = {question_digest(p.question) for p in build_task("gsm8k", data_dir=DATA).problems("train")}
     held = [build_task(name, data_dir=DATA).problems("test") for name in ("gsm8k", "math500", "minerva", "aime24")]

@@ -75,6 +75,7 @@ def test_resumed_after_every_update_by_two_processes(tmp_path):
 @pytest.mark.parametrize(
     "place", ["compute_loss", *(pytest.param(name, marks=pytest.mark.slow) for name in ("_sample", "training_step"))]
 )
+@pytest.mark.slow
 def test_an_interruption_inside_an_update_is_saved_as_after_the_last_one(place, tmp_path):
     trainer = make(tmp_path / "broken", "grpo", "two updates", settings={"save_strategy": "no"})
     method = getattr(trainer, place)

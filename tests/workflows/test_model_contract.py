@@ -254,6 +254,7 @@ def test_a_verifier_that_takes_the_thought_for_opened_is_not_told_again():
 # Context --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_prompt_that_leaves_no_room_is_refused_or_cut(tmp_path):
     task = Words(system=None, length=600)
     with pytest.raises(ConfigError, match=r"has a context of 512 for both \(8 of 8 prompts are too long\)"):

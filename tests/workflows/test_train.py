@@ -86,6 +86,7 @@ def test_objects_train_as_their_names_do() -> None:
     assert (recorded.objective.name, recorded.task.name, recorded.verifier) == ("grpo", "countdown", "graded")
 
 
+@pytest.mark.slow
 def test_a_run_is_prolonged_and_resumed_from_a_link(tmp_path: Path) -> None:
     first = train("countdown", overrides=SMALL | {"evaluation.enabled": False})
     assert first.before is first.after is None

@@ -271,6 +271,7 @@ def delay_distances(clips: torch.Tensor, order: float) -> torch.Tensor:
     return spectral_wasserstein_matrix([delay_spectrum(clip, delays=70, rank=6) for clip in clips], order=order)
 
 
+@pytest.mark.slow
 def test_lorenz_systems_are_told_apart_by_their_spectra() -> None:
     clips, labels = benchmark().lorenz_clips((152, 220, 75), 6, end=90.0, burn_in=40.0)
     assert separation(koopstd_distances(clips, window=100, hop=5, rank=6, num_modes=None), labels) > 0.8
