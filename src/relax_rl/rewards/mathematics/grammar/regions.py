@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from relax_rl.rewards.mathematics.grammar.brackets import pieces
 from relax_rl.rewards.mathematics.grammar.names import is_name, letters_of, same_name
-from relax_rl.rewards.mathematics.grammar.values import Compare, RealSet, Value, all_of
+from relax_rl.rewards.mathematics.grammar.values import Compare, RealSet, Value, all_of, in_any_order
 from relax_rl.rewards.mathematics.literals import canonical, exact
 
 __all__ = ["Inequality", "Piece", "Region", "intersection", "read_inequality", "union", "without"]
@@ -62,21 +62,9 @@ class Region(Value):
         return compare(self.text, relation) if self.is_inequality and relation is not None else False
 
     def _same(self, other: RealSet, compare: Compare) -> bool | None:
-        if len(self.parts) != len(other.parts):
-            return False
         if self.variable and other.variable and not same_name(self.variable, other.variable):
             return False
-        left = list(other.parts)
-        for mine in self.parts:
-            verdicts: list[bool | None] = []
-            for index, part in enumerate(left):
-                verdicts.append(mine.matches(part, compare))
-                if verdicts[-1]:
-                    left.pop(index)
-                    break
-            else:
-                return None if None in verdicts else False
-        return True
+        return in_any_order(self.parts, other.parts, lambda mine, part: mine.matches(part, compare))
 
     def members(self) -> tuple[Value, ...] | None:
         return (self,)

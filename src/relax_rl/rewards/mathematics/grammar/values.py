@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from relax_rl.rewards.mathematics.literals import canonical
 
@@ -26,8 +26,11 @@ __all__ = [
     "UnitVectors",
     "Value",
     "all_of",
+    "in_any_order",
     "matched",
 ]
+
+Part = TypeVar("Part")
 
 Compare = Callable[[str, str], bool | None]
 """Whether two single values, gold first, are equal; None: it cannot tell."""
@@ -75,13 +78,22 @@ def in_order(golds: Sequence[Value], answers: Sequence[Value] | None, compare: C
 
 def matched(golds: Sequence[Value], answers: Sequence[Value] | None, compare: Compare) -> bool | None:
     """Equality in any order. Equality is transitive enough for greedy matching to decide."""
-    if answers is None or len(golds) != len(answers):
+    if answers is None:
+        return False
+    return in_any_order(golds, answers, lambda gold, answer: gold.matches(answer, compare))
+
+
+def in_any_order(
+    golds: Sequence[Part], answers: Sequence[Part], same: Callable[[Part, Part], bool | None]
+) -> bool | None:
+    """Whether each of the gold parts is the same as another one of the answer's, and none is left; None: undecided."""
+    if len(golds) != len(answers):
         return False
     left = list(answers)
     for gold in golds:
         verdicts: list[bool | None] = []
         for index, answer in enumerate(left):
-            verdicts.append(gold.matches(answer, compare))
+            verdicts.append(same(gold, answer))
             if verdicts[-1]:
                 left.pop(index)
                 break
