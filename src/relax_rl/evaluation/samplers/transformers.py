@@ -8,7 +8,7 @@ the cache, prefills each prompt once, and gives every (problem, sample) a random
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -98,12 +98,14 @@ def sample_blocks(
     *,
     batch_size: int = 128,
     done: Container[tuple[int, int]] = frozenset(),
+    takes: Callable[[int], bool] = lambda number: True,
 ) -> Iterator[list[Draw]]:
     """As `sample_completions`, block by block as they are decoded.
 
     Args:
         done: (prompt, sample) that are there already. A block is left out if all of it is there, and decoded whole if
             any of it is missing: the same blocks, and so the same bits, whether a run was interrupted or not.
+        takes: whether this process decodes a block, by its number among those that are not there: 0, 1, and so on.
 
     Yields:
         The draws of a block that were missing.
@@ -117,8 +119,10 @@ def sample_blocks(
             raise DataError(f"prompt {key!r} is empty; give it at least one token, such as the begin-of-text token.")
     plan = cache_plan(language_model_of(model).config)
     decoder = _Decoder(model, stop_token_ids(model, tokenizer), settings, plan)
-    for block in _blocks(prompts, settings.num_samples, batch_size, pads=plan.pads_prompts):
-        if all(row in done for row in block.rows):
+    blocks = _blocks(prompts, settings.num_samples, batch_size, pads=plan.pads_prompts)
+    missing = (block for block in blocks if not all(row in done for row in block.rows))
+    for number, block in enumerate(missing):
+        if not takes(number):
             continue
         streams = [_stream_key(settings.seed, keys[index], draw) for index, draw in block.rows]
         with evaluation_mode(model):
@@ -161,10 +165,19 @@ class TransformersSampler:
         """The text that the model reads."""
         return render_prompt(self._tokenizer, problem, self._form)
 
+    @property
+    def batch_size(self) -> int:
+        """Completions decoded together."""
+        return self._batch_size
+
     def sample(
-        self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
+        self,
+        problems: Sequence[Problem],
+        settings: SamplingSettings,
+        done: Container[tuple[int, int]] = frozenset(),
+        takes: Callable[[int], bool] = lambda number: True,
     ) -> Iterator[list[Draw]]:
-        """See :class:`.sampler.Sampler`."""
+        """See `relax_rl.evaluation.samplers.protocol.Sampler`, and `sample_blocks` for ``takes``."""
         return sample_blocks(
             self._model,
             self._tokenizer,
@@ -173,6 +186,7 @@ class TransformersSampler:
             settings,
             batch_size=self._batch_size,
             done=done,
+            takes=takes,
         )
 
 
