@@ -3,11 +3,13 @@
 python benchmarks/runs.py --reference bebb5a9
 python benchmarks/runs.py --reference HEAD~1 --methods grpo --rounds 9
 
-Both revisions run in turn, each in a process of its own, on one thread, with the same settings: the shipped countdown
-config with a checkpoint after every fourth update and no evaluation. An update is timed from one row of metrics to the
-next, and an update that ends in a checkpoint counts apart. All figures are processor seconds, which other programs on
-the machine disturb less than the clock; the ratio is that of the two neighbours of a round, its median over rounds with
-a bootstrap interval of 95 %. The completions are the same on both sides, or the script refuses to compare them.
+Both revisions run at the same time, each in a process of its own on a core of its own, on one thread, with the same
+settings: the shipped countdown config with a checkpoint after every fourth update and no evaluation. What disturbs the
+machine disturbs both sides of a round, and the cores change sides every round. An update is timed from one row of
+metrics to the next, and an update that ends in a checkpoint counts apart. All figures are processor seconds, which
+other programs on the machine disturb less than the clock; the ratio is that of the two sides of a round, its median
+over rounds with a bootstrap interval of 95 %. The completions are the same on both sides, or the script refuses to
+compare them.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, median
 
@@ -64,10 +68,11 @@ def run_once(objective: str, updates: int, output: Path) -> None:
     (output / "times.json").write_text(json.dumps({"parts": parts, "rewards": rewards}))
 
 
-def measured(revision: Revision, objective: str, updates: int) -> tuple[dict[str, float], list[float]]:
-    """Processor seconds of each of ``PARTS``, and the rewards, from a process of its own."""
+def measured(revision: Revision, core: int, objective: str, updates: int) -> tuple[dict[str, float], list[float]]:
+    """Processor seconds of each of ``PARTS``, and the rewards, from a process of its own on ``core``."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, __file__, "--once", folder, "--methods", objective, "--updates", str(updates)]
+        words = ["taskset", "--cpu-list", str(core), sys.executable, __file__, "--once", folder]
+        words += ["--methods", objective, "--updates", str(updates)]
         subprocess.run(words, env=revision.environment(), cwd=folder, check=True, capture_output=True)
         result = json.loads((Path(folder) / "times.json").read_text())
     return result["parts"], result["rewards"]
@@ -83,10 +88,15 @@ def interval(ratios: list[float], draws: int = 2000) -> tuple[float, float]:
 def compare(reference: Revision, candidate: Revision, objective: str, rounds: int, updates: int) -> None:
     """Print the ratio of each part."""
     found: dict[str, list[dict[str, float]]] = {"reference": [], "candidate": []}
+    cores = sorted(os.sched_getaffinity(0))[:2]
     for number in range(rounds):
-        # The order turns every round, so that neither is always first.
         sides = [reference, candidate][:: 1 if number % 2 else -1]
-        results = {side.role: measured(side, objective, updates) for side in sides}
+        with ThreadPoolExecutor(len(cores)) as both:
+            running = [
+                both.submit(measured, side, core, objective, updates)
+                for side, core in zip(sides, cores * 2, strict=False)
+            ]
+        results = {side.role: run.result() for side, run in zip(sides, running, strict=True)}
         if results["reference"][1] != results["candidate"][1]:
             raise SystemExit(f"{objective}: the two revisions do not sample the same completions; nothing to compare.")
         for role, (parts, _) in results.items():

@@ -181,14 +181,15 @@ class _SignsOfLife:
     def __init__(self, what: str) -> None:
         self._what = what
         self._done = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._watch, name="relax-own-code", daemon=True)
 
     def __enter__(self) -> None:
-        self._thread = threading.Thread(target=self._watch, name="relax-own-code", daemon=True)
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
+        # Without this, a thread that has just woken says that the call goes on after it has returned.
+        self._thread.join()
 
     def _watch(self) -> None:
         begin, wait_s = time.monotonic(), FIRST_SIGN_S
