@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: lock demo test test-slow lint types imports docs prose soak mutants bench evidence evidence-small examples smollm2 clean
+.PHONY: lock demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -42,14 +42,13 @@ soak: .venv/.installed
 mutants: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/mutants.py
 
+# One table of ratios, a new file in benchmarks/history, docs/benchmarks.md anew; for an idle machine.
 bench: .venv/.installed
-	$(BIN)/python benchmarks/dispersion.py
-	$(BIN)/python benchmarks/wide.py
-	$(BIN)/python benchmarks/similarity.py --speed
-	$(BIN)/python benchmarks/capture.py
-	$(BIN)/python benchmarks/rollouts.py
-	$(BIN)/python benchmarks/update.py
-	$(BIN)/python benchmarks/verifier.py
+	$(BIN)/python benchmarks/suite.py
+
+# Five minutes of it; prints the ratios that grew by more than 15 % since the history, and fails nothing.
+bench-quick: .venv/.installed
+	$(BIN)/python benchmarks/suite.py --quick
 
 # The scripts of examples/ with small settings, to see that each runs; without the small settings they give the numbers
 # that they promise.

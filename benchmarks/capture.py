@@ -1,34 +1,36 @@
 """What capture adds to a forward pass: states at some sites and at all, and measuring them instead of keeping them.
 
-python benchmarks/capture.py                    a random model of SmolLM2-135M's shape; processor time, one thread
-python benchmarks/capture.py --tokens 512 --repeats 7
+python benchmarks/suite.py --only capture
 
-Targets: capture at most 3 % of the forward, statistics-only at most 5 %. The forward is that of the model without its
-head, which makes the shares larger than they are of a whole forward. Statistics-only lifts the states, sums their Gram
-matrices, measures the spectrum of every text, and writes both to a store. Every variant runs once a round, in an order
-that moves on by one each round; its share is the median over rounds of its time over the bare forward's of the same
-round. Processor time, so that other processes on the machine count little.
+The forward is that of a random model of SmolLM2-135M's shape without its head, which makes the shares larger than they
+are of a whole forward. Statistics-only lifts the states, sums their Gram matrices, measures the spectrum of every text,
+and writes both to a store.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from frame.rows import Effort, Row, row_of_times
+from frame.timing import in_turn
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.latent.sites import FINAL_NORM
 from relax_rl.latent.store import LatentStore
 from relax_rl.latent.trajectories import capture_inputs
 from relax_rl.spectra.measure import LatentText, latent_spectra
 from relax_rl.spectra.rulers import SpectrumSettings
+
+TARGETS = {"states of the final norm": 1.03, "states of all 32 sites": 1.03, "statistics only, final norm": 1.05}
+MEMORY = (
+    "the states are memory that the model would have used again for the next layer, so that every layer writes to "
+    "fresh pages; a hook itself only notes a tensor"
+)
 
 
 def random_model(width: int = 576, layers: int = 30) -> LlamaForCausalLM:
@@ -68,51 +70,18 @@ def variants(model: LlamaForCausalLM, ids: Tensor, folder: Path) -> dict[str, Ca
 
     return {
         "forward": forward,
-        "capture, final norm": lambda: capture_inputs(model, inputs, [FINAL_NORM]),
-        "capture, all 32 sites": lambda: capture_inputs(model, inputs, ["all"]),
+        "states of the final norm": lambda: capture_inputs(model, inputs, [FINAL_NORM]),
+        "states of all 32 sites": lambda: capture_inputs(model, inputs, ["all"]),
         "statistics only, final norm": statistics_only,
     }
 
 
-def measure(repeats: int, batch: int, tokens: int) -> None:
-    """Print the share of the forward that each variant adds."""
+def rows(effort: Effort, batch: int = 8, tokens: int = 256) -> Iterator[Row]:
+    """The forward with each way of capture over the bare forward."""
     model = random_model()
     ids = torch.randint(5, 49152, (batch, tokens), generator=torch.Generator().manual_seed(1))
-    shares: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        methods = variants(model, ids, Path(folder))
-        for method in methods.values():
-            method()
-        seconds: dict[str, list[float]] = {name: [] for name in methods}
-        names = list(methods)
-        for round_ in range(repeats):
-            for name in names[round_ % len(names) :] + names[: round_ % len(names)]:
-                start = time.process_time()
-                methods[name]()
-                seconds[name].append(time.process_time() - start)
-    shares = {
-        name: [t / base - 1 for t, base in zip(times, seconds["forward"], strict=True)]
-        for name, times in seconds.items()
-    }
-    print(f"B={batch} T={tokens} H={model.config.hidden_size}, {torch.get_num_threads()} threads, {repeats} rounds")
-    for name, found in shares.items():
-        median, fastest = statistics.median(seconds[name]), min(seconds[name]) / min(seconds["forward"]) - 1
-        print(
-            f"  {name:28s} {median:7.3f} s   adds {100 * statistics.median(found):+5.1f} % (median of rounds), "
-            f"{100 * fastest:+5.1f} % (fastest against fastest)"
-        )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    measure(arguments.repeats, arguments.batch, arguments.tokens)
-
-
-if __name__ == "__main__":
-    main()
+        times = in_turn(variants(model, ids, Path(folder)), effort.rounds)
+    against = f"the bare forward of {batch} x {tokens} tokens"
+    for name, target in TARGETS.items():
+        yield row_of_times(name, times[name], times["forward"], against, target=target, bound=MEMORY)

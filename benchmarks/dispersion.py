@@ -1,29 +1,21 @@
 """Dispersion: how fast ours is, and which robust estimator to keep.
 
-python benchmarks/dispersion.py               speed against a loop of pinv + eigvals, and the largest difference
-python benchmarks/dispersion.py --large       forward and backward of 512 trajectories at once
-python benchmarks/dispersion.py --candidates  the tables of docs/robust-dispersion.md
-
-The goal was 15 times the loop, and is not reached on one thread: 4.7 times on an AMD EPYC (576 against 123 ms),
-7.4 from lifted states (512 against 70 ms). Fifteen would leave 38 ms. What we call takes more than that alone:
-LAPACK's eigenvectors 18 ms, the five float64 products of pairs 32 (26 GFLOP/s), the fresh memory of the gradient
-30, and the lift 25 (3.77 GFLOP in float32, the same in the loop). On two threads of a busy machine the loop gets
-slower, not faster, because LAPACK's threads wait for each other; the ratios of 6 to 14 seen there say more about
-the loop than about us.
+python benchmarks/suite.py --only dispersion   forward and backward against a loop, and against raw torch
+python benchmarks/dispersion.py                the tables of docs/robust-dispersion.md
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from frame.rows import Effort, Row, row_of_times
+from frame.timing import Times, in_turn
 from relax_rl.koopman import (
     Estimator,
     KoopmanDictionary,
@@ -40,8 +32,18 @@ from relax_rl.koopman.spectra.eigenpairs import eigenvalue_moduli
 Candidate = Callable[[Tensor], Tensor]
 """Lifted states (B, T, F) -> dispersion (B,)."""
 
+TARGETS: dict[Estimator, float] = {"paper": 1 / 6, "singular": 1 / 6, "robust": 1 / 4}
+"""Of the loop's time, from lifted states."""
+LOOP = "a loop of pinv and eigvals"
+
 
 # --- speed ---------------------------------------------------------------------------------------------------------
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """Forward and backward: against what one would write at first, and of a large batch against raw torch."""
+    yield from rows_of_loop(effort)
+    yield row_of_large_batch(effort)
 
 
 def printed_formula(lifted: Tensor) -> Tensor:
@@ -50,8 +52,8 @@ def printed_formula(lifted: Tensor) -> Tensor:
     return moduli.var(correction=0)
 
 
-def compare_speed(repeats: int, size: tuple[int, int, int, int] = (32, 1024, 576, 50)) -> None:
-    """Forward and backward of each in turn, medians: the whole from hidden states, the rest from lifted ones."""
+def rows_of_loop(effort: Effort, size: tuple[int, int, int, int] = (32, 1024, 576, 50)) -> Iterator[Row]:
+    """The whole from hidden states, with the lift that the loop has too, and the rest from lifted states."""
     B, T, H, F = size
     generator = torch.Generator().manual_seed(0)
     states = torch.randn((B, T, H), generator=generator)
@@ -59,94 +61,75 @@ def compare_speed(repeats: int, size: tuple[int, int, int, int] = (32, 1024, 576
         states[:, step] = 0.9 * states[:, step - 1] + 0.44 * states[:, step]
     mask = torch.ones((B, T), dtype=torch.bool)
     dictionary = KoopmanDictionary((torch.rand((H, F), generator=generator) * 2 - 1) * H**-0.5)
-    print(f"forward + backward, B={B} T={T} H={H} F={F}, {torch.get_num_threads()} threads, medians of {repeats}")
+    lifted = dictionary(states).detach().double()
     whole: dict[str, Candidate] = {
-        "loop": lambda x: torch.stack([printed_formula(dictionary(row).double()) for row in x]),
-        "lift alone": lambda x: dictionary(x).mean((1, 2)),
+        "loop": lambda x: torch.stack([printed_formula(dictionary(row).double()) for row in x])
     }
-    estimators: tuple[Estimator, ...] = ("paper", "singular", "robust")
-    for name in estimators:
-        whole[name] = lambda x, name=name: dynamic_spectral_dispersion(x, mask, dictionary, name).values
-    print("\nfrom hidden states (B, T, H) float32")
-    _print_times(whole, states, repeats)
-    lifted = dictionary(states).double()
     spectral: dict[str, Candidate] = {"loop": lambda x: torch.stack([printed_formula(row) for row in x])}
-    for name in estimators:
+    for name in TARGETS:
+        whole[name] = lambda x, name=name: dynamic_spectral_dispersion(x, mask, dictionary, name).values
         spectral[name] = lambda x, name=name: dispersion_from_lifted(x, mask, name).values
-    print("\nfrom lifted states (B, T, F) float64")
-    _print_times(spectral, lifted, repeats)
-    _print_bounds(lifted, size, repeats)
+    bounds = bounds_of(lifted, size, effort.rounds)
+    times = in_turn({name: _both_ways(method, lifted) for name, method in spectral.items()}, effort.rounds)
+    for name, target in TARGETS.items():
+        bound = (
+            f"of {1e3 * times[name].median:.0f} ms, {bounds}. {target:.2f} of the loop leaves "
+            f"{1e3 * target * times['loop'].median:.0f} ms"
+        )
+        title = f"{name}, from lifted states {B} x {T} x {F}"
+        yield row_of_times(title, times[name], times["loop"], LOOP, target=target, bound=bound)
+    if effort.is_quick:
+        return
+    times = in_turn({name: _both_ways(method, states) for name, method in whole.items()}, effort.rounds)
+    for name in TARGETS:
+        yield row_of_times(f"{name}, from hidden states, H = {H}", times[name], times["loop"], f"{LOOP}, with the lift")
 
 
-def _print_times(methods: dict[str, Candidate], states: Tensor, repeats: int) -> None:
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
-    results: dict[str, tuple[Tensor, Tensor]] = {}
-    for _ in range(repeats):
-        for name, method in methods.items():
-            leaf = states.clone().requires_grad_()
-            start = time.perf_counter()
-            values = method(leaf)
-            (gradient,) = torch.autograd.grad(values.sum(), leaf)
-            seconds[name].append(time.perf_counter() - start)
-            results[name] = (values.detach(), gradient)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    for name, median in medians.items():
-        print(f"  {name:10s} {1e3 * median:8.1f} ms   {medians['loop'] / median:6.1f} x")
-    value_error = (results["loop"][0] - results["paper"][0]).abs().max()
-    gradient_error = (results["loop"][1] - results["paper"][1]).abs().max() / results["loop"][1].abs().max()
-    print(f"  paper against the loop: values differ by {value_error:.1e}, gradients by {gradient_error:.1e} (relative)")
+def _both_ways(method: Candidate, states: Tensor) -> Callable[[], tuple[Tensor, Tensor]]:
+    def run() -> tuple[Tensor, Tensor]:
+        leaf = states.clone().requires_grad_()
+        values = method(leaf)
+        (gradient,) = torch.autograd.grad(values.sum(), leaf)
+        return values.detach(), gradient
+
+    return run
 
 
-def _print_bounds(lifted: Tensor, size: tuple[int, int, int, int], repeats: int) -> None:
-    """The parts that are not ours to rearrange, each timed alone: LAPACK, BLAS and fresh memory."""
-    B, T, H, F = size
+def bounds_of(lifted: Tensor, size: tuple[int, int, int, int], rounds: int) -> str:
+    """The parts that are not ours to rearrange, each timed alone."""
+    B, T, _, F = size
     x, square = lifted[:, :-1], lifted.new_empty((B, F, F))
     square.copy_(torch.linalg.solve(x.mT @ x, x.mT @ lifted[:, 1:]))
-    parts: dict[str, tuple[str, Callable[[], object]]] = {
-        "eigenvectors": (f"of {B} matrices {F} x {F}; LAPACK", lambda: eig(square)),
-        "pair sums": (
-            f"2 products forward, 3 back, {5 * 2 * B * T * F * F / 1e9:.2f} GFLOP in float64",
-            lambda: ([x.mT @ x for _ in range(2)], [x @ square for _ in range(3)]),
-        ),
-        "gradient": (
-            f"{4 * B * T * H / 1e6:.0f} MB of fresh memory, written once",
-            lambda: torch.empty((B, T, H)).fill_(1.0),
-        ),
+    parts: Mapping[str, Callable[[], object]] = {
+        "eigenvectors": lambda: eig(square),
+        "pair sums": lambda: ([x.mT @ x for _ in range(2)], [x @ square for _ in range(3)]),
     }
-    print(f"\nbounds, each alone (the lift is {4 * B * T * H * F / 1e9:.2f} GFLOP in float32, in the loop and in ours)")
-    for name, (what, part) in parts.items():
-        times = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            part()
-            times.append(time.perf_counter() - start)
-        print(f"  {name:12s} {1e3 * statistics.median(times):8.1f} ms   {what}")
+    times: Mapping[str, Times] = in_turn(parts, rounds)
+    return (
+        f"LAPACK's eigenvectors of {B} matrices take {1e3 * times['eigenvectors'].median:.0f} ms alone and the five "
+        f"float64 products of the pair sums ({5 * 2 * B * T * F * F / 1e9:.2f} GFLOP) "
+        f"{1e3 * times['pair sums'].median:.0f} ms"
+    )
 
 
-def print_large_batch(repeats: int, size: tuple[int, int, int] = (512, 256, 50)) -> None:
-    """Forward and backward of "paper" on many trajectories, from lifted states and from Gram statistics."""
+def row_of_large_batch(effort: Effort, size: tuple[int, int, int] = (512, 64, 50)) -> Row:
+    """Dispersion of many F x F problems from their Gram statistics, against the same formula in plain torch."""
     B, T, F = size
-    states = linear_system(0.3, T, B, seed=0, H=F).sigmoid().float()
-    mask = torch.ones((B, T), dtype=torch.bool)
-    statistics_of_all = gram_statistics(states, snapshot_pairs(mask))
+    states = linear_system(0.3, T, B, seed=0, H=F).sigmoid()
+    sums = gram_statistics(states, snapshot_pairs(torch.ones((B, T), dtype=torch.bool)))
 
-    def from_lifted() -> None:
-        leaf = states.clone().requires_grad_()
-        dispersion_from_lifted(leaf, mask).values.sum().backward()
+    def ours() -> None:
+        gram, cross = (x.clone().requires_grad_() for x in (sums.gram, sums.cross))
+        dispersion_from_gram(replace(sums, gram=gram, cross=cross)).values.sum().backward()
 
-    def from_gram() -> None:
-        gram, cross = (x.clone().requires_grad_() for x in (statistics_of_all.gram, statistics_of_all.cross))
-        dispersion_from_gram(replace(statistics_of_all, gram=gram, cross=cross)).values.sum().backward()
+    def raw() -> None:
+        gram, cross = (x.clone().requires_grad_() for x in (sums.gram, sums.cross))
+        torch.linalg.eigvals(torch.linalg.solve(gram, cross)).abs().var(-1, correction=0).sum().backward()
 
-    print(f"\nforward + backward of a large batch, B={B} T={T} F={F}, {torch.get_num_threads()} threads: medians")
-    for name, run in {"from lifted states": from_lifted, "from Gram statistics": from_gram}.items():
-        times = []
-        for _ in range(repeats):
-            start = time.perf_counter(), time.process_time()
-            run()
-            times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
-        elapsed, processor = (statistics.median(column) for column in zip(*times, strict=True))
-        print(f"  {name:20s} {elapsed:6.2f} s elapsed, {processor:6.2f} s of processor time")
+    times = in_turn({"ours": ours, "raw": raw}, effort.rounds)
+    bound = "with the residual and the largest modulus of every trajectory, which the formula alone does not have"
+    against = "solve, eigvals and var in torch, float64"
+    return row_of_times(f"paper, {B} x {F} x {F}", times["ours"], times["raw"], against, target=1.1, bound=bound)
 
 
 # --- synthetic systems ---------------------------------------------------------------------------------------------
@@ -336,21 +319,11 @@ def print_ascent(steps: int, B: int = 8, T: int = 64, F: int = 16) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", action="store_true", help="compare robust estimators instead of timing")
-    parser.add_argument("--large", action="store_true", help="time a large batch instead of the comparison")
     parser.add_argument("--steps", type=int, default=500, help="steps of gradient ascent")
-    parser.add_argument("--repeats", type=int, default=5, help="repeats of the timing")
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    if arguments.candidates:
-        print_lengths()
-        print_order()
-        print_ascent(arguments.steps)
-    elif arguments.large:
-        print_large_batch(arguments.repeats)
-    else:
-        compare_speed(arguments.repeats)
+    print_lengths()
+    print_order()
+    print_ascent(arguments.steps)
 
 
 if __name__ == "__main__":

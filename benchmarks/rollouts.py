@@ -1,13 +1,11 @@
-"""Rollouts of the tiny policy: which settings of `generate` are fastest, and where the time goes.
+"""Rollouts of the tiny policy: our sampler against `generate`, which settings of that are fastest, and where time goes.
 
-python benchmarks/rollouts.py               both numbers of threads, all settings in turn, then the profile
-python benchmarks/rollouts.py --repeats 5   more rounds
+python benchmarks/suite.py --only rollouts   our sampler against `generate`
+python benchmarks/rollouts.py                all settings of `generate`, then the profile
 
 256 completions of countdown, as one update of ``relax train countdown`` draws them: 16 prompts, 16 of each, decoded by
 TRL's own generation config (`GRPOTrainer.generation_config`, which switches compilation off). The settings differ in
-the cache, in the attention, and in how many rows are decoded together; all draw from the same seed. The last row is the
-loop that evaluation uses, `relax_rl.evaluation.samplers.transformers`, for comparison. One round before the first is
-not counted.
+the cache, in the attention, and in how many rows are decoded together; all draw from the same seed.
 """
 
 from __future__ import annotations
@@ -15,9 +13,9 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +28,8 @@ from transformers.generation import utils as generation
 from transformers.models.llama import modeling_llama
 from trl import GRPOTrainer
 
+from frame.rows import Effort, Row, row_of_times
+from frame.timing import in_turn
 from relax_rl.config import TrainConfig, load_config
 from relax_rl.evaluation.prompts import encode_prompt, left_pad
 from relax_rl.evaluation.samplers.transformers import sample_completions
@@ -104,11 +104,12 @@ class Rollouts:
             train_dataset=dataset,
         )
 
-    def generate(self, setting: Setting) -> list[Tensor]:
-        """Completions (rows, T) of each chunk."""
+    def generate(self, setting: Setting, prompts: Sequence[Sequence[int]] = (), group: int = 0) -> list[Tensor]:
+        """Completions (rows, T) of each chunk; of all prompts, as an update draws them, or of these."""
         self.model.set_attn_implementation(setting.attention)
         torch.manual_seed(0)
-        ids, mask = left_pad([prompt for prompt in self.prompts for _ in range(self.group)], self.model.device)
+        wanted = [prompt for prompt in prompts or self.prompts for _ in range(group or self.group)]
+        ids, mask = left_pad(wanted, self.model.device)
         chunk = setting.chunk or len(ids)
         config = self.generation_configs[setting.cache]
         with torch.no_grad():
@@ -118,79 +119,56 @@ class Rollouts:
             ]
         return [part[:, ids.shape[1] :] for part in parts]
 
-    def sample(self) -> int:
+    def sample(self, prompts: Sequence[Sequence[int]] = (), group: int = 0) -> int:
         """The same number of completions by our own loop; how many tokens were drawn."""
+        prompts, group = prompts or self.prompts, group or self.group
         self.model.set_attn_implementation("sdpa")
         drawn = sample_completions(
             self.model,
             self.tokenizer,
-            self.prompts,
-            self.group,
+            prompts,
+            group,
             max_completion_length=self.config.trainer.max_completion_length,
-            batch_size=len(self.prompts) * self.group,
+            batch_size=len(prompts) * group,
         )
         return sum(completion.num_tokens for row in drawn for completion in row)
-
-    def count_tokens(self, parts: list[Tensor]) -> int:
-        """Tokens up to and with the first stop token of every row."""
-        total = 0
-        for part in parts:
-            stops = (part == self.tokenizer.eos_token_id).int()
-            total += int((stops.cumsum(1) - stops == 0).sum())
-        return total
 
 
 # --- time ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Case:
-    """Seconds of every round and tokens of the last one."""
+def rows(effort: Effort) -> Iterator[Row]:
+    """Our sampler against TRL's `generate`: the rollouts of an update, and many samples of few problems."""
+    with tempfile.TemporaryDirectory() as folder:
+        rollouts = Rollouts(folder)
+        times = in_turn({"generate": lambda: rollouts.generate(BASE), "ours": rollouts.sample}, effort.rounds)
+        title = f"embedded policy, {len(rollouts.prompts)} prompts x {rollouts.group}"
+        yield row_of_times(title, times["ours"], times["generate"], "generate, default cache", target=0.5)
+        few = rollouts.prompts[:4]
+        sides = {
+            "calls": lambda: [rollouts.generate(BASE, few, 1) for _ in range(32)],
+            "ours": lambda: rollouts.sample(few, 32),
+        }
+        times = in_turn(sides, min(effort.rounds, 5))
+        yield row_of_times("evaluation, 4 problems x 32", times["ours"], times["calls"], "32 calls", target=0.25)
 
-    work: Callable[[], int]
-    wall: list[float] = field(default_factory=list)
-    processor: list[float] = field(default_factory=list)
-    tokens: int = 0
 
-    def take(self) -> None:
-        """Run once and note wall-clock and processor seconds."""
-        wall, processor = time.perf_counter(), time.process_time()
-        self.tokens = self.work()
-        self.wall.append(time.perf_counter() - wall)
-        self.processor.append(time.process_time() - processor)
-
-
-def compare(rollouts: Rollouts, repeats: int, threads: list[int]) -> None:
-    """Every setting under every number of threads, in turn; medians, and ratios to the first row of the round."""
-    cases: dict[tuple[int, str], Case] = {}
-    for number in threads:
-        for setting in SETTINGS:
-
-            def work(setting: Setting = setting) -> int:
-                return rollouts.count_tokens(rollouts.generate(setting))
-
-            cases[number, str(setting)] = Case(work)
-        cases[number, OWN] = Case(rollouts.sample)
-    for round_number in range(repeats + 1):
-        for (number, _), case in cases.items():
-            torch.set_num_threads(number)
-            if round_number == 0:
-                case.work()
-            else:
-                case.take()
+def print_settings(rollouts: Rollouts, repeats: int, threads: list[int]) -> None:
+    """Every setting under every number of threads; medians, and shares of the first row."""
     num_rows = len(rollouts.prompts) * rollouts.group
-    first = cases[threads[0], str(BASE)]
     print(f"{num_rows} completions of at most {rollouts.config.trainer.max_completion_length} tokens, {repeats} rounds")
-    print(f"{'threads':7}  {'':46} {'wall s':>7} {'cpu s':>7} {'tokens':>7}   wall, cpu: share of the first row")
-    for (number, name), case in cases.items():
-        shares = [
-            median(a / b for a, b in zip(ours, base, strict=True))
-            for ours, base in ((case.wall, first.wall), (case.processor, first.processor))
-        ]
-        print(
-            f"{number:7}  {name:46} {median(case.wall):7.2f} {median(case.processor):7.2f} {case.tokens:7}   "
-            f"{shares[0]:5.2f} {shares[1]:5.2f}"
-        )
+    print(f"{'threads':7}  {'':46} {'wall s':>7} {'cpu s':>7}   wall, cpu: share of the first row")
+    for number in threads:
+        torch.set_num_threads(number)
+        sides: dict[str, Callable[[], object]] = {
+            str(setting): lambda setting=setting: rollouts.generate(setting) for setting in SETTINGS
+        }
+        times = in_turn(sides | {OWN: rollouts.sample}, repeats)
+        for name, found in times.items():
+            wall, processor = (median(found.wall), median(found.processor))
+            first = times[str(BASE)]
+            shares = (wall / median(first.wall), processor / median(first.processor))
+            print(f"{number:7}  {name:46} {wall:7.2f} {processor:7.2f}   {shares[0]:5.2f} {shares[1]:5.2f}")
     print(flush=True)
 
 
@@ -257,7 +235,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rollouts = Rollouts(folder)
-        compare(rollouts, arguments.repeats, arguments.threads)
+        print_settings(rollouts, arguments.repeats, arguments.threads)
         profile(rollouts, arguments.repeats, arguments.threads[0])
 
 

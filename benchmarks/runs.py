@@ -1,15 +1,13 @@
 """What a whole run costs, against another revision of this project: start-up, update, checkpoint, end.
 
-python benchmarks/runs.py --reference bebb5a9
-python benchmarks/runs.py --reference HEAD~1 --methods grpo --rounds 9
+python benchmarks/suite.py --only runs           against the revision that the newest result of the history came with
+python benchmarks/runs.py --reference bebb5a9    against another one
 
-Both revisions run at the same time, each in a process of its own on a core of its own, on one thread, with the same
-settings: the shipped countdown config with a checkpoint after every fourth update and no evaluation. What disturbs the
-machine disturbs both sides of a round, and the cores change sides every round. An update is timed from one row of
-metrics to the next, and an update that ends in a checkpoint counts apart. All figures are processor seconds, which
-other programs on the machine disturb less than the clock; the ratio is that of the two sides of a round, its median
-over rounds with a bootstrap interval of 95 %. The completions are the same on both sides, or the script refuses to
-compare them.
+Both revisions run at once, each in a process on a core of its own, on one thread, with the same settings: the shipped
+countdown config with a checkpoint after every fourth update and no evaluation. They swap cores every round. An update
+is timed from one row of metrics to the next, and an update that ends in a checkpoint counts apart. All figures are
+processor seconds; the ratio is the median over rounds. The completions are the same on both sides, or nothing is
+compared.
 """
 
 from __future__ import annotations
@@ -18,20 +16,23 @@ import argparse
 import itertools
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
+from frame.rows import Effort, Row, row_of_times
+from frame.timing import ApartError, Times, at_once
 from side_by_side.revisions import ROOT, Revision
 
 SAVE_STEPS = 4
+BENCHMARKS = Path(__file__).resolve().parent
 PARTS = ("start-up", "update", "update with checkpoint", "end")
 
 
@@ -68,48 +69,47 @@ def run_once(objective: str, updates: int, output: Path) -> None:
     (output / "times.json").write_text(json.dumps({"parts": parts, "rewards": rewards}))
 
 
-def measured(revision: Revision, core: int, objective: str, updates: int) -> tuple[dict[str, float], list[float]]:
-    """Processor seconds of each of ``PARTS``, and the rewards, from a process of its own on ``core``."""
+def measured(revision: Revision, objective: str, updates: int, core: int) -> tuple[dict[str, float], list[float]]:
+    """Processor seconds of each of ``PARTS``, and the rewards, from a process of its own on this core."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["taskset", "--cpu-list", str(core), sys.executable, __file__, "--once", folder]
+        words = [sys.executable, __file__, "--once", folder, "--core", str(core)]
         words += ["--methods", objective, "--updates", str(updates)]
-        subprocess.run(words, env=revision.environment(), cwd=folder, check=True, capture_output=True)
+        done = subprocess.run(words, env=revision.environment(BENCHMARKS), cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            raise ApartError(f"a run of {revision.label} failed: {done.stderr.strip()[-2000:]}")
         result = json.loads((Path(folder) / "times.json").read_text())
     return result["parts"], result["rewards"]
 
 
-def interval(ratios: list[float], draws: int = 2000) -> tuple[float, float]:
-    """Bootstrap interval of 95 % of the median."""
-    source = random.Random(0)
-    medians = sorted(median(source.choices(ratios, k=len(ratios))) for _ in range(draws))
-    return medians[round(0.025 * draws)], medians[round(0.975 * draws) - 1]
-
-
-def compare(reference: Revision, candidate: Revision, objective: str, rounds: int, updates: int) -> None:
-    """Print the ratio of each part."""
-    found: dict[str, list[dict[str, float]]] = {"reference": [], "candidate": []}
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    for number in range(rounds):
-        sides = [reference, candidate][:: 1 if number % 2 else -1]
-        with ThreadPoolExecutor(len(cores)) as both:
-            running = [
-                both.submit(measured, side, core, objective, updates)
-                for side, core in zip(sides, cores * 2, strict=False)
-            ]
-        results = {side.role: run.result() for side, run in zip(sides, running, strict=True)}
-        if results["reference"][1] != results["candidate"][1]:
-            raise SystemExit(f"{objective}: the two revisions do not sample the same completions; nothing to compare.")
-        for role, (parts, _) in results.items():
-            found[role].append(parts)
-            print(f"{objective}, round {number + 1}, {role}: {parts}", file=sys.stderr, flush=True)
+def compare(reference: str, candidate: str, objective: str, rounds: int, updates: int) -> Iterator[Row]:
+    """A row for each part of a run."""
+    with tempfile.TemporaryDirectory() as work:
+        base = Revision.of(reference, "reference", Path(work))
+        sides = (base, Revision.of(candidate, "candidate", Path(work)).beside(base))
+        for side in sides:
+            side.check()
+        times = {side.role: {part: Times() for part in PARTS} for side in sides}
+        works = {side.role: partial(measured, side, objective, updates) for side in sides}
+        for found in at_once(works, rounds):
+            if found["reference"][1] != found["candidate"][1]:
+                raise ApartError(f"{objective}: {base.label} samples other completions; there is nothing to compare")
+            for role, (parts, _) in found.items():
+                for part, seconds in parts.items():
+                    times[role][part].processor.append(seconds)
     for part in PARTS:
-        ours, theirs = ([times[part] for times in found[role]] for role in ("candidate", "reference"))
-        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-        low, high = interval(ratios)
-        print(
-            f"{objective:8} {part:24} {median(theirs):7.2f} s  {median(ours):7.2f} s  "
-            f"ratio {median(ratios):.3f} [{low:.3f}, {high:.3f}]"
-        )
+        ours, theirs = times["candidate"][part], times["reference"][part]
+        yield row_of_times(f"{objective}, {part}", ours, theirs, base.label)
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """Against the revision that brought the newest result of the history; whole runs are nothing quick."""
+    if effort.is_quick:
+        return
+    words = ["git", "-C", str(ROOT), "log", "-1", "--format=%H", "--", "benchmarks/history"]
+    asked = subprocess.run(words, capture_output=True, text=True, check=False)
+    if not asked.stdout:
+        raise ApartError("git knows no revision with a result in benchmarks/history")
+    yield from compare(asked.stdout.strip(), str(ROOT), "grpo", min(effort.rounds, 4), updates=6)
 
 
 def main() -> None:
@@ -121,18 +121,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--updates", type=int, default=10)
     parser.add_argument("--once", help=argparse.SUPPRESS)
+    parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.once:
+        os.sched_setaffinity(0, {arguments.core})
         run_once(arguments.methods, arguments.updates, Path(arguments.once))
         return
-    with tempfile.TemporaryDirectory() as work:
-        reference = Revision.of(arguments.reference, "reference", Path(work))
-        candidate = Revision.of(arguments.candidate, "candidate", Path(work))
-        for side in (reference, candidate):
-            side.check()
-        print(f"{'method':8} {'part':24} {'reference':>9}  {'candidate':>9}  of the candidate to the reference")
-        for objective in arguments.methods.split(","):
-            compare(reference, candidate.beside(reference), objective, arguments.rounds, arguments.updates)
+    for objective in arguments.methods.split(","):
+        for row in compare(arguments.reference, arguments.candidate, objective, arguments.rounds, arguments.updates):
+            span = f"[{row.low:.3f}, {row.high:.3f}] over rounds"
+            print(f"{row.name:32} {row.ours:7.2f} s, {row.theirs:7.2f} s before, ratio {row.ratio:.3f} {span}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 python benchmarks/similarity.py             the table of docs/similarity.md: silhouettes on 100 clips
 python benchmarks/similarity.py --settings  silhouettes of KoopSTD over windows, hops and tapers
-python benchmarks/similarity.py --speed     KoopSTD's matrix against the steps of its released code
+python benchmarks/suite.py --only similarity   KoopSTD's matrix against the steps of its released code
 
 The clips are those of KoopSTD's notebook: five Lorenz63 systems, twenty stretches of 20 time units each, standardised.
 The systems are chaotic: other rounding (another version of scipy, another machine) gives other clips, and silhouettes
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from frame.rows import Effort, Row, row_of_times
+from frame.timing import in_turn
 from relax_rl.koopman import koopstd_distances
 from relax_rl.koopman.similarity.distances import spectral_wasserstein_matrix
 from relax_rl.koopman.similarity.landscape import silhouette
@@ -158,41 +160,37 @@ def released_form(clips: Tensor, *, window: int, hop: int, rank: int) -> np.ndar
     return distances
 
 
-def compare_speed(repeats: int) -> None:
-    """Processor time of each in turn, medians: at its notebook's settings, at ours, and theirs at its own."""
-    print("| stride, hop | released form | ours | ratio | silhouettes |\n|---|---|---|---|---|")
-    fewest = {}
-    for stride, hop in ((10, 5), (5, 1)):
+def rows(effort: Effort) -> Iterator[Row]:
+    """The steps that correct settings need, and (not among the quick ones) the settings of the code's notebook."""
+    for stride, hop in ((10, 5),) if effort.is_quick else ((10, 5), (5, 1)):
         clips, labels = lorenz_clips(stride=stride)
-        seconds: dict[str, list[float]] = {"released": [], "ours": []}
-        results: dict[str, Tensor] = {}
-        for _ in range(repeats):
-            start = time.process_time()
-            results["released"] = torch.from_numpy(released_form(clips, window=100, hop=hop, rank=6))
-            middle = time.process_time()
-            results["ours"] = koopstd_distances(clips, window=100, hop=hop, rank=6, num_modes=None)
-            seconds["released"].append(middle - start)
-            seconds["ours"].append(time.process_time() - middle)
-        released, ours = (float(np.median(times)) for times in seconds.values())
-        fewest[stride] = (released, ours)
-        separation = " / ".join(f"{float(silhouette(matrix, labels)):.3f}" for matrix in results.values())
-        print(
-            f"| {stride}, {hop} | {released:.2f} s | {ours:.2f} s | {released / ours:.1f} | {separation} |", flush=True
+        sides: dict[str, Callable[[], Tensor]] = {
+            "released": lambda clips=clips, hop=hop: torch.from_numpy(
+                released_form(clips, window=100, hop=hop, rank=6)
+            ),
+            "ours": lambda clips=clips, hop=hop: koopstd_distances(clips, window=100, hop=hop, rank=6, num_modes=None),
+        }
+        results: dict[str, Any] = {}
+        times = in_turn(sides, effort.rounds, results)
+        separation = " and ".join(f"{float(silhouette(results[side], labels)):.3f}" for side in ("ours", "released"))
+        yield row_of_times(
+            f"KoopSTD of {len(clips)} clips, stride {stride}, hop {hop}",
+            times["ours"],
+            times["released"],
+            "the released steps, in float32",
+            target=1 / 6,
+            bound="the transform, the products of the short side and their eigendecomposition, all in float64",
+            note=f"silhouettes {separation}",
         )
-    print(f"released at stride 5, hop 1, against ours at stride 10, hop 5: {fewest[5][0] / fewest[10][1]:.1f} times")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", action="store_true", help="silhouettes of KoopSTD over its settings")
-    parser.add_argument("--speed", action="store_true", help="time KoopSTD's matrix against the released steps")
-    parser.add_argument("--repeats", type=int, default=3, help="repeats of the timing")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    if arguments.speed:
-        compare_speed(arguments.repeats)
-    elif arguments.settings:
+    if arguments.settings:
         print_settings()
     else:
         print_silhouettes()

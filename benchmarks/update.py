@@ -1,27 +1,21 @@
-"""What ReLaX adds to an update: loss, backward and optimiser step of SmolLM2-135M, by three losses in turn.
+"""What ReLaX adds to an update: loss, backward and optimiser step by three losses in turn, and the peak memory.
 
-python benchmarks/update.py                 time and peak memory
-python benchmarks/update.py --threads 1     on a machine that is busy with other work
+python benchmarks/suite.py --only update
 
-TRL's own GRPO, ours, and ReLaX take turns in one process, on the same model, optimiser and synthetic rollout batch.
-Nothing is generated and beta is 0 for all: the completions and the reference model's log-probabilities belong to the
-rollout, which all methods share. Activation checkpointing is off. Peak memory is that of a process for each loss.
-Without models/smollm2 a random model of the same shape stands in; speed does not depend on the weights.
+TRL's own GRPO, ours, and ReLaX take turns in one process, on the same model, optimiser and synthetic rollout batch:
+the embedded policy, and SmolLM2-135M (a random model of its shape without models/smollm2; speed does not depend on the
+weights). Nothing is generated and beta is 0 for all: the completions and the reference model's log-probabilities
+belong to the rollout, which all methods share. Activation checkpointing is off. Peak memory is that of a process for
+each loss.
 """
 
 from __future__ import annotations
 
-import argparse
-import re
-import resource
-import subprocess
-import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -30,19 +24,48 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from trl import GRPOTrainer
 
+from frame.rows import Effort, Row, row_of_times
+from frame.timing import apart, in_turn, peak_memory
 from relax_rl.objectives import RolloutBatch, build_objective
 from relax_rl.training.models import SMOLLM2_DIRECTORY, load_model, load_tokenizer
 from relax_rl.training.trl.relax_config import RelaxConfig
 from relax_rl.training.trl.trainer import RelaxTrainer
 
-GROUP, PROMPT, TARGET = 8, 64, 1.05
 LOSSES = ("trl grpo", "grpo", "relax")
+TARGET = 1.03
+"""Of an update by ReLaX, in that of our GRPO: time and memory."""
 
 
-def policy() -> tuple[PreTrainedModel, str]:
-    """SmolLM2-135M, or a random model of its shape, and what to call it."""
-    if (SMOLLM2_DIRECTORY / "model.safetensors").is_file():
-        return load_model("smollm2")[0], "SmolLM2-135M-Instruct"
+@dataclass(frozen=True)
+class Size:
+    """A policy and the rollout batch of one update of it.
+
+    Attributes:
+        model: "tiny" or "smollm2".
+        completions: of one group, hence half of them right.
+        prompt: tokens of a prompt.
+        length: tokens of a completion.
+        target: of ReLaX in our GRPO.
+    """
+
+    model: str
+    completions: int
+    prompt: int
+    length: int
+    target: float
+
+    def __str__(self) -> str:
+        return f"{'embedded policy' if self.model == 'tiny' else 'SmolLM2-135M'}, {self.completions} x {self.length}"
+
+
+EMBEDDED = Size("tiny", 64, 24, 96, 1.06)
+SMOLLM2 = Size("smollm2", 8, 64, 256, 1.03)
+
+
+def policy(name: str) -> PreTrainedModel:
+    """The embedded policy; SmolLM2-135M, or a random model of its shape."""
+    if name == "tiny" or (SMOLLM2_DIRECTORY / "model.safetensors").is_file():
+        return load_model(name)[0]
     shape = LlamaConfig(
         vocab_size=49152,
         hidden_size=576,
@@ -53,21 +76,22 @@ def policy() -> tuple[PreTrainedModel, str]:
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
-    return LlamaForCausalLM(shape), "a random model of SmolLM2-135M's shape"
+    return LlamaForCausalLM(shape)
 
 
 def no_reward(completions: list[str], **_: Any) -> list[float]:
-    """Never called: the rollout batch brings its rewards."""
-    raise AssertionError("nothing is generated here")
+    """Called only when the trainer tries it: the rollout batch brings its rewards."""
+    return [0.0] * len(completions)
 
 
-def rollout(vocabulary: int, length: int) -> dict[str, Any]:
-    """One group of completions of ``length`` tokens, half of them right, as TRL hands them to ``compute_loss``."""
+def rollout(vocabulary: int, size: Size) -> dict[str, Any]:
+    """One group of completions, half of them right, as TRL hands them to ``compute_loss``."""
     generator = torch.Generator().manual_seed(0)
-    rewards = torch.arange(GROUP) % 2
+    rewards = torch.arange(size.completions) % 2
     advantages = (rewards - rewards.float().mean()) / (rewards.float().std() + 1e-4)
     prompt, completion = (
-        torch.randint(vocabulary, (GROUP, tokens), generator=generator) for tokens in (PROMPT, length)
+        torch.randint(vocabulary, (size.completions, tokens), generator=generator)
+        for tokens in (size.prompt, size.length)
     )
     return {
         "prompt_ids": prompt,
@@ -84,13 +108,13 @@ def rollout(vocabulary: int, length: int) -> dict[str, Any]:
 class Bench:
     """One model and one optimiser, stepped by whichever loss is asked for."""
 
-    def __init__(self, length: int, folder: str) -> None:
-        model, self.model_name = policy()
+    def __init__(self, size: Size, folder: str) -> None:
+        self.size, model = size, policy(size.model)
         args = RelaxConfig(
             output_dir=folder,
-            per_device_train_batch_size=GROUP,
-            num_generations=GROUP,
-            max_completion_length=length,
+            per_device_train_batch_size=size.completions,
+            num_generations=size.completions,
+            max_completion_length=size.length,
             activation_checkpointing=False,
             use_cpu=True,
             bf16=False,
@@ -111,7 +135,7 @@ class Bench:
         self.trainer.current_gradient_accumulation_steps = 1
         self.trainer.model.train()
         self.trainer.create_optimizer()
-        self.batch = rollout(model.config.vocab_size, length)
+        self.batch = rollout(model.config.vocab_size, size)
 
     def calibrate(self) -> float:
         """Fit the dictionary and xi on the batch, once, as a run does before its first update; the seconds it took."""
@@ -136,142 +160,67 @@ class Bench:
 
     def objective_alone(self, loss: str) -> None:
         """Loss and backward of our objective on ready log-probabilities and states, without the model."""
-        model, length = self.trainer.model, self.batch["completion_ids"].shape[1]
+        shape = (1, self.size.completions, self.size.length)
         generator = torch.Generator().manual_seed(1)
-        states = torch.randn((1, GROUP, length, model.config.hidden_size), generator=generator).requires_grad_()
-        log_probs = (-torch.rand((1, GROUP, length), generator=generator)).requires_grad_()
+        states = torch.randn((*shape, self.trainer.model.config.hidden_size), generator=generator).requires_grad_()
+        log_probs = (-torch.rand(shape, generator=generator)).requires_grad_()
         batch = RolloutBatch(
             log_probs=log_probs,
             old_log_probs=log_probs.detach(),
-            mask=torch.ones((1, GROUP, length), dtype=torch.bool),
-            rewards=self.batch["rewards"].unflatten(0, (1, GROUP)),
+            mask=torch.ones(shape, dtype=torch.bool),
+            rewards=self.batch["rewards"].unflatten(0, (1, self.size.completions)),
             hidden_states=states,
         )
         self.objectives[loss](batch).loss.backward()
 
 
-@dataclass
-class Times:
-    """Wall-clock seconds, and processor seconds, which other programs on the machine disturb less."""
-
-    wall: list[float] = field(default_factory=list)
-    processor: list[float] = field(default_factory=list)
-
-    def take(self, work: Any) -> None:
-        """Run ``work`` and note how long it took."""
-        wall, processor = time.perf_counter(), time.process_time()
-        work()
-        self.wall.append(time.perf_counter() - wall)
-        self.processor.append(time.process_time() - processor)
+def rows(effort: Effort) -> Iterator[Row]:
+    """Time and memory of both policies; the small one alone where it has to be quick."""
+    for size in (EMBEDDED,) if effort.is_quick else (EMBEDDED, SMOLLM2):
+        yield from rows_of_time(size, effort)
+        yield from rows_of_memory(size, 1 if effort.is_quick else 2)
 
 
-def compare_time(repeats: int, length: int) -> None:
-    """Rounds of the three losses, and the median over rounds of each one's ratio to the others of its round."""
+def rows_of_time(size: Size, effort: Effort) -> Iterator[Row]:
+    """The three losses in turn."""
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(length, folder)
+        bench = Bench(size, folder)
         calibration = bench.calibrate()
-        times = {loss: Times() for loss in LOSSES}
-        for loss in LOSSES:
-            bench.update(loss)
-        for round_number in range(repeats):
-            # A new order every round, so that none is always first after the same neighbour.
-            for place in range(len(LOSSES)):
-                loss = LOSSES[(place + round_number) % len(LOSSES)]
-                times[loss].take(partial(bench.update, loss))
-            last = ", ".join(f"{loss} {times[loss].wall[-1]:.1f} ({times[loss].processor[-1]:.1f})" for loss in LOSSES)
-            print(f"round {round_number + 1}: {last} s wall (cpu)", flush=True)
-        alone = {loss: Times() for loss in ("grpo", "relax")}
-        for _ in range(4 * repeats):
-            for loss, taken in alone.items():
-                taken.take(partial(bench.objective_alone, loss))
-    print(
-        f"{bench.model_name}, {GROUP} completions x {length} tokens after prompts of {PROMPT}, float32, "
-        f"{torch.get_num_threads()} threads, {repeats} rounds"
+        times = in_turn({loss: partial(bench.update, loss) for loss in LOSSES}, effort.rounds)
+        alone = in_turn({loss: partial(bench.objective_alone, loss) for loss in LOSSES[1:]}, effort.rounds)
+    added = alone["relax"].median - alone["grpo"].median
+    bound = (
+        f"the terms of ReLaX alone, forward and backward without the model, take {1e3 * added:.0f} ms, "
+        f"{100 * added / times['grpo'].median:.1f} % of the update"
     )
-    print(f"{'update by':10} {'wall s':>8} {'cpu s':>8}   of TRL's GRPO (wall, cpu)   of our GRPO (wall, cpu)")
-    for loss in LOSSES:
-        cells = [median(times[loss].wall), median(times[loss].processor)]
-        for base in ("trl grpo", "grpo"):
-            cells += [ratio(times[loss].wall, times[base].wall), ratio(times[loss].processor, times[base].processor)]
-        print(
-            f"{loss:10} {cells[0]:8.2f} {cells[1]:8.2f}   {cells[2]:13.3f} {cells[3]:10.3f} "
-            f"{cells[4]:14.3f} {cells[5]:8.3f}"
-        )
-    print(f"spread of the ratio of relax to TRL's GRPO over rounds, cpu: {spread(times)}")
-    added = median(alone["relax"].processor) - median(alone["grpo"].processor)
-    share = added / median(times["trl grpo"].processor)
-    print(f"the terms of ReLaX alone, forward and backward: {added:.3f} cpu s, {share:.4f} of an update of TRL's GRPO")
-    print(f"once a run: forward, fit of the dictionary and xi {calibration:.2f} s\n", flush=True)
+    note = f"the fit before the first update: {calibration:.1f} s"
+    yield row_of_times(f"our GRPO, {size}", times["grpo"], times["trl grpo"], "TRL's GRPO, loss to step")
+    yield row_of_times(
+        f"ReLaX, {size}", times["relax"], times["grpo"], "our GRPO", target=size.target, bound=bound, note=note
+    )
 
 
-def ratio(ours: list[float], base: list[float]) -> float:
-    """Median over rounds of the ratio within a round."""
-    return median(a / b for a, b in zip(ours, base, strict=True))
-
-
-def spread(times: dict[str, Times]) -> str:
-    """Smallest and largest ratio."""
-    ratios = [a / b for a, b in zip(times["relax"].processor, times["trl grpo"].processor, strict=True)]
-    return f"{min(ratios):.3f} to {max(ratios):.3f} (target: median <= {TARGET})"
-
-
-def compare_memory(repeats: int, length: int, threads: int) -> None:
+def rows_of_memory(size: Size, processes: int) -> Iterator[Row]:
     """Peak resident memory of processes that each know one loss alone."""
-    command = [sys.executable, __file__, "--length", str(length), "--threads", str(threads), "--peak"]
-    peaks: dict[str, list[float]] = {loss: [] for loss in LOSSES}
-    for _ in range(repeats):
-        for loss in LOSSES:
-            done = subprocess.run([*command, loss], capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SystemExit(f"the process that measures {loss} failed:\n{done.stderr}")
-            peaks[loss].append(float(done.stdout.split()[-1]))
-    print(f"{'peak of':10} {'MiB':>8}   of TRL's GRPO   of our GRPO   (median of {repeats} processes each)")
-    for loss in LOSSES:
-        own, trl, grpo = (median(peaks[name]) for name in (loss, "trl grpo", "grpo"))
-        print(f"{loss:10} {own:8.0f}   {own / trl:13.3f}   {own / grpo:11.3f}")
-    print(f"target for relax: <= {TARGET}")
+    peaks = {loss: min(apart(peak_of, size, loss) for _ in range(processes)) for loss in LOSSES}
+    for loss, base, against in (("grpo", "trl grpo", "TRL's GRPO"), ("relax", "grpo", "our GRPO")):
+        yield Row(
+            name=f"{'our GRPO' if loss == 'grpo' else 'ReLaX'}, {size}, memory",
+            ratio=peaks[loss] / peaks[base],
+            against=against,
+            ours=peaks[loss],
+            theirs=peaks[base],
+            unit="MiB",
+            target=TARGET if loss == "relax" else None,
+        )
 
 
-def print_peak(loss: str, length: int) -> None:
+def peak_of(size: Size, loss: str) -> float:
     """Two updates by one loss, then the peak resident memory of this process in MiB."""
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(length, folder)
+        bench = Bench(size, folder)
         if loss == "relax":
             bench.calibrate()
         for _ in range(2):
             bench.update(loss)
-    print(peak_memory())
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process in MiB."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # Linux's ru_maxrss also remembers the process that forked this one, before it became another program.
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**10  # type: ignore[index]
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="rounds of the timing")
-    parser.add_argument("--processes", type=int, default=2, help="processes for each loss that measure memory; 0: none")
-    parser.add_argument("--length", type=int, default=256, help="tokens of a completion")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--peak", choices=LOSSES, help="print this process's peak memory under one loss, and nothing else"
-    )
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    if arguments.peak:
-        print_peak(arguments.peak, arguments.length)
-        return
-    if arguments.repeats:
-        compare_time(arguments.repeats, arguments.length)
-    if arguments.processes:
-        compare_memory(arguments.processes, arguments.length, arguments.threads)
-
-
-if __name__ == "__main__":
-    main()
+    return peak_memory()

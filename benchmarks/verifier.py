@@ -1,31 +1,32 @@
 """The mathematical verifier beside plain math-verify: how fast, and how often wrong.
 
-python benchmarks/verifier.py                            speed: ordinary answers, answers that take algebra, workers
-python benchmarks/verifier.py --errors                   error rates over the table of cases
-python benchmarks/verifier.py --errors --data FOLDER     also over a sample of the gold answers in the folder's files
+python benchmarks/suite.py --only verifier      speed: ordinary answers, answers that take algebra, workers
+python benchmarks/verifier.py                   error rates over the table of cases
+python benchmarks/verifier.py --data FOLDER     also over a sample of the gold answers in the folder's files
 
 Plain math-verify is ``verify(parse(gold), parse(completion))`` with its default settings, in a loop. Its gold answer is
 given as it is in the file ("bare"), and between dollar signs ("in $"), which its documentation asks for. All graders
-get the same rows. Speeds are medians of rounds in which all take turns, in processor time where one process does the
-work; error rates have 95 % Wilson intervals.
+get the same rows. Speeds are processor time where one process does the work, and time of the clock where workers do;
+error rates have 95 % Wilson intervals.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import math
 import random
-import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from math_verify import parse, verify
 
+from frame.rows import Effort, Row, row_of_times
+from frame.timing import in_turn
 from perturbations import other_spellings, wrong_answers
 from relax_rl.rewards import MathVerifier
 
@@ -40,7 +41,7 @@ ALGEBRA = (
 
 
 @dataclass(frozen=True)
-class Row:
+class Case:
     """A gold answer, a completion, and what the verdict has to be."""
 
     gold: str
@@ -48,13 +49,13 @@ class Row:
     is_right: bool
 
 
-Grader = Callable[[Sequence[Row]], list[bool | None]]
+Grader = Callable[[Sequence[Case]], list[bool | None]]
 
 
 def plain(opening: str, closing: str) -> Grader:
     """math-verify with its defaults, the gold answer between two signs unless it has them already."""
 
-    def grade(rows: Sequence[Row]) -> list[bool | None]:
+    def grade(rows: Sequence[Case]) -> list[bool | None]:
         golds = [row.gold if row.gold.startswith(opening) else opening + row.gold + closing for row in rows]
         return [verify(parse(gold), parse(row.completion)) for gold, row in zip(golds, rows, strict=True)]
 
@@ -62,7 +63,7 @@ def plain(opening: str, closing: str) -> Grader:
 
 
 def ours(verifier: MathVerifier) -> Grader:
-    def grade(rows: Sequence[Row]) -> list[bool | None]:
+    def grade(rows: Sequence[Case]) -> list[bool | None]:
         scores = verifier.score([row.completion for row in rows], [row.gold for row in rows])
         return [None if score is None else score == 1.0 for score in scores]
 
@@ -73,7 +74,7 @@ def boxed(text: str) -> str:
     return f"{PROSE}So the answer is $\\boxed{{{text.strip('$')}}}$."
 
 
-def ordinary_rows(count: int) -> list[Row]:
+def ordinary_rows(count: int) -> list[Case]:
     """Integers, decimals and fractions, half of them right, at the end of some 350 characters of prose."""
     rng, rows = random.Random(0), []
     for _ in range(count):
@@ -81,48 +82,39 @@ def ordinary_rows(count: int) -> list[Row]:
             (f"{rng.randint(1, 9999)}", f"{rng.randint(1, 999)}.5", f"\\frac{{{rng.randint(1, 9)}}}{{7}}")
         )
         is_right = rng.random() < 0.5
-        rows.append(Row(gold, boxed(gold if is_right else f"{rng.randint(10000, 99999)}"), is_right))
+        rows.append(Case(gold, boxed(gold if is_right else f"{rng.randint(10000, 99999)}"), is_right))
     return rows
 
 
-def algebra_rows(count: int) -> list[Row]:
+def algebra_rows(count: int) -> list[Case]:
     """Answers that only algebra can tell, no two of them the same, so that little is remembered between rows."""
     rows = []
     for index in range(count):
         gold, answer = ALGEBRA[index % len(ALGEBRA)]
-        rows.append(Row(f"{gold}+{index + 2}" if "=" not in gold else gold, boxed(f"{answer}+{index + 2}"), True))
-    return [Row(row.gold, row.completion, "=" not in row.gold) for row in rows]
+        rows.append(Case(f"{gold}+{index + 2}" if "=" not in gold else gold, boxed(f"{answer}+{index + 2}"), True))
+    return [Case(row.gold, row.completion, "=" not in row.gold) for row in rows]
 
 
-def seconds(grade: Grader, rows: Sequence[Row], clock: Callable[[], float]) -> float:
-    started = clock()
-    grade(rows)
-    return clock() - started
-
-
-def speed(rounds: int, workers: int) -> None:
+def rows(effort: Effort, workers: int = 2) -> Iterator[Row]:
+    """Ordinary answers, and answers that take algebra, with one worker and with several."""
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
     ordinary, hard = ordinary_rows(300), algebra_rows(64)
-    one, several = MathVerifier(num_workers=1), MathVerifier(num_workers=workers)
+    one, several = ours(MathVerifier(num_workers=1)), ours(MathVerifier(num_workers=workers))
     loop = plain("$", "$")
-    for grade in (loop, ours(one), ours(several)):  # imports, grammars and processes
-        grade(hard[: 4 * workers])
-    times: dict[str, list[float]] = {}
-    for round_number in range(rounds):
-        fresh = [Row(row.gold, f"{row.completion} {round_number}", row.is_right) for row in hard]
-        for name, grade, rows, clock in (
-            ("ordinary, math-verify in a loop", loop, ordinary, time.process_time),
-            ("ordinary, MathVerifier", ours(one), ordinary, time.process_time),
-            ("algebra, math-verify in a loop", loop, fresh, time.perf_counter),
-            ("algebra, MathVerifier, 1 worker", ours(one), fresh, time.perf_counter),
-            (f"algebra, MathVerifier, {workers} workers", ours(several), fresh, time.perf_counter),
-        ):
-            times.setdefault(name, []).append(seconds(grade, rows, clock) / len(rows))
-    base = {kind: median(times[f"{kind}, math-verify in a loop"]) for kind in ("ordinary", "algebra")}
-    for name, values in times.items():
-        each = median(values)
-        print(f"{name:40} {1e3 * each:9.3f} ms  {base[name.partition(',')[0]] / each:7.1f} times as fast")
-    single, many = (median(times[name]) for name in list(times)[-2:])
-    print(f"{workers} workers are {single / many:.2f} times as fast as one")
+    several(hard[: 4 * workers])  # starts the processes
+    times = in_turn({"loop": lambda: loop(ordinary), "ours": lambda: one(ordinary)}, effort.rounds)
+    against = "math-verify in a loop"
+    yield row_of_times("300 ordinary answers", times["ours"], times["loop"], against, target=0.1)
+    counter = itertools.count()
+
+    def fresh(grade: Grader) -> Callable[[], object]:
+        # Other prose every time, so that no verdict is remembered from the round before.
+        return lambda: grade([Case(row.gold, f"{row.completion} {next(counter)}", row.is_right) for row in hard])
+
+    times = in_turn({"loop": fresh(loop), "1": fresh(one), str(workers): fresh(several)}, effort.rounds)
+    for count in ("1", str(workers)):
+        title = f"{len(hard)} answers that take algebra, workers: {count}"
+        yield row_of_times(title, times[count], times["loop"], against, clock="wall")
 
 
 def wilson(count: int, total: int) -> str:
@@ -135,12 +127,12 @@ def wilson(count: int, total: int) -> str:
     return f"{count}/{total} = {100 * share:.1f} % [{100 * max(0.0, centre - half):.1f}, {100 * (centre + half):.1f}]"
 
 
-def table_rows() -> list[Row]:
+def table_rows() -> list[Case]:
     table = tomllib.loads(TABLE.read_text(encoding="utf-8"))
-    return [Row(gold, text, score == 1) for rows in table.values() for gold, text, score in rows if score != "none"]
+    return [Case(gold, text, score == 1) for rows in table.values() for gold, text, score in rows if score != "none"]
 
 
-def data_rows(folder: Path, count: int) -> Iterator[tuple[str, list[Row]]]:
+def data_rows(folder: Path, count: int) -> Iterator[tuple[str, list[Case]]]:
     """For each file: gold answers as they are, in other spellings, and with a mistake."""
     for name in FILES:
         if not (folder / f"{name}.jsonl").is_file():
@@ -151,8 +143,8 @@ def data_rows(folder: Path, count: int) -> Iterator[tuple[str, list[Row]]]:
         wrong = [(gold, text) for gold in golds for text in wrong_answers(gold).values()]
         yield (
             name,
-            [Row(gold, boxed(text), True) for gold, text in right]
-            + [Row(gold, boxed(text), False) for gold, text in wrong],
+            [Case(gold, boxed(text), True) for gold, text in right]
+            + [Case(gold, boxed(text), False) for gold, text in wrong],
         )
 
 
@@ -176,17 +168,11 @@ def errors(folder: Path | None, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--errors", action="store_true", help="error rates in place of speed")
     parser.add_argument("--data", type=Path, help="folder with JSONL files that have a column 'answer'")
     parser.add_argument("--rows", type=int, default=250, help="gold answers of each file (default 250)")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     logging.getLogger("math_verify").setLevel(logging.ERROR)
-    if arguments.errors:
-        errors(arguments.data, arguments.rows)
-    else:
-        speed(arguments.rounds, arguments.workers)
+    errors(arguments.data, arguments.rows)
 
 
 if __name__ == "__main__":

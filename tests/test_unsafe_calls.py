@@ -52,8 +52,12 @@ MEANT = {
     ("src/relax_rl/latent/contract/contract.py", "from pickle import UnpicklingError"): "an error, to be caught",
     ("src/relax_rl/training/models.py", "from pickle import UnpicklingError"): "an error, to be caught",
     ("evidence/studies.py", "subprocess.run"): "our own modules, by a list of words",
-    ("benchmarks/update.py", "subprocess.run"): "itself, by a list of words",
-    ("benchmarks/runs.py", "subprocess.run"): "itself, by a list of words",
+    ("benchmarks/suite.py", "importlib.import_module"): "a table of the folder's own modules",
+    ("benchmarks/startup.py", "subprocess.run"): "Python, by a list of words",
+    ("benchmarks/frame/timing.py", "import multiprocessing"): "processes of its own, which answer through a pipe",
+    ("benchmarks/frame/timing.py", "from multiprocessing.connection import Connection"): "the same",
+    ("benchmarks/frame/history.py", "subprocess.run"): "git, by a list of words",
+    ("benchmarks/runs.py", "subprocess.run"): "itself and git, by a list of words",
 }
 
 

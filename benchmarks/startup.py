@@ -1,0 +1,73 @@
+"""How long a command takes until it does what was asked for: processor time of a process, from its start.
+
+python benchmarks/suite.py --only startup
+
+The ratio is to a limit that a person does not notice, or to the one that the issue set; Python itself, which starts
+before any of ours, is measured beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+from frame.rows import Effort, Row
+
+FIRST_UPDATE = """
+import os, sys, time
+import relax_rl
+def note(progress):
+    if progress.stage == "training" and progress.metrics:
+        print(time.process_time(), flush=True)
+        os._exit(0)
+relax_rl.train("countdown", overrides={"output": sys.argv[1], "evaluation.enabled": False, "trainer.max_steps": 1},
+               on_progress=note)
+"""
+HELP = "import sys; from relax_rl.cli.main import main; sys.argv = ['relax', '--help']; sys.exit(main())"
+CASES = (
+    ("import relax_rl", ("-c", "import relax_rl"), 0.3),
+    ("relax --help", ("-c", HELP), 0.3),
+)
+
+
+def processor_seconds(words: Sequence[str], cwd: str) -> float:
+    """Of one Python process and those that it waited for."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *words], check=True, capture_output=True, cwd=cwd, env=dict(os.environ))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """Imports and help every time; the first update of a training run, which takes longer, once or twice."""
+    with tempfile.TemporaryDirectory() as folder:
+        bare = median(processor_seconds(("-c", "pass"), folder) for _ in range(effort.rounds))
+        for name, words, limit in CASES:
+            seconds = [processor_seconds(words, folder) for _ in range(effort.rounds)]
+            yield _row(name, seconds, limit, note=f"of it Python alone {bare:.3f} s")
+        seconds = [
+            processor_seconds(("-c", FIRST_UPDATE, str(Path(folder) / f"run{number}")), folder)
+            for number in range(1 if effort.is_quick else 3)
+        ]
+        yield _row("relax train countdown, to the first update", seconds, 10.0)
+
+
+def _row(name: str, seconds: Sequence[float], limit: float, note: str = "") -> Row:
+    ratios = [value / limit for value in seconds]
+    return Row(
+        name=name,
+        ratio=median(ratios),
+        against=f"{limit:g} s of processor time",
+        ours=median(seconds),
+        theirs=limit,
+        target=1.0,
+        low=min(ratios),
+        high=max(ratios),
+        note=note,
+    )
