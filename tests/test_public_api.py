@@ -87,6 +87,7 @@ SIGNATURES = {
         "problem_seed: int = 0",
         "tokenizer: Any = None",
         "batch_size: int = 256",
+        "processes: int | None = None",
         "backend: str = 'transformers'",
         "base_url: str | None = None",
         "plain: bool | None = None",

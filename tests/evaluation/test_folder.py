@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class LetterSampler:
 
     def sample(
         self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
-    ) -> Iterator[list[Draw]]:
+    ) -> Generator[list[Draw]]:
         rows = [(place, index) for index in range(settings.num_samples) for place in range(len(problems))]
         wanted = [row for row in rows if row not in done]
         for lot, start in enumerate(range(0, len(wanted), 2)):

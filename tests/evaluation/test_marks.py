@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Said:
 
     def sample(
         self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
-    ) -> Iterator[list[Draw]]:
+    ) -> Generator[list[Draw]]:
         yield [
             Draw(place, index, Completion(text, (), 1, text in self.truncated))
             for place, row in enumerate(self.rows)

@@ -67,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens (a run's own, or 2048; without end 256)",
     )
     sampling.add_argument("--batch-size", type=at_least_one, default=256, help="completions at once (%(default)s)")
+    sampling.add_argument(
+        "--processes", type=at_least_one, metavar="N", help="sampling at once, for a model on the CPU (one a core)"
+    )
     sampling.add_argument("--seed", type=int, default=0, help="of the sampling (%(default)s)")
     sampling.add_argument("--problem-seed", type=int, default=0, help="of the problems, or their order (%(default)s)")
     sampling.add_argument("--data-dir", metavar="DIR", help="folder that the task reads its files from")
@@ -135,9 +138,9 @@ def _measure(
 
 
 _PASSED_ON = (
-    *("num_problems", "max_completion_length", "top_p", "problem_seed", "batch_size", "backend", "base_url"),
+    *("num_problems", "max_completion_length", "top_p", "problem_seed", "batch_size", "processes", "backend"),
     *("plain", "chat_template_kwargs", "overlong"),
-    *("concurrency", "timeout", "dictionary", "dtype", "revision", "overwrite", "allow_code"),
+    *("base_url", "concurrency", "timeout", "dictionary", "dtype", "revision", "overwrite", "allow_code"),
 )
 """Options that are arguments of `evaluate` under the same name."""
 

@@ -243,8 +243,11 @@ class Evaluation:
         total = len(problems) * self.settings.num_samples
         if len(found) < total:
             # Samples without a folder are lost in any case, and no block of them is worth waiting for.
-            with deferred() if folder is not None else contextlib.nullcontext(current()) as request:
-                for draws in self.sampler.sample(problems, self.settings, frozenset(found)):
+            stops = deferred() if folder is not None else contextlib.nullcontext(current())
+            lots = self.sampler.sample(problems, self.settings, frozenset(found))
+            # Closed at once: an exception would keep the generator, and its processes, as long as its traceback.
+            with stops as request, contextlib.closing(lots):
+                for draws in lots:
                     new = [sample_of(draw, problems) for draw in draws]
                     if folder is not None:
                         folder.append(new)

@@ -49,6 +49,7 @@ def evaluate(
     problem_seed: int = 0,
     tokenizer: Any = None,
     batch_size: int = 256,
+    processes: int | None = None,
     backend: str = "transformers",
     base_url: str | None = None,
     plain: bool | None = None,
@@ -83,6 +84,9 @@ def evaluate(
         problem_seed: of the problems that a procedural task makes, or of their order.
         tokenizer: of a loaded model, or its processor.
         batch_size: completions decoded together, in this process.
+        processes: that sample side by side, for a model on the CPU under Linux; they share its weights. None: one for
+            each thread of torch, fewer where memory is short, and one for a loaded model. The result does not depend on
+            it.
         backend: "transformers" (in this process), "vllm", or "server", which needs `base_url`.
         base_url: of a server, with its version: ``http://localhost:8000/v1``.
         plain: plain prompts, also for a model with a chat template. None: as the run was trained, else no.
@@ -118,7 +122,9 @@ def evaluate(
     say = on_progress or silent
     subject = subject_of(model, tokenizer, say)
     prompts = subject.prompts.updated(plain, chat_template_kwargs, overlong)
-    source = Source(tokenizer, batch_size, backend, base_url, prompts, concurrency, timeout, dtype, revision)
+    if processes is None and subject.is_loaded:
+        processes = 1  # whether a program can be forked, it must say itself
+    source = Source(tokenizer, batch_size, backend, base_url, prompts, concurrency, timeout, dtype, revision, processes)
     known = _task(task, dict(task_options or {}), subject, allow_code)
     default_length = subject.max_completion_length or (_ENDLESS_LENGTH if known.task.is_endless else _LENGTH)
     length = default_length if max_completion_length is None else max_completion_length

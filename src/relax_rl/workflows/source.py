@@ -12,10 +12,13 @@ from relax_rl.errors import ConfigError
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
 from relax_rl.tasks.base import FindsTooLong, Problem
 from relax_rl.workflows.loading import load_quietly
+from relax_rl.workflows.processes import can_fork, check_processes, cores_for
 from relax_rl.workflows.progress import OnProgress, Progress
 from relax_rl.workflows.subject import PromptSettings, Subject
 
 if TYPE_CHECKING:
+    from relax_rl.evaluation.samplers.processes import ForkingSampler
+    from relax_rl.evaluation.samplers.transformers import TransformersSampler
     from relax_rl.koopman import KoopmanDictionary
     from relax_rl.latent.contract import ModelContract
     from relax_rl.workflows.policy import FittedPrompts
@@ -50,6 +53,7 @@ class Source:
     timeout: float
     dtype: str
     revision: str | None
+    processes: int | None
 
     def check(self, dictionary: Any, subject: Subject) -> None:
         """All that can be wrong before a model is loaded. Raises ConfigError, or ModelError for a missing folder."""
@@ -61,6 +65,7 @@ class Source:
             raise ConfigError(f"a loaded model is sampled in this process; leave backend={self.backend!r} out.")
         if (self.backend == "server") != (self.base_url is not None):
             raise ConfigError("--backend server and --base-url URL go together; give both or neither")
+        check_processes(self.processes, self.backend)
 
     def policy(self, subject: Subject, asked: Asked, say: OnProgress) -> dict[str, Any]:
         """``sampler`` and ``settings`` of an `Evaluation`, and for a model in this process what measures its states."""
@@ -81,11 +86,26 @@ class Source:
         contract = checked_contract(model, tokenizer, subject.name or "the model", self.prompts.switches)
         fitted, sampling = self._fitted(contract, tokenizer, asked, say)
         ruler = None if ruler is None else ruler.to(model.device)
+        sampler = TransformersSampler(model, tokenizer, self.batch_size, fitted.form)
         return {
-            "sampler": TransformersSampler(model, tokenizer, self.batch_size, fitted.form),
+            "sampler": self._in_processes(model, sampler, asked, sampling, say),
             "settings": sampling,
             **replay_with(model, tokenizer, sampling.temperature, ruler, form=fitted.form),
         }
+
+    def _in_processes(
+        self, model: Any, sampler: TransformersSampler, asked: Asked, settings: SamplingSettings, say: OnProgress
+    ) -> TransformersSampler | ForkingSampler:
+        """The sampler, in as many processes as the settings say."""
+        from relax_rl.evaluation.samplers.processes import ForkingSampler
+
+        if not can_fork(self.processes, model) or not asked.problems:
+            return sampler
+        longest = max(asked.problems, key=lambda problem: len(problem.prompt))
+        num_tokens = sampler.prompt_length(longest) + settings.max_completion_length
+        num_samples = len(asked.problems) * settings.num_samples
+        cores = cores_for(self.processes, model, self.batch_size, num_tokens, num_samples, say)
+        return ForkingSampler(sampler, cores.processes, cores.threads)
 
     def _server(self, subject: Subject) -> Any:
         from relax_rl.evaluation.samplers.server import ServerSampler

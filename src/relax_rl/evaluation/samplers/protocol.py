@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -97,11 +97,11 @@ class Sampler(Protocol):
 
     def sample(
         self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
-    ) -> Iterator[list[Draw]]:
+    ) -> Generator[list[Draw]]:
         """Draw every completion that is not in ``done``, a set of (position of the problem, sample index).
 
-        Yields them in lots, in any order, each as soon as it is there. Raises ``ModelError`` if the policy cannot be
-        sampled.
+        Yields them in lots, in any order, each as soon as it is there. Closing the generator lets go of what it works
+        with, such as processes. Raises ``ModelError`` if the policy cannot be sampled.
         """
         ...
 

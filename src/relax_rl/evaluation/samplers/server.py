@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Generator, Mapping, Sequence
 from typing import Any
 
 from relax_rl.errors import ConfigError, ModelError
@@ -91,7 +91,7 @@ class ServerSampler:
 
     def sample(
         self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
-    ) -> Iterator[list[Draw]]:
+    ) -> Generator[list[Draw]]:
         """See :class:`.protocol.Sampler`.
 
         Closing the iterator, or Ctrl-C in it, closes all connections at once.

@@ -8,7 +8,7 @@ the cache, prefills each prompt once, and gives every (problem, sample) a random
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -99,7 +99,7 @@ def sample_blocks(
     batch_size: int = 128,
     done: Container[tuple[int, int]] = frozenset(),
     takes: Callable[[int], bool] = lambda number: True,
-) -> Iterator[list[Draw]]:
+) -> Generator[list[Draw]]:
     """As `sample_completions`, block by block as they are decoded.
 
     Args:
@@ -165,6 +165,10 @@ class TransformersSampler:
         """The text that the model reads."""
         return render_prompt(self._tokenizer, problem, self._form)
 
+    def prompt_length(self, problem: Problem) -> int:
+        """Tokens of a problem's prompt."""
+        return len(encode_prompt(self._tokenizer, problem, self._form))
+
     @property
     def batch_size(self) -> int:
         """Completions decoded together."""
@@ -176,7 +180,7 @@ class TransformersSampler:
         settings: SamplingSettings,
         done: Container[tuple[int, int]] = frozenset(),
         takes: Callable[[int], bool] = lambda number: True,
-    ) -> Iterator[list[Draw]]:
+    ) -> Generator[list[Draw]]:
         """See `relax_rl.evaluation.samplers.protocol.Sampler`, and `sample_blocks` for ``takes``."""
         return sample_blocks(
             self._model,

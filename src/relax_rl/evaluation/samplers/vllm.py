@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Generator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,7 +73,7 @@ class VllmSampler:
 
     def sample(
         self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
-    ) -> Iterator[list[Draw]]:
+    ) -> Generator[list[Draw]]:
         """See :class:`.sampler.Sampler`."""
         rows = [(place, index) for place in range(len(problems)) for index in range(settings.num_samples)]
         wanted = [row for row in rows if row not in done]

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from relax_rl.import_path import resolve
 
-__all__ = ["main"]
+__all__ = ["end_with_parent", "main"]
 
 # Of the address space: a process that has held so much is answered for, and replaced.
 _MEMORY_SHARE = 0.6
@@ -52,7 +52,7 @@ def main(target: str, memory_bytes: int) -> None:
         # Imports take a second and a fork some milliseconds: what one item kills, the next does not wait for.
         server = os.fork()
         if server == 0:
-            _end_with_parent()
+            end_with_parent()
             _serve(function, requests, replies, memory_bytes)
             os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(server, 0)[1])
@@ -75,8 +75,8 @@ def _serve(function: Callable[..., Any], requests: BinaryIO, replies: BinaryIO, 
             os.kill(os.getpid(), _EXHAUSTED)
 
 
-def _end_with_parent() -> None:
-    """Linux: a process that sleeps would outlive a parent that was killed, and hold its pipes."""
+def end_with_parent() -> None:
+    """End this fork as soon as its parent is gone. Linux: one that sleeps would outlive a parent that was killed."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
