@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,6 @@ from relax_rl.errors import ConfigError, DataError, ModelError, RunError
 from relax_rl.objectives import build_objective
 from relax_rl.objectives.inputs import PROMPT_KEYS
 from relax_rl.tasks.base import Problem
-from relax_rl.training.calibration import Calibration
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.inputs import vocabulary
 from relax_rl.training.inputs.partition import KeyedDropout, PartitionHead
@@ -31,7 +30,6 @@ from relax_rl.training.inputs.prompt_keys import prompt_key
 from relax_rl.training.inputs.provider import MicroBatch
 from relax_rl.training.inputs.providers import provider_of
 from relax_rl.training.inputs.vocabulary import entropy_flow, vocabulary_statistics
-from relax_rl.training.notices import Notices
 from relax_rl.training.objective import build_objective_from, idle_parts, objective_for
 from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE, restore_objective, save_objective
 from relax_rl.training.trl.architectures import of_one_length
@@ -366,113 +364,6 @@ def test_a_method_that_only_logs_goes_on_without_a_dictionary(tmp_path: Path) ->
     assert again.dictionary.digest == fitted.probe.dictionary.digest
     (tmp_path / STATE_FILE).write_text(json.dumps({}))
     assert restore_objective(monitored, tmp_path)[1:] == (EntropyForecast(), 0)
-
-
-# Fitting the dictionary -------------------------------------------------------------------------------------------
-
-
-@dataclass
-class FakeTrainer:
-    """What a calibration reads of a trainer; the mask of a batch is the batch."""
-
-    objective: Any
-    steps_per_generation: int = 2
-    num_iterations: int = 1
-    gradient_accumulation_steps: int = 1
-    mask_truncated_completions: bool = False
-    said: list[str] = field(default_factory=list)
-
-    @property
-    def args(self) -> Any:
-        return SimpleNamespace(
-            steps_per_generation=self.steps_per_generation,
-            num_iterations=self.num_iterations,
-            gradient_accumulation_steps=self.gradient_accumulation_steps,
-            num_generations=2,
-            mask_truncated_completions=self.mask_truncated_completions,
-            max_completion_length=40,
-        )
-
-    accelerator = SimpleNamespace(gather=lambda tensor: tensor, pad_across_processes=lambda tensor, dim: tensor)
-
-    def completion_mask(self, batch: Any) -> torch.Tensor:
-        return batch["mask"]
-
-    def forward_only(self, batch: Any) -> Any:
-        return batch
-
-    def calibration(self) -> Calibration:
-        notices = Notices()
-        notices.listen(self.said.append)
-        states = SimpleNamespace(tensor=lambda micro: micro.rows["states"])
-        return Calibration(self, states, notices)  # pyright: ignore[reportArgumentType]
-
-
-def rollout_of(length: int, rows: int = 8, seed: int = 0) -> list[Any]:
-    states = torch.randn(rows, length, 6, generator=torch.Generator().manual_seed(seed)).cumsum(1)
-    return [{"states": states, "mask": torch.ones(rows, length, dtype=torch.bool)}]
-
-
-def relax_of(**dictionary: Any) -> Any:
-    return build_objective("relax", xi=1.0, dictionary={"num_observables": 4, "steps": 2} | dictionary)
-
-
-def test_a_dictionary_is_due_at_first_and_once_in_each_interval() -> None:
-    assert not FakeTrainer(build_objective("grpo")).calibration().is_due(0)
-    trainer = FakeTrainer(relax_of(refit_interval=5))
-    calibration = trainer.calibration()
-    assert [calibration.is_due(update) for update in (0, 2)] == [True, True]
-    trainer.objective = calibration.fitted(rollout_of(20), 0)
-    # Rollout batches begin at every second update: 5 has passed at 6, and 10 at 10.
-    due = [update for update in range(0, 16, 2) if calibration.is_due(update)]
-    assert due == [6, 10]
-    calibration.fitted(rollout_of(20), 10)
-    assert not calibration.is_due(10)
-    once = FakeTrainer(relax_of())
-    once.objective = once.calibration().fitted(rollout_of(20), 0)
-    assert not any(once.calibration().is_due(update) for update in range(9))
-    longer = FakeTrainer(trainer.objective, steps_per_generation=4, num_iterations=2, gradient_accumulation_steps=2)
-    assert [update for update in range(0, 25, 4) if longer.calibration().is_due(update)] == [8, 12, 16, 20]
-
-
-def test_the_states_of_all_micro_batches_are_fitted_on() -> None:
-    halves = [{key: value[part] for key, value in rollout_of(20)[0].items()} for part in (slice(0, 4), slice(4, 8))]
-    whole, parts = (FakeTrainer(relax_of()).calibration().fitted(given, 0) for given in (rollout_of(20), halves))
-    assert whole.probe.dictionary.digest == parts.probe.dictionary.digest
-    assert FakeTrainer(build_objective("grpo")).calibration().fitted([], 0).probe is None
-
-
-@pytest.mark.parametrize(("length", "is_fitted"), [(6, True), (5, False)])
-def test_a_method_that_only_logs_needs_more_pairs_than_observables(length: int, is_fitted: bool) -> None:
-    config = config_of(objective={"name": "grpo"}, dictionary={"num_observables": 4, "steps": 2})
-    trainer = FakeTrainer(build_objective_from(config))
-    calibration = trainer.calibration()
-    found = calibration.fitted(rollout_of(length), 3)
-    assert found.is_calibrated == is_fitted
-    assert len(trainer.said) == int(not is_fitted)
-    if not is_fitted:
-        assert trainer.said[0].startswith("The dispersion, which grpo only logs, cannot be measured since update 4:")
-        calibration.fitted(rollout_of(length), 5)
-        assert len(trainer.said) == 1  # once for as long as it lasts
-        trainer.objective = calibration.fitted(rollout_of(20), 7)
-        trainer.objective = calibration.fitted(rollout_of(length), 9)
-        assert trainer.said[1].startswith("The dictionary could not be fitted anew before update 10, so it stays:")
-
-
-def test_a_method_that_reads_the_dispersion_says_why_it_cannot_begin() -> None:
-    trainer = FakeTrainer(relax_of())
-    with pytest.raises(DataError, match=r"update 3: its 8 completions have at most 1 tokens; lower"):
-        trainer.calibration().fitted(rollout_of(1), 2)
-    batch = rollout_of(1)
-    batch[0]["mask"][:2] = False
-    trainer.mask_truncated_completions = True
-    with pytest.raises(DataError, match=r"2 of 8 completions were truncated at max_completion_length = 40"):
-        trainer.calibration().fitted(batch, 2)
-    with pytest.raises(DataError, match="its 8 completions"):
-        trainer.calibration().fitted(rollout_of(1), 2)
-    trainer.mask_truncated_completions = False
-    with pytest.raises(DataError, match="its 8 completions"):
-        trainer.calibration().fitted(batch, 2)
 
 
 # Rollouts ---------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from soak.equality import run_differences
 
@@ -50,6 +51,10 @@ def test_two_ranks_take_the_steps_of_one_process(method, tmp_path):
     for ours, theirs in zip(together_rows, alone_rows, strict=True):
         for key in ("reward", "entropy", *(["latent/dsd"] if method == "relax" else [])):
             assert ours[key] == pytest.approx(theirs[key], rel=1e-4), key
+    if method == "relax":
+        one, two = (load_file(tmp_path / name / "checkpoint-2" / "dictionary.safetensors") for name in ("one", "two"))
+        for name, expected in one.items():
+            torch.testing.assert_close(two[name], expected, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def relax(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:

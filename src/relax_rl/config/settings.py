@@ -106,9 +106,9 @@ class DictionaryConfig(_Section):
     refit_interval: int | None = Field(default=None, ge=1)
     """Updates between two fits."""
     max_trajectories: int | None = Field(default=None, ge=1)
-    """At most so many completions of the rollout batch take part in the fit."""
+    """At most so many completions of the rollout batch take part in the fit, 512 by default."""
     max_positions: int | None = Field(default=None, ge=1)
-    """Only so many first tokens of a completion take part in the fit."""
+    """Only so many first tokens of a completion take part in the fit, 512 by default."""
 
 
 class TrainerConfig(BaseModel):

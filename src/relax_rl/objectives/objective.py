@@ -103,10 +103,11 @@ class Objective:
 
     def calibrated(self, hidden_states: Tensor, mask: Tensor) -> Objective:
         """This objective with what the first rollout batch gives it: states (B, T, H) and mask (B, T)."""
-        if self.probe is None:
-            return self
-        calibrated = replace(self, probe=self.probe.calibrated(hidden_states, mask))
-        return calibrated._with({name: part.recalibrated() for name, part in self._components.items()})
+        return self if self.probe is None else self.with_probe(self.probe.calibrated(hidden_states, mask))
+
+    def with_probe(self, probe: DispersionProbe) -> Objective:
+        """This objective with a calibrated probe: what its terms remember of an earlier dictionary is dropped."""
+        return replace(self, probe=probe)._with({name: part.recalibrated() for name, part in self._components.items()})
 
     def monitored(self, settings: DictionarySettings) -> Objective:
         """This objective, which does not look at hidden states, with a probe whose figures are only logged."""

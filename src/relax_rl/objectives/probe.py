@@ -52,7 +52,8 @@ class DictionarySettings:
         batch_size: trajectories in a step.
         fit_objective: a loss that `KoopmanDictionary.fit` knows.
         max_trajectories: at most so many completions of the rollout batch are used.
-        max_positions: only so many first tokens of each completion are used; None means all.
+        max_positions: only so many first tokens of each completion are used; None means all. The default
+            bounds what a fit costs: time and memory grow with the tokens, and completions may have thousands.
         refit_interval: optimiser updates between two fits; None means that the first fit stays (the paper). A fit needs
             a fresh rollout batch, and is made on the first one after a multiple of the interval.
         seed: of the start and of the batches; the run's own random numbers are not touched.
@@ -64,7 +65,7 @@ class DictionarySettings:
     batch_size: int = 64
     fit_objective: str = "relative_residual"
     max_trajectories: int = 512
-    max_positions: int | None = None
+    max_positions: int | None = 512
     refit_interval: int | None = None
     seed: int = 0
 
@@ -96,13 +97,14 @@ class DictionarySettings:
             raise ConfigError(f"dictionary.{unknown[0]} is not a setting; there are {', '.join(known)}.")
         return replace(base, **value)
 
+    def chosen(self, trajectories: list[Tensor]) -> list[Tensor]:
+        """What the dictionary is fitted on, of trajectories (T_i, H): so many of them, and so many first positions."""
+        return [trajectory[: self.max_positions] for trajectory in trajectories[: self.max_trajectories]]
+
     def fit(self, trajectories: list[Tensor]) -> KoopmanDictionary:
         """The dictionary for these trajectories, each (T_i, H)."""
-        chosen = trajectories[: self.max_trajectories]
-        if self.max_positions is not None:
-            chosen = [trajectory[: self.max_positions] for trajectory in chosen]
         return KoopmanDictionary.fit(
-            chosen,
+            self.chosen(trajectories),
             num_observables=self.num_observables,
             steps=self.steps,
             learning_rate=self.learning_rate,
@@ -282,14 +284,25 @@ class DispersionProbe:
             hidden_states: (B, T, H), of the rollout batch; no gradient is kept.
             mask: (B, T) bool.
         """
+        dictionary = self.settings.fit(self.trajectories(hidden_states, mask))
+        return self.with_dictionary(dictionary, self.dispersions(hidden_states, mask, dictionary))
+
+    def trajectories(self, hidden_states: Tensor, mask: Tensor) -> list[Tensor]:
+        """Of states (B, T, H) and mask (B, T), what a dictionary may be fitted on: (T_i, H), at most B."""
         hidden_states, mask = self._trajectories(hidden_states.detach(), mask)
         # A completion with one broken state is left out of the fit, or its NaN would be in every observable.
         is_finite = (hidden_states.isfinite().all(-1) | ~mask).all(-1)
-        trajectories = [states[keep] for states, keep in zip(hidden_states[is_finite], mask[is_finite], strict=True)]
-        dictionary = self.settings.fit(trajectories)
+        return [states[keep] for states, keep in zip(hidden_states[is_finite], mask[is_finite], strict=True)]
+
+    def dispersions(self, hidden_states: Tensor, mask: Tensor, dictionary: KoopmanDictionary) -> Tensor:
+        """Those defined of states (B, T, H) and mask (B, T), measured by a dictionary: (N), N <= B, no gradient."""
+        hidden_states, mask = self._trajectories(hidden_states.detach(), mask)
         measured = dynamic_spectral_dispersion(hidden_states, mask, dictionary, estimator=self.estimator)  # type: ignore[arg-type]
-        bound = self.bound.calibrated(measured.values[measured.is_defined])
-        return replace(self, dictionary=dictionary, bound=bound)
+        return measured.values[measured.is_defined]
+
+    def with_dictionary(self, dictionary: KoopmanDictionary, dispersion: Tensor) -> DispersionProbe:
+        """With a dictionary, and with xi, where it is still open, read off dispersions (N) measured by it."""
+        return replace(self, dictionary=dictionary, bound=self.bound.calibrated(dispersion))
 
     def lift(self, batch: RolloutBatch) -> LiftedStates:
         """The batch's completions in the dictionary's observables.

@@ -1,18 +1,31 @@
-"""The dictionary that is fitted on a run's rollouts: when, and what becomes of a run where that is impossible."""
+"""The dictionary that is fitted on a run's rollouts: when, and what becomes of a run where that is impossible.
+
+A sample of the completions is enough, and each process keeps the states of its own. What the fit needs of them goes to
+the first process, which fits on its device and gives the dictionary to all; then each measures its own for xi. So the
+memory of a process does not grow with the number of processes, and neither does what is sent.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from relax_rl.errors import DataError, RelaxError
+from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import Objective
-from relax_rl.objectives.inputs import HIDDEN_STATES
 from relax_rl.objectives.probe import DispersionProbe
-from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows, Trainer
+from relax_rl.training.inputs.provider import Provider, Rows, Trainer
 from relax_rl.training.notices import Notices
+from relax_rl.training.sampled_states import SampledStates, sampled_states
 
 __all__ = ["Calibration"]
+
+_IMPOSSIBLE = (RelaxError, torch.linalg.LinAlgError)
+_TOGETHER = 64
+"""Completions measured at once for xi: bounds the memory of their states in float32."""
 
 
 class Calibration:
@@ -62,36 +75,65 @@ class Calibration:
         masks = [self._trainer.completion_mask(batch) for batch in batches]
         if probe.is_log_only and not self._has_pairs(masks, probe):
             return self._without("no completion has more snapshot pairs than there are observables", update)
-        states, mask = self._gathered(batches, masks)
+        sample = sampled_states(self._trainer, self._states, batches, masks)
         try:
-            # Every rank fits the same dictionary: the same rows in the same order, the same seed.
-            fitted = objective.calibrated(states, mask)
-        except (RelaxError, torch.linalg.LinAlgError) as error:
+            dictionary = self._fit(sample, probe)
+            found = probe.with_dictionary(dictionary, self._dispersions(sample, probe, dictionary))
+        except _IMPOSSIBLE as error:
             if not (probe.is_log_only or probe.is_calibrated):
-                raise DataError(self._cause(objective, mask, update, str(error))) from error
+                raise DataError(self._cause(masks, update, str(error))) from error
             return self._without(str(error).rstrip("."), update)
         self._fitted_at, self._is_missing = update, False
-        return fitted
+        return objective.with_probe(found)
+
+    def _fit(self, sample: SampledStates, probe: DispersionProbe) -> KoopmanDictionary:
+        """The dictionary, fitted by the first process. Collective; raises on every process where it raises on one."""
+        given = _to_first(self._trainer, self._fit_rows(sample, probe))
+        device = self._trainer.accelerator.device
+        outcome: list[Any] = [None, None]
+        if given is not None:
+            # In the order of the rollout batch, so that any number of processes fits the same dictionary.
+            rows = sorted((row for part in given for row in part), key=lambda row: row[0])
+            try:
+                outcome[0] = probe.settings.fit([states.to(device) for _, states in rows])
+            except _IMPOSSIBLE as error:
+                outcome[1] = error
+        dictionary, failure = broadcast_object_list(outcome)
+        if failure is not None:
+            raise failure
+        return dictionary.to(device)
+
+    @staticmethod
+    def _fit_rows(sample: SampledStates, probe: DispersionProbe) -> list[tuple[int, Tensor]]:
+        """Place and states (T_i, H) in float32 of this process's completions that the dictionary is fitted on."""
+        return [
+            # A copy: a view would be sent with all that it is a view of.
+            (place, states.float().clone())
+            for row, place in enumerate(sample.places)
+            if place < probe.settings.max_trajectories
+            for states in probe.settings.chosen(probe.trajectories(sample.states[row, None], sample.mask[row, None]))
+        ]
+
+    def _dispersions(self, sample: SampledStates, probe: DispersionProbe, dictionary: KoopmanDictionary) -> Tensor:
+        """(N) of the sample of all processes, in float64, where it is defined. Collective."""
+        device = self._trainer.accelerator.device
+        found: list[float] = []
+        failures: list[Exception] = []
+        try:
+            for states, mask in zip(sample.states.split(_TOGETHER), sample.mask.split(_TOGETHER), strict=True):
+                if len(states):
+                    found += probe.dispersions(states.to(device).float(), mask.to(device), dictionary).tolist()
+        except _IMPOSSIBLE as error:
+            # Kept until all have come to the same place: a process that left alone would keep the others waiting.
+            failures.append(error)
+        if failures := gather_object(failures):
+            raise failures[0]
+        return torch.tensor(gather_object(found), dtype=torch.float64)
 
     def _has_pairs(self, masks: list[Tensor], probe: DispersionProbe) -> bool:
         # Found before the forward: a policy of short answers would pay for one at every rollout.
         longest = torch.stack([mask.sum(-1).max() for mask in masks]).max()
         return int(self._trainer.accelerator.gather(longest.unsqueeze(0)).max()) - 1 > probe.settings.num_observables
-
-    def _gathered(self, batches: list[Rows], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """States (B, T, H) and mask (B, T) of the rollout batch of all ranks."""
-        trainer, group = self._trainer, self._trainer.args.num_generations
-        states = []
-        for batch, mask in zip(batches, masks, strict=True):
-            found = self._states.tensor(MicroBatch(batch, trainer.forward_only(batch), mask, group))
-            if found is None:
-                raise DataError(f"The trainer has no {HIDDEN_STATES.name}, which a dictionary is fitted on.")
-            states.append(found.float())
-        gathered, mask = (
-            trainer.accelerator.gather(trainer.accelerator.pad_across_processes(torch.cat(parts), dim=1)).cpu()
-            for parts in (states, [mask.long() for mask in masks])
-        )
-        return gathered, mask.bool()
 
     def _without(self, reason: str, update: int) -> Objective:
         objective = self._trainer.objective
@@ -105,10 +147,14 @@ class Calibration:
             )
         return objective
 
-    def _cause(self, objective: Objective, mask: Tensor, update: int, error: str) -> str:
-        lengths, args = mask.sum(-1), self._trainer.args
+    def _cause(self, masks: list[Tensor], update: int, error: str) -> str:
+        args = self._trainer.args
+        counts = torch.tensor([[int(length) for mask in masks for length in mask.sum(-1)]], device=masks[0].device)
+        lengths = self._trainer.accelerator.gather(counts).flatten()
         left_out = int((lengths == 0).sum())
-        begin = f"{objective.name} cannot fit its dictionary on the rollout batch of update {update + 1}: "
+        begin = (
+            f"{self._trainer.objective.name} cannot fit its dictionary on the rollout batch of update {update + 1}: "
+        )
         if args.mask_truncated_completions and left_out:
             return (
                 f"{begin}{left_out} of {len(lengths)} completions were truncated at max_completion_length = "
@@ -119,3 +165,17 @@ class Calibration:
             f"{begin}its {len(lengths)} completions have at most {int(lengths.max())} tokens; lower "
             f"dictionary.num_observables, or start from a policy that answers at more length. ({error})"
         )
+
+
+def _to_first(trainer: Trainer, rows: list[tuple[int, Tensor]]) -> list[list[tuple[int, Tensor]]] | None:
+    """What every process gives, by process; None on all but the first. Collective.
+
+    `accelerate.utils.gather_object` would give it to every one of them.
+    """
+    if trainer.accelerator.num_processes == 1:
+        return [rows]
+    received: list[Any] | None = None
+    if trainer.accelerator.is_main_process:
+        received = [None] * trainer.accelerator.num_processes
+    torch.distributed.gather_object(rows, received, dst=0)
+    return received
