@@ -255,7 +255,8 @@ class TestRefusals:
         assert "set trainer.steps_per_generation to 4" in error_of(*words, "6")
 
     def test_a_checkpoint_inside_a_rollout(self) -> None:
-        load_config(None, ["--trainer.num_iterations", "4", "--trainer.save_steps", "3"])
+        trainer = load_config(None, ["--trainer.num_iterations", "4", "--trainer.save_steps", "3"]).trainer
+        assert (trainer.num_iterations, trainer.save_steps) == (4, 3)
 
     def test_fewer_problems_than_a_rollout_takes(self) -> None:
         assert "16 prompts" in error_of("--train_problems", "15")

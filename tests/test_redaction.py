@@ -93,6 +93,8 @@ def test_a_secret_from_a_file_and_from_python_too(tmp_path: Path, capsys: pytest
 
 def test_a_switch_or_nothing_is_no_secret() -> None:
     refuse_secrets({"trainer": {"hub_token": None, "token": True}, "api_key": ""})
+    with pytest.raises(ConfigError, match=r"'trainer\.hub_token' is a secret"):
+        refuse_secrets({"trainer": {"hub_token": SECRET, "token": True}, "api_key": ""})
 
 
 def test_what_a_former_version_wrote_is_read_without_its_secret(make_run: Callable[..., Path], tmp_path: Path) -> None:  # noqa: F811

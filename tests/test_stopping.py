@@ -122,7 +122,7 @@ def test_user_code_that_answers_every_error_does_not_swallow_it() -> None:
         with contextlib.suppress(Exception):
             send(signal.SIGTERM)
 
-    stopped(careless)
+    assert stopped(careless).reason == Reason("SIGTERM", 143)
 
 
 def test_the_time_limit_wakes_those_who_do_not_ask() -> None:

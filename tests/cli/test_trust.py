@@ -319,7 +319,7 @@ def test_settings_of_an_evaluation_that_are_of_another_type(capsys: pytest.Captu
         folder = EvaluationFolder("theirs")
         folder.path.mkdir(exist_ok=True)
         folder.settings_path.write_text(json.dumps(settings))
-        refusal(capsys, ["eval", "--rescore", "theirs"])
+        assert "theirs" in refusal(capsys, ["eval", "--rescore", "theirs"])
 
 
 @pytest.mark.parametrize("words", [["env"], ["tasks"], ["train", "countdown", "--dry-run"]], ids=lambda words: words[0])

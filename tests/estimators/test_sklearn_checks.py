@@ -27,4 +27,5 @@ def one_thread():
     ]
 )
 def test_scikit_learn(estimator, check) -> None:
+    """The check asserts."""
     check(estimator)

@@ -381,10 +381,12 @@ def test_calibration_does_not_touch_the_runs_random_numbers():
 
 def test_a_bound_out_of_reach_is_pointed_out():
     batch = latent_batch()
+    objective = build_objective("relax", dictionary={"num_observables": F, "steps": 1})
     with pytest.warns(UserWarning, match="quantile:0.9"):
-        build_objective("relax", dictionary={"num_observables": F, "steps": 1}).calibrated(
-            batch.hidden_states.flatten(0, 1), batch.mask.flatten(0, 1)
-        )
+        fitted = objective.calibrated(batch.hidden_states.flatten(0, 1), batch.mask.flatten(0, 1))
+    assert objective.probe is not None
+    assert fitted.probe is not None
+    assert fitted.probe.bound == objective.probe.bound
 
 
 @pytest.mark.parametrize("xi", ["quantile:1.5", "quantile:", "much", -1.0, "nan"])

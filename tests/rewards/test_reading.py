@@ -10,6 +10,7 @@ import time
 import pytest
 
 from relax_rl.rewards import extract_answer
+from relax_rl.rewards.extraction.statements import later_statement
 from relax_rl.rewards.extraction.thoughts import thought_marks
 
 HEADINGS = [
@@ -47,6 +48,14 @@ SENTENCES = [
     ("Final Answer: x is 5 and y is 7", "x is 5 and y is 7"),
     ("Final Answer: The sum is not 7.", "The sum is not 7"),
     ("Final Answer: The area is 120 square units. I hope it is correct.", "120"),
+    ("The answer is 5. So the answer is red green blue.", "red green blue"),
+    ("The answer is 5. So the answer is red green blue white.", "5"),
+    ("The answer is 5. The answer is clear.", "5"),
+    ("The answer is one two three four. The answer is five six seven eight.", "five six seven eight"),
+    ("The answer is clear from what was done.", None),
+    ("It should be 7.", None),
+    ("If the answer is 8, then x.", None),
+    ("If the answer is 8, then we need to do all of this once more with what stands above it, and so on.", None),
 ]
 
 ENDINGS = [
@@ -147,6 +156,9 @@ ORDER = [
     ("The answer is 5.\n\n**7**", "7"),
     ("\\boxed{7}. No, the answer is not 7.", "not 7"),
     ("\\boxed{5}. Correction: 7.", "7"),
+    ("\\boxed{Paris}. The answer is Rome.", "Rome"),
+    ("\\boxed{Paris}. The answer is clear.", "Paris"),
+    ("\\boxed{5}. The answer is red.", "5"),
     ("\\boxed{5}... scratch that, \\boxed{7}", "7"),
 ]
 
@@ -167,6 +179,22 @@ BOXES = [
     ("- x = \\boxed{2}\n- y = \\boxed{3}", "3"),
     ("\\boxed{\\text{The answer is } 42}", "42"),
     ("\\boxed{\\text{The answer is not } 42}", "not  42"),
+    ("(a) \\boxed{5}; (c) \\boxed{}, (b) \\boxed{7}", "7"),
+    ("".join(f"\\boxed{{{i}}}, " for i in range(1, 41)), ", ".join(map(str, range(9, 41)))),
+    ("put it in a box 7", None),
+    ("a xboxed{7}", None),
+    ("\\boxed{1}," + " " * 59 + "\\boxed{2}", "1, 2"),
+    ("\\boxed{1}," + " " * 60 + "\\boxed{2}", "2"),
+    ("a. We get \\boxed{3}\nb. So \\boxed{5}", "3, 5"),
+    ("(A) We get \\boxed{3}\n(B) So \\boxed{5}", "3, 5"),
+    ("iv. We get \\boxed{3}\nv. So \\boxed{5}", "3, 5"),
+    ("9. We get \\boxed{3}\n10. So \\boxed{5}", "3, 5"),
+    ("b. We get \\boxed{3}\na. So \\boxed{5}", "5"),
+    ("a. We get \\boxed{3}\nc. So \\boxed{5}", "5"),
+    ("1. We get \\boxed{3}\nii. So \\boxed{5}", "5"),
+    (f"a. {'x ' * 200}\\boxed{{3}}\nb. So \\boxed{{5}}", "5"),
+    ("\\boxed 7, as asked", "7"),
+    ("\x0cbox{7}", "7"),
     ("\\beginboxed{7}", "7"),
     ("\x08oxed{7}", "7"),
     ("<boxed{70}\\).</answer>", "70"),
@@ -363,3 +391,12 @@ def test_long_texts_of_marks_cost_little(name: str) -> None:
 )
 def test_the_sign_before_a_value_is_a_part_of_it_and_a_bullet_is_none(completion: str, text: str) -> None:
     assert extract_answer(completion).text == text
+
+
+def test_where_a_later_statement_stands() -> None:
+    text = "The answer is 5. No, that is wrong. It should be 6. So"
+    found = later_statement(text, 15, "5", is_corrected=True)
+    assert found is not None
+    assert text[found.start : found.end] == "should be 6"
+    assert extract_answer(text).text == "6"
+    assert extract_answer("The answer is 5. No, that is wrong. It should be 6", is_truncated=True).how == "truncated"

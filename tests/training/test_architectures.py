@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from relax_rl.errors import ConfigError, ModelError
 from relax_rl.objectives import build_objective
-from relax_rl.training.trl.architectures import check_architecture
+from relax_rl.training.trl.architectures import check_architecture, of_one_length
 from relax_rl.training.trl.relax_config import RelaxConfig
 from relax_rl.training.trl.trainer import RelaxTrainer
 from support.architectures import build, config_of
@@ -92,3 +92,14 @@ def test_what_cannot_be_trained_is_refused_by_its_configuration_alone(
     args = RelaxConfig(str(tmp_path), bf16=False, use_cpu=True, **settings)
     with pytest.raises(error, match=words):
         check_architecture(config_of(name), args)
+
+
+def test_prompts_of_one_length_are_completed_together_and_come_back_in_their_order() -> None:
+    asked: list[Any] = []
+
+    def complete(prompts: list[Any]) -> list[list[int]]:
+        asked.append(prompts)
+        return [[sum(prompt)] for prompt in prompts]
+
+    assert of_one_length([[5, 5], [1], [2, 2], [7]], complete) == [[10], [1], [4], [7]]
+    assert asked == [[[1], [7]], [[5, 5], [2, 2]]]

@@ -1,5 +1,7 @@
 """CURE's rollout plan: branches off the least certain tokens of the first completions."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 
@@ -96,3 +98,27 @@ def test_the_plan_is_a_setting_of_the_run():
     assert (plan.group_size, plan.trunks, plan.top, plan.max_completion_length) == (16, 4, 20, 96)
     with pytest.raises(ConfigError, match=r"sampling\.trunks = 5"):
         branching_from(SamplingConfig(trunks=5), 16, 96)
+
+
+@pytest.mark.parametrize(("group", "trunks"), [(4, 0), (4, 4), (4, 3), (4, -1)])
+def test_trunks_that_leave_no_branches_are_refused(group: int, trunks: int) -> None:
+    with pytest.raises(ConfigError, match=f"sampling.trunks = {trunks} must divide"):
+        Branching(group, trunks)
+
+
+def test_branches_of_one_trunk() -> None:
+    plan = Branching(3, trunks=1, top=1)
+    completions, lengths = plan.completed(
+        [[1]] * 3,
+        lambda prompts: [[20, 21]] * len(prompts),
+        lambda prompts, found: [torch.tensor([0.0, 1.0, 9.0])] * len(found),
+        Words,
+    )
+    assert completions == [[20, 21], [20, 20, 21], [20, 20, 21]]
+    assert lengths == [0, 1, 1]
+    # The entropy behind the end of a completion is none of its tokens'.
+    assert plan.start([20, 21], torch.tensor([0.0, 1.0, 9.0]), Words) == 1
+    assert plan.start([20], torch.tensor([1.0]), Words) == 0
+    given = branching_from(SamplingConfig(trunks=2, branch_top=7), 4, 9)
+    assert given is not None
+    assert given.top == 7

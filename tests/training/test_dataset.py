@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
-from relax_rl.errors import DataError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.evaluation.prompts import render_prompt
 from relax_rl.rewards import ExactVerifier
 from relax_rl.rewards.reward_function import VerifierReward
 from relax_rl.tasks.base import Problem
 from relax_rl.training.models import load_model
-from relax_rl.training.trl.dataset import prompt_dataset
+from relax_rl.training.trl.dataset import dataset_digest, prompt_dataset
+from support.images import square
 
 _CHATML = (
     "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
@@ -68,3 +71,25 @@ def test_columns_and_options_reach_reward_functions_and_the_verifier_its_gold(to
 def test_columns_that_cannot_be_handed_on(tokenizer: Any, values: list[dict], words: str) -> None:
     with pytest.raises(DataError, match=words):
         prompt_dataset([talk(columns=columns) for columns in values], tokenizer)
+
+
+def test_a_data_set_is_known_by_its_rows_in_their_order() -> None:
+    rows = [{"prompt": str(place), "image": b"\xff\x00", "value": place / 3} for place in range(5)]
+    digest = dataset_digest(Dataset.from_list(rows))
+    assert digest is not None
+    assert len(digest) == 16
+    assert int(digest, 16) >= 0
+    assert dataset_digest(Dataset.from_list(rows)) == digest
+    others = [rows[::-1], rows[:4], [rows[0] | {"image": b"\xff"}, *rows[1:]], [rows[0] | {"prompt": ""}, *rows[1:]]]
+    assert digest not in {dataset_digest(Dataset.from_list(other)) for other in others}
+    assert dataset_digest(Dataset.from_list(rows).to_iterable_dataset()) is None
+
+
+def test_rows_of_problems_have_images_if_one_has() -> None:
+    with pytest.raises(DataError, match="no training problems"):
+        prompt_dataset([], None)
+    plain = SimpleNamespace(chat_template=None)
+    rows = prompt_dataset([Problem("a", "words", "5")], plain)
+    assert rows.to_list() == [{"prompt": "words", "answer": "5", "problem_id": "a"}]
+    with pytest.raises(ConfigError, match="'a' shows an image"):
+        prompt_dataset([Problem("a", "words", "5", images=(square(0),))], plain)

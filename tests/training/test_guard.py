@@ -307,11 +307,11 @@ def test_a_callback_that_is_no_tracker_still_stops_the_run(tmp_path, monkeypatch
 
 def test_without_a_listener_the_sentences_are_python_warnings():
     say = Notices()
-    with pytest.warns(UserWarning, match="once"):
-        say("once")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        say("once")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for sentence in ("once", "once", "twice"):
+            say(sentence)
+    assert [(str(each.message), each.category) for each in said] == [("once", UserWarning), ("twice", UserWarning)]
 
 
 def test_the_first_layer_that_is_not_finite():

@@ -1,14 +1,19 @@
 """What stands beside a checkpoint belongs together, or it is refused."""
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+from relax_rl.config import TrainConfig
 from relax_rl.errors import RunError
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import build_objective
 from relax_rl.training.entropy_forecast import EntropyForecast
+from relax_rl.training.objective import build_objective_from
 from relax_rl.training.objective_state import DICTIONARY_FILE, STATE_FILE, restore_objective, save_objective
 
 
@@ -41,3 +46,29 @@ def test_a_state_without_what_the_method_needs_is_refused(saved):
     (saved / STATE_FILE).write_text(json.dumps(state))
     with pytest.raises(RunError, match="xi"):
         restore_objective(build_objective("relax", xi=1.0), saved)
+
+
+def test_a_method_that_only_logs_goes_on_without_a_dictionary(tmp_path: Path) -> None:
+    config = TrainConfig(objective={"name": "grpo"}, dictionary={"num_observables": 4})
+    monitored = build_objective_from(config)
+    save_objective(monitored, EntropyForecast(entropy=0.5), tmp_path)
+    assert not (tmp_path / DICTIONARY_FILE).exists()
+    assert not list(tmp_path.glob("*.part"))
+    restored, forecast, draws = restore_objective(monitored, tmp_path)
+    assert (restored.probe, forecast, draws) == (monitored.probe, EntropyForecast(entropy=0.5), 0)
+    with pytest.raises(RunError, match="holds no usable"):
+        restore_objective(build_objective("relax", xi=1.0), tmp_path)
+    plain = build_objective("grpo")
+    assert restore_objective(plain, tmp_path)[0].probe is None
+    assert monitored.probe is not None
+    states = torch.randn(4, 40, 6, generator=torch.Generator().manual_seed(0)).cumsum(1)
+    fitted = monitored.calibrated(states, torch.ones(4, 40, dtype=torch.bool))
+    assert fitted.probe is not None
+    assert fitted.probe.dictionary is not None
+    save_objective(fitted, EntropyForecast(), tmp_path)
+    again = restore_objective(monitored, tmp_path)[0].probe
+    assert again is not None
+    assert again.dictionary is not None
+    assert again.dictionary.digest == fitted.probe.dictionary.digest
+    (tmp_path / STATE_FILE).write_text(json.dumps({}))
+    assert restore_objective(monitored, tmp_path)[1:] == (EntropyForecast(), 0)

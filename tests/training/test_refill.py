@@ -1,8 +1,11 @@
 """Dynamic sampling: groups that teach nothing are replaced, within a budget that is counted."""
 
+from __future__ import annotations
+
 import functools
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -173,3 +176,58 @@ def test_the_budget_is_a_setting_of_the_run():
     assert load_config("countdown", ["--sampling.max_batches", "10"]).sampling.max_batches == 10
     with pytest.raises(ConfigError, match=r"sampling\.max_batches"):
         load_config("countdown", ["--sampling.max_batches", "0"])
+
+
+def test_a_group_with_two_scores_and_one_without_teaches_if_the_two_differ() -> None:
+    rewards = torch.tensor([[math.nan, 1.0, 0.0], [1.0, math.nan, 1.0], [0.0, 0.0, math.nan], [-1.0, -2.0, math.nan]])
+    assert is_informative(rewards).tolist() == [True, False, False, True]
+
+
+def test_a_refill_takes_the_groups_that_teach_and_counts_all_processes() -> None:
+    class Two:
+        process_index, num_processes = 1, 2
+
+        @staticmethod
+        def gather(tensor: torch.Tensor) -> torch.Tensor:
+            return torch.cat([tensor, tensor])
+
+    given: list[Any] = []
+
+    def sample(rows: list[Any]) -> Rollout:
+        given.append(rows)
+        rewards = torch.tensor([5.0, 5.0, 0.0, 1.0] if len(given) == 1 else [2.0, 3.0])
+        return Rollout(
+            {"rewards": rewards, "scalar": torch.tensor(1)}, [{"row": f"{len(given)}-{i}"} for i in range(4)]
+        )
+
+    first = Rollout(
+        {"rewards": torch.tensor([1.0, 1.0, 0.0, 1.0, 2.0, 2.0]), "scalar": torch.tensor(1)},
+        [{"row": str(index)} for index in range(6)],
+    )
+    sampling = DynamicSampling(4, seed=0)
+    rollout, figures = sampling.refilled(first, sample, Two(), range(100), 2, 0)
+    assert rollout.tensors["rewards"].tolist() == [0.0, 1.0, 0.0, 1.0, 2.0, 3.0]
+    assert [row["row"] for row in rollout.rows] == ["1-2", "1-3", "2", "3", "2-0", "2-1"]
+    assert [len(rows) for rows in given] == [4, 2]
+    assert given[0][0] == given[0][1] != given[0][2]
+    assert figures == {"sampling/completions": (3 + 2 + 1) * 2 * 2.0, "sampling/informative": 1.0}
+    assert sampling.draws == 2 * (2 + 1)
+    with pytest.raises(ConfigError, match="at least 1, but is 0"):
+        DynamicSampling(0, seed=0)
+    assert DynamicSampling(1, seed=0).refilled(first, sample, Two(), range(9), 2, 0)[1]["sampling/completions"] == 12
+
+
+def test_masks_are_filled_with_zeros_and_ids_with_padding_on_their_side() -> None:
+    def rows(*values: list[list[int]]) -> dict[str, torch.Tensor]:
+        names = ("prompt_ids", "prompt_mask", "completion_mask", "tool_mask")
+        return dict(zip(names, map(torch.tensor, values), strict=True))
+
+    old = Rollout(rows([[1], [2]], [[1], [1]], [[1], [1]], [[1], [1]]), [{}, {}])
+    new = Rollout(rows([[7, 8]], [[1, 1]], [[1, 1]], [[1, 1]]), [{"new": True}])
+    _replace(old, new, [0], [0], 1, pad_token_id=99)
+    assert {key: value.tolist() for key, value in old.tensors.items()} == {
+        "prompt_ids": [[7, 8], [99, 2]],
+        "prompt_mask": [[1, 1], [0, 1]],
+        "completion_mask": [[1, 1], [1, 0]],
+        "tool_mask": [[1, 1], [1, 0]],
+    }

@@ -1,5 +1,9 @@
 """The order of the prompts: TRL's for a run that is not interrupted, and the same one wherever a run is resumed."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 from trl.trainer.utils import RepeatSampler
@@ -89,3 +93,14 @@ def test_a_run_resumed_in_a_later_pass_sees_the_prompts_that_come_next(num_itera
         assert later == seen[rollouts:]
         for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
             assert torch.equal(ours, theirs)
+
+
+def test_a_training_set_smaller_than_a_rollout_batch_has_no_pass() -> None:
+    def sampler(num_prompts: int, **more: Any) -> PromptSampler:
+        sizes: Any = {"group_size": 2, "prompts_per_rollout": 4, "repeats": 1, "updates_per_rollout": 1}
+        return PromptSampler(num_prompts, **sizes, updates_done=lambda: 0, seed=0, **more)
+
+    assert (len(sampler(3)), list(sampler(3))) == (0, [])
+    assert sampler(3).position(2).pass_index == 2
+    assert list(sampler(4, shuffle=False)) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert list(sampler(4)) != list(sampler(4, shuffle=False))

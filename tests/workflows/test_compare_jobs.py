@@ -81,7 +81,8 @@ def test_children_end_with_a_parent_that_is_killed(
     server.accept()  # now it waits
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    wait_for(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
+    state = Path(f"/proc/{child}/stat")
+    assert wait_for(lambda: not state.exists() or "Z" in state.read_text().split()[2])
 
 
 @pytest.mark.slow

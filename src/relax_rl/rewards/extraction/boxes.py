@@ -63,8 +63,6 @@ _AFTER_CHARS = 2000
 
 def restored(text: str) -> str:
     """The text with the boxes whose backslash sequence was read as an escape: ``\\b`` is a control character then."""
-    if "\x08oxed" not in text and "\x0cbox" not in text:
-        return text
     return text.replace("\x08oxed", "\\boxed").replace("\x0cbox", "\\fbox")
 
 
@@ -123,7 +121,7 @@ def _are_joined(text: str, start: int, end: int, next_start: int) -> bool:
 
 
 def _label(text: str, start: int) -> set[tuple[str, int]]:
-    """What the label before a box may count: ("letter", 2) for (b), and for (i) two things; nothing without a label."""
+    """The ranks of the label before a box, each with its scale; nothing without a label."""
     before = text[max(0, start - _LINE_CHARS) : start]
     line = before[before.rfind("\n") + 1 :]
     found = _LABEL_BEFORE.search(before[-40:]) or _LINE_LABEL.match(line)
@@ -135,9 +133,9 @@ def _ranks(label: str) -> set[tuple[str, int]]:
     if label.isdecimal():
         ranks.add(("number", int(label)))
     if label in _ROMAN:
-        ranks.add(("roman", _ROMAN.index(label) + 1))
-    if len(label) == 1 and "a" <= label <= "h":
-        ranks.add(("letter", ord(label) - ord("a") + 1))
+        ranks.add(("roman", _ROMAN.index(label)))
+    if "a" <= label <= "h":
+        ranks.add(("letter", ord(label)))
     return ranks
 
 

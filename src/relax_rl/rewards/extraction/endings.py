@@ -85,7 +85,7 @@ def last_number(text: str) -> Commitment | None:
         if formula is not None:
             start, end = formula
             return Commitment(start, end, Extraction(text[start:end].strip(), "bare number"))
-    return Commitment(last.start(), last.end(), Extraction(last.group().strip(), "bare number"))
+    return Commitment(last.start(), last.end(), Extraction(last.group(), "bare number"))
 
 
 def _around(text: str, start: int, end: int, opening: str, closing: str) -> tuple[int, int] | None:

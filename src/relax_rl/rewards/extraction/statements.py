@@ -72,7 +72,7 @@ def last_statement(text: str) -> Commitment | None:
     return words
 
 
-def later_statement(text: str, begin: int, boxed: str, *, is_corrected: bool = False) -> Commitment | None:
+def later_statement(text: str, begin: int, boxed: str, *, is_corrected: bool) -> Commitment | None:
     """The statement that replaces a box or tag before ``begin``; None if nothing later commits to another answer.
 
     A denial of another answer, a bound, an approximation and prose replace nothing.
@@ -87,7 +87,7 @@ def later_statement(text: str, begin: int, boxed: str, *, is_corrected: bool = F
         if found is None:
             continue
         stated = found.found.text or ""
-        if _ABOUT.match(stated) or _BOUND.match(stated) or (is_denied(stated) and boxed.strip() not in stated):
+        if _ABOUT.match(stated) or _BOUND.match(stated) or (is_denied(stated) and boxed not in stated):
             continue
         if has_mathematics(stated) or (not has_mathematics(boxed) and not _REMARK.match(stated)):
             return Commitment(begin + found.start, begin + found.end, found.found)
@@ -102,7 +102,7 @@ def read_inside(content: str) -> str:
 
 def _announced(text: str, *, is_corrected: bool = False) -> Iterator[tuple[int, int]]:
     """(start of the words, where the answer begins), the last first."""
-    places = {(match.start(), match.end()) for match in _MARKED.finditer(text)} if "####" in text else set()
+    places = {(match.start(), match.end()) for match in _MARKED.finditer(text)}
     for language in languages_of(text):
         for pattern in (language.pattern, language.heading):
             places |= {(match.start(), match.end()) for match in pattern.finditer(text)}
@@ -123,8 +123,7 @@ def _statement(text: str, start: int, begin: int) -> Commitment | None:
     value = value_at_head(tail)
     if _EMPTY.fullmatch(value):
         return None
-    place = text.find(value, begin)
-    end = place + len(value) if place >= 0 else begin + lead
+    end = text.find(value, begin) + len(value)
     if is_denied(words):  # "la respuesta no es 7"
         value = f"{words}{value}"
     return Commitment(start, end, Extraction(value, "stated"))

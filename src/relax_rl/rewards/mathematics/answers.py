@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,11 @@ from fractions import Fraction
 from typing import Any
 
 from relax_rl.errors import ConfigError
-from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths, with_options
-from relax_rl.rewards.extraction import Extraction, Gold, policy_of, read_choice, read_gold, stated_forms
+from relax_rl.rewards.base import Verdict, check_lengths, with_options
+from relax_rl.rewards.extraction import Extraction, Gold, read_choice, read_gold
 from relax_rl.rewards.mathematics.literals import canonical, rational, tidy
 from relax_rl.rewards.mathematics.units import read_quantity
+from relax_rl.rewards.reading import ReadingVerifier
 
 __all__ = ["AnswerVerifier", "ChoiceVerifier", "ExactVerifier", "NumericVerifier"]
 
@@ -24,51 +24,16 @@ _LETTER = re.compile(r"(?i:(?:option|choice|answer)\b)?[\s:*]*\(?\s*(?P<letter>[
 _MAX_ANSWER_CHARS = 2000
 
 
-class AnswerVerifier(BaseVerifier, ABC):
-    """Finds the answer as a policy of `relax_rl.rewards.extraction` does, and compares it with the gold one in place.
-
-    Args:
-        policy: convention of where the answer is.
-        allow_bare_number: the policy ``lenient``: the last number of a completion that commits to no answer.
-    """
+class AnswerVerifier(ReadingVerifier, ABC):
+    """Finds the answer by a policy, and compares it with the gold one in place."""
 
     name: str
     # Whether all that a tag holds may be the answer, too: the point at the end of a sentence.
     is_verbatim = False
 
-    def __init__(self, *, policy: str = "default", allow_bare_number: bool = False) -> None:
-        self._policy = policy_of(policy, allow_bare_number=allow_bare_number)
-        self.policy = self._policy.name
-
-    @property
-    def grading_options(self) -> Mapping[str, Any]:
-        """The policy, where it is not the default, and the options of a subclass that are not."""
-        return {} if self.policy == "default" else {"policy": self.policy}
-
-    def gold_forms(self, gold: str) -> tuple[str, ...]:
-        """See `BaseVerifier.gold_forms`."""
-        return stated_forms(gold, self.policy)
-
-    def with_policy(self, policy: str | None) -> AnswerVerifier:
-        """See `BaseVerifier.with_policy`."""
-        if policy is None:
-            return self
-        other = copy.copy(self)
-        other._policy = policy_of(policy)
-        other.policy = policy
-        return other
-
     @abstractmethod
     def equal(self, gold: str, answer: str) -> bool | None:
         """Whether an extracted answer is right; None if the gold answer is not of this verifier's kind."""
-
-    def extract(self, completion: str) -> str | None:
-        """The answer that a completion commits to; None if there is none."""
-        return self._policy.read(completion, False).text
-
-    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        """1.0, 0.0 or None (gold answer unreadable) for each completion. Raises DataError if the lengths differ."""
-        return [verdict.score for verdict in self.grade(completions, answers)]
 
     def grade(
         self,
@@ -103,7 +68,7 @@ class ExactVerifier(AnswerVerifier):
 
     Args:
         case_sensitive: whether ``Paris`` differs from ``paris``.
-        policy, allow_bare_number: see `AnswerVerifier`.
+        policy, allow_bare_number: see `ReadingVerifier`.
     """
 
     name = "exact"
@@ -117,7 +82,7 @@ class ExactVerifier(AnswerVerifier):
 
     @property
     def grading_options(self) -> Mapping[str, Any]:
-        """See `AnswerVerifier.grading_options`."""
+        """See `ReadingVerifier.grading_options`."""
         return {**super().grading_options, **({"case_sensitive": True} if self.case_sensitive else {})}
 
     def equal(self, gold: str, answer: str) -> bool | None:
@@ -138,7 +103,7 @@ class NumericVerifier(AnswerVerifier):
     Args:
         relative_tolerance: share of the gold number.
         absolute_tolerance: in the gold number's own unit.
-        policy, allow_bare_number: see `AnswerVerifier`.
+        policy, allow_bare_number: see `ReadingVerifier`.
 
     Raises:
         ConfigError: a tolerance that is negative or not finite.
@@ -163,7 +128,7 @@ class NumericVerifier(AnswerVerifier):
 
     @property
     def grading_options(self) -> Mapping[str, Any]:
-        """See `AnswerVerifier.grading_options`."""
+        """See `ReadingVerifier.grading_options`."""
         given = {
             "relative_tolerance": (float(self.relative_tolerance), 1e-4),
             "absolute_tolerance": (float(self.absolute_tolerance), 0.0),
@@ -188,7 +153,7 @@ class ChoiceVerifier(AnswerVerifier):
 
     Args:
         choices: the letters that there are.
-        policy: see `AnswerVerifier`.
+        policy: see `ReadingVerifier`.
 
     Raises:
         ConfigError: no letters, one twice, or anything else than letters; an unknown policy.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths, with_options
-from relax_rl.rewards.extraction import Extraction, Gold, chosen_pair, policy_of, read_gold, stated_forms
+from relax_rl.rewards.base import Verdict, check_lengths, with_options
+from relax_rl.rewards.extraction import Extraction, Gold, chosen_pair, read_gold
 from relax_rl.rewards.mathematics.grammar.matching import is_collection, same_in_place, type_of
 from relax_rl.rewards.mathematics.literals import is_too_large, with_decimal_points
+from relax_rl.rewards.reading import ReadingVerifier
 from relax_rl.rewards.workers.pool import Outcome, WorkerPool
 
 __all__ = ["MathVerifier"]
@@ -24,7 +24,7 @@ _QUICK_SHARE = 0.2
 _MIN_BUDGET_S, _PAIR_BUDGET_S = 60.0, 0.1
 
 
-class MathVerifier(BaseVerifier):
+class MathVerifier(ReadingVerifier):
     """Grades completions against gold answers in LaTeX or plain text.
 
     Equal spellings, rational numbers (exactly: 0.333 is not 1/3) and collections of them are decided in place.
@@ -67,8 +67,7 @@ class MathVerifier(BaseVerifier):
     ) -> None:
         if budget_s is not None and not budget_s >= 0:
             raise ConfigError(f"budget_s is {budget_s}; give a number of seconds of at least 0.")
-        self._policy = policy_of(policy, allow_bare_number=allow_bare_number)
-        self.policy = self._policy.name
+        super().__init__(policy=policy, allow_bare_number=allow_bare_number)
         self.budget_s = budget_s
         self.decimal_comma = decimal_comma
         self._is_comparable: dict[str, bool] = {}
@@ -82,25 +81,7 @@ class MathVerifier(BaseVerifier):
     @property
     def grading_options(self) -> Mapping[str, Any]:
         """The policy and the decimal comma, where they are not the default."""
-        policy = {} if self.policy == "default" else {"policy": self.policy}
-        return policy | ({"decimal_comma": True} if self.decimal_comma else {})
-
-    def gold_forms(self, gold: str) -> tuple[str, ...]:
-        """See `BaseVerifier.gold_forms`."""
-        return stated_forms(gold, self.policy)
-
-    def with_policy(self, policy: str | None) -> MathVerifier:
-        """See `BaseVerifier.with_policy`; both share their worker processes."""
-        if policy is None:
-            return self
-        other = copy.copy(self)
-        other._policy = policy_of(policy)
-        other.policy = policy
-        return other
-
-    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        """1.0, 0.0 or None (could not be scored) for each completion. Raises DataError if the lengths differ."""
-        return [verdict.score for verdict in self.grade(completions, answers)]
+        return {**super().grading_options, **({"decimal_comma": True} if self.decimal_comma else {})}
 
     def grade(
         self,
@@ -146,10 +127,6 @@ class MathVerifier(BaseVerifier):
             for verdict, gold in zip(verdicts, golds, strict=True)
             if verdict is not None
         ]
-
-    def extract(self, completion: str) -> str | None:
-        """The answer that a completion commits to; None if there is none. ``grade`` says how it was found."""
-        return self._policy.read(completion, False).text
 
     def classes(self, answers: Sequence[str | None]) -> list[int | None]:
         """A label for each extracted answer, the same for equal ones, so that ``0.5`` and ``\\frac12`` are one vote.

@@ -1,0 +1,48 @@
+"""TRL's configuration for whole groups, and the copy that TRL is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relax_rl.errors import ConfigError
+from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for
+
+BATCHES: dict[str, Any] = {
+    "per_device_train_batch_size": 4,
+    "num_generations": 4,
+    "gradient_accumulation_steps": 2,
+    "use_cpu": True,
+    "bf16": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"per_device_train_batch_size": 6, "gradient_accumulation_steps": 1}, "use 4 or 8."),
+        ({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}, "groups; use 4."),
+        ({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}, "gradient_accumulation_steps = 2, the"),
+        ({"steps_per_generation": 3}, "steps_per_generation = 3 is not a multiple"),
+    ],
+)
+def test_batches_that_would_break_groups_are_refused_with_the_nearest(
+    settings: dict, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        RelaxConfig(output_dir=str(tmp_path), **(BATCHES | settings))
+
+
+def test_an_evaluation_holds_whole_groups_too_and_the_given_arguments_stay(tmp_path: Path) -> None:
+    args = RelaxConfig(output_dir=str(tmp_path), per_device_eval_batch_size=6, **BATCHES)
+    with pytest.raises(ConfigError, match="not a multiple of the 4 completions"):
+        arguments_for(args, 0.0, evaluates=True)
+    before = args.beta
+    own = arguments_for(args, 0.25, evaluates=False)
+    assert (own.beta, own.loss_type, own.router_aux_loss_coef) == (0.25, "grpo", 0.0)
+    assert args.beta == before
+    args.num_generations_eval = 3
+    assert arguments_for(args, 0.0, evaluates=True).beta == 0.0
+    assert args.disable_dropout
