@@ -101,9 +101,10 @@ def assembled(monkeypatch: pytest.MonkeyPatch, made: Given, folder: Path, args: 
     monkeypatch.setattr(assembly, "RelaxTrainer", made)
     monkeypatch.setattr(assembly, "rehearse_optimisation", lambda trainer: None)
     parts = {"card": "card", "max_batches": 3, "branching": None, "group_sampler": None, "guard": GuardConfig()}
+    prompts: Any = "prompts"
     rewards = more.pop("rewards", Rewards(MathVerifier(num_workers=1), ()))
     return assembly.run_trainer(
-        RunDirectory(folder), build_objective("grpo"), rewards, "prompts", "model", "words", args, **(parts | more)
+        RunDirectory(folder), build_objective("grpo"), rewards, prompts, "model", "words", args, **(parts | more)
     )
 
 

@@ -49,7 +49,7 @@ def test_a_state_without_what_the_method_needs_is_refused(saved):
 
 
 def test_a_method_that_only_logs_goes_on_without_a_dictionary(tmp_path: Path) -> None:
-    config = TrainConfig(objective={"name": "grpo"}, dictionary={"num_observables": 4})
+    config = TrainConfig.model_validate({"objective": {"name": "grpo"}, "dictionary": {"num_observables": 4}})
     monitored = build_objective_from(config)
     save_objective(monitored, EntropyForecast(entropy=0.5), tmp_path)
     assert not (tmp_path / DICTIONARY_FILE).exists()
