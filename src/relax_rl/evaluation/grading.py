@@ -66,6 +66,7 @@ def grade_samples(
                     opened=marker,
                     answer_class=label,
                     path=solution_path(sample.completion),
+                    mode=verdict.mode,
                 )
                 for sample, verdict, label in zip(row, found, classes, strict=True)
             ]

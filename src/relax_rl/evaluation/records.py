@@ -39,6 +39,7 @@ class Sample:
         opened: the marker of the thought that the prompt had opened; empty for none.
         official: its scores by the published rules of the benchmark, by their names (see `relax_rl.rewards.official`).
         answer_class: the same number for equal answers to one problem; None without an answer.
+        mode: key of the solution that it found (see `relax_rl.rewards.Verdict`); None where there is none.
         path: digest of its calculation (see `.grading.solution_path`).
         entropy: summed over its tokens, in nats; None where it was not measured.
         dsd: None where it is not defined or not measured.
@@ -63,6 +64,7 @@ class Sample:
     path: str = ""
     entropy: float | None = None
     dsd: float | None = None
+    mode: str | None = None
 
     @property
     def is_ungradable(self) -> bool:

@@ -117,16 +117,27 @@ class Component:
         """Itself, if it compares all tokens of an update (`relax_rl.objectives.selection`)."""
         return None
 
-    def before_rollout(self, keys: Tensor, rewards: Tensor) -> Self:
+    def before_rollout(
+        self, keys: Tensor, rewards: Tensor, modes: Tensor | None = None, lengths: Tensor | None = None
+    ) -> Self:
         """The component that knows a rollout batch's rewards (P, G) and prompt keys (P,) int64.
 
-        Called once a rollout batch, before its first update, for objectives that read `PROMPT_KEYS`.
+        Called once a rollout batch, before its first update, for objectives that read `PROMPT_KEYS`. All ranks give the
+        same tensors, those of all ranks.
+
+        Args:
+            modes: (P, G) int64, for objectives that read `MODES`.
+            lengths: (P, G) int64, tokens of each completion that the loss is of.
         """
         return self
 
     def after(self, report: UpdateReport) -> Self:
         """The component of the next update."""
         return self
+
+    def to_remember(self, batch: RolloutBatch) -> Tensor | None:
+        """(N, ...) rows about N of a batch's completions that it wants back after the rollout batch; None: nothing."""
+        return None
 
     def after_rollout(self, rows: Tensor) -> Self:
         """The component that knows the rows (N, ...) that `ObjectiveOutput.to_remember` gave for a rollout batch.

@@ -84,7 +84,9 @@ class RolloutBatch:
         for name, tensor in tensors.items():
             if tensor.shape != shape:
                 raise DataError(f"{name} has shape {tuple(tensor.shape)}, but log_probs has {tuple(shape)}.")
-        for name, tensor in (("rewards", self.rewards), ("sampled_lengths", self.sampled_lengths)):
+        per_completion = {"rewards": self.rewards, "sampled_lengths": self.sampled_lengths}
+        per_completion |= {of.name: tensor for of, tensor in self.extras.items() if of.shape == ("P", "G")}
+        for name, tensor in per_completion.items():
             if tensor is not None and tensor.shape != shape[:2]:
                 raise DataError(f"{name} must have shape {tuple(shape[:2])}, but has {tuple(tensor.shape)}.")
         states = self.hidden_states

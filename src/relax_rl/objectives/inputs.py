@@ -16,6 +16,7 @@ __all__ = [
     "ENTROPY_FLOW",
     "HIDDEN_STATES",
     "LOG_PARTITION",
+    "MODES",
     "OLD_ENTROPY",
     "PLANNING_MASK",
     "PROMPT_KEYS",
@@ -79,6 +80,11 @@ SCORE_FEATURES = Input(
     "mean over the tokens of the gradient of their log-probability in the hidden state, up to the temperature",
 )
 LOG_PARTITION = Input("log_partition", ("P",), "a learned estimate of log Z of each prompt, with gradient")
+MODES = Input(
+    "modes",
+    _PER_COMPLETION,
+    "int64, one number for each solution, the same whenever a completion finds it again, and -1 where none was found",
+)
 PROMPT_KEYS = Input("prompt_keys", ("P",), "int64, one number for each prompt, the same whenever the prompt returns")
 TOKEN_CHOICE = Input(
     "token_choice", _PER_TOKEN, "the result of comparing all tokens of an update; see relax_rl.objectives.selection"

@@ -155,9 +155,12 @@ class Objective:
         parts = {name: component for name, component in changed.items() if "." not in name}
         return replace(self, **parts, regularizers=tuple(regularizers))
 
-    def before_rollout(self, keys: Tensor, rewards: Tensor) -> Objective:
+    def before_rollout(
+        self, keys: Tensor, rewards: Tensor, modes: Tensor | None = None, lengths: Tensor | None = None
+    ) -> Objective:
         """The objective that knows a rollout batch's rewards (P, G) and prompt keys (P,); see `Component`."""
-        return self._with({name: part.before_rollout(keys, rewards) for name, part in self._components.items()})
+        told = (keys, rewards, modes, lengths)
+        return self._with({name: part.before_rollout(*told) for name, part in self._components.items()})
 
     def after(self, report: UpdateReport) -> Objective:
         """The objective of the next update; see `relax_rl.objectives.updates`."""
@@ -235,7 +238,7 @@ class Objective:
                 terms[term.label] = share.detach()
                 metrics |= term_metrics
         figures = {name: float(value.detach()) for name, value in metrics.items()}
-        to_remember = None if reading is None else reading.to_remember
+        to_remember = self.advantage.to_remember(batch) if reading is None else reading.to_remember
         return ObjectiveOutput(loss, figures, per_completion, to_remember, terms)
 
     def _teaches_through(self, *given: Input) -> bool:

@@ -53,6 +53,9 @@ class Verdict:
         parts: of a weighted set, each member's name and own score.
         type: what kind of answer the gold one is to the verifier: ``number``, ``tuple``, ``interval``, ...; "" if it
             has no kinds.
+        mode: key of the solution that the completion found, the same for two completions exactly if they found the same
+            one; None if there is none or the verifier does not tell solutions apart (`BaseVerifier.has_modes`). It must
+            not change with what a policy can vary for free, such as white space or the order of a sum.
     """
 
     score: float | None
@@ -62,6 +65,7 @@ class Verdict:
     detail: str = ""
     parts: tuple[tuple[str, float | None], ...] = ()
     type: str = ""
+    mode: str | None = None
 
     @classmethod
     def unscored(cls, reason: str, detail: str = "", *, extracted: str | None = None, how: str = "") -> Verdict:
@@ -116,10 +120,12 @@ class BaseVerifier:
 
     Attributes:
         reads_options: its ``grade`` has a parameter ``options``: the texts of each problem's options.
+        has_modes: its verdicts have a `Verdict.mode` where a solution was found.
     """
 
     name: str
     reads_options: bool = False
+    has_modes: bool = False
 
     @property
     def graded_by(self) -> type:
@@ -220,6 +226,7 @@ class _OwnVerifier(BaseVerifier):
         self._asks_truncated = explains and "truncated" in inspect.signature(own.grade).parameters
         self._asks_num_tokens = bool(getattr(own, "needs_num_tokens", False))
         self._classes = getattr(own, "classes", None)
+        self.has_modes = bool(getattr(own, "has_modes", False))
 
     @property
     def graded_by(self) -> type:
@@ -251,8 +258,8 @@ def as_verifier(own: Verifier) -> BaseVerifier:
     """The door for verifiers that users write: any object with `Verifier`'s two members, as a `BaseVerifier`.
 
     The object may also have ``grade(completions, answers)``, with a parameter ``truncated`` if it asks for it,
-    ``classes(answers)``, and ``needs_num_tokens = True`` if both of its methods take ``num_tokens`` as the third
-    argument. Nothing else in the package asks a verifier what it has.
+    ``classes(answers)``, ``has_modes = True`` if its verdicts have modes, and ``needs_num_tokens = True`` if both of
+    its methods take ``num_tokens`` as the third argument. Nothing else in the package asks a verifier what it has.
 
     Raises:
         ConfigError: it has no ``name`` or no ``score``.

@@ -121,6 +121,7 @@ class WeightedVerifiers(BaseVerifier):
         )
         self.name = name
         self.reads_options = any(verifier.reads_options for verifier, _ in self.members)
+        self.has_modes = any(verifier.has_modes for verifier, _ in self.members)
 
     @property
     def described(self) -> str:
@@ -179,6 +180,7 @@ class WeightedVerifiers(BaseVerifier):
         return {name: [verdict.parts[index][1] for verdict in verdicts] for index, name in enumerate(names)}
 
     def _sum(self, verdicts: Sequence[Verdict]) -> Verdict:
+        mode = next((verdict.mode for verdict in verdicts if verdict.mode is not None), None)
         parts = tuple(
             (verifier.name, verdict.score) for (verifier, _), verdict in zip(self.members, verdicts, strict=True)
         )
@@ -189,12 +191,12 @@ class WeightedVerifiers(BaseVerifier):
         if silent is not None:
             name, verdict = silent
             reason = f"{name}: {verdict.reason or 'no reason given'}"
-            return Verdict(None, read.extracted, read.how, reason, verdict.detail, parts)
+            return Verdict(None, read.extracted, read.how, reason, verdict.detail, parts, mode=mode)
         total = sum(weight * (score or 0.0) for (_, weight), (_, score) in zip(self.members, parts, strict=True))
         faulty = next(
             ((name, verdict) for (name, _), verdict in zip(parts, verdicts, strict=True) if verdict.is_ungradable), None
         )
         if faulty is None:
-            return Verdict(total, read.extracted, read.how, parts=parts)
+            return Verdict(total, read.extracted, read.how, parts=parts, mode=mode)
         name, verdict = faulty
-        return Verdict(total, read.extracted, read.how, f"{name}: {verdict.reason}", verdict.detail, parts)
+        return Verdict(total, read.extracted, read.how, f"{name}: {verdict.reason}", verdict.detail, parts, mode=mode)

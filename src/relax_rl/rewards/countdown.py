@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
+from relax_rl.rewards.solutions import Expression, canonical, value_of
 
-__all__ = ["CountdownAnswer", "CountdownVerifier", "committed_expression", "evaluate"]
+__all__ = ["CountdownAnswer", "CountdownVerifier", "committed_expression", "evaluate", "parsed_expression"]
 
 MAX_EXPRESSION_CHARS = 256
 MAX_DEPTH = 32
@@ -56,9 +57,11 @@ class CountdownVerifier(BaseVerifier):
 
     The committed expression is the last complete ``<answer>...</answer>``, and without one the last ``\\boxed{...}``.
     The score is ``None`` only if the gold answer cannot be read. Intermediate results may be negative or fractions.
+    The mode of a completion is the canonical form of its expression, right or wrong (`relax_rl.rewards.solutions`).
     """
 
     name = "countdown"
+    has_modes = True
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
         """Score each completion against its gold answer, a text such as ``"11 1 3>14"``.
@@ -76,7 +79,7 @@ class CountdownVerifier(BaseVerifier):
         *,
         truncated: Sequence[bool] | None = None,
     ) -> list[Verdict]:
-        """As ``score``, with the committed expression."""
+        """As ``score``, with the committed expression and its canonical form."""
         check_lengths(completions, answers)
         return [self._verdict(*pair) for pair in zip(completions, answers, strict=True)]
 
@@ -86,11 +89,12 @@ class CountdownVerifier(BaseVerifier):
         gold = CountdownAnswer.parse(answer)
         if gold is None:
             return Verdict(None, expression, how, "gold unreadable", "it must be like 11 1 3>14")
-        outcome = None if expression is None else evaluate(expression)
+        outcome = None if expression is None else _outcome(expression)
         if outcome is None:
             return Verdict(0.0, expression, how)
-        value, used = outcome
-        return Verdict(float(value == gold.target and sorted(used) == sorted(gold.numbers)), expression, how)
+        value, used, tree = outcome
+        score = float(value == gold.target and sorted(used) == sorted(gold.numbers))
+        return Verdict(score, expression, how, mode=canonical(tree))
 
 
 def committed_expression(completion: str) -> str | None:
@@ -128,6 +132,17 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]] | None:
     ``None`` if it is not an expression in ``+ - * /``, brackets and unsigned whole numbers, if it divides by zero, or
     if it exceeds a bound of this module (256 characters, 32 nested brackets, 9 digits).
     """
+    outcome = _outcome(expression)
+    return None if outcome is None else outcome[:2]
+
+
+def parsed_expression(expression: str) -> Expression | None:
+    """The tree of an expression; ``None`` as for `evaluate`."""
+    outcome = _outcome(expression)
+    return None if outcome is None else outcome[2]
+
+
+def _outcome(expression: str) -> tuple[Fraction, list[int], Expression] | None:
     if len(expression) > MAX_EXPRESSION_CHARS:
         return None
     for synonym, sign in _SYNONYMS.items():
@@ -136,7 +151,8 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]] | None:
     if tokens is None:
         return None
     try:
-        return _Parser(tokens).value(), [int(token) for token in tokens if token.isdigit()]
+        tree = _Parser(tokens).tree()
+        return value_of(tree), [int(token) for token in tokens if token.isdigit()], tree
     except (_NotAnExpression, ZeroDivisionError):
         return None
 
@@ -166,7 +182,7 @@ class _Parser:
         self._position = 0
         self._depth = 0
 
-    def value(self) -> Fraction:
+    def tree(self) -> Expression:
         result = self._sum()
         if self._position != len(self._tokens):
             raise _NotAnExpression
@@ -180,22 +196,22 @@ class _Parser:
         self._position += 1
         return token
 
-    def _sum(self) -> Fraction:
+    def _sum(self) -> Expression:
         result = self._product()
         while self._peek() in ("+", "-"):
-            result = result + self._product() if self._take() == "+" else result - self._product()
+            result = (self._take(), result, self._product())
         return result
 
-    def _product(self) -> Fraction:
+    def _product(self) -> Expression:
         result = self._atom()
         while self._peek() in ("*", "/"):
-            result = result * self._atom() if self._take() == "*" else result / self._atom()
+            result = (self._take(), result, self._atom())
         return result
 
-    def _atom(self) -> Fraction:
+    def _atom(self) -> Expression:
         token = self._take()
         if token.isdigit():
-            return Fraction(int(token))
+            return int(token)
         if token != "(" or self._depth == MAX_DEPTH:
             raise _NotAnExpression
         self._depth += 1

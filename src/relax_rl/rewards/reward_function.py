@@ -27,8 +27,9 @@ class VerifierReward:
     assistant's last message is graded: if a tool or a user has the last word, there is no answer. A gold answer may be
     text, a number, or a list of them; a row whose gold answer is None has no score. Of a weighted set the members' own
     scores are logged too, as ``verifiers/NAME``; completions without a score, or whose answer no grader could read, as
-    ``grading/...``. Training of this package tells it which completions hit their length limit (``truncated``) and
-    which prompts opened a thought (``opened_thought``), which TRL alone does not.
+    ``grading/...``, and the modes of a verifier that has them as TRL's extra column ``mode``. Training of this package
+    tells it which completions hit their length limit (``truncated``) and which prompts opened a thought
+    (``opened_thought``), which TRL alone does not.
 
     Args:
         opened: the marker of a thought that every prompt opens, such as ``"<think>"``. Prompts that are text are read
@@ -51,6 +52,7 @@ class VerifierReward:
         prompts: Sequence[Any] | None = None,
         completion_ids: Sequence[Sequence[int]] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
+        log_extra: Callable[[str, list[Any]], None] | None = None,
         truncated: Sequence[bool] | None = None,
         opened_thought: Sequence[str] | None = None,
         gold_answer: Sequence[Any] | None = None,
@@ -76,6 +78,8 @@ class VerifierReward:
                 log_metric(f"verifiers/{name}", mean)
             for name, value in _reasons(verdicts).items():
                 log_metric(f"grading/{name}", value)
+        if log_extra is not None and self._verifier.has_modes:
+            log_extra("mode", [verdict.mode for verdict in verdicts])
         return [verdict.score for verdict in verdicts]
 
     def _answers(self, columns: Mapping[str, Any]) -> Sequence[Any]:

@@ -13,6 +13,7 @@ from relax_rl.evaluation.prompts import PromptForm
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.latent.contract.weights import check_finite
 from relax_rl.objectives import Objective
+from relax_rl.objectives.inputs import MODES
 from relax_rl.rewards.functions import Rewards
 from relax_rl.rewards.trial import try_verifier
 from relax_rl.runs import RunDirectory
@@ -20,6 +21,7 @@ from relax_rl.runs.checkpoints import step_of
 from relax_rl.runs.resumption import Resumption
 from relax_rl.stopping import current
 from relax_rl.tasks.base import BaseTask, FindsTooLong, Problem, answers_to_try
+from relax_rl.tasks.modes import require_modes
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import complete_tokenizer, load_model, model_config
 from relax_rl.training.notices import Notices
@@ -180,6 +182,8 @@ def build_run(
         flags = {"resume": resume, "other_versions": other_versions, "on_cpu": on_cpu}
         start = _start(settings, directory, objective, is_named=model is None, **flags)
         recipe, resumed, notes = start.recipe, start.resumed, list[str]()
+        if MODES in recipe.objective.inputs:
+            require_modes(recipe.objective.name, rewards)
         data = _data(settings, start, task, rewards)
         model, tokenizer = _policy(settings, model, tokenizer, notes.append)
         fitting = task.fitting(_finds_too_long(settings, model, tokenizer))

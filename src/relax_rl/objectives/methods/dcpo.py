@@ -164,7 +164,9 @@ class SmoothedAdvantage(Advantage):
     def _standardised(self, group: Tensor, mean: float, std: float) -> Tensor:
         return (group - mean) / (std + self.epsilon) if std > 0 else torch.zeros_like(group)
 
-    def before_rollout(self, keys: Tensor, rewards: Tensor) -> SmoothedAdvantage:
+    def before_rollout(
+        self, keys: Tensor, rewards: Tensor, modes: Tensor | None = None, lengths: Tensor | None = None
+    ) -> SmoothedAdvantage:
         return replace(self, memory=self.memory.after(keys, rewards))
 
     def state(self) -> dict[str, Any]:

@@ -43,6 +43,11 @@ class Trainer(Protocol):
         """False while the trainer evaluates."""
         ...
 
+    @property
+    def sampled_modes(self) -> list[str | None]:
+        """The modes of the rows that were scored last; empty where no reward function tells any."""
+        ...
+
     def completion_mask(self, rows: Rows) -> Tensor:
         """(B, T) bool, True where the policy sampled the token."""
         ...

@@ -14,6 +14,7 @@ from relax_rl.objectives.inputs import (
     ENTROPY_FLOW,
     HIDDEN_STATES,
     LOG_PARTITION,
+    MODES,
     OLD_ENTROPY,
     PLANNING_MASK,
     PROMPT_KEYS,
@@ -22,6 +23,7 @@ from relax_rl.objectives.inputs import (
     TOKEN_CHOICE,
     Input,
 )
+from relax_rl.training.inputs.modes import Modes
 from relax_rl.training.inputs.partition import LearnedPartition
 from relax_rl.training.inputs.planning import PlanningPhrases
 from relax_rl.training.inputs.prompt_keys import PromptKeys
@@ -83,6 +85,7 @@ PROVIDERS: dict[Input, type[Provider]] = {
     PLANNING_MASK: PlanningPhrases,
     LOG_PARTITION: LearnedPartition,
     PROMPT_KEYS: PromptKeys,
+    MODES: Modes,
     TOKEN_CHOICE: ChoiceOverUpdate,
 }
 

@@ -36,8 +36,13 @@ class RolloutRecorder:
         num_tokens: list[int],
         scores: dict[str, list[float]],
         rewards: list[float],
+        modes: list[str | None] | None = None,
     ) -> None:
-        """A new rollout batch, in row order; `inputs` are rows of `prompt_dataset`, whose images are not kept."""
+        """A new rollout batch, in row order; `inputs` are rows of `prompt_dataset`, whose images are not kept.
+
+        Args:
+            modes: of the completions (`relax_rl.rewards.Verdict.mode`); empty where nothing tells them.
+        """
         self._per_completion = []
         self._rows = [
             {
@@ -52,6 +57,8 @@ class RolloutRecorder:
             }
             for index, (given, completion, reward) in enumerate(zip(inputs, completions, rewards, strict=True))
         ]
+        for row, mode in zip(self._rows, modes or [], strict=False):
+            row["mode"] = mode
 
     def keep_failed(self, update: int, inputs: list[dict[str, Any]], completions: list[Any]) -> Path:
         """Write what a reward function failed on; each process keeps its own."""

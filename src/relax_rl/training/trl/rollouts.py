@@ -87,6 +87,7 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         self._prefix_lengths: list[int] | None = None
         self._local_rewards: Tensor | None = None
         self._local_lengths: Tensor | None = None
+        self._modes: list[str | None] = []
         if branching is not None and self.use_vllm:
             raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
         if group_sampler is not None and branching is not None:
@@ -131,10 +132,16 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         opened = self._opened_thoughts(prompts)
         if any(opened):
             told = [given | {"opened_thought": tag} for given, tag in zip(told, opened, strict=True)]
+        self._modes = []
         try:
             scores = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
         except DataError as error:
             raise self._with_rollout_kept(error, told, completions) from error
+        if self._modes and len(self._modes) != len(prompts):
+            raise DataError(
+                f"A reward function called log_extra('mode', ...) with {len(self._modes)} values for {len(prompts)} "
+                "completions; give one each, None where no solution was found."
+            )
         if self.model.training:
             for sentence in self._silent.sentences(scores, self.state.global_step):
                 self.notices(sentence)
@@ -155,8 +162,16 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
                 num_tokens=[len(ids) for ids in completion_ids_list],
                 scores=dict(zip(self.reward_func_names, local.T.tolist(), strict=True)),
                 rewards=rewards.tolist(),
+                modes=self._modes,
             )
         return rewards_per_func
+
+    def _log_completion_extra(self, column: str, values: list[Any]) -> None:
+        # What reward functions call as `log_extra`. TRL keeps the other columns for its own table of completions.
+        if column == "mode":
+            self._modes = [None if value is None else str(value) for value in values]
+        else:
+            super()._log_completion_extra(column, values)
 
     def _opened_thoughts(self, prompts: list[Any]) -> list[str]:
         """The marker of the thought that each prompt opens as the model reads it; "" for none."""

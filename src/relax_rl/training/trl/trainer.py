@@ -21,7 +21,7 @@ from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.capture import ForwardCapture, ForwardRecord
 from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
 from relax_rl.objectives.base import ObjectiveOutput
-from relax_rl.objectives.inputs import ENTROPY, HIDDEN_STATES, PROMPT_KEYS, Input
+from relax_rl.objectives.inputs import ENTROPY, HIDDEN_STATES, MODES, PROMPT_KEYS, Input
 from relax_rl.training.calibration import Calibration
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows
@@ -139,6 +139,10 @@ class RelaxTrainer(RolloutTrainer):
     def is_training(self) -> bool:
         return self.model.training
 
+    @property
+    def sampled_modes(self) -> list[str | None]:
+        return self._modes
+
     def completion_mask(self, rows: Rows) -> Tensor:
         return self._completion_mask(rows)
 
@@ -190,9 +194,13 @@ class RelaxTrainer(RolloutTrainer):
     def _tell_rewards(self, batches: list[Rows]) -> None:
         """Tell the objective the rewards of this rollout batch, of all ranks, before its first update."""
         keys = torch.cat([batch["prompt_key"] for batch in batches])[:: self.num_generations]
-        rewards = torch.cat([batch["rewards"] for batch in batches]).unflatten(0, (-1, self.num_generations))
-        gathered = self.accelerator.gather(keys), self.accelerator.gather(rewards)
-        self._set_objective(self.objective.before_rollout(*gathered))
+        columns = {"rewards": [batch["rewards"] for batch in batches]}
+        columns["lengths"] = [self._completion_mask(batch).sum(-1) for batch in batches]
+        if MODES in self.objective.inputs:
+            columns["modes"] = [batch["mode"] for batch in batches]
+        grouped = {name: torch.cat(parts).unflatten(0, (-1, self.num_generations)) for name, parts in columns.items()}
+        gathered = {name: self.accelerator.gather(column) for name, column in grouped.items()}
+        self._set_objective(self.objective.before_rollout(self.accelerator.gather(keys), **gathered))
 
     # The loss -----------------------------------------------------------------------------------------------------
 
