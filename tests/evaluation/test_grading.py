@@ -40,7 +40,9 @@ def test_different_right_answers_are_counted() -> None:
     (graded,) = grade_samples(CountdownVerifier(), rows, ["1 2 3>6"])
     (result,) = summarize([graded]).per_problem
     assert result.num_correct == 4
-    assert result.distinct_correct == 3  # 1+2+3, 3+2+1 and 1*2*3
+    assert result.distinct_correct == 2  # 1+2+3, which 3+2+1 is too, and 1*2*3
+    assert result.modes == (3, 1)
+    assert [sample.mode for sample in graded] == ["1+2+3", "1+2+3", "1*2*3", "6", "1+2+3"]
     assert result.distinct_paths == 4  # the last one calculates before it answers
 
 

@@ -65,6 +65,8 @@ def test_every_metric_by_hand() -> None:
             "no_answer": 0.125,
             "distinct_correct": 1.5,
             "distinct_paths": 1.0,
+            "all_wrong": 1 / 3,
+            "all_right": 0.0,
             "not_scored": 0.25 / 3,
             "ungradable": 0.25,
         }

@@ -249,3 +249,27 @@ def _print_comparison(first: EvaluationResult, second: EvaluationResult, despite
         numbers = (row.first, row.second, row.difference.value, row.difference.low, row.difference.high)
         table.add_row(row.metric, *(f"{number:.4g}" for number in numbers), f"{row.p_value:.3g}")
     Console().print(table)
+    _print_turnover(first, second, despite)
+
+
+_MOST_NAMED = 10
+
+
+def _print_turnover(first: EvaluationResult, second: EvaluationResult, despite: Sequence[str]) -> None:
+    from relax_rl.comparison.turnover import turnover
+
+    found = turnover(first, second, despite=despite)
+    if found is None:
+        return
+    for word, share, by_chance, problems in (
+        ("lost", found.lost, found.lost_by_chance, found.lost_problems),
+        ("gained", found.gained, found.gained_by_chance, found.gained_problems),
+    ):
+        print(
+            f"problems {word}: {len(problems)} of {share.num_problems}, {share.value:.4g} [{share.low:.4g}, "
+            f"{share.high:.4g}]; {by_chance:.4g} would be {word} by chance"
+        )
+        for problem in problems[:_MOST_NAMED]:
+            print(f"  {problem.id}: {problem.before} right, then {problem.after}; by chance {problem.by_chance:.2g}")
+        if len(problems) > _MOST_NAMED:
+            print(f"  and {len(problems) - _MOST_NAMED} more")

@@ -148,7 +148,8 @@ def compared_metrics(runs: Sequence[RunRecord]) -> list[str]:
 def _summary(
     method: str, runs: Sequence[RunRecord], metrics: Sequence[str], differences: dict[str, Difference]
 ) -> MethodSummary:
-    values = {name: _share(seeded_mean(_table(runs, name, _problems(runs)))) for name in metrics}
+    values = {name: seeded_mean(_table(runs, name, _problems(runs))) for name in metrics}
+    values = {name: mean if name.startswith("modes@") else _share(mean) for name, mean in values.items()}
     for name in ("entropy", "dsd", "length"):
         estimates = [run.evaluations["after"].metrics.get(name) for run in runs]
         if all(estimate is not None for estimate in estimates):

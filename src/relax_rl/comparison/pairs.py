@@ -15,6 +15,7 @@ import numpy as np
 
 from relax_rl.comparison.records import RunRecord
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.evaluation.coverage import COVERAGE, coverage_value
 from relax_rl.evaluation.metrics import pass_at_k
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
 from relax_rl.statistics.intervals import Estimate, bootstrap_difference
@@ -283,7 +284,8 @@ def _difference(pairs: _Pairs, metric: str, seed: int) -> Estimate | None:
 
 def _shared_metrics(first: EvaluationResult, second: EvaluationResult) -> list[str]:
     shared = [name for name in first.metrics if name in second.metrics]
-    return [name for name in shared if name in _BY_PROBLEM or name.startswith(("mean@", "pass@", "maj@"))]
+    kinds = ("mean@", "pass@", "maj@", "modes@")
+    return [name for name in shared if name in (*_BY_PROBLEM, *COVERAGE) or name.startswith(kinds)]
 
 
 def per_problem_value(metric: str) -> Callable[[ProblemResult], float] | None:
@@ -293,6 +295,8 @@ def per_problem_value(metric: str) -> Callable[[ProblemResult], float] | None:
         return lambda problem: (
             pass_at_k(problem.num_scored, problem.num_correct, int(k)) if problem.num_scored >= int(k) else np.nan
         )
+    if metric in COVERAGE or (kind == "modes" and k.isdigit()):
+        return lambda problem: coverage_value(metric, problem)
     field = {"mean": "mean_score", "maj": "majority"}.get(kind) if k else _FIELDS.get(metric)
     if field is None:
         return None

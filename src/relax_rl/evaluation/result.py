@@ -59,8 +59,10 @@ class ProblemResult:
         truncated: share of the samples that hit the length limit.
         majority: score of the most common answer; None where the verifier does not tell answers.
         no_answer: share of the samples in which no answer was found; None as above.
-        distinct_correct: different right answers among the samples; None as above.
+        distinct_correct: different solutions among the right samples, or different right answers where the verifier
+            does not tell solutions apart; None as above.
         distinct_paths: different calculations among the right samples.
+        modes: number of right samples in each mode, the largest first; None where the verifier has no modes.
     """
 
     id: str
@@ -75,6 +77,7 @@ class ProblemResult:
     no_answer: float | None = None
     distinct_correct: int | None = None
     distinct_paths: int | None = None
+    modes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class EvaluationResult:
         metrics: name to estimate. ``mean@1`` is the mean over problems and over all their samples, an estimate of the
             score of one sample; ``pass@k`` for powers of two up to ``num_samples``; ``maj@k``, ``no_answer`` (share)
             and ``distinct_correct`` (a problem) where the verifier tells answers; ``distinct_paths`` (a problem);
+            ``modes@k``, ``effective_modes`` and ``top_mode`` (`.coverage`) where the verifier has modes; ``all_wrong``
+            and ``all_right`` (shares of the problems);
             ``entropy`` (nats a token), ``dsd``, ``dsd_defined`` (share), ``length`` (tokens), ``truncated``,
             ``not_scored`` (shares); ``official/RULE`` (share by a published rule of the benchmark); ``ungradable``
             (share that scores 0 because no grader could read the answer) where there are such samples. Intervals are
@@ -167,7 +172,7 @@ class EvaluationResult:
                 **{name: data[name] for name in _LATER_SETTINGS if name in data},
                 pass_at_k=tuple(Estimate(**_known(Estimate, value)) for value in data.get("pass_at_k", ())),
                 spectrum=_read_spectrum(data.get("spectrum")),
-                per_problem=tuple(ProblemResult(**_known(ProblemResult, row)) for row in data.get("per_problem", ())),
+                per_problem=tuple(_read_problem(row) for row in data.get("per_problem", ())),
                 samples=tuple(SampleRecord(**_known(SampleRecord, row)) for row in data.get("samples", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -197,6 +202,13 @@ _LATER_SETTINGS = ("dsd_estimator", "model", "backend", "prompt_digest", "proble
 
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: data[name] for name in kind.__dataclass_fields__ if name in data}
+
+
+def _read_problem(row: Mapping[str, Any]) -> ProblemResult:
+    found = _known(ProblemResult, row)
+    if found.get("modes") is not None:  # JSON has lists alone
+        found["modes"] = tuple(int(count) for count in found["modes"])
+    return ProblemResult(**found)
 
 
 def _read_spectrum(data: Mapping[str, Any] | None) -> PooledSpectrum | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from relax_rl.evaluation.coverage import coverage_value
 from relax_rl.evaluation.metrics import CORRECT_MIN, VerdictCounts, count_verdicts, majority_scores, pass_at_k
 from relax_rl.evaluation.records import Sample
 from relax_rl.evaluation.result import ProblemResult
@@ -46,7 +47,9 @@ def summarize(samples: Sequence[Sequence[Sample]], *, seed: int = 0, with_dsd: b
     """
     counts = count_verdicts([[sample.score for sample in row] for row in samples])
     num_samples = len(samples[0])
-    results = tuple(_problem_result(row, of) for row, of in zip(samples, counts, strict=True))
+    # Of the evaluation and not of a problem: where no sample of a problem found a solution, it has none of them.
+    has_modes = any(sample.mode is not None for row in samples for sample in row)
+    results = tuple(_problem_result(row, of, has_modes) for row, of in zip(samples, counts, strict=True))
     passes = [_pass_values(counts, k) for k in range(1, num_samples + 1)]
     values = {"mean@1": _column(results, "mean_score")}
     values |= {f"pass@{k}": passes[k - 1] for k in _powers_of_two(num_samples)}
@@ -59,6 +62,7 @@ def summarize(samples: Sequence[Sequence[Sample]], *, seed: int = 0, with_dsd: b
         values |= {"dsd": _column(results, "dsd"), "dsd_defined": np.mean(defined, axis=1)}
     for name in ("length", "truncated", "no_answer", "distinct_correct", "distinct_paths"):
         values[name] = _column(results, name)
+    values |= _coverage(results, num_samples)
     values["not_scored"] = np.array([of.num_unscored / num_samples for of in counts])
     ungradable = np.array([np.mean([sample.is_ungradable for sample in row]) for row in samples])
     if ungradable.any():
@@ -75,6 +79,13 @@ def summarize(samples: Sequence[Sequence[Sample]], *, seed: int = 0, with_dsd: b
     )
 
 
+def _coverage(results: Sequence[ProblemResult], num_samples: int) -> dict[str, np.ndarray]:
+    """How many solutions are found, problem by problem, and which problems agree throughout."""
+    names = (*(f"modes@{k}" for k in _powers_of_two(num_samples)), "effective_modes", "top_mode")
+    names = (*(names if results[0].modes is not None else ()), "all_wrong", "all_right")
+    return {name: np.array([coverage_value(name, of) for of in results]) for name in names}
+
+
 def _powers_of_two(num_samples: int) -> list[int]:
     return [2**power for power in range(1, num_samples.bit_length())]
 
@@ -88,13 +99,15 @@ def _column(results: Sequence[ProblemResult], name: str) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in found], dtype=np.float64)
 
 
-def _problem_result(samples: Sequence[Sample], counts: VerdictCounts) -> ProblemResult:
+def _problem_result(samples: Sequence[Sample], counts: VerdictCounts, has_modes: bool) -> ProblemResult:
     scored = [sample.score for sample in samples if sample.score is not None]
     lengths = [sample.num_tokens for sample in samples]
     entropies = [sample.entropy for sample in samples if sample.entropy is not None]
     dsd = [sample.dsd for sample in samples if sample.dsd is not None]
     correct = [sample for sample in samples if sample.score is not None and sample.score >= CORRECT_MIN]
     explained = [sample for sample in samples if sample.how]
+    # What has no mode although the verifier has some is told apart by its answer, as where it has none.
+    found = Counter(sample.answer_class if sample.mode is None else sample.mode for sample in correct)
     return ProblemResult(
         id=samples[0].problem_id,
         num_correct=counts.num_correct,
@@ -106,8 +119,9 @@ def _problem_result(samples: Sequence[Sample], counts: VerdictCounts) -> Problem
         truncated=float(np.mean([sample.truncated for sample in samples])),
         majority=_majority(samples) if explained else None,
         no_answer=float(np.mean([sample.extracted is None for sample in explained])) if explained else None,
-        distinct_correct=len({sample.answer_class for sample in correct}) if explained else None,
+        distinct_correct=len(found) if explained else None,
         distinct_paths=len({sample.path for sample in correct}),
+        modes=tuple(count for _, count in found.most_common()) if has_modes else None,
     )
 
 

@@ -221,7 +221,7 @@ def prepare_comparison(
         raise ConfigError(f"--baseline is '{baseline}', which is not one of --methods{did_you_mean(baseline, labels)}")
     numbers = parse_seeds(seeds)
     runs = plan_runs(config, overrides, contenders, numbers, folder, allow_code)
-    check_metrics(metrics, runs[0].config.evaluation.num_samples)
+    check_metrics(metrics, runs[0].config)
     check_folder(folder)
     if not overwrite:
         for planned in runs:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relax_rl.comparison.contents import Contents
-from relax_rl.config import BatchPlan, batch_arithmetic
+from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic
 from relax_rl.errors import ConfigError, RelaxError, RunError
+from relax_rl.rewards.base import as_verifier
 from relax_rl.runs.lock import FolderLock, is_unstarted
+from relax_rl.tasks.modes import WITH_MODES
 from relax_rl.workflows.compare.plan import PlannedRun
 from relax_rl.workflows.train import task_and_rewards
 
@@ -33,14 +35,20 @@ class Rehearsal:
     notices: tuple[str, ...]
 
 
-def check_metrics(metrics: Sequence[str] | None, num_samples: int) -> None:
+def check_metrics(metrics: Sequence[str] | None, config: TrainConfig) -> None:
     """Raises ``ConfigError`` for a metric of which not every problem has a value."""
+    num_samples = config.evaluation.num_samples
     for name in metrics or ():
         kind, _, k = name.partition("@")
-        if name != "mean@1" and not (kind == "pass" and k.isdecimal() and 1 <= int(k) <= num_samples):
+        if name != "mean@1" and not (kind in ("pass", "modes") and k.isdecimal() and 1 <= int(k) <= num_samples):
             raise ConfigError(
-                f"--metrics: '{name}' cannot be tested; give mean@1 and pass@k with k from 1 to "
-                f"evaluation.num_samples = {num_samples}"
+                f"--metrics: '{name}' cannot be tested; give mean@1, pass@k and, of a task that has modes, modes@k, "
+                f"with k from 1 to evaluation.num_samples = {num_samples}"
+            )
+        if kind == "modes" and not as_verifier(task_and_rewards(config)[0].verifier).has_modes:
+            raise ConfigError(
+                f"--metrics: '{name}' counts the solutions found, which the verifier of '{config.task.name}' does not "
+                f"tell apart; compare on a task that has modes ({', '.join(WITH_MODES)}), or leave it out"
             )
 
 
