@@ -30,7 +30,10 @@ from relax_rl.training.inputs.providers import PROVIDERS, check_provided
 
 PACKAGE = Path(str(importlib.import_module("relax_rl").__file__)).parent
 CORE = {"grpo", "relax"}
-UNVERIFIED = {"entropy_advantage", "cw_grpo", "sr_grpo", "log_det", "opefo", "g2rl", "tailrl", "f_grpo"}
+UNVERIFIED = {
+    *("entropy_advantage", "cw_grpo", "sr_grpo", "log_det", "opefo", "g2rl", "tailrl", "f_grpo"),
+    *("poly_epo", "mara", "differential_smoothing", "repo_r", "outcome_exploration"),
+}
 
 
 @pytest.mark.parametrize("name", ["old_log_probs", "mask", "ref_log_probs", "entropy", "old_entropy", "hidden_states"])

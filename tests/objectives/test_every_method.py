@@ -11,17 +11,23 @@ import torch
 from objectives.batches import fields_of, random_batch, with_inputs
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives import METHODS, RolloutBatch, UpdateTotals, build_objective, method_options
-from relax_rl.objectives.inputs import SCORE_FEATURES
+from relax_rl.objectives.inputs import MODES, PROMPT_KEYS, SCORE_FEATURES
 
 BASELINES = [name for name in METHODS if name not in ("grpo", "relax", "relax_as_run")]
-LEARN_FROM_EQUAL_REWARDS = {"dmpo", "flow_rl", "g2rl", "sr_grpo", "log_det", "w_reinforce"}
-"""These ask for a uniform policy over the group or for the reference, are rewarded for their hidden states, or
-have no baseline."""
+LEARN_FROM_EQUAL_REWARDS = {
+    *("dmpo", "flow_rl", "g2rl", "sr_grpo", "log_det", "w_reinforce"),
+    *("differential_smoothing", "outcome_exploration", "elliptical_counts"),
+}
+"""These ask for a uniform policy over the group or for the reference, are rewarded for their hidden states, have no
+baseline, or explore where nothing is right."""
 OPTIONS = {
     "pass_at_k": {"k": 2},
     "pkpo": {"k": 2},
     "kl_cov": {"k_ratio": 0.2},
     "clip_cov": {"ratio": 0.2, "cov_low": 0.0},
+    "coverage": {"k": 2},
+    "poly_epo": {"n": 2},
+    "mara": {"strength": 0.1},
 }
 """Settings that make a small batch feel the method."""
 
@@ -54,7 +60,8 @@ def test_padding_and_what_is_behind_the_mask_do_not_matter(method):
 @pytest.mark.parametrize("method", BASELINES)
 def test_micro_batches_add_up_to_the_whole(method):
     whole = random_batch(prompts=4)
-    objective = build_objective(method, beta=0.1, **OPTIONS.get(method, {}))
+    told = (whole.extras[PROMPT_KEYS], whole.rewards, whole.extras[MODES], whole.lengths)
+    objective = build_objective(method, beta=0.1, **OPTIONS.get(method, {})).before_rollout(*told)
     expected = objective(whole).loss
     (gradient,) = torch.autograd.grad(expected, whole.log_probs)
     totals = UpdateTotals(4, 16, float(whole.mask.sum()))

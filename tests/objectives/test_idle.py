@@ -18,6 +18,7 @@ OTHERS = {"scope": "micro_batch", "delta": 1.5, "dual_clip": 1.2, "entropy_quant
 PLAIN = ["dapo", "cispo", "kl_cov", "ce_gppo", "aspo", "erc"]
 """The policy gradient with the mean over tokens, where every ratio is 1."""
 SMALL = {"pass_at_k": {"k": 2}, "kl_cov": {"k_ratio": 0.2}, "clip_cov": {"ratio": 0.2, "cov_low": 0.0}}
+SMALL |= {"poly_epo": {"n": 2}}
 
 
 def changed(method):

@@ -66,6 +66,19 @@ BOUNDS: list[tuple[str, str, list[Any], list[Any]]] = [
     ("rep_exp", "ridge", [0.0], [0.01]),
     ("g2rl", "strength", [-0.01], [0.0]),
     ("log_det", "coefficient", [-0.01], [0.0]),
+    ("coverage", "k", [0], [1]),
+    ("poly_epo", "n", [0], [1]),
+    ("poly_epo", "num_sets", [0], [1]),
+    ("mara", "beta", [0.0], [0.01]),
+    ("mara", "strength", [0.0, -0.1], [0.01]),
+    ("mara", "max_bonus", [0.0], [0.01]),
+    ("differential_smoothing", "right", [-0.01], [0.0]),
+    ("differential_smoothing", "wrong", [-0.01], [0.0]),
+    ("repo_r", "zeta", [1.01, 1e-5], [1.0, 1e-4]),
+    ("outcome_exploration", "coefficient", [-0.01], [0.0]),
+    ("elliptical_counts", "coefficient", [-0.01], [0.0]),
+    ("elliptical_counts", "dimension", [0], [1]),
+    ("elliptical_counts", "ridge", [0.0], [0.01]),
 ]
 
 
@@ -115,8 +128,8 @@ def test_the_smallest_dictionary_that_can_be_asked_for() -> None:
     assert DictionarySettings.parse({"steps": None}, settings).steps is None
 
 
-TARGETS = {"flow_rl", "dmpo"}
-"""Methods whose target is the reference itself, whatever the KL's coefficient."""
+TARGETS = {"flow_rl", "dmpo", "mara"}
+"""Methods whose target is the reference itself, whatever the KL's coefficient, or whose reward is made of it."""
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method not in TARGETS])

@@ -15,13 +15,16 @@ OPTIONS = {
     "rank_shaping": {"stride": 4},
     "pass_at_k": {"k": 2},
     "pkpo": {"k": 2},
+    "coverage": {"k": 2},
+    "poly_epo": {"n": 2},
     "spectral_diversity": DICTIONARY,
     "state_volume": DICTIONARY,
     "spectral_novelty": DICTIONARY,
 }
 
 
-def one_in_four(completions, **_):
+def one_in_four(completions, log_extra, **_):
+    log_extra("mode", [f"solution {index % 3}" for index in range(len(completions))])
     return [float(index % 4 == 1) for index in range(len(completions))]
 
 

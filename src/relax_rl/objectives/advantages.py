@@ -10,7 +10,7 @@ from relax_rl.errors import DataError
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
 
-__all__ = ["GroupRelativeAdvantage", "centred", "right_and_wrong"]
+__all__ = ["GroupRelativeAdvantage", "centred", "right_and_wrong", "right_share"]
 
 
 def centred(values: Tensor) -> Tensor:
@@ -28,6 +28,12 @@ def right_and_wrong(rewards: Tensor, method: str) -> tuple[Tensor, Tensor]:
     if not (is_right | is_wrong | rewards.isnan()).all():
         raise DataError(f"{method} takes rewards of 0 and 1; turn others off, or choose another objective.")
     return is_right, is_wrong
+
+
+def right_share(is_right: Tensor, is_wrong: Tensor) -> Tensor:
+    """(P, 1) share of the scored completions of a group that are right, for (P, G) bool each; 0 where none is
+    scored."""
+    return is_right.sum(-1, keepdim=True) / (is_right | is_wrong).sum(-1, keepdim=True).clamp(min=1)
 
 
 @dataclass(frozen=True)

@@ -32,3 +32,21 @@ class RunLimits:
         for name, value in given.items():
             if value is not None and value < 1:
                 raise ConfigError(f"The limit {name} must be at least 1, but is {value}.")
+
+    def require_subset(self, name: str, size: int, *, others: int = 0) -> None:
+        """Refuse a size of subsets that no group of the run can hold.
+
+        Args:
+            name: of the setting.
+            others: completions that must be left beside a subset.
+
+        Raises:
+            ConfigError: below 1, or more than a group has; the latter is not known without a run.
+        """
+        if size < 1:
+            raise ConfigError(f"{name} must be at least 1, but is {size}.")
+        if self.group_size is not None and size > self.group_size - others:
+            raise ConfigError(
+                f"{name} is {size}, but groups of {self.group_size} completions (trainer.num_generations) take at most "
+                f"{self.group_size - others}."
+            )

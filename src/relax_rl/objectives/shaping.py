@@ -38,6 +38,10 @@ class ShapedAdvantage(Advantage):
     def inputs(self) -> frozenset[Input]:
         return self.shaping.inputs() | self.base.inputs()
 
+    @property
+    def reference_coefficient(self) -> float:
+        return self.shaping.reference_coefficient
+
     @torch.no_grad()
     def __call__(self, batch: RolloutBatch) -> Tensor:
         """(P, G) advantages, no gradient."""

@@ -71,6 +71,15 @@ METHODS: dict[str, str] = {
     "gmpo": f"{_HERE}.gmpo:gmpo",
     "sapo": f"{_HERE}.sapo:sapo",
     "luspo": f"{_HERE}.luspo:luspo",
+    "mode_max_rl": f"{_HERE}.mode_max_rl:mode_max_rl",
+    "coverage": f"{_HERE}.coverage:coverage",
+    "poly_epo": f"{_HERE}.poly_epo:poly_epo",
+    "mara": f"{_HERE}.mara:mara",
+    "reinforce_pp": f"{_HERE}.reinforce_pp:reinforce_pp",
+    "differential_smoothing": f"{_HERE}.differential_smoothing:differential_smoothing",
+    "repo_r": f"{_HERE}.repo_r:repo_r",
+    "outcome_exploration": f"{_HERE}.outcome_exploration:outcome_exploration",
+    "elliptical_counts": f"{_HERE}.elliptical_counts:elliptical_counts",
 }
 """Every method of the package, by its name: where its function stands, as one's own would be given."""
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
-from relax_rl.objectives.advantages import GroupRelativeAdvantage, right_and_wrong
+from relax_rl.objectives.advantages import GroupRelativeAdvantage, right_and_wrong, right_share
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
@@ -61,7 +61,5 @@ class FocalAdvantage(Advantage):
 
     def __call__(self, batch: RolloutBatch) -> Tensor:
         """(P, G) advantages, no gradient. Raises DataError for rewards other than 0 and 1."""
-        is_right, is_wrong = right_and_wrong(batch.float_rewards, "F-GRPO")
-        num_scored = (is_right | is_wrong).sum(-1, keepdim=True).clamp(min=1)
-        share = is_right.sum(-1, keepdim=True) / num_scored
+        share = right_share(*right_and_wrong(batch.float_rewards, "F-GRPO"))
         return GroupRelativeAdvantage(self.epsilon)(batch) * (1 - share) ** self.gamma

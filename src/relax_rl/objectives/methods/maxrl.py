@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from relax_rl.objectives.advantages import right_and_wrong
+from relax_rl.objectives.advantages import right_and_wrong, right_share
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
@@ -53,7 +53,6 @@ class MaxRLAdvantage(Advantage):
     def __call__(self, batch: RolloutBatch) -> Tensor:
         """(P, G) advantages, no gradient. Raises DataError for rewards other than 0 and 1."""
         is_right, is_wrong = right_and_wrong(batch.float_rewards, "MaxRL")
-        rewards = is_right.to(batch.float_rewards.dtype)
-        is_scored = is_right | is_wrong
-        share = rewards.sum(-1, keepdim=True) / is_scored.sum(-1, keepdim=True).clamp(min=1)
-        return ((rewards - share) / (share + self.epsilon)).masked_fill(~is_scored, 0.0)
+        share = right_share(is_right, is_wrong).to(batch.float_rewards.dtype)
+        advantages = (is_right.to(share.dtype) - share) / (share + self.epsilon)
+        return advantages.masked_fill(~(is_right | is_wrong), 0.0)

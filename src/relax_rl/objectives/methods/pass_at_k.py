@@ -17,6 +17,7 @@ from relax_rl.objectives.advantages import right_and_wrong
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
+from relax_rl.objectives.limits import RunLimits
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import RatioSettings
 
@@ -37,8 +38,9 @@ class PassAtKSettings(RatioSettings):
     epsilon: float = 1e-6
 
 
-def pass_at_k(settings: PassAtKSettings) -> Objective:
-    """GRPO's loss with `PassAtKAdvantage`."""
+def pass_at_k(settings: PassAtKSettings, limits: RunLimits) -> Objective:
+    """GRPO's loss with `PassAtKAdvantage`. Raises ConfigError for k above what the run's groups hold."""
+    limits.require_subset("k", settings.k)
     return Objective(
         name="pass_at_k",
         advantage=PassAtKAdvantage(settings.k, settings.epsilon),

@@ -14,6 +14,7 @@ from relax_rl.objectives.advantages import right_and_wrong
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
+from relax_rl.objectives.limits import RunLimits
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import RatioSettings
 
@@ -35,8 +36,9 @@ class PKPOSettings(RatioSettings):
     baseline: PKPOBaseline = "subset"
 
 
-def pkpo(settings: PKPOSettings) -> Objective:
-    """GRPO's loss with `PKPOAdvantage`."""
+def pkpo(settings: PKPOSettings, limits: RunLimits) -> Objective:
+    """GRPO's loss with `PKPOAdvantage`. Raises ConfigError for k above what the run's groups hold."""
+    limits.require_subset("k", settings.k, others=int(settings.baseline == "leave_one_out"))
     return Objective(
         name="pkpo",
         advantage=PKPOAdvantage(settings.k, settings.baseline),
