@@ -83,7 +83,12 @@ def grpo_config(
         return RelaxConfig(**settings)
     except ConfigError:
         raise
-    except (ValueError, TypeError) as error:
+    except ImportError as error:
+        # Its message may be the name of a package and a version, and more lines on how to install it.
+        raise DependencyError(
+            f"The settings under 'trainer' need a package that is not installed: {' '.join(str(error).split())}"
+        ) from error
+    except (ValueError, TypeError, OSError) as error:
         raise ConfigError(f"TRL refuses the settings under 'trainer': {str(error).strip()}") from error
 
 

@@ -11,6 +11,7 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from relax_rl.errors import ConfigError
 from relax_rl.training.trl.replaced import CASTS_WEIGHTS, REPLACED
+from relax_rl.training.trl.strategy import join_processes
 
 __all__ = ["RelaxConfig", "arguments_for", "check_reference", "given_arguments"]
 
@@ -37,6 +38,7 @@ class RelaxConfig(GRPOConfig):
         # Before TRL's own checks: these fill fields in, and would speak first of a batch that breaks groups.
         self._refuse_what_is_replaced()
         self._check_whole_groups()
+        join_processes(self)
         super().__post_init__()
         window = self.gradient_accumulation_steps
         if (self.steps_per_generation or window) % window:
@@ -52,6 +54,8 @@ class RelaxConfig(GRPOConfig):
                 raise ConfigError(f"'{field.name}' has no effect in RelaxConfig: {replacement.in_script}.")
         if self.use_transformers_continuous_batching:
             raise ConfigError(f"'use_transformers_continuous_batching' {CASTS_WEIGHTS} or 'use_vllm'.")
+        if self.fsdp_config and not self.fsdp:
+            raise ConfigError("'fsdp_config' has no effect without 'fsdp'; set fsdp = true, or leave fsdp_config out.")
 
     def _check_whole_groups(self) -> None:
         micro, group = self.per_device_train_batch_size, self.num_generations or 1

@@ -34,6 +34,7 @@ from relax_rl.training.trl.group_sampler import GroupSampler
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for, check_reference, given_arguments
 from relax_rl.training.trl.rollouts import RolloutTrainer
+from relax_rl.training.trl.strategy import check_strategy
 from relax_rl.training.trl.update_sums import UpdateSums
 
 __all__ = ["RelaxTrainer"]
@@ -116,6 +117,7 @@ class RelaxTrainer(RolloutTrainer):
             rollout_func=rollout_func,
             environment_factory=environment_factory,
         )
+        check_strategy(self.accelerator, self.args)
         self._card = card
         self.objective = method
         self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))

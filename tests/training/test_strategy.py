@@ -1,0 +1,120 @@
+"""How processes share the model: what was asked for is what happens, or it is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from accelerate.utils import DistributedType
+
+from relax_rl.config import TrainerConfig
+from relax_rl.errors import ConfigError, DependencyError
+from relax_rl.training.trl.config import grpo_config
+from relax_rl.training.trl.strategy import check_strategy, strategy_of
+from training.test_processes import ENVIRONMENT
+
+
+def accelerator(kind: DistributedType) -> Any:
+    plugins = SimpleNamespace(
+        fsdp_plugin=SimpleNamespace(fsdp_version=2), deepspeed_plugin=SimpleNamespace(zero_stage=3)
+    )
+    return SimpleNamespace(distributed_type=kind, state=plugins, device=torch.device("cpu"))
+
+
+def asks(**settings: Any) -> Any:
+    return SimpleNamespace(**{"fsdp": None, "deepspeed": None} | settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (DistributedType.NO, "one process"),
+        (DistributedType.MULTI_CPU, "DDP"),
+        (DistributedType.MULTI_GPU, "DDP"),
+        (DistributedType.FSDP, "FSDP2"),
+        (DistributedType.DEEPSPEED, "DeepSpeed ZeRO-3"),
+        (DistributedType.XLA, "XLA"),
+    ],
+)
+def test_a_strategy_has_a_name(kind: DistributedType, name: str) -> None:
+    assert strategy_of(accelerator(kind)) == name
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "kind", "refused"),
+    [
+        ({}, None, DistributedType.MULTI_CPU, None),
+        ({"fsdp": True}, None, DistributedType.FSDP, None),
+        ({"fsdp": True}, None, DistributedType.MULTI_CPU, "FSDP is asked for.*would be DDP on cpu"),
+        ({}, "ACCELERATE_USE_FSDP", DistributedType.MULTI_CPU, "FSDP is asked for.*would be DDP on cpu"),
+        ({}, "ACCELERATE_USE_FSDP", DistributedType.FSDP, None),
+        ({"deepspeed": "zero.json"}, None, DistributedType.NO, "DeepSpeed is asked for.*would be one process"),
+        ({"deepspeed": "zero.json"}, None, DistributedType.DEEPSPEED, None),
+        ({}, "ACCELERATE_USE_DEEPSPEED", DistributedType.MULTI_GPU, "DeepSpeed is asked for.*would be DDP"),
+    ],
+)
+def test_a_strategy_that_does_not_happen_is_refused(
+    settings: dict[str, Any],
+    environment: str | None,
+    kind: DistributedType,
+    refused: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
+        monkeypatch.delenv(name, raising=False)
+    if environment is not None:
+        monkeypatch.setenv(environment, "true")
+    if refused is None:
+        check_strategy(accelerator(kind), asks(**settings))
+        return
+    with pytest.raises(ConfigError, match=refused):
+        check_strategy(accelerator(kind), asks(**settings))
+
+
+def test_settings_of_a_strategy_without_the_strategy_are_refused(tmp_path: Any) -> None:
+    def configured(**settings: Any) -> Any:
+        return grpo_config(TrainerConfig(**settings), tmp_path, use_cpu=True)
+
+    with pytest.raises(ConfigError, match="'fsdp_config' has no effect without 'fsdp'; set fsdp = true"):
+        configured(fsdp_config={"version": 2})
+    with pytest.raises(ConfigError, match=r"TRL refuses .*No such file or directory: .*nowhere.json"):
+        configured(fsdp=True, fsdp_config=str(tmp_path / "nowhere.json"))
+
+
+def test_a_package_that_a_setting_needs_is_named(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: Any) -> None:
+        raise ImportError("No package metadata was found for\n  deepspeed>=0.9.3")
+
+    monkeypatch.setattr("transformers.training_args.TrainingArguments.__post_init__", absent)
+    with pytest.raises(DependencyError, match=r"need a package that is not installed: No package .* deepspeed>=0\.9\.3"):
+        grpo_config(TrainerConfig(), tmp_path, use_cpu=True)
+
+
+TIMEOUT_OF_THE_GROUP = """
+import sys
+import torch
+from pathlib import Path
+from relax_rl.config import TrainerConfig
+from relax_rl.training.trl.config import grpo_config
+
+args = grpo_config(TrainerConfig(ddp_timeout=77), Path(sys.argv[1]), use_cpu=True)
+group = torch.distributed.distributed_c10d._get_default_group()
+seconds = group._get_backend(torch.device("cpu")).options._timeout.total_seconds()
+Path(sys.argv[1], f"{args.process_index}.txt").write_text(f"{args.world_size} {seconds}")
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.distributed
+@pytest.mark.timeout(600)
+def test_processes_wait_for_each_other_as_long_as_was_asked(tmp_path: Any) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(TIMEOUT_OF_THE_GROUP)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", str(script), str(tmp_path)]
+    done = subprocess.run(launcher, env=ENVIRONMENT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["2 77.0"] * 2
