@@ -6,7 +6,8 @@ import torch
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman import KoopmanDictionary, dispersion_from_lifted, dynamic_spectral_dispersion, snapshot_pairs
-from relax_rl.koopman.dispersion.estimators import dispersion_from_gram
+from relax_rl.koopman.dispersion import estimators
+from relax_rl.koopman.dispersion.estimators import Estimator, dispersion_from_gram
 from relax_rl.koopman.pairs.snapshots import gram_statistics
 
 ESTIMATORS = ("paper", "singular", "robust")
@@ -201,3 +202,20 @@ def test_gram_statistics_with_nothing_wrong_but_the_last_snapshot_are_left_out_a
     found = dispersion_from_gram(statistics, "paper")
     assert found.is_defined.tolist() == [True, False, True]
     assert int(found.num_nonfinite) == 1
+
+
+@pytest.mark.parametrize("estimator", ["paper", "singular"])
+def test_figures_that_nobody_reads_are_not_computed(estimator: Estimator, monkeypatch: pytest.MonkeyPatch) -> None:
+    lifted = torch.rand((2, 40, 5), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mask = torch.ones((2, 40), dtype=torch.bool)
+    expected = dispersion_from_lifted(lifted, mask, estimator)
+
+    def refused(*_: object) -> tuple[torch.Tensor, torch.Tensor]:
+        raise AssertionError
+
+    monkeypatch.setattr(estimators, "squared_residuals", refused)
+    monkeypatch.setattr(estimators, "eigenpairs", refused)
+    found = dispersion_from_lifted(lifted, mask, estimator)
+    assert torch.equal(found.values, expected.values)
+    with pytest.raises(AssertionError):
+        _ = found.median_residual

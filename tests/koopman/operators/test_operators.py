@@ -22,7 +22,7 @@ from relax_rl.koopman.pairs.snapshots import GramStatistics, gram_statistics
 
 def statistics_of(x: np.ndarray, y: np.ndarray) -> GramStatistics:
     first, second = torch.from_numpy(x), torch.from_numpy(y)
-    return GramStatistics(first.mH @ first, first.mH @ second, second.mH @ second, torch.tensor(len(x)))
+    return GramStatistics(first.mH @ first, first.mH @ second, second.mH @ second, torch.tensor(x.shape[-2]))
 
 
 def random_pairs(seed: int, N: int = 40, F: int = 5, is_complex: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -150,3 +150,20 @@ def test_operators_that_are_for_spectra_alone_carry_no_gradient(fit, part: str) 
     statistics = gram_statistics(states, torch.ones(1, 29, dtype=torch.bool))
     taught = replace(statistics, **{part: getattr(statistics, part).requires_grad_()})
     assert not fit(taught).matrix.requires_grad
+
+
+def test_least_squares_of_a_batch_where_some_directions_are_missing_or_hardly_there() -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((2, 5, 40, 6))
+    x[1, :, 5] = 0.0
+    x[2] = 0.0
+    x[3, :, 5] = x[3, :, 0] + 1e-6 * x[3, :, 5]
+    x[4, :, 1:] = x[4, :, :1]
+    fit = least_squares_operator(statistics_of(x, y))
+    assert fit.rank.tolist() == [6, 5, 0, 6, 1]
+    for row, rank in enumerate(fit.rank.tolist()):
+        expected = np.linalg.pinv(x[row], rcond=1e-7) @ y[row]
+        np.testing.assert_allclose(fit.matrix[row], expected, rtol=1e-3, atol=1e-9)
+        singular = np.linalg.svd(x[row], compute_uv=False)
+        wanted = singular[0] / singular[rank - 1] if rank else np.inf
+        np.testing.assert_allclose(fit.condition[row], wanted, rtol=1e-3)

@@ -24,7 +24,9 @@ Why ``robust`` is built as it is (numbers in docs/robust-dispersion.md):
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
 from typing import Literal, get_args
 
 import torch
@@ -32,6 +34,7 @@ from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.dictionaries.protocol import Dictionary
+from relax_rl.koopman.dispersion.result import Diagnostics, Dispersion
 from relax_rl.koopman.inputs import in_its_unit, require_tensor
 from relax_rl.koopman.linalg.eigensolvers import lapack_on_one_thread
 from relax_rl.koopman.operators.fits import least_squares_operator, ridge_operator, whitened_operator
@@ -64,41 +67,6 @@ _PAIRS_PER_DIRECTION = 4
 _ENDS_AT_A_TIME = 256
 # Directions that carry less than this share of the leading direction's variance are not dynamics: rounding, mostly.
 _NEGLIGIBLE_VARIANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class Dispersion:
-    """DSD of a batch of trajectories, and what a person needs to trust it. Only `values` carries gradient."""
-
-    values: Tensor
-    """(B,) float64; 0, without gradient, where undefined."""
-    is_defined: Tensor
-    """(B,) bool: finite, and more snapshot pairs than observables (with no more, a fit interpolates whatever the
-    dynamics); for "robust" also at least one window of pairs."""
-    num_pairs: Tensor
-    """(B,) int64."""
-    spectral_radius: Tensor
-    """(B,) largest modulus of the operator's eigenvalues, of "singular" too; 0 where undefined."""
-    condition: Tensor
-    """(B,) condition number of the regression; 0 where undefined."""
-    num_clamped: Tensor
-    """(B,) int64: modes whose gradient was bounded because they are nearly defective; none for "singular"."""
-    num_nonfinite: Tensor
-    """() int64: trajectories left out because they hold NaN or Inf."""
-    median_residual: Tensor
-    """(B,) median ResDMD residual of the eigenpairs, NaN where undefined. Of "robust", whose whitened operator treats
-    the two snapshots of a pair alike, it is sqrt(1 - |lambda|^2), averaged over windows."""
-    spurious_share: Tensor
-    """(B,) share of the eigenpairs with a residual above
-    :data:`~relax_rl.koopman.spectra.eigenpairs.SPURIOUS_RESIDUAL`, NaN where undefined."""
-    dictionary_digest: str | None = None
-    """Of the dictionary that lifted the states; None if they came lifted. Values of two dictionaries cannot be
-    compared."""
-
-    @property
-    def defined_share(self) -> float:
-        """Share of the trajectories that have a dispersion; NaN of none."""
-        return float(self.is_defined.double().mean())
 
 
 def dynamic_spectral_dispersion(
@@ -171,7 +139,8 @@ def dispersion_from_gram(
     # The last snapshot of a trajectory is in the cross statistics alone.
     both = statistics.gram.detach() + statistics.cross.detach()
     is_finite = torch.isfinite(both).all(-1).all(-1)
-    return _from_gram(statistics, is_defined & is_finite, estimator, ridge, (~is_finite).sum())
+    future = statistics.future
+    return _from_gram(statistics, lambda: future, is_defined & is_finite, estimator, ridge, (~is_finite).sum())
 
 
 def _from_finite(
@@ -192,20 +161,33 @@ def _from_finite(
             return _robust(lifted, pairs, is_nonfinite.sum(), window)
         statistics = gram_statistics(lifted, pairs, chunk_size=chunk_size, needs_future=False)
         # Without gradient: L is in the residuals alone, which are only reported.
-        statistics = replace(statistics, future=_future(statistics.gram.detach(), lifted.detach(), pairs))
+        future_of = partial(_future, statistics.gram.detach(), lifted.detach(), pairs)
         is_defined = statistics.num_pairs > statistics.num_observables
-        return _from_gram(statistics, is_defined, estimator, ridge, is_nonfinite.sum())
+        return _from_gram(statistics, future_of, is_defined, estimator, ridge, is_nonfinite.sum())
 
 
 def _from_gram(
-    statistics: GramStatistics, is_defined: Tensor, estimator: Estimator, ridge: float | None, num_nonfinite: Tensor
+    statistics: GramStatistics,
+    future_of: Callable[[], Tensor],
+    is_defined: Tensor,
+    estimator: Estimator,
+    ridge: float | None,
+    num_nonfinite: Tensor,
 ) -> Dispersion:
-    """Spectra of the defined rows only, scattered back: an undefined row is never near an eigensolver or a gradient."""
+    """Spectra of the defined rows only, scattered back: an undefined row is never near an eigensolver or a gradient.
+
+    Args:
+        future_of: computes L, which the statistics may lack.
+    """
     # Chosen by index and not masked: a gradient of NaN times a mask of zero is NaN.
     chosen = is_defined.nonzero().squeeze(-1)
     rows = GramStatistics(
         statistics.gram[chosen], statistics.cross[chosen], statistics.future[chosen], statistics.num_pairs[chosen]
     )
+
+    def scatter(values: Tensor, undefined: float = 0.0) -> Tensor:
+        return values.new_full(is_defined.shape, undefined).index_put((chosen,), values)
+
     if estimator == "singular":
         with lapack_on_one_thread():
             fit = ridge_operator(rows, _AS_RUN_RIDGE if ridge is None else ridge)
@@ -215,30 +197,35 @@ def _from_gram(
         # Divided by F - 1, as torch.var does and their code did; Eq. 6 divides by F.
         variance = _variance(moduli) * (size / max(size - 1, 1))
         num_clamped = torch.zeros_like(chosen)
-        eigenvalues, eigenvectors = eigenpairs(fit.matrix)
+        spectrum_of = cache(partial(eigenpairs, fit.matrix.detach()))
+        # No eigenvalue is larger than the largest singular value.
+        is_small = bool((singular_values.detach() <= LARGE_MODULUS).all())
     else:
         fit = ridge_operator(rows, ridge) if ridge else least_squares_operator(rows)
         spectrum = eigenvalue_moduli(fit.matrix)
         variance, num_clamped = _variance(spectrum.values), spectrum.num_clamped
-        eigenvalues, eigenvectors = spectrum.eigenvalues, spectrum.eigenvectors
-    with torch.no_grad():
-        residuals = squared_residuals(rows, eigenvalues, eigenvectors).clamp_min(0.0).sqrt()
-    radius = eigenvalues.abs().amax(-1)
-    _warn_if_large(radius)
+        found = spectrum.eigenvalues, spectrum.eigenvectors
+        spectrum_of, is_small = (lambda: found), False
+    if not is_small:
+        _warn_if_large(spectrum_of()[0].abs().amax(-1))
 
-    def scatter(values: Tensor, undefined: float = 0.0) -> Tensor:
-        return values.new_full(is_defined.shape, undefined).index_put((chosen,), values)
+    def residuals() -> tuple[Tensor, Tensor]:
+        sums = replace(rows, gram=rows.gram.detach(), cross=rows.cross.detach(), future=future_of()[chosen])
+        found = squared_residuals(sums, *spectrum_of()).clamp_min(0.0).sqrt()
+        share = (found > SPURIOUS_RESIDUAL).double().mean(-1)
+        return scatter(_median(found), torch.nan), scatter(share, torch.nan)
 
     return Dispersion(
         values=scatter(variance),
         is_defined=is_defined,
         num_pairs=statistics.num_pairs,
-        spectral_radius=scatter(radius),
-        condition=scatter(fit.condition),
         num_clamped=scatter(num_clamped),
         num_nonfinite=num_nonfinite,
-        median_residual=scatter(_median(residuals), torch.nan),
-        spurious_share=scatter((residuals > SPURIOUS_RESIDUAL).double().mean(-1), torch.nan),
+        diagnostics=Diagnostics(
+            radius=lambda: scatter(spectrum_of()[0].abs().amax(-1)),
+            condition=lambda: scatter(fit.condition),
+            residuals=residuals,
+        ),
     )
 
 
@@ -276,10 +263,6 @@ def _robust(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor, window: int) -
     counts = torch.bincount(rows, minlength=len(num_pairs)).clamp_min(1)
 
     modes = spectrum.values.detach()
-    residuals = torch.where(
-        is_kept, (1.0 - modes.sort(-1, descending=True).values.square()).clamp_min(0.0).sqrt(), torch.nan
-    )
-    spurious = torch.where(is_kept, (residuals > SPURIOUS_RESIDUAL).double(), torch.nan).nanmean(-1)
 
     def largest(values: Tensor) -> Tensor:
         return values.new_zeros(num_pairs.shape).scatter_reduce(0, rows, values, "amax")
@@ -287,16 +270,24 @@ def _robust(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor, window: int) -
     def mean(values: Tensor) -> Tensor:
         return torch.zeros_like(counts, dtype=torch.float64).index_add(0, rows, values) / counts
 
+    def residuals() -> tuple[Tensor, Tensor]:
+        squares = (1.0 - modes.sort(-1, descending=True).values.square()).clamp_min(0.0)
+        found = torch.where(is_kept, squares.sqrt(), torch.nan)
+        share = torch.where(is_kept, (found > SPURIOUS_RESIDUAL).double(), torch.nan).nanmean(-1)
+        pair = mean(_median(found)), mean(share)
+        return torch.where(is_defined, pair[0], torch.nan), torch.where(is_defined, pair[1], torch.nan)
+
     return Dispersion(
         values=mean(_variance(moduli, is_kept)),
         is_defined=is_defined,
         num_pairs=num_pairs,
-        spectral_radius=largest(modes.amax(-1)),
-        condition=largest(torch.where(fit.rank > 0, fit.condition, 0.0)),
         num_clamped=torch.zeros_like(num_pairs).index_add(0, rows, spectrum.num_clamped),
         num_nonfinite=num_nonfinite,
-        median_residual=torch.where(is_defined, mean(_median(residuals)), torch.nan),
-        spurious_share=torch.where(is_defined, mean(spurious), torch.nan),
+        diagnostics=Diagnostics(
+            radius=lambda: largest(modes.amax(-1)),
+            condition=lambda: largest(torch.where(fit.rank > 0, fit.condition, 0.0)),
+            residuals=residuals,
+        ),
     )
 
 

@@ -6,13 +6,15 @@ measure-preserving, for dynamics that are known to be so; whitened, for a spectr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
-from relax_rl.koopman.linalg.eigensolvers import eig, eigh
+from relax_rl.koopman.linalg.eigensolvers import eig, eigh, lapack_on_one_thread
 from relax_rl.koopman.pairs.snapshots import GramStatistics
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
 ]
 
 _TINY = torch.finfo(torch.float64).tiny
+_CHOLESKY_CONDITION = 1e10
+"""Gram matrices up to this condition number are inverted by Cholesky; directions of others may have to be left out."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,22 @@ class OperatorFit:
 
     matrix: Tensor
     """K, (..., F, F) or (..., R, R), float64 or complex128."""
-    condition: Tensor
-    """Condition number of X on the directions kept (the square root of the Gram matrix's), (...), detached."""
+    condition_of: Callable[[], Tensor] = field(repr=False)
+    """Computes `condition`, for which some methods need eigenvalues that the matrix does not."""
     rank: Tensor
     """Number of directions kept, (...), int64."""
+
+    @cached_property
+    def condition(self) -> Tensor:
+        """Condition number of X on the directions kept (the square root of the Gram matrix's), (...), detached."""
+        return self.condition_of()
 
 
 def least_squares_operator(statistics: GramStatistics, *, rcond: float | None = None) -> OperatorFit:
     """K = pinv(X) Y = G^+ A, of minimal norm; eigenvalues of G below `rcond` times its largest are left out.
 
-    The pseudo-inverse is taken of the detached Gram matrix, and one step of iterative refinement, K + G^+ (A - G K),
+    The pseudo-inverse (by Cholesky where no direction is near the cut-off, otherwise by eigenvectors) is taken of the
+    detached Gram matrix, and one step of iterative refinement, K + G^+ (A - G K),
     both sharpens the value and carries the gradient G^+ (dA - dG K). No eigenvector is differentiated, so repeated
     eigenvalues of G do no harm; where directions were left out, they are treated as fixed.
 
@@ -57,9 +67,9 @@ def least_squares_operator(statistics: GramStatistics, *, rcond: float | None = 
     """
     gram, cross = statistics.gram, statistics.cross
     with torch.no_grad():
-        inverse, condition, rank = _pseudo_inverse(gram, rcond)
+        inverse, condition_of, rank = _pseudo_inverse(gram, rcond)
         first = inverse @ cross
-    return OperatorFit(first + inverse @ (cross - gram @ first), condition, rank)
+    return OperatorFit(first + inverse @ (cross - gram @ first), condition_of, rank)
 
 
 def ridge_operator(statistics: GramStatistics, ridge: float, *, relative: bool = False) -> OperatorFit:
@@ -84,12 +94,8 @@ def ridge_operator(statistics: GramStatistics, ridge: float, *, relative: bool =
     # Without the check of `cholesky`, which waits for the device at every call.
     factor, _ = torch.linalg.cholesky_ex(regularised)
     matrix = torch.cholesky_solve(statistics.cross, factor)
-    with torch.no_grad():
-        # The smallest eigenvalue may round to below zero, whose root is NaN: hence the floor.
-        spectrum = torch.linalg.eigvalsh(regularised)
-        condition = (spectrum[..., -1] / spectrum[..., 0].clamp_min(_TINY)).sqrt()
-        rank = torch.full(condition.shape, gram.shape[-1], device=gram.device)
-    return OperatorFit(matrix, condition, rank)
+    rank = torch.full(gram.shape[:-2], gram.shape[-1], device=gram.device)
+    return OperatorFit(matrix, partial(_condition, regularised.detach()), rank)
 
 
 def forward_backward_operator(statistics: GramStatistics, *, rcond: float | None = None) -> OperatorFit:
@@ -123,7 +129,7 @@ def forward_backward_operator(statistics: GramStatistics, *, rcond: float | None
         roots = squares.sqrt()
         roots = torch.where((roots - seen).abs() <= (roots + seen).abs(), roots, -roots)
         matrix = (vectors * roots.unsqueeze(-2)) @ inverse
-    return OperatorFit(_as(matrix, statistics.gram.dtype), forward.condition, forward.rank)
+    return OperatorFit(_as(matrix, statistics.gram.dtype), forward.condition_of, forward.rank)
 
 
 def denoised_statistics(statistics: GramStatistics, rank: Tensor | int | None = None) -> GramStatistics:
@@ -189,7 +195,7 @@ def measure_preserving_operator(statistics: GramStatistics, *, rcond: float | No
     # the singular vectors are arbitrary; the roots on either side are zero and take them out again.
     left, _, right = torch.linalg.svd(whitened)
     polar = (left @ right) * roots.unsqueeze(-2) * inverse_roots.unsqueeze(-1)
-    return OperatorFit(vectors @ polar @ vectors.mH, condition, rank)
+    return OperatorFit(vectors @ polar @ vectors.mH, lambda: condition, rank)
 
 
 def whitened_operator(
@@ -224,7 +230,9 @@ def whitened_operator(
 
     cutoff = snapshots.shape[-1] * torch.finfo(snapshots.dtype).eps if rcond is None else rcond
     with torch.no_grad():
-        values, basis = _leading_directions(centered(snapshots) * weights.sqrt(), rank)
+        # In place: these are as large as all windows together.
+        weighted = centered(snapshots.detach()) if center else snapshots.detach().clone()
+        values, basis = _leading_directions(weighted.mul_(weights.sqrt()), rank)
         largest = values[..., -1:]
         kept = (values > cutoff * largest) & (largest > 0)
         inverse = torch.where(kept, 1.0 / torch.where(kept, values, 1.0), 0.0).unsqueeze(-1)
@@ -240,7 +248,7 @@ def whitened_operator(
     with torch.no_grad():
         first = inverse * cross
     # One step of refinement from the detached first solution carries the gradient, as in least squares.
-    return OperatorFit(first + inverse * (cross - symmetric @ first), condition, kept.sum(-1))
+    return OperatorFit(first + inverse * (cross - symmetric @ first), lambda: condition, kept.sum(-1))
 
 
 def _leading_directions(weighted: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -259,18 +267,53 @@ def _leading_directions(weighted: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return values, weighted.mT @ (vectors / lengths.unsqueeze(-2))
 
 
-def _pseudo_inverse(gram: Tensor, rcond: float | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Pseudo-inverse of symmetric matrices, condition number of X on the directions kept, and their number."""
-    values, vectors, condition, rank = _kept_directions(gram, rcond)
+def _pseudo_inverse(gram: Tensor, rcond: float | None) -> tuple[Tensor, Callable[[], Tensor], Tensor]:
+    """Pseudo-inverse of symmetric matrices, what computes the condition number of X on the directions kept, and their
+    number."""
+    with lapack_on_one_thread():
+        factor, info = torch.linalg.cholesky_ex(gram)
+        is_definite = info == 0
+        # A factor with a zero on the diagonal would be refused.
+        identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+        inverse = torch.cholesky_inverse(torch.where(is_definite[..., None, None], factor, identity))
+    # Above the condition number, and within F of it.
+    bound = torch.linalg.matrix_norm(gram) * torch.linalg.matrix_norm(inverse)
+    is_sound = is_definite & (bound < min(_CHOLESKY_CONDITION, 0.1 / _cutoff(gram, rcond)))
+    rank = torch.full(bound.shape, gram.shape[-1], device=gram.device)
+    if bool(is_sound.all()):
+        return inverse, partial(_condition, gram), rank
+    needs_care = ~is_sound
+    values, vectors, condition, kept = _kept_directions(gram[needs_care], rcond)
     inverse_values = torch.where(values > 0, 1.0 / torch.where(values > 0, values, 1.0), 0.0)
-    return (vectors * inverse_values.unsqueeze(-2)) @ vectors.mH, condition, rank
+    inverse[needs_care] = (vectors * inverse_values.unsqueeze(-2)) @ vectors.mH
+    rank[needs_care] = kept
+
+    def condition_of() -> Tensor:
+        found = condition.new_empty(bound.shape)
+        found[needs_care], found[is_sound] = condition, _condition(gram[is_sound])
+        return found
+
+    return inverse, condition_of, rank
+
+
+@torch.no_grad()
+def _condition(gram: Tensor) -> Tensor:
+    """Condition number of X (...) from its Gram matrix, of which all directions are kept."""
+    with lapack_on_one_thread():
+        spectrum = torch.linalg.eigvalsh(gram)
+    # The smallest eigenvalue may round to below zero, whose root is NaN: hence the floor.
+    return (spectrum[..., -1] / spectrum[..., 0].clamp_min(_TINY)).sqrt()
+
+
+def _cutoff(gram: Tensor, rcond: float | None) -> float:
+    return gram.shape[-1] * torch.finfo(gram.dtype).eps if rcond is None else rcond
 
 
 def _kept_directions(gram: Tensor, rcond: float | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Eigenvalues of G, 0 for those below the cut-off; eigenvectors; condition of X on the rest; their number."""
     # The largest eigenvalue of a matrix of zeros may round to below zero, and then all lie above the cut-off: hence the
     # second condition.
-    cutoff = gram.shape[-1] * torch.finfo(gram.dtype).eps if rcond is None else rcond
+    cutoff = _cutoff(gram, rcond)
     values, vectors = eigh(gram)
     largest = values[..., -1:]
     kept = (values > cutoff * largest) & (largest > 0)

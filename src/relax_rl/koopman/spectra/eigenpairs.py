@@ -54,14 +54,20 @@ def eigenpairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _SafeEigenvalues(torch.autograd.Function):
-    """Eigenvalues of real matrices with the gradient gK = Re(V^-H diag(g) V^H), each mode's share bounded."""
+    """Eigenvalues of real matrices with the gradient gK = Re(V^-H diag(g) V^H), each mode's share bounded.
+
+    In real arithmetic, a quarter of the work: of a pair x + iy, x - iy the columns are x and y, the rows of the inverse
+    p and q, and those of V^-1 are (p - iq) / 2 and (p + iq) / 2.
+    """
 
     @staticmethod
     def forward(ctx, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         eigenvalues, right = eig(matrix)
+        partner = _partners(eigenvalues)
+        basis = torch.where(eigenvalues.imag.unsqueeze(-2) < 0, -right.imag, right.real)
         with lapack_on_one_thread():
-            left, num_clamped = _bounded_left_eigenvectors(right)
-        ctx.save_for_backward(left, right)
+            left, num_clamped = _bounded_left_rows(basis, right, eigenvalues, partner)
+        ctx.save_for_backward(left, basis, partner)
         ctx.dtype = matrix.dtype
         values, num_clamped, vectors = (found.to(matrix.device) for found in (eigenvalues, num_clamped, right))
         # Only the values have a gradient. The vectors would pass a zero in its place, silently.
@@ -71,18 +77,35 @@ class _SafeEigenvalues(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_values: Tensor, *_: Tensor) -> Tensor:  # type: ignore[override]
-        left, right = ctx.saved_tensors
-        weights = grad_values.to(left.device, left.dtype)
-        # K is real, so the real part of the complex gradient is all of it.
-        gradient = (left.mH * weights.unsqueeze(-2)) @ right.mH
-        return gradient.real.to(grad_values.device, ctx.dtype)
+        left, basis, partner = ctx.saved_tensors
+        weights = grad_values.to(left.device, torch.complex128)
+        other = weights.gather(-1, partner)
+        # K is real, so the real part of the complex gradient is all of it: with g = a + ib, of a pair
+        # (a1 + a2) / 2 (p x + q y) + (b1 - b2) / 2 (p y - q x), outer products each.
+        own = (0.5 * (weights.real + other.real)).unsqueeze(-1)
+        crossed = (0.5 * (weights.imag - other.imag)).unsqueeze(-1)
+        rows = basis.mT
+        exchanged = rows.gather(-2, partner.unsqueeze(-1).expand_as(rows))
+        gradient = left.mT @ (own * rows + crossed * exchanged)
+        return gradient.to(grad_values.device, ctx.dtype)
 
 
-def _bounded_left_eigenvectors(right: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows w* of V^-1 (..., F, F), no row longer than the bound, and how many rows had to be shortened (...)."""
-    left, _ = torch.linalg.inv_ex(right)
-    norms = torch.linalg.vector_norm(left, dim=-1)
-    is_sound = norms <= MAX_EIGENVALUE_CONDITION  # false for NaN, which a defective V gives
+def _partners(eigenvalues: Tensor) -> Tensor:
+    """The place (..., F) of the conjugate of each eigenvalue of a real matrix; its own for a real one."""
+    # LAPACK puts the two of a pair side by side, the one with the positive imaginary part first.
+    imaginary = eigenvalues.imag
+    places = torch.arange(imaginary.shape[-1], device=imaginary.device)
+    return places + (imaginary > 0).long() - (imaginary < 0).long()
+
+
+def _bounded_left_rows(basis: Tensor, right: Tensor, eigenvalues: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse (..., F, F) of a real basis, no mode's row w* of V^-1 longer than the bound; how many had to be
+    shortened (...)."""
+    left, _ = torch.linalg.inv_ex(basis)
+    squares = left.square().sum(-1)
+    is_paired = eigenvalues.imag != 0
+    squares = torch.where(is_paired, 0.25 * (squares + squares.gather(-1, partner)), squares)
+    is_sound = squares <= MAX_EIGENVALUE_CONDITION**2  # false for NaN, which a defective V gives
     needs_care = ~is_sound.all(-1)
     if needs_care.any():
         # A defective V has no inverse. The regularised one is exact on the sound modes up to 1 / bound^2 and its norm
@@ -90,8 +113,12 @@ def _bounded_left_eigenvectors(right: Tensor) -> tuple[Tensor, Tensor]:
         vectors = right[needs_care]
         identity = torch.eye(right.shape[-1], dtype=right.dtype, device=right.device)
         regularised = torch.linalg.solve(vectors.mH @ vectors + MAX_EIGENVALUE_CONDITION**-2 * identity, vectors.mH)
+        imaginary = eigenvalues.imag[needs_care].unsqueeze(-1)
+        real = torch.where(
+            imaginary < 0, 2.0 * regularised.imag, torch.where(imaginary > 0, 2.0, 1.0) * regularised.real
+        )
         left = left.clone()
-        left[needs_care] = regularised
+        left[needs_care] = real
     return left, (~is_sound).sum(-1)
 
 
