@@ -11,11 +11,15 @@ export TOKENIZERS_PARALLELISM ?= false
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
 
+# Tests start hundreds of processes that import the package: it is compiled once, whatever the shell says of that.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 test: .venv/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m compileall -q src
+	$(PYTEST) -n 2 --dist worksteal
 
 test-slow: .venv/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or distributed" -n 2 --dist worksteal --durations 12
+	$(BIN)/python -m compileall -q src
+	$(PYTEST) -m "slow or distributed" -n 2 --dist worksteal --durations 12
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

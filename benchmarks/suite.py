@@ -34,6 +34,7 @@ BENCHMARKS = {
     "update": "update:rows",
     "verifier": "verifier:rows",
     "startup": "startup:rows",
+    "growth": "growth:rows",
     "runs": "runs:rows",
 }
 """Every benchmark: a function that takes an `Effort` and yields rows, as ``module:name``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import random
 import tempfile
@@ -23,6 +24,11 @@ GROUP = 4
 
 def tiny_llama() -> LlamaForCausalLM:
     """The same random model every time, from a folder: TRL loads the reference model from the policy's own place."""
+    return copy.deepcopy(_loaded())
+
+
+@functools.cache
+def _loaded() -> LlamaForCausalLM:
     return LlamaForCausalLM.from_pretrained(_folder())
 
 
