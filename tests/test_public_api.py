@@ -56,6 +56,7 @@ SIGNATURES = {
         "unverified: bool = False",
         "allow_code: Collection[str] = ()",
         "other_versions: bool = False",
+        "match_step: bool = False",
         "on_progress: OnProgress | None = None",
         "-> ComparisonResult",
     ],

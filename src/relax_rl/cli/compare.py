@@ -56,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unverified", action="store_true", help="also methods whose formula was not read at its source"
     )
     advanced.add_argument(
+        "--match-step", action="store_true", help="scale every method's advantages to the size of GRPO's"
+    )
+    advanced.add_argument(
         "--other-versions",
         action="store_true",
         help="continue runs also from checkpoints that other versions of packages wrote",
@@ -81,6 +84,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         unverified=arguments.unverified,
         allow_code=arguments.allow_code,
         other_versions=arguments.other_versions,
+        match_step=arguments.match_step,
     )
     if arguments.dry_run:
         _print_plan(planned)

@@ -16,7 +16,8 @@ def print_verdict(comparison: Comparison) -> None:
     """Means after training, differences to the baseline, a sentence for each method, and remarks."""
     console = Console(width=118)
     baseline, metrics = comparison.baseline, comparison.metrics
-    values = Table(title="after training; 95 % intervals over seeds and problems")
+    scaled = ", advantages of every method scaled to the size of GRPO's" if comparison.is_matched else ""
+    values = Table(title=f"after training{scaled}; 95 % intervals over seeds and problems")
     for heading in ("method", "seeds", *metrics, "entropy", "DSD", "s/run", "tokens/run"):
         values.add_column(
             heading, justify="left" if heading == "method" else "right", no_wrap=heading != "method", overflow="fold"

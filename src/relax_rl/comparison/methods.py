@@ -8,7 +8,7 @@ itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -79,12 +79,17 @@ class MethodSummary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All methods, the baseline among them, and what a reader must know about the runs."""
+    """All methods, the baseline among them, and what a reader must know about the runs.
+
+    Attributes:
+        is_matched: every run had its advantages scaled to the size of GRPO's (``objective.match_rms``).
+    """
 
     baseline: str
     metrics: tuple[str, ...]
     methods: tuple[MethodSummary, ...]
     remarks: tuple[str, ...]
+    is_matched: bool = False
 
 
 def compare_methods(
@@ -113,7 +118,17 @@ def compare_methods(
     differences = _differences(methods, baseline, metrics)
     summaries = [_summary(name, members, metrics, differences.get(name, {})) for name, members in methods.items()]
     told = tuple(_with_sentence(summary, baseline, len(methods) - 1) for summary in summaries)
-    return Comparison(baseline, tuple(metrics), told, tuple(_remarks(finished, methods[baseline][0])))
+    matched = {name: all(_is_matched(run) for run in members) for name, members in methods.items()}
+    remarks = _remarks(finished, methods[baseline][0])
+    if any(matched.values()):
+        names = "every method" if all(matched.values()) else ", ".join(name for name, is_so in matched.items() if is_so)
+        remarks.append(f"the advantages of {names} were scaled to the size of GRPO's (objective.match_rms)")
+    return Comparison(baseline, tuple(metrics), told, tuple(remarks), all(matched.values()))
+
+
+def _is_matched(run: RunRecord) -> bool:
+    objective = run.config.get("objective")
+    return isinstance(objective, Mapping) and bool(objective.get("match_rms"))
 
 
 def unlike_evaluation(runs: Sequence[RunRecord], reference: RunRecord | None = None) -> str | None:

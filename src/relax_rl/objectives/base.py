@@ -160,7 +160,13 @@ class Component:
 
 
 class Advantage(Component, ABC):
-    """From rewards to advantages."""
+    """From rewards to advantages.
+
+    Attributes:
+        reads_log_probs: whether it reads log-probabilities of the batch itself, which `inputs` does not list.
+    """
+
+    reads_log_probs: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, batch: RolloutBatch) -> Tensor:

@@ -25,6 +25,7 @@ from relax_rl.objectives.base import (
 )
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.inputs import HIDDEN_STATES, SIGNAL, TOKEN_CHOICE, Input
+from relax_rl.objectives.matching import MatchedAdvantage, require_matchable
 from relax_rl.objectives.probe import (
     DictionarySettings,
     DispersionBound,
@@ -112,6 +113,15 @@ class Objective:
     def monitored(self, settings: DictionarySettings) -> Objective:
         """This objective, which does not look at hidden states, with a probe whose figures are only logged."""
         return replace(self, probe=DispersionProbe(settings, DispersionBound(quantile=0.9), is_log_only=True))
+
+    def matched(self) -> Objective:
+        """This objective with its advantages at the size of GRPO's.
+
+        Raises:
+            ConfigError: they are not known before the forward of the policy.
+        """
+        require_matchable(self.advantage, self.name)
+        return replace(self, advantage=MatchedAdvantage(self.advantage))
 
     @property
     def selector(self) -> TokenSelector | None:

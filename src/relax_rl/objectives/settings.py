@@ -30,6 +30,7 @@ class MethodSettings(BaseModel):
             a comparison refuses it unless told otherwise.
         beta: coefficient of the KL on all completions.
         kl_estimator: estimate of the KL of a token: "k1", "k2", "k3" (`relax_rl.objectives.kl`).
+        match_rms: scale the advantages to the size of GRPO's for the same rewards (`relax_rl.objectives.matching`).
         off_policy: of the settings that the class itself declares, those without effect where every ratio is 1.
     """
 
@@ -41,6 +42,7 @@ class MethodSettings(BaseModel):
 
     beta: float = 0.0
     kl_estimator: KLEstimator = "k3"
+    match_rms: bool = False
 
     @classmethod
     def idle_on_policy(cls) -> frozenset[str]:

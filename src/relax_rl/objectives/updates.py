@@ -25,6 +25,7 @@ class UpdateReport:
         num_steps: updates of the whole run.
         entropy: mean over the update's tokens, in nats, under the policy before the update.
         covariance: of log-probability and advantage over the update's tokens (arXiv 2505.22617, Eq. 10, averaged).
+        advantage_rms: root mean square of the advantages over the update's completions.
         metrics: the objective's own metrics, averaged over micro-batches and ranks.
     """
 
@@ -32,6 +33,7 @@ class UpdateReport:
     num_steps: int
     entropy: float
     covariance: float = float("nan")
+    advantage_rms: float = float("nan")
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -128,6 +128,12 @@ class _Method:
 
     def build(self, limits: RunLimits, options: dict[str, Any]) -> Objective:
         settings = parsed(self.settings, self.name, options)
+        objective = self._built(settings, limits, options)
+        if self.takes_settings_object and typing.cast(MethodSettings, settings).match_rms:
+            return objective.matched()
+        return objective
+
+    def _built(self, settings: BaseModel, limits: RunLimits, options: dict[str, Any]) -> Objective:
         given: dict[str, Any] = {"limits": limits} if self.takes_limits else {}
         if self.takes_settings_object:
             objective: object = self.function(settings, **given)

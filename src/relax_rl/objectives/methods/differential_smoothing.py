@@ -69,6 +69,8 @@ class SmoothedByLikelihood(Advantage):
         epsilon: see `GroupRelativeAdvantage`.
     """
 
+    reads_log_probs: ClassVar[bool] = True
+
     right: float = 0.1
     wrong: float = 0.1
     right_from: float = 1.0

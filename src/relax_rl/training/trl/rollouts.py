@@ -166,6 +166,11 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
             )
         return rewards_per_func
 
+    @property
+    def sampled_modes(self) -> list[str | None]:
+        """See `relax_rl.training.inputs.provider.Trainer`."""
+        return self._modes
+
     def _log_completion_extra(self, column: str, values: list[Any]) -> None:
         # What reward functions call as `log_extra`. TRL keeps the other columns for its own table of completions.
         if column == "mode":

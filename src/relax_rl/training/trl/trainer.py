@@ -35,6 +35,7 @@ from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for, check_reference, given_arguments
 from relax_rl.training.trl.rollouts import RolloutTrainer
 from relax_rl.training.trl.strategy import check_strategy
+from relax_rl.training.trl.update_size import UpdateSize
 from relax_rl.training.trl.update_sums import UpdateSums
 
 __all__ = ["RelaxTrainer"]
@@ -119,6 +120,7 @@ class RelaxTrainer(RolloutTrainer):
         )
         check_strategy(self.accelerator, self.args)
         self._card = card
+        self.add_callback(UpdateSize(self))
         self.objective = method
         self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))
         self._update = UpdateSums()
@@ -140,10 +142,6 @@ class RelaxTrainer(RolloutTrainer):
     @property
     def is_training(self) -> bool:
         return self.model.training
-
-    @property
-    def sampled_modes(self) -> list[str | None]:
-        return self._modes
 
     def completion_mask(self, rows: Rows) -> Tensor:
         return self._completion_mask(rows)
@@ -198,11 +196,10 @@ class RelaxTrainer(RolloutTrainer):
         keys = torch.cat([batch["prompt_key"] for batch in batches])[:: self.num_generations]
         columns = {"rewards": [batch["rewards"] for batch in batches]}
         columns["lengths"] = [self._completion_mask(batch).sum(-1) for batch in batches]
-        if MODES in self.objective.inputs:
-            columns["modes"] = [batch["mode"] for batch in batches]
-        grouped = {name: torch.cat(parts).unflatten(0, (-1, self.num_generations)) for name, parts in columns.items()}
-        gathered = {name: self.accelerator.gather(column) for name, column in grouped.items()}
-        self._set_objective(self.objective.before_rollout(self.accelerator.gather(keys), **gathered))
+        columns |= {"modes": [batch["mode"] for batch in batches]} if MODES in self.objective.inputs else {}
+        told = {name: torch.cat(parts).unflatten(0, (-1, self.num_generations)) for name, parts in columns.items()}
+        told = {name: self.accelerator.gather(tensor) for name, tensor in (told | {"keys": keys}).items()}
+        self._set_objective(self.objective.before_rollout(**told))
 
     # The loss -----------------------------------------------------------------------------------------------------
 
@@ -243,7 +240,7 @@ class RelaxTrainer(RolloutTrainer):
         report = self._update.report(self.accelerator, self.state.global_step + 1, self.state.max_steps)
         self._update = UpdateSums()
         self._forecast = self._forecast.after(report)
-        for name, value in self._forecast.metrics.items():
+        for name, value in {**self._forecast.metrics, "advantage/rms": report.advantage_rms}.items():
             self._metrics["train"][name].append(value)
         if report.is_finite:
             self._set_objective(self.objective.after(report))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -29,7 +30,8 @@ class UpdateSums:
         missing = torch.full_like(log_probs, torch.nan)
         entropy = missing if batch.entropy is None else batch.entropy[batch.mask].double()
         columns = (torch.ones_like(log_probs), entropy, log_probs, advantage, log_probs * advantage)
-        sums = torch.stack([column.sum() for column in columns])
+        of_completions = (torch.ones_like(advantages), advantages.double().square())
+        sums = torch.stack([column.double().sum() for column in (*columns, *of_completions)])
         self._sums = sums if self._sums is None else self._sums + sums
         for name, value in metrics.items():
             self._metrics[name].append(value)
@@ -39,7 +41,7 @@ class UpdateSums:
         if self._sums is None:
             raise ValueError("An update without micro-batches has no report.")
         total = accelerator.reduce(self._sums, reduction="sum")
-        count, entropy, log_probs, advantages, products = total.tolist()
+        count, entropy, log_probs, advantages, products, num_completions, squares = total.tolist()
         # Nothing was sampled that the loss is of: an entropy of 0 would be news, and NaN is none.
         count = count or float("nan")
         return UpdateReport(
@@ -47,5 +49,6 @@ class UpdateSums:
             num_steps=num_steps,
             entropy=entropy / count,
             covariance=products / count - (log_probs / count) * (advantages / count),
+            advantage_rms=math.sqrt(squares / num_completions),
             metrics={name: sum(values) / len(values) for name, values in self._metrics.items()},
         )

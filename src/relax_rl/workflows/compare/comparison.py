@@ -148,6 +148,7 @@ def compare(
     unverified: bool = False,
     allow_code: Collection[str] = (),
     other_versions: bool = False,
+    match_step: bool = False,
     on_progress: OnProgress | None = None,
 ) -> ComparisonResult:
     """Train several methods with several seeds, from one config, and say which is better and how sure that is.
@@ -167,6 +168,7 @@ def compare(
         unverified: also compare methods whose formula was not read at its source.
         allow_code: modules that a file may name a task, a verifier or an objective of.
         other_versions: continue a run although other versions of packages wrote its checkpoint.
+        match_step: scale the advantages of every method to the size of GRPO's (``objective.match_rms``).
         on_progress: receives notices, then the start, the updates and the end of each run. Nothing is printed.
 
     Raises:
@@ -186,6 +188,7 @@ def compare(
         unverified=unverified,
         allow_code=allow_code,
         other_versions=other_versions,
+        match_step=match_step,
     )
     result = planned.run(on_progress)
     result.raise_failures()
@@ -206,6 +209,7 @@ def prepare_comparison(
     unverified: bool = False,
     allow_code: Collection[str] = (),
     other_versions: bool = False,
+    match_step: bool = False,
 ) -> PlannedComparison:
     """Plan the runs and rehearse each method, and write nothing; for the arguments, see `compare`.
 
@@ -220,7 +224,7 @@ def prepare_comparison(
     if baseline not in labels:
         raise ConfigError(f"--baseline is '{baseline}', which is not one of --methods{did_you_mean(baseline, labels)}")
     numbers = parse_seeds(seeds)
-    runs = plan_runs(config, overrides, contenders, numbers, folder, allow_code)
+    runs = plan_runs(config, overrides, contenders, numbers, folder, allow_code, match_step=match_step)
     check_metrics(metrics, runs[0].config)
     check_folder(folder)
     if not overwrite:

@@ -184,6 +184,8 @@ def plan_runs(
     seeds: Sequence[int],
     folder: Path,
     allow_code: Collection[str] = (),
+    *,
+    match_step: bool = False,
 ) -> list[PlannedRun]:
     """All runs, every method of a seed before the next seed, so that what has run can be compared at any time.
 
@@ -191,6 +193,7 @@ def plan_runs(
         source: the config that all share, as for `load_config`.
         settings: on top of it, for all.
         allow_code: modules that a file may name a task, a verifier or an objective of.
+        match_step: every method has ``objective.match_rms``.
 
     Raises:
         ConfigError: settings that do not fit, or a method that changes what all must share.
@@ -208,6 +211,8 @@ def plan_runs(
         for method in methods:
             try:
                 config = load_config(base, method.settings)
+                if match_step:
+                    config = load_config(config, {"objective.match_rms": True})
             except ConfigError as error:
                 raise ConfigError(f"--methods: '{method.label}': {error}") from error
             _check_shared(method, base, config)

@@ -42,8 +42,8 @@ def check_metrics(metrics: Sequence[str] | None, config: TrainConfig) -> None:
         kind, _, k = name.partition("@")
         if name != "mean@1" and not (kind in ("pass", "modes") and k.isdecimal() and 1 <= int(k) <= num_samples):
             raise ConfigError(
-                f"--metrics: '{name}' cannot be tested; give mean@1, pass@k and, of a task that has modes, modes@k, "
-                f"with k from 1 to evaluation.num_samples = {num_samples}"
+                f"--metrics: '{name}' cannot be tested; give mean@1 and pass@k with k from 1 to "
+                f"evaluation.num_samples = {num_samples}, or modes@k of a task that has modes"
             )
         if kind == "modes" and not as_verifier(task_and_rewards(config)[0].verifier).has_modes:
             raise ConfigError(
