@@ -19,12 +19,13 @@ from relax_rl.config.settings import EvaluationConfig
 from relax_rl.errors import NumericalError, RunError
 from relax_rl.evaluation.prompts import PromptForm, encode_prompt
 from relax_rl.evaluation.replay import ReplayBatch
-from relax_rl.evaluation.samplers.protocol import Completion
+from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import build_objective
 from relax_rl.objectives.probe import DictionarySettings
 from relax_rl.objectives.updates import UpdateReport
 from relax_rl.runs.manifest import MANIFEST_FILE, Manifest, installed_versions
+from relax_rl.tasks.base import Problem
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training import measurement
 from relax_rl.training.guard import LARGEST_REWARD
@@ -340,9 +341,17 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace
     """A measurement whose sampling, replay and evaluation note what they were asked."""
     seen = SimpleNamespace(given=[], sampled=[], replayed=[], evaluated=[], written=[], said=[])
 
-    def sample(model: Any, tokenizer: Any, prompts: Sequence[Any], count: int, **named: Any) -> list[list[Completion]]:
-        seen.sampled.append((list(map(list, prompts)), count, named))
-        return [[Completion("", (place, draw), 2, False) for draw in range(count)] for place in range(len(prompts))]
+    class Sampler:
+        """Gives the last problem's completions first."""
+
+        def __init__(self, model: Any, tokenizer: Any, batch_size: int, form: PromptForm) -> None:
+            self.asked = (batch_size, form)
+
+        def sample(self, problems: Sequence[Problem], settings: SamplingSettings, done: Any) -> Iterator[list[Draw]]:
+            seen.sampled.append(([problem.id for problem in problems], settings, *self.asked))
+            for place in reversed(range(len(problems))):
+                draws = range(settings.num_samples)
+                yield [Draw(place, draw, Completion("", (place, draw), 2, False)) for draw in draws]
 
     def replay(model: Any, prompts: Sequence[Any], completions: Sequence[Any]) -> Iterator[ReplayBatch]:
         seen.replayed.append((list(map(list, prompts)), list(completions)))
@@ -353,9 +362,15 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace
             mask[:, -1] = False
             yield ReplayBatch(list(part), torch.zeros(mask.shape), states, mask)
 
-    def evaluate(model: Any, tokenizer: Any, task: Any, **named: Any) -> Any:
+    def evaluation(**named: Any) -> Any:
+        named["sampler"] = named["sampler"]._sampler.asked
         seen.evaluated.append(named)
-        return SimpleNamespace(to_dict=lambda: {"number": len(seen.evaluated)})
+        return SimpleNamespace(run=lambda: SimpleNamespace(to_dict=lambda: {"number": len(seen.evaluated)}))
+
+    def replay_with(
+        model: Any, tokenizer: Any, temperature: float, dictionary: Any, estimator: str, form: PromptForm
+    ) -> dict[str, Any]:
+        return {"replay": (temperature, estimator, form), "measured_by": dictionary and dictionary.digest}
 
     class Quick:
         """Settings whose fit is a short one."""
@@ -366,9 +381,10 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace
             return quick_settings(**given)
 
     monkeypatch.setattr(measurement, "DictionarySettings", Quick)
-    monkeypatch.setattr(measurement, "sample_completions", sample)
+    monkeypatch.setattr(measurement, "TransformersSampler", Sampler)
     monkeypatch.setattr(measurement, "replay", replay)
-    monkeypatch.setattr(measurement, "evaluate", evaluate)
+    monkeypatch.setattr(measurement, "replay_with", replay_with)
+    monkeypatch.setattr(measurement, "Evaluation", evaluation)
     monkeypatch.setattr(measurement, "_NUM_PROMPTS", 3)
     monkeypatch.setattr(measurement, "_NUM_SAMPLES", 2)
     seen.run = SimpleNamespace(
@@ -412,15 +428,21 @@ def test_a_measurement_has_the_settings_of_the_run(measured: SimpleNamespace) ->
     evaluation.after(POLICY, tokenizer)
     problems = CountdownTask().problems("train")[:3]
     prompts = [list(encode_prompt(tokenizer, problem, form)) for problem in problems]
-    asked = {"max_completion_length": 20, "batch_size": 6, "seed": 4, "keys": [problem.id for problem in problems]}
-    assert measured.sampled == [(prompts, 2, asked)]
+    assert measured.sampled == [([problem.id for problem in problems], SamplingSettings(2, 20, seed=4), 6, form)]
     pairs = [(prompt, (place, draw)) for place, prompt in enumerate(prompts) for draw in range(2)]
     assert measured.replayed == [([prompt for prompt, _ in pairs], [ids for _, ids in pairs])]
     expected = quick_settings(num_observables=4).fit([trajectory(row)[:-1] for row in range(6)]).digest
     assert len(measured.evaluated) == 2
     for named in measured.evaluated:
-        assert named.pop("dictionary").digest == expected
-        assert named == {**ASKED, "max_completion_length": 20, "estimator": "paper", "form": form}
+        assert named.pop("task").name == "countdown"
+        assert named == {
+            "sampler": (6, form),
+            "settings": SamplingSettings(5, 20, 0.7, 0.9, 4),
+            "split": "test",
+            "num_problems": 3,
+            "replay": (0.7, "paper", form),
+            "measured_by": expected,
+        }
     assert measured.written == [("before", {"number": 1}), ("after", {"number": 2})]
     assert KoopmanDictionary.load(measured.run.evaluations / "dictionary.safetensors").digest == expected
     assert measured.said == []
@@ -443,14 +465,14 @@ def test_a_measurement_without_a_dictionary_says_so_once(measured: SimpleNamespa
     evaluation = measurement_of(measured, num_observables=119)
     evaluation.before(POLICY, load_tokenizer("tiny"), build_objective("grpo"))
     evaluation.after(POLICY, load_tokenizer("tiny"))
-    assert [named["dictionary"] for named in measured.evaluated] == [None, None]
+    assert [named["measured_by"] for named in measured.evaluated] == [None, None]
     assert len(measured.said) == 1
     assert measured.said[0].startswith("The evaluations have no dispersion: ")
     # A resumed run did not fit it, and does not find it.
     resumed = measurement_of(measured)
     resumed.after(POLICY, load_tokenizer("tiny"))
     assert measured.said[1].startswith("The evaluation after training has no dispersion: there is no ")
-    assert measured.evaluated[2]["dictionary"] is None
+    assert measured.evaluated[2]["measured_by"] is None
 
 
 # Tokenizers -------------------------------------------------------------------------------------------------------

@@ -10,20 +10,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from torch import Tensor
 
-from relax_rl.errors import DataError, RelaxError
+from relax_rl.errors import DataError
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import Objective
 from relax_rl.objectives.probe import DispersionProbe
 from relax_rl.training.inputs.provider import Provider, Rows, Trainer
 from relax_rl.training.notices import Notices
 from relax_rl.training.sampled_states import SampledStates, sampled_states
+from relax_rl.training.together import IMPOSSIBLE, made_once, raised_by_all
 
 __all__ = ["Calibration"]
 
-_IMPOSSIBLE = (RelaxError, torch.linalg.LinAlgError)
 _TOGETHER = 64
 """Completions measured at once for xi: bounds the memory of their states in float32."""
 
@@ -79,7 +79,7 @@ class Calibration:
         try:
             dictionary = self._fit(sample, probe)
             found = probe.with_dictionary(dictionary, self._dispersions(sample, probe, dictionary))
-        except _IMPOSSIBLE as error:
+        except IMPOSSIBLE as error:
             if not (probe.is_log_only or probe.is_calibrated):
                 raise DataError(self._cause(masks, update, str(error))) from error
             return self._without(str(error).rstrip("."), update)
@@ -88,20 +88,11 @@ class Calibration:
 
     def _fit(self, sample: SampledStates, probe: DispersionProbe) -> KoopmanDictionary:
         """The dictionary, fitted by the first process. Collective; raises on every process where it raises on one."""
-        given = _to_first(self._trainer, self._fit_rows(sample, probe))
+        given = _to_first(self._trainer, self._fit_rows(sample, probe)) or []
         device = self._trainer.accelerator.device
-        outcome: list[Any] = [None, None]
-        if given is not None:
-            # In the order of the rollout batch, so that any number of processes fits the same dictionary.
-            rows = sorted((row for part in given for row in part), key=lambda row: row[0])
-            try:
-                outcome[0] = probe.settings.fit([states.to(device) for _, states in rows])
-            except _IMPOSSIBLE as error:
-                outcome[1] = error
-        dictionary, failure = broadcast_object_list(outcome)
-        if failure is not None:
-            raise failure
-        return dictionary.to(device)
+        # In the order of the rollout batch, so that any number of processes fits the same dictionary.
+        rows = sorted((row for part in given for row in part), key=lambda row: row[0])
+        return made_once(lambda: probe.settings.fit([states.to(device) for _, states in rows])).to(device)
 
     @staticmethod
     def _fit_rows(sample: SampledStates, probe: DispersionProbe) -> list[tuple[int, Tensor]]:
@@ -123,11 +114,9 @@ class Calibration:
             for states, mask in zip(sample.states.split(_TOGETHER), sample.mask.split(_TOGETHER), strict=True):
                 if len(states):
                     found += probe.dispersions(states.to(device).float(), mask.to(device), dictionary).tolist()
-        except _IMPOSSIBLE as error:
-            # Kept until all have come to the same place: a process that left alone would keep the others waiting.
+        except IMPOSSIBLE as error:
             failures.append(error)
-        if failures := gather_object(failures):
-            raise failures[0]
+        raised_by_all(failures)
         return torch.tensor(gather_object(found), dtype=torch.float64)
 
     def _has_pairs(self, masks: list[Tensor], probe: DispersionProbe) -> bool:

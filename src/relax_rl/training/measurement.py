@@ -1,4 +1,8 @@
-"""How good a run's policy is before and after, by one and the same ruler."""
+"""How good a run's policy is before and after, by one and the same ruler.
+
+All processes of a run sample; each then grades and measures every completion, so that none waits long for another, and
+the first one writes.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,11 @@ from torch import Tensor
 
 from relax_rl.config import EvaluationConfig
 from relax_rl.config.settings import Precision
-from relax_rl.errors import RelaxError
 from relax_rl.evaluation.prompts import PromptForm, encode_prompt
 from relax_rl.evaluation.replay import replay
-from relax_rl.evaluation.runner import evaluate
-from relax_rl.evaluation.samplers.transformers import sample_completions
+from relax_rl.evaluation.runner import Evaluation, replay_with
+from relax_rl.evaluation.samplers.protocol import SamplingSettings
+from relax_rl.evaluation.samplers.transformers import TransformersSampler
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import Objective
 from relax_rl.objectives.probe import DictionarySettings
@@ -22,6 +26,7 @@ from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import BaseTask, Problem
 from relax_rl.training.notices import Notices
 from relax_rl.training.precision import computing_in
+from relax_rl.training.together import IMPOSSIBLE, SharingSampler, made_once
 
 __all__ = ["PolicyEvaluation"]
 
@@ -47,6 +52,7 @@ class PolicyEvaluation:
         num_observables: of the dictionary; None takes the default of `DictionarySettings`.
         say: receives a sentence where the dispersion cannot be measured; Python warnings when None.
         form: how problems become prompts, as in training.
+        is_sharded: whether each process holds a part of the weights alone.
     """
 
     def __init__(
@@ -61,7 +67,9 @@ class PolicyEvaluation:
         num_observables: int | None = None,
         say: Notices | None = None,
         form: PromptForm | None = None,
+        is_sharded: bool = False,
     ) -> None:
+        self._is_sharded = is_sharded
         self._form = form or PromptForm()
         self._settings = settings
         self._task = task
@@ -77,34 +85,37 @@ class PolicyEvaluation:
     def before(self, model: Any, tokenizer: Any, objective: Objective) -> None:
         """Fit the dictionary on this policy, measure it unless the settings say not to, and keep both.
 
-        Where no dictionary can be fitted, the evaluations have no dispersion and no spectrum.
+        Where no dictionary can be fitted, the evaluations have no dispersion and no spectrum. Collective.
         """
-        if not PartialState().is_main_process:
-            return
         probe = objective.probe
         num_observables = self._num_observables if probe is None else probe.settings.num_observables
         with computing_in(self._precision, model):
             dictionary = self._fit(model, tokenizer, num_observables)
             if self._settings.before:
                 self._write("before", model, tokenizer, dictionary)
-        self._run.evaluations.mkdir(exist_ok=True)
-        if dictionary is not None:
-            dictionary.save(self._dictionary_path)
+        if PartialState().is_main_process:
+            self._run.evaluations.mkdir(exist_ok=True)
+            if dictionary is not None:
+                dictionary.save(self._dictionary_path)
 
     def after(self, model: Any, tokenizer: Any) -> None:
-        """Measure the trained policy with the dictionary of the initial one."""
-        if not PartialState().is_main_process:
-            return
-        dictionary = None
-        if self._dictionary_path.is_file():
-            dictionary = KoopmanDictionary.load(self._dictionary_path)
-        elif not self._has_no_dictionary:
+        """Measure the trained policy with the dictionary of the initial one. Collective."""
+        # Another machine may not see the folder.
+        dictionary = made_once(self._kept_dictionary)
+        if dictionary is None and not self._has_no_dictionary:
             self._say(
                 f"The evaluation after training has no dispersion: there is no {self._dictionary_path}, which is "
                 "fitted on the initial policy."
             )
         with computing_in(self._precision, model):
             self._write("after", model, tokenizer, dictionary)
+
+    def _kept_dictionary(self) -> KoopmanDictionary | None:
+        return KoopmanDictionary.load(self._dictionary_path) if self._dictionary_path.is_file() else None
+
+    def _sampler(self, model: Any, tokenizer: Any) -> SharingSampler:
+        sampler = TransformersSampler(model, tokenizer, self._settings.batch_size, self._form)
+        return SharingSampler(sampler, is_sharded=self._is_sharded)
 
     def _fit(self, model: Any, tokenizer: Any, num_observables: int | None) -> KoopmanDictionary | None:
         given = {} if num_observables is None else {"num_observables": num_observables}
@@ -113,8 +124,8 @@ class PolicyEvaluation:
         problems = self._task.problems(self._train_split, count)[:_NUM_PROMPTS]
         trajectories = self._trajectories(model, tokenizer, problems)
         try:
-            return DictionarySettings.parse(given, DictionarySettings()).fit(trajectories)
-        except (RelaxError, torch.linalg.LinAlgError) as error:
+            return made_once(lambda: DictionarySettings.parse(given, DictionarySettings()).fit(trajectories))
+        except IMPOSSIBLE as error:
             self._has_no_dictionary = True
             self._say(
                 f"The evaluations have no dispersion: {str(error).rstrip('.')}. They are measured with a dictionary of "
@@ -124,19 +135,11 @@ class PolicyEvaluation:
 
     def _trajectories(self, model: Any, tokenizer: Any, problems: list[Problem]) -> list[Tensor]:
         """Hidden states (T_i, H) of completions that the policy samples, in the order of the problems."""
-        settings = self._settings
+        settings = SamplingSettings(_NUM_SAMPLES, self._max_completion_length, seed=self._settings.seed)
+        draws = [draw for lot in self._sampler(model, tokenizer).sample(problems, settings) for draw in lot]
+        draws.sort(key=lambda draw: (draw.prompt, draw.index))
         prompts = [encode_prompt(tokenizer, problem, self._form) for problem in problems]
-        sampled = sample_completions(
-            model,
-            tokenizer,
-            prompts,
-            _NUM_SAMPLES,
-            max_completion_length=self._max_completion_length,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            keys=[problem.id for problem in problems],
-        )
-        pairs = [(prompt, draw.token_ids) for prompt, row in zip(prompts, sampled, strict=True) for draw in row]
+        pairs = [(prompts[draw.prompt], draw.completion.token_ids) for draw in draws]
         trajectories: list[Tensor] = [torch.empty(0)] * len(pairs)
         for batch in replay(model, [prompt for prompt, _ in pairs], [ids for _, ids in pairs]):
             for row, states, mask in zip(batch.rows, batch.hidden_states, batch.mask, strict=True):
@@ -145,20 +148,20 @@ class PolicyEvaluation:
 
     def _write(self, name: str, model: Any, tokenizer: Any, dictionary: KoopmanDictionary | None) -> None:
         settings = self._settings
-        result = evaluate(
-            model,
-            tokenizer,
-            self._task,
+        estimated_by = None if dictionary is None else dictionary.to(model.device)
+        result = Evaluation(
+            sampler=self._sampler(model, tokenizer),
+            task=self._task,
+            settings=SamplingSettings(
+                settings.num_samples,
+                self._max_completion_length,
+                settings.temperature,
+                settings.top_p,
+                settings.seed,
+            ),
             split=settings.split,
             num_problems=settings.num_problems,
-            num_samples=settings.num_samples,
-            max_completion_length=self._max_completion_length,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            batch_size=settings.batch_size,
-            dictionary=None if dictionary is None else dictionary.to(model.device),
-            estimator=_ESTIMATOR,
-            seed=settings.seed,
-            form=self._form,
-        )
-        self._run.write_evaluation(name, result.to_dict())
+            **replay_with(model, tokenizer, settings.temperature, estimated_by, _ESTIMATOR, self._form),
+        ).run()
+        if PartialState().is_main_process:
+            self._run.write_evaluation(name, result.to_dict())

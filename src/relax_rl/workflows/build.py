@@ -29,12 +29,13 @@ from relax_rl.training.objective import idle_parts
 from relax_rl.training.precision import weight_dtype
 from relax_rl.training.trl.architectures import check_architecture
 from relax_rl.training.trl.assembly import run_trainer
-from relax_rl.training.trl.callbacks import ProgressReport
+from relax_rl.training.trl.callbacks import OncePrepared, ProgressReport
 from relax_rl.training.trl.config import check_trl_version
 from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.training.trl.emergency import keep_last_update
 from relax_rl.training.trl.model_card import model_card
 from relax_rl.training.trl.stopping import StopWhenAsked
+from relax_rl.training.trl.strategy import is_sharded
 from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.workflows.endings import telling_what_is_kept
 from relax_rl.workflows.loading import quiet
@@ -108,7 +109,12 @@ class TrainingRun:
         done, last = 0 if checkpoint is None else step_of(checkpoint), self.plan.updates
         if evaluation is not None and checkpoint is None:
             tell(Progress("before", 0, last))
-            evaluation.before(self.model, self.tokenizer, trainer.objective)
+            if is_sharded(trainer.accelerator):
+                trainer.add_callback(
+                    OncePrepared(lambda: evaluation.before(self._policy, self.tokenizer, trainer.objective))
+                )
+            else:
+                evaluation.before(self.model, self.tokenizer, trainer.objective)
         if checkpoint is not None and done >= last:
             # Stopped after the last update and before its evaluation; the trainer would add an update.
             trainer.load_checkpoint(checkpoint)
@@ -117,10 +123,13 @@ class TrainingRun:
             self._update(None if checkpoint is None else str(checkpoint))
         if evaluation is not None:
             tell(Progress("after", last, last))
-            # Without the trainer's own precision, so that both evaluations are in that of the settings.
-            policy = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-            evaluation.after(policy, self.tokenizer)
+            evaluation.after(self._policy, self.tokenizer)
         trainer.leave_group()
+
+    @property
+    def _policy(self) -> Any:
+        """Without the trainer's own precision, so that both evaluations are in that of the settings."""
+        return self.trainer.accelerator.unwrap_model(self.trainer.model, keep_fp32_wrapper=False)
 
     def _update(self, checkpoint: str | None) -> None:
         """All updates, or those until a stop is asked for."""
@@ -202,7 +211,7 @@ def build_run(
         model=model,
         tokenizer=tokenizer,
         trainer=trainer,
-        evaluation=_evaluation(settings, task, directory, trainer.notices, fitted),
+        evaluation=_evaluation(settings, task, directory, trainer, fitted),
         checkpoint=None if resumed is None else resumed.checkpoint.path,
         notices=(*idle, *notes, *fitted.notes, *found, *save_notices(recipe.args)),
     )
@@ -335,7 +344,7 @@ def _trainer(
 
 
 def _evaluation(
-    settings: TrainConfig, task: BaseTask, directory: RunDirectory, notices: Notices, fitted: FittedPrompts
+    settings: TrainConfig, task: BaseTask, directory: RunDirectory, trainer: RelaxTrainer, fitted: FittedPrompts
 ) -> PolicyEvaluation | None:
     if not settings.evaluation.enabled:
         return None
@@ -347,8 +356,9 @@ def _evaluation(
         max_completion_length=settings.trainer.max_completion_length,
         precision=settings.dtype,
         num_observables=settings.dictionary.num_observables,
-        say=notices,
+        say=trainer.notices,
         form=fitted.form,
+        is_sharded=is_sharded(trainer.accelerator),
     )
 
 

@@ -10,7 +10,19 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from relax_rl.runs import RunDirectory
 from relax_rl.training.watch import LearningWatch
 
-__all__ = ["LearningNotices", "MetricsFile", "ProgressReport"]
+__all__ = ["LearningNotices", "MetricsFile", "OncePrepared", "ProgressReport"]
+
+
+class OncePrepared(TrainerCallback):
+    """Does something when the trainer has made the model ready, before the first update."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._act()
 
 
 class MetricsFile(TrainerCallback):

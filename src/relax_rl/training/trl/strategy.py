@@ -11,7 +11,14 @@ from accelerate.utils import DistributedType, parse_flag_from_env
 
 from relax_rl.errors import ConfigError
 
-__all__ = ["check_strategy", "join_processes", "strategy_of"]
+__all__ = ["check_strategy", "is_sharded", "join_processes", "strategy_of"]
+
+
+def is_sharded(accelerator: Any) -> bool:
+    """Whether each process holds a part of the weights alone, so that every forward is one of all processes."""
+    kind, state = accelerator.distributed_type, accelerator.state
+    is_stage_3 = kind == DistributedType.DEEPSPEED and state.deepspeed_plugin.zero_stage == 3
+    return kind == DistributedType.FSDP or is_stage_3
 
 
 def join_processes(args: Any) -> None:
