@@ -83,9 +83,9 @@ def test_a_recording_joins_what_was_scored_and_what_was_learned() -> None:
     recorder.finish(1)
     given = [{"prompt": "p", "problem_id": "a", "answer": "5", "images": ["pixels"]}, {"prompt": "q"}]
     recorder.start(given, ["x", [{"content": "y"}]], [True, False], [3, 4], {"f": [1.0, math.nan]}, [1.0, math.nan])
-    recorder.add({"advantage": torch.tensor([[0.5]])})
+    recorder.add({"advantage": torch.tensor([[0.5]])}, torch.tensor([0]))
     kept = recorder.kept()
-    recorder.add({"advantage": torch.tensor([[math.nan]])})
+    recorder.add({"advantage": torch.tensor([[math.nan]])}, torch.tensor([1]))
     recorder.finish(7)
     recorder.finish(8)
     row = {"step": 7, "problem_id": "a", "prompt": "p", "completion": "x", "answer": "5", "reward": 1.0}
@@ -102,12 +102,12 @@ def test_a_recording_joins_what_was_scored_and_what_was_learned() -> None:
     # From a checkpoint in the middle: the first micro-batch was there, the second comes again.
     resumed = RolloutRecorder(run)
     resumed.restore(kept)
-    resumed.add({"advantage": torch.tensor([[0.25]])})
+    resumed.add({"advantage": torch.tensor([[0.25]])}, torch.tensor([1]))
     resumed.finish(7)
     assert [row["advantage"] for row in written[1][1]] == [0.5, 0.25]
     # A rollout batch begins without what was learned of the last one.
     resumed.start(given[:1], ["x"], [True], [3], {"f": [1.0]}, [1.0])
-    resumed.add({"advantage": torch.tensor([[2.0]])})
+    resumed.add({"advantage": torch.tensor([[2.0]])}, torch.tensor([0]))
     resumed.finish(8)
     assert written[2][1][0]["advantage"] == 2.0
 

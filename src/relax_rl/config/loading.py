@@ -21,7 +21,15 @@ from relax_rl.errors import ConfigError
 from relax_rl.import_path import require_allowed
 from relax_rl.redaction import without_secrets
 
-__all__ = ["is_resolved", "load_config", "read_overrides", "read_settings", "shipped_configs", "task_options"]
+__all__ = [
+    "is_resolved",
+    "load_config",
+    "migrated",
+    "read_overrides",
+    "read_settings",
+    "shipped_configs",
+    "task_options",
+]
 
 NAMED = {key: str(TrainConfig.model_fields[key].default.name) for key in ("task", "objective")}
 """The tables that hold a name and that name's options, with the name used when the table gives none."""
@@ -120,18 +128,22 @@ def _read(source: str | Path | TrainConfig | Mapping[str, Any] | None) -> dict[s
     tree = _parse_file(text, suffix, path)
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path} must hold a table of settings, not {type(tree).__name__}")
-    return _migrated(without_secrets(tree)) if path.name == "config.json" and is_resolved(tree) else tree
+    return migrated(without_secrets(tree)) if path.name == "config.json" and is_resolved(tree) else tree
 
 
-def _migrated(tree: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run directory under today's keys: before 0.2, ``output`` was called ``run``.
+def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run directory under today's keys.
 
-    The only migration of settings. It applies to what a run wrote, never to what a person writes.
+    Before 0.2, ``output`` was called ``run``, and every run sampled with ``generate``. The only migration of settings.
+    It applies to what a run wrote, never to what a person writes.
     """
+    # A run of that time must not change its sampler in the middle.
+    sampling = tree.get("sampling", {})
+    tree = {**tree, "sampling": {"engine": "generate", **sampling} if isinstance(sampling, Mapping) else sampling}
     if "run" not in tree or "output" in tree:
         return tree
-    migrated = {"output" if key == "run" else key: value for key, value in tree.items()}
-    return migrated | {"objective": _migrated_objective(tree["objective"])}
+    renamed = {"output" if key == "run" else key: value for key, value in tree.items()}
+    return renamed | {"objective": _migrated_objective(tree["objective"])}
 
 
 def _migrated_objective(objective: Mapping[str, Any]) -> dict[str, Any]:

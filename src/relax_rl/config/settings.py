@@ -193,12 +193,16 @@ class PromptConfig(_Section):
     loses its start."""
 
 
+Engine = Literal["auto", "relax", "generate"]
+
+
 class SamplingConfig(_Section):
     """How rollout batches are put together, for any method."""
 
-    engine: Literal["generate", "relax"] = "generate"
-    """What samples: TRL's `generate` (or vLLM, with trainer.use_vllm), or the sampler of the evaluation, which is
-    faster and gives each completion a random stream of its own."""
+    engine: Engine = "auto"
+    """What samples the rollouts. relax: the sampler of the evaluation, which is faster and gives each completion a
+    random stream of its own; generate: TRL's `generate`, or vLLM with trainer.use_vllm; auto: relax where it can do
+    what the run asks for, else generate. The run's config.json records which."""
     max_batches: int = Field(default=1, ge=1)
     """Dynamic sampling: replace groups whose rewards are all equal, sampling at most so many batches' worth; 1: never
     (DAPO: 10)."""
@@ -354,6 +358,10 @@ class TrainConfig(_Section):
         """Sixteen hexadecimal digits that stand for every setting but the place of the run directory."""
         settings = json.dumps(self.model_dump(mode="json", exclude={"output"}), sort_keys=True)
         return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+    def sampled_by(self, engine: Engine) -> TrainConfig:
+        """These settings with another `sampling.engine`."""
+        return self.model_copy(update={"sampling": self.sampling.model_copy(update={"engine": engine})})
 
     def to_json(self) -> str:
         """Every setting, resolved; ``load_config`` reads it back to an equal config."""

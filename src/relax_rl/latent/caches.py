@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import get_layer_types_and_kwargs
+from transformers.cache_utils import DynamicLayer, get_layer_types_and_kwargs
 
 from relax_rl.errors import ModelError
 
@@ -149,9 +149,51 @@ def cache_plan(config: Any) -> CachePlan:
     )
 
 
+class _RoomyLayer(DynamicLayer):
+    """Keys and values of all tokens, written into a buffer with room for more.
+
+    The layer that it takes the place of joins the new token to all others each time, which copies what is kept once a
+    token. What the model reads is the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buffers: list[Tensor] = []
+        self._seen: list[Tensor] = []
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """As the layer of transformers."""
+        held = self.get_seq_length()
+        if not held:
+            self.keys, self.values = super().update(key_states, value_states, *args, **kwargs)
+            return self.keys, self.values
+        end = held + key_states.shape[-2]
+        given = (key_states, value_states)
+        kept: list[Tensor] = [self.keys, self.values]  # pyright: ignore[reportAssignmentType]
+        # Rows that were repeated or dropped are other tensors, of which the buffers know nothing.
+        is_known = all(own is seen for own, seen in zip(kept, self._seen, strict=True)) if self._seen else False
+        if not is_known or end > self._buffers[0].shape[-2]:
+            room = end + max(_ROOM, held // 4)
+            self._buffers = [own.new_empty((*own.shape[:-2], room, own.shape[-1])) for own in kept]
+            for buffer, own in zip(self._buffers, kept, strict=True):
+                buffer[..., :held, :] = own
+        for buffer, new in zip(self._buffers, given, strict=True):
+            buffer[..., held:end, :] = new
+        self._seen = [buffer[..., :end, :] for buffer in self._buffers]
+        self.keys, self.values = self._seen
+        return self.keys, self.values
+
+
+_ROOM = 32
+"""Tokens that a buffer has room for beyond those that are kept, at least."""
+
+
 def new_cache(config: Any) -> DynamicCache:
     """An empty cache for a model of this configuration."""
-    return DynamicCache(config=config.get_text_config(decoder=True))
+    cache = DynamicCache(config=config.get_text_config(decoder=True))
+    # Exactly this type: its subclasses keep more than keys and values, or not all of them.
+    cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
 
 
 def repeat_rows(cache: DynamicCache, repeats: int, num_rows: int, device: torch.device) -> None:

@@ -108,6 +108,11 @@ class Component:
         return 0.0
 
     @property
+    def reads_layout(self) -> bool:
+        """Whether it depends on which groups share a micro-batch, or on how wide that is padded."""
+        return False
+
+    @property
     def waits_for(self) -> str:
         """In words, what must happen before it acts at all; empty where it acts from the start."""
         return ""
@@ -232,6 +237,10 @@ class TokenSelector(Component, ABC):
     @property
     def selector(self) -> TokenSelector | None:
         return self if self.scope == "update" else None
+
+    @property
+    def reads_layout(self) -> bool:
+        return self.scope == "micro_batch"
 
     @abstractmethod
     def columns(self, batch: RolloutBatch, advantages: Tensor) -> Tensor:

@@ -81,6 +81,12 @@ class Objective:
         return self.probe is not None and self.probe.state_alignment == "predicting"
 
     @property
+    def reads_layout(self) -> bool:
+        """Whether the loss of an update depends on how it is cut into micro-batches and padded."""
+        pads = self.probe is not None and self.probe.padding == "zeros"
+        return pads or any(component.reads_layout for component in self._components.values())
+
+    @property
     def _readers(self) -> list[Component]:
         """The components that take part in the loss as it is now; an inactive term reads nothing."""
         optional = (self.token_weights, self.signal)

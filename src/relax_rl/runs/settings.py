@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relax_rl.config import TrainConfig
+from relax_rl.config.loading import migrated
 from relax_rl.errors import RunError
 
 __all__ = ["check_unedited", "differing_keys", "refuse_changes"]
@@ -83,7 +84,7 @@ def check_unedited(kept: Mapping[str, Any], saved: TrainConfig, checkpoint: str,
     Raises:
         RunError: naming each difference.
     """
-    old, new = _flat(kept), _flat(saved.model_dump(mode="json"))
+    old, new = _flat(migrated(kept)), _flat(saved.model_dump(mode="json"))
     if not is_same_version:
         old, new = ({key: flat[key] for key in flat if key in old and key in new} for flat in (old, new))
     free = MAY_CHANGE | {_MAX_STEPS}

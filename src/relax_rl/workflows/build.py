@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,10 @@ def build_run(
             require_modes(recipe.objective.name, rewards)
         data = _data(settings, start, task, rewards)
         model, tokenizer = _policy(settings, model, tokenizer, notes.append)
+        if settings.sampling.engine == "auto" and any(problem.images for problem in data.problems):
+            recipe = replace(recipe, group_sampler=None)
+        # A resumed run reads there what sampled, and does not choose anew.
+        settings = settings.sampled_by("generate" if recipe.group_sampler is None else "relax")
         fitting = task.fitting(_finds_too_long(settings, model, tokenizer))
         if fitting is not task:
             task, data = fitting, _data(settings, start, fitting, rewards)

@@ -66,4 +66,4 @@ def build_recipe(
         **({"use_vllm": False} if on_cpu else {}),
         **remote_code(),  # the reference policy may be loaded by name
     )
-    return Recipe(built, branching, group_sampler(args) if settings.sampling.engine == "relax" else None, args)
+    return Recipe(built, branching, group_sampler(args, settings.sampling.engine), args)

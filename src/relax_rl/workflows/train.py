@@ -136,6 +136,9 @@ def prepare(
         raise ConfigError("model is an object; give its tokenizer, too, or the model's name or folder instead")
     settings = _naming(settings, **objects)
     path = settings.output_path
+    if resume and settings.sampling.engine == "auto":
+        # What it came to when the run began, whatever it would come to now.
+        settings = settings.sampled_by(RunDirectory.open(path).read_config().sampling.engine)
     directory = RunDirectory.resume(path, settings) if resume else RunDirectory.new(path, overwrite=overwrite)
     source, rewards = task_and_rewards(settings, objects.get("task"), objects.get("verifier"))
 

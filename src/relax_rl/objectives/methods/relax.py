@@ -124,6 +124,10 @@ class LatentExploration(Regularizer):
     def is_active(self) -> bool:
         return self.alpha != 0
 
+    @property
+    def reads_layout(self) -> bool:
+        return self.advantage_shaping == "positive_by_length" or self.mean_scope == "micro_batch"
+
     def weights(self, batch: RolloutBatch, advantages: Tensor) -> Tensor:
         """w_i, (P, G), no gradient."""
         if self.advantage_shaping == "none":

@@ -61,7 +61,7 @@ class OldEntropy(Provider):
     """One more forward, where a rollout batch serves several updates; otherwise the entropy is still the same."""
 
     def before_updates(self, batches: list[Rows]) -> None:
-        if "old_per_token_logps" not in batches[0]:
+        if "old_per_token_logps" not in batches[0] or "old_entropy" in batches[0]:
             return
         for batch in batches:
             entropy = self.trainer.forward_only(batch).entropy

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from relax_rl.objectives import Objective
 from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows
+from relax_rl.training.rows import in_row_order, places_in_row_order
 
 __all__ = ["ChoiceOverUpdate", "choose_over_update"]
 
@@ -43,6 +44,13 @@ def choose_over_update(
     return choices
 
 
+def _by_token(columns: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, C) with the columns (N, C) at the N tokens of a mask (B, T), and 0 elsewhere."""
+    spread = columns.new_zeros((*mask.shape, columns.shape[-1]))
+    spread[mask] = columns
+    return spread
+
+
 class ChoiceOverUpdate(Provider):
     """Has the objective choose among all tokens of an update before its first micro-batch.
 
@@ -60,7 +68,12 @@ class ChoiceOverUpdate(Provider):
         else:
             surveyed = (trainer.rollout_batch(batch, trainer.forward_only(batch)) for batch in batches)
             columns = [trainer.objective.survey(batch) for batch in surveyed]
-            choices = choose_over_update(trainer.accelerator, trainer.objective, columns, masks)
+            # In the order of the rows: neither length nor the size of a micro-batch decides between equals.
+            mask = in_row_order(batches, masks)
+            tokens = in_row_order(batches, [_by_token(part, own) for part, own in zip(columns, masks, strict=True)])
+            choice = choose_over_update(trainer.accelerator, trainer.objective, [tokens[mask]], [mask])[0]
+            places = places_in_row_order(batches)
+            choices = [choice[place, : own.shape[1]] for place, own in zip(places, masks, strict=True)]
         for batch, choice in zip(batches, choices, strict=True):
             batch["token_choice"] = choice
 

@@ -46,6 +46,11 @@ class Branching:
                 "room for branches; CURE takes 4 of 16."
             )
 
+    @property
+    def branches(self) -> int:
+        """Branches of a trunk."""
+        return self.group_size // self.trunks - 1
+
     def completed(
         self,
         prompts: Ids,
@@ -81,7 +86,7 @@ class Branching:
 
     def _trunk_of(self, row: int) -> int:
         first, member = row - row % self.group_size, row % self.group_size
-        return first + (member - self.trunks) // (self.group_size // self.trunks - 1)
+        return first + (member - self.trunks) // self.branches
 
     def start(self, completion: list[int], entropy: Tensor, tokenizer: Any) -> int:
         """Where the branches of a completion begin; 0, the whole of it, where no token may be picked."""

@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from accelerate.utils import parse_flag_from_env
+
+from relax_rl.config.settings import Engine
 from relax_rl.errors import ConfigError
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
 from relax_rl.evaluation.samplers.transformers import sample_completions
@@ -20,13 +23,16 @@ from relax_rl.evaluation.samplers.transformers import sample_completions
 __all__ = ["GroupSampler", "group_sampler"]
 
 _SWITCH = "set sampling.engine = generate"
-# What would change which tokens `generate` draws, and the sampler does not know, with the values that ask for nothing.
+# Settings of `generate` that the sampler does not know, with the values that ask for nothing.
 _ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
     "top_k": (None, 0),
     "min_p": (None, 0.0),
     "repetition_penalty": (None, 1.0),
     "generation_kwargs": (None, {}),
+    "cache_implementation": (None,),
 }
+_SHARDS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+"""What `accelerate launch` tells a process in."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +46,28 @@ class GroupSampler:
     settings: SamplingSettings
 
     def completions(
-        self, model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], occasions: Sequence[str]
+        self,
+        model: Any,
+        tokenizer: Any,
+        prompts: Sequence[Sequence[int]],
+        occasions: Sequence[str],
+        num_samples: int | None = None,
     ) -> list[list[int]]:
         """Token ids of a completion for each of ``prompts`` (B), the stop token included.
 
         Args:
             model: unwrapped; it is in evaluation mode meanwhile.
-            prompts: token ids, each prompt G times in a row.
-            occasions: what names the random streams of each of the B / G groups; all different.
+            prompts: token ids, each prompt `num_samples` times in a row.
+            occasions: what names the random streams of each of the B / num_samples prompts; all different.
+            num_samples: G when None.
         """
         settings = self.settings
+        count = settings.num_samples if num_samples is None else num_samples
         groups = sample_completions(
             model,
             tokenizer,
-            prompts[:: settings.num_samples],
-            settings.num_samples,
+            prompts[::count],
+            count,
             max_completion_length=settings.max_completion_length,
             temperature=settings.temperature,
             top_p=settings.top_p,
@@ -80,24 +93,38 @@ class GroupSampler:
         return names
 
 
-def group_sampler(args: Any) -> GroupSampler:
-    """The sampler for a run.
+def group_sampler(args: Any, engine: Engine = "relax") -> GroupSampler | None:
+    """The sampler for a run; None where TRL samples.
 
     Args:
         args: TRL's configuration.
+        engine: `SamplingConfig.engine`.
 
     Raises:
-        ConfigError: something is asked for that the sampler cannot do.
+        ConfigError: the engine is "relax", and something is asked for that the sampler cannot do.
     """
+    if engine == "generate":
+        return None
+    objection = _objection(args)
+    if objection is not None:
+        if engine == "auto":
+            return None
+        raise ConfigError(objection)
+    return GroupSampler(
+        SamplingSettings(args.num_generations, args.max_completion_length, args.temperature, args.top_p, args.seed)
+    )
+
+
+def _objection(args: Any) -> str | None:
+    """The first thing that is asked for and that the sampler cannot do, in a sentence."""
     if args.use_vllm:
-        raise ConfigError("sampling.engine = relax and trainer.use_vllm name two engines; leave one of them out.")
+        return "sampling.engine = relax and trainer.use_vllm name two engines; leave one of them out."
     for name, values in _ASKS_NOTHING.items():
         if getattr(args, name) not in values:
-            raise ConfigError(
+            return (
                 f"sampling.engine = relax does not know trainer.{name} = {getattr(args, name)}; leave it out, or "
                 f"{_SWITCH}."
             )
-    settings = SamplingSettings(
-        args.num_generations, args.max_completion_length, args.temperature, args.top_p, args.seed
-    )
-    return GroupSampler(settings)
+    if args.fsdp or args.deepspeed or any(parse_flag_from_env(name) for name in _SHARDS):
+        return f"sampling.engine = relax cannot sample a sharded model; {_SWITCH}."
+    return None

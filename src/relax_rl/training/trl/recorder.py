@@ -27,6 +27,7 @@ class RolloutRecorder:
         self._run = run
         self._rows: list[dict[str, Any]] = []
         self._per_completion: list[dict[str, list[float]]] = []
+        self._places: list[int] = []
 
     def start(
         self,
@@ -43,7 +44,7 @@ class RolloutRecorder:
         Args:
             modes: of the completions (`relax_rl.rewards.Verdict.mode`); empty where nothing tells them.
         """
-        self._per_completion = []
+        self._per_completion, self._places = [], []
         self._rows = [
             {
                 "problem_id": given.get("problem_id"),
@@ -79,14 +80,22 @@ class RolloutRecorder:
 
     def kept(self) -> dict[str, Any]:
         """What is recorded and not written yet, for a checkpoint in the middle of a rollout batch."""
-        return {"rows": [dict(row) for row in self._rows], "per_completion": list(self._per_completion)}
+        return {
+            "rows": [dict(row) for row in self._rows],
+            "per_completion": list(self._per_completion),
+            "places": list(self._places),
+        }
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Take up what `kept` gave."""
         self._rows, self._per_completion = kept["rows"], kept["per_completion"]
+        # Checkpoints of earlier versions lack them: their micro-batches came in row order.
+        count = sum(len(next(iter(part.values()))) for part in self._per_completion)
+        self._places = kept.get("places", list(range(count)))
 
-    def add(self, per_completion: dict[str, Tensor]) -> None:
-        """What the objective found out about the next micro-batch's completions: (P, G) tensors."""
+    def add(self, per_completion: dict[str, Tensor], rows: Tensor) -> None:
+        """What the objective found out about the next micro-batch's completions: (P, G) tensors, and their rows (B)."""
+        self._places += rows.tolist()
         self._per_completion.append({name: values.flatten().tolist() for name, values in per_completion.items()})
 
     def finish(self, step: int) -> None:
@@ -95,8 +104,8 @@ class RolloutRecorder:
             return
         names = self._per_completion[0].keys()
         found = {name: [value for part in self._per_completion for value in part[name]] for name in names}
-        for index, row in enumerate(self._rows):
-            row.update({name: _finite(values[index]) for name, values in found.items()})
+        for index, place in enumerate(self._places):
+            self._rows[place].update({name: _finite(values[index]) for name, values in found.items()})
         rows = gather_object([{"step": step, **row} for row in self._rows])
         self._rows = []
         if PartialState().is_main_process:

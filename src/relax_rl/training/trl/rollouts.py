@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from trl.data_utils import prepare_multimodal_messages
 from trl.models.utils import unwrap_model_for_generation
-from trl.trainer.utils import pad, split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
+from trl.trainer.utils import pad
 
 from relax_rl.errors import ConfigError, DataError, ModelError
 from relax_rl.latent.padding import right_padded
@@ -20,6 +20,8 @@ from relax_rl.training.trl.architectures import check_architecture, of_one_lengt
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.group_sampler import GroupSampler
 from relax_rl.training.trl.guarded import GuardedTrainer
+from relax_rl.training.trl.head import in_trimmed_chunks, scored_positions
+from relax_rl.training.trl.micro_batches import by_length, in_order, micro_batches, padding_of, trimmed
 from relax_rl.training.trl.policy import PolicyTrainer
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.refill import DynamicSampling, Rollout
@@ -83,6 +85,7 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         self._branching = branching
         self._group_sampler = group_sampler
         self._occasions: list[str] = []
+        self._leaves_old_out = False
         self._sampling = DynamicSampling(max_batches, self.args.seed) if max_batches > 1 else None
         self._prefix_lengths: list[int] | None = None
         self._local_rewards: Tensor | None = None
@@ -90,11 +93,11 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         self._modes: list[str | None] = []
         if branching is not None and self.use_vllm:
             raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
-        if group_sampler is not None and branching is not None:
-            raise ConfigError("sampling.trunks needs generation by transformers; set sampling.engine = generate.")
         if group_sampler is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             # Its processes take different numbers of steps, and those of a sharded model wait for each other.
             raise ConfigError("sampling.engine = relax cannot sample a sharded model; set sampling.engine = generate.")
+        if group_sampler is not None and (kwargs.get("tools") or kwargs.get("environment_factory")):
+            raise ConfigError("A group_sampler draws one turn a completion; leave out tools and environment_factory.")
         # An iterable data set may not know its columns.
         if "images" in (kwargs["train_dataset"].column_names or ()):
             if branching is not None:
@@ -229,9 +232,7 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
 
     def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
         if self._group_sampler is not None and self.model.training:
-            with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
-                tokenizer = self.processing_class
-                return self._group_sampler.completions(model, tokenizer, prompt_ids, self._occasions), None
+            return self._by_group_sampler(self._group_sampler, prompt_ids), None
         if self._plan.pads_prompts and (self._branching is None or not self.model.training):
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
 
@@ -243,16 +244,50 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
 
         if self._branching is None or not self.model.training:
             return complete(prompt_ids), None
-        prompts = [list(ids) for ids in prompt_ids]
-        completions, self._prefix_lengths = self._branching.completed(
-            prompts, complete, self._entropies, self._tokenizer
-        )
-        return completions, None
+        return self._branched(self._branching, prompt_ids, complete), None
 
-    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-        # TRL pads prompts on the left and tells the model no positions.
-        with right_padded(self.accelerator.unwrap_model(model), self._plan):
-            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+    def _by_group_sampler(self, sampler: GroupSampler, prompt_ids: Any) -> list[list[int]]:
+        def sample(prompts: Any, count: int, occasions: list[str]) -> list[list[int]]:
+            with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+                return sampler.completions(model, self.processing_class, prompts, occasions, count)
+
+        branching = self._branching
+        if branching is None:
+            return sample(prompt_ids, self.num_generations, self._occasions)
+        of_branches = [f"{name}/trunk {trunk}" for name in self._occasions for trunk in range(branching.trunks)]
+        stages = iter([(branching.trunks, self._occasions), (branching.branches, of_branches)])
+        return self._branched(branching, prompt_ids, lambda prompts: sample(prompts, *next(stages)))
+
+    def _branched(self, branching: Branching, prompt_ids: Any, complete: Any) -> list[list[int]]:
+        prompts = [list(ids) for ids in prompt_ids]
+        completions, self._prefix_lengths = branching.completed(prompts, complete, self._entropies, self._tokenizer)
+        return completions
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if self._leaves_old_out and not kwargs.get("compute_entropy"):
+            self._leaves_old_out = False
+            return input_ids.new_full((len(input_ids), logits_to_keep), torch.nan, dtype=torch.float32), None, None
+        own = self.accelerator.unwrap_model(model)
+
+        def scored(ids: Tensor, mask: Tensor, num_kept: int) -> Any:
+            # TRL pads prompts on the left and tells the model no positions.
+            with right_padded(own, self._plan), scored_positions(own):
+                return super(RolloutTrainer, self)._get_per_token_logps_and_entropies(
+                    model, ids, mask, num_kept, batch_size, **kwargs
+                )
+
+        has_images = any(kwargs.get(name) is not None for name in ("num_images", "pixel_values"))
+        if batch_size is None or batch_size >= len(input_ids) or has_images or torch.is_grad_enabled():
+            return scored(input_ids, attention_mask, logits_to_keep)
+        return in_trimmed_chunks(scored, input_ids, attention_mask, logits_to_keep, batch_size)
 
     @torch.no_grad()
     def _entropies(self, prompts: list[list[int]], completions: list[list[int]]) -> list[Tensor]:
@@ -275,6 +310,8 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         """
         if self._group_sampler is not None:
             self._occasions = self._group_sampler.occasions(inputs, occasion)
+        # TRL asks for the old log-probabilities first, then for those of the reference.
+        self._leaves_old_out = self._learns_from_old and self.model.training
         output = super()._generate_and_score_completions(inputs)
         if self._local_rewards is None:
             raise ModelError("TRL generated completions without scoring them; this version of TRL does not fit.")
@@ -288,33 +325,50 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         rows = [{} for _ in inputs] if self._recorder is None else self._recorder.rows
         return Rollout(output, rows)
 
+    @property
+    def _learns_from_old(self) -> bool:
+        """Whether the policy that learns is not the one that sampled, and TRL needs no log-probabilities of the latter.
+
+        They are computed in the micro-batches of the updates then: the same rows, padded alike, give the same bits, so
+        that the ratio is exactly 1 until the first step. A penalty such as KL-Cov's has no gradient there, and a full
+        one at any distance.
+        """
+        uses = self.args.steps_per_generation * self.num_iterations
+        needed_now = self.use_vllm and self.vllm_importance_sampling_correction
+        return bool(self.args.gradient_accumulation_steps % uses) and not needed_now
+
     def _columns(self, given: list[dict[str, Any]], output: dict[str, Any]) -> dict[str, Any]:
         """Columns that a subclass adds to freshly sampled rows."""
         return {}
 
     def _whole_groups(self, shuffled: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """TRL's micro-batches with its shuffle of the rows undone, and the totals of each update added."""
-        parts: list[dict[str, Any]] = [split_pixel_values_by_grid(part) for part in shuffled]
-        order = torch.cat([part["row"] for part in parts]).argsort()
-        rows: dict[str, Any] = {}
-        for key, first in parts[0].items():
-            if isinstance(first, Tensor) and first.ndim > 0:
-                rows[key] = torch.cat([part[key] for part in parts])[order]
-            elif isinstance(first, list):
-                joined = [item for part in parts for item in part[key]]
-                rows[key] = [joined[index] for index in order.tolist()]
-            else:
-                rows[key] = first
-        split: list[Any] = split_tensor_dict(rows, len(parts))
-        batches: list[dict[str, Any]] = [unsplit_pixel_values_by_grid(part) for part in split]
+        """Micro-batches of whole groups from TRL's shuffled ones, with the totals of each update added.
+
+        In order as wide as TRL made them, where the objective asks for it or there are images; else by length.
+        """
+        rows = in_order(shuffled)
         window = self.args.gradient_accumulation_steps
+        if self._keeps_layout or "num_images" in rows:
+            batches = micro_batches(rows, len(shuffled))
+        else:
+            if window > 1:
+                rows = by_length(rows, self.num_generations, window * self.args.per_device_train_batch_size)
+            parts = micro_batches(rows, len(shuffled))
+            batches = [trimmed(part, self.args.pad_to_multiple_of) for part in parts]
         for start in range(0, len(batches), window):
             update = batches[start : start + window]
-            num_tokens = sum(self._completion_mask(batch).sum() for batch in update)
-            total = self.accelerator.reduce(torch.as_tensor(num_tokens, dtype=torch.float64), reduction="sum")
+            num_tokens = sum(int(self._completion_mask(batch).sum()) for batch in update)
+            sums = torch.tensor([num_tokens, *padding_of(update)], dtype=torch.float64, device=self.accelerator.device)
+            total, padding, positions = self.accelerator.reduce(sums, reduction="sum").tolist()
             for batch in update:
-                batch["num_update_tokens"] = float(total)
+                batch["num_update_tokens"] = total
+                batch["padding"] = padding / positions
         return batches
+
+    @property
+    def _keeps_layout(self) -> bool:
+        """Whether the loss depends on which rows are in a micro-batch together, or on how wide it is."""
+        return False
 
     @staticmethod
     def _completion_mask(inputs: dict[str, Any]) -> Tensor:

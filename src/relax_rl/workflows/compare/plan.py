@@ -87,7 +87,12 @@ class PlannedRun:
         directory = self.directory
         if not directory.is_run():
             return
-        different = [d for d in differing_keys(directory.read_config(), self.config) if d[0] != "output"]
+        # What `auto` came to is in the run.
+        different = [
+            (key, before, now)
+            for key, before, now in differing_keys(directory.read_config(), self.config)
+            if key != "output" and (key, now) != ("sampling.engine", "auto")
+        ]
         if different:
             changes = ", ".join(f"{key} was {before!r} and is now {now!r}" for key, before, now in different)
             raise RunError(
