@@ -94,7 +94,8 @@ def test_degrees_are_radians_over_180_pi() -> None:
         ("(5) cm", "(5)"), ("5 km per hr", "5"), ("1,000 apples", "1,000"), ("1/2 apples", "1/2"),
         ("164 \\pi \\mbox{ square feet}", "164 \\pi"), ("12^\\circ", "12"), ("-5^\\circ C", "-5"),
         # Not units.
-        ("5 CM", "5 CM"), ("42apples", "42apples"), ("42 of it", "42 of it"), ("x apples", "x apples"), ("50% off", "50% off"),
+        ("5 CM", "5 CM"), ("42apples", "42apples"), ("42 of it", "42 of it"), ("x apples", "x apples"),
+        ("50% off", "50% off"),
         ("5 m s", "5 m s"), ("2x m", "2x m"), ("5 cm = 6", "5 cm = 6"), ("+ cm", "+ cm"),
         ("3t", "3t"), ("2xm", "2xm"), ("3 a b", "3 a b"), ("x^2+1", "x^2+1"), ("\\text{ cm}", "\\text{ cm}"),
         ("\\text{even}", "\\text{even}"), ("28_9", "28_9"), ("a + b", "a + b"), ("\\cos 13^\\circ", "\\cos 13^\\circ"),
