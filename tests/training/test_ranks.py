@@ -224,3 +224,32 @@ def test_what_a_reward_function_failed_on_is_kept_in_training_alone(trained: Any
     trained.model.train()
     trained._recorder = kept
     assert trained._with_rollout_kept(error, given, ["text"]) is error
+
+
+def test_rows_come_back_into_their_order_and_an_update_counts_its_tokens_on_all_ranks() -> None:
+    accelerator = SimpleNamespace(reduce=lambda tensor, reduction: 3 * tensor if reduction == "sum" else tensor)
+    trainer: Any = SimpleNamespace(
+        args=SimpleNamespace(gradient_accumulation_steps=2),
+        accelerator=accelerator,
+        _completion_mask=RolloutTrainer._completion_mask,
+    )
+    shuffled = torch.tensor([5, 0, 7, 2, 1, 6, 3, 4])
+    masks = (torch.arange(8) <= shuffled[:, None]).long()  # row r has r + 1 tokens, of which the first is not learned
+    tools = torch.ones_like(masks)
+    tools[:, 0] = 0
+    parts = [
+        {
+            "row": shuffled[start : start + 2],
+            "completion_mask": masks[start : start + 2],
+            "tool_mask": tools[start : start + 2],
+            "names": [f"row {row}" for row in shuffled[start : start + 2].tolist()],
+            "temperature": torch.tensor(0.5),
+        }
+        for start in range(0, 8, 2)
+    ]
+    batches = RolloutTrainer._whole_groups(trainer, parts)
+    assert [batch["row"].tolist() for batch in batches] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert [batch["names"] for batch in batches][1] == ["row 2", "row 3"]
+    assert [batch["completion_mask"].sum().item() for batch in batches] == [3, 7, 11, 15]
+    assert [batch["temperature"].item() for batch in batches] == [0.5] * 4
+    assert [batch["num_update_tokens"] for batch in batches] == [18.0, 18.0, 66.0, 66.0]

@@ -34,7 +34,7 @@ class Choice:
 
 def read_choice(text: str) -> Choice:
     """The letter and the value of ``(B)``, ``\\textbf{(B)}\\ 12``, ``B. Paris`` or ``12``."""
-    plain = _SPACE.sub(" ", _WRAPPED.sub(r"\1", text)).strip().strip("$*").strip()
+    plain = _SPACE.sub(" ", _WRAPPED.sub(r"\1", text)).strip().strip("$*")
     alone = _LETTER.fullmatch(plain)
     if alone:
         return Choice(alone[1], "")
