@@ -34,6 +34,7 @@ def guard_of(**limits: Any) -> tuple[NumericalGuard, list[str]]:
 
 def test_as_many_in_a_row_as_the_limit_stop_the_run_and_one_less_does_not() -> None:
     guard, said = guard_of(max_consecutive=3, max_share=1.0)
+    assert guard.state() == {"skipped": 0, "first": 0, "in_a_row": 0}
     for update in (5, 6):
         guard.skipped(update, ["a", "a", "b"])
         assert guard.reason_to_stop(update) is None

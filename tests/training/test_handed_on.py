@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from transformers.trainer_callback import PrinterCallback
+from trl import GRPOTrainer
 
 from relax_rl.config import GuardConfig
 from relax_rl.errors import ConfigError, ModelError
@@ -190,6 +191,26 @@ def test_weights_are_read_as_they_were_asked_for(monkeypatch: pytest.MonkeyPatch
     assert asked.named["ignore_mismatched_sizes"] is True
     with pytest.raises(ConfigError, match="dtype is 'float16'"):
         models.load_model("tiny", "float16")
+
+
+def test_a_model_without_a_cache_of_ours_is_refused_before_its_weights_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(config: Any) -> None:
+        raise ModelError("no cache")
+
+    monkeypatch.setattr(models, "cache_plan", refuse)
+    monkeypatch.setattr(models, "read_weights", Given(error=ArrivedError))
+    with pytest.raises(ModelError, match="no cache"):
+        models.load_model("tiny")
+
+
+def test_a_prompt_that_is_too_long_loses_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GRPOTrainer, "_tokenize_prompts", lambda *_: ([[1, 2, 3, 4, 5], [6]], "images"))
+    for most, ids in ((2, [[4, 5], [6]]), (None, [[1, 2, 3, 4, 5], [6]])):
+        trainer: Any = object.__new__(PolicyTrainer)
+        trainer._most_prompt_tokens = most
+        assert PolicyTrainer._tokenize_prompts(trainer, []) == (ids, "images")
 
 
 def test_a_tokenizer_without_a_pad_token_pads_with_its_end() -> None:

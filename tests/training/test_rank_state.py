@@ -16,7 +16,7 @@ def test_what_a_process_kept_comes_back(tmp_path: Path) -> None:
     state = {
         "a": [1, None, "text", 0.5, True],
         "views": (base[:, 1], base[:1]),
-        "inner": {"b": torch.tensor(3)},
+        "inner": {"b": torch.tensor(3), "learns": torch.ones(2, requires_grad=True)},
         "c": {},
     }
     save_rank_state(state, tmp_path, 2)
@@ -25,6 +25,7 @@ def test_what_a_process_kept_comes_back(tmp_path: Path) -> None:
     assert (found["a"], found["c"]) == (state["a"], {})
     assert [tensor.tolist() for tensor in found["views"]] == [[1.0, 4.0], [[0.0, 1.0, 2.0]]]
     assert found["inner"]["b"].item() == 3
+    assert (found["inner"]["learns"].tolist(), found["inner"]["learns"].requires_grad) == ([1.0, 1.0], False)
     assert load_rank_state(tmp_path, 0, "cpu") is None
     with pytest.raises(TypeError):
         save_rank_state({"a": object()}, tmp_path, 1)

@@ -9,6 +9,7 @@ import pytest
 
 from relax_rl.errors import ConfigError
 from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for
+from relax_rl.training.trl.replaced import REPLACED, REPLACED_BY_RUN
 
 BATCHES: dict[str, Any] = {
     "per_device_train_batch_size": 4,
@@ -46,3 +47,11 @@ def test_an_evaluation_holds_whole_groups_too_and_the_given_arguments_stay(tmp_p
     args.num_generations_eval = 3
     assert arguments_for(args, 0.0, evaluates=True).beta == 0.0
     assert args.disable_dropout
+
+
+@pytest.mark.parametrize("name", sorted(REPLACED | REPLACED_BY_RUN))
+def test_an_option_that_is_replaced_has_a_setting_or_words_in_its_place(name: str) -> None:
+    replacement = (REPLACED | REPLACED_BY_RUN)[name]
+    assert bool(replacement.setting) is not bool(replacement.advice)
+    for sentence in (replacement.in_settings, replacement.in_script):
+        assert (replacement.setting or replacement.advice) in sentence or "objective=" in sentence

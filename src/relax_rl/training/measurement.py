@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from torch import Tensor
 
@@ -140,11 +139,11 @@ class PolicyEvaluation:
         draws.sort(key=lambda draw: (draw.prompt, draw.index))
         prompts = [encode_prompt(tokenizer, problem, self._form) for problem in problems]
         pairs = [(prompts[draw.prompt], draw.completion.token_ids) for draw in draws]
-        trajectories: list[Tensor] = [torch.empty(0)] * len(pairs)
+        trajectories: dict[int, Tensor] = {}
         for batch in replay(model, [prompt for prompt, _ in pairs], [ids for _, ids in pairs]):
             for row, states, mask in zip(batch.rows, batch.hidden_states, batch.mask, strict=True):
                 trajectories[row] = states[mask].float().cpu()
-        return trajectories
+        return [trajectories[row] for row in range(len(pairs))]
 
     def _write(self, name: str, model: Any, tokenizer: Any, dictionary: KoopmanDictionary | None) -> None:
         settings = self._settings

@@ -62,7 +62,7 @@ def _without_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         name = str(len(tensors))
         # A copy: safetensors takes no views that share memory.
-        tensors[name] = value.detach().cpu().clone().contiguous()
+        tensors[name] = value.cpu().clone().contiguous()
         return {_TENSOR: name}
     if isinstance(value, Mapping):
         return {"table": {str(key): _without_tensors(inner, tensors) for key, inner in value.items()}}
