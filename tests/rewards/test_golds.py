@@ -80,6 +80,12 @@ def test_what_cannot_be_read_is_no_score_with_a_reason(gold: Any, words: str) ->
         assert (verdict.score, verdict.reason) == (None, "gold unreadable")
 
 
+def test_an_empty_bold_gold_is_no_score_beside_what_was_extracted() -> None:
+    (verdict,) = MathVerifier().grade(["\\boxed{42}"], ["** **"])
+    assert (verdict.score, verdict.reason, verdict.extracted, verdict.how) == (None, "gold unreadable", "42", "boxed")
+    assert verdict.detail == "the gold answer is empty"
+
+
 def test_golds_of_all_forms_score_one_against_their_answer() -> None:
     golds: list[Any] = ["\\boxed{42}", "The answer is $42$.", "#### 42", 42, 42.0, [42], "**42**"]
     for verifier in (MathVerifier(), NumericVerifier(), ExactVerifier()):

@@ -170,6 +170,7 @@ def test_the_golds_fault_is_no_score_and_the_answers_fault_is_zero(verifier: Mat
     }
     grades = verifier.grade([boxed(answer) for answer, _ in pairs], [gold for _, gold in pairs])
     assert {pair: (grade.score, grade.reason) for pair, grade in zip(pairs, grades, strict=True)} == pairs
+    assert [(grade.extracted, grade.how) for grade in grades] == [(answer, "boxed") for answer, _ in pairs]
     assert [grade.is_ungradable for grade in grades] == [score == 0.0 and bool(why) for score, why in pairs.values()]
 
 

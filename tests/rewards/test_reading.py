@@ -242,6 +242,7 @@ TURNS = [
     ("\\boxed{18}\n\n### Problem 2:\n\\boxed{7}", "18"),
     ("**7**\n\nQuestion: 5+5?\nAnswer: 10", "7"),
     ("<think>\nUser: x\n</think>\\boxed{7}", "7"),
+    (" User: 3+4?\n\\boxed{7}", "7"),
     ("ok\nUser: says 5\n</think>\\boxed{7}", "7"),
 ]
 

@@ -225,7 +225,7 @@ def _read_beside(gold: Gold, found: Extraction, options: Sequence[str]) -> tuple
 
 def _verdict_in_place(gold: str, extracted: str | None, how: str) -> Verdict | None:
     """The verdict, if it takes no algebra."""
-    if not gold.strip():
+    if not gold:
         return Verdict.unscored("gold unreadable", "the gold answer is empty", extracted=extracted, how=how)
     if len(gold) > _MAX_ANSWER_CHARS:
         detail = f"the gold answer has {len(gold)} characters, at most {_MAX_ANSWER_CHARS} are read"

@@ -147,7 +147,7 @@ class Listed(Value):
         mine, other = self.named(), answer.named()
         if mine and len(other) > 1:
             return self._by_name(mine, other, compare)
-        if mine and len(mine) > 1:
+        if mine:
             return in_order(self.entries() or (), answer.entries(), compare)
         members = answer.members()
         entries = answer.entries()

@@ -1,0 +1,181 @@
+"""The grammar of answers: what a text is taken for, what it says, and which two are equal without algebra."""
+
+from __future__ import annotations
+
+import pytest
+
+from relax_rl.rewards.mathematics.grammar.joints import joined_by_marks, listed, signs
+from relax_rl.rewards.mathematics.grammar.matching import is_collection, same_in_place, type_of
+from relax_rl.rewards.mathematics.grammar.names import in_their_order, is_name, letters_of, same_name
+from relax_rl.rewards.mathematics.grammar.reader import read
+
+
+def matrix(rows: str) -> str:
+    return f"\\begin{{pmatrix}}{rows}\\end{{pmatrix}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("12", "number"),
+        ("50%", "percent"),
+        ("1,234", "number"),
+        ("x+1", "expression"),
+        ("x = 5", "number"),
+        ("x + y = 5", "equation"),
+        ("1, 2", "list"),
+        ("\\{1, 2\\}", "set"),
+        ("p = 5, q = 2", "named values"),
+        ("1 : 2 : 3", "ratio"),
+        ("(1, 2)", "tuple"),
+        ("(1, \\infty)", "interval"),
+        ("[1, 2)", "interval"),
+        ("[1, 2) \\cup (3, 4]", "union"),
+        ("x < 3", "inequality"),
+        ("2x + y < 3", "inequality"),
+        ("\\langle 1, 2 \\rangle", "vector"),
+        (matrix("1&2\\\\3&4"), "matrix"),
+        (matrix("1\\\\3"), "vector"),
+        (matrix("1&2"), "vector"),
+        (matrix("1"), "matrix"),
+        ("3\\mathbf{i} + \\mathbf{j}", "vector"),
+        ("\\text{no solution}", "empty set"),
+        ("(B) 12", "choice"),
+        ("x = 2\\pi k, k \\in \\mathbb{Z}", "solution family"),
+    ],
+)
+def test_what_a_text_is_taken_for(text: str, kind: str) -> None:
+    assert type_of(text) == kind
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "same"),
+    [
+        # Lists, sets and names.
+        ("1, 2", "2, 1", True),
+        ("1, 2", "1, 2, 2", False),
+        ("1, 2", "1", False),
+        ("1, 2, 2", "1, 1, 2", False),
+        ("3", "S = \\{1, 2\\}", False),
+        ("\\{1, 2\\}", "S = \\{2, 1\\}", True),
+        ("(1, 2)", "P = (1, 2)", True),
+        ("(1, 2)", "(2, 1)", False),
+        ("(1, 2)", "1, 2", True),
+        ("p = 5, q = 2", "q = 2, p = 5", True),
+        ("p = 5, q = 2", "p = 2, q = 5", False),
+        ("p = 5, q = 2", "5, 2", True),
+        ("p = 5, q = 2", "2, 5", False),
+        ("q = 2, p = 5", "(5, 2)", True),
+        ("p = 5, q = 2", "p = 5, r = 2", False),
+        ("p = 5, q = 2", "p = 5, q = 2, r = 1", False),
+        ("x = 5", "5", True),
+        ("5", "x = 5", True),
+        ("x = 5", "y = 5", None),
+        ("5", "x = 2 + 3 = 5", True),
+        ("5", "x = 2 + 4 = 5", False),
+        ("5", "2 + 3 = 5", True),
+        ("5", "2 + 4 = 5", False),
+        ("1 or 2", "2 or 1", True),
+        ("1", "1 or 1", True),
+        ("1", "1 or 2", False),
+        ("x = \\pm 3", "x = 3, x = -3", True),
+        ("\\pm 3", "3, -3", True),
+        ("\\pm 3", "3", False),
+        ("1 : 2 : 3", "2 : 4 : 6", True),
+        ("1 : 2 : 3", "2 : 4 : 5", False),
+        ("1 : 2 : 3", "1 : 2", False),
+        # Sets of real numbers.
+        ("[1, 2)", "1 \\le x < 2", True),
+        ("[1, 2)", "1 < x < 2", False),
+        ("x > 3", "3 < x", True),
+        ("x > 3", "(3, \\infty)", True),
+        ("x > 3", "y > 3", False),
+        ("[2, 3)", "\\{2\\} \\cup (2, 3)", True),
+        ("(1, 2]", "(1, 2) \\cup \\{2\\}", True),
+        ("(1, 2)", "(1, 2) \\cup \\{2\\}", False),
+        ("(1, 3) \\cup (5, 7)", "(1, 2) \\cup [2, 3) \\cup (5, 6) \\cup [6, 7)", True),
+        ("(1, 3)", "(1, 2) \\cup (2, 3)", False),
+        ("(1, 3)", "(1, 2] \\cup (2, 3)", True),
+        ("(1, 5)", "(1, 5) \\cup (2, 3)", True),
+        ("x < -4 \\text{ or } x > 3", "(-\\infty, -4) \\cup (3, \\infty)", True),
+        ("\\mathbb{R} \\setminus \\{3\\}", "(-\\infty, 3) \\cup (3, \\infty)", True),
+        ("\\mathbb{R} \\setminus \\{3\\}", "x \\ne 3", True),
+        ("1 < x < 2", "x > 1 \\text{ and } x < 2", True),
+        ("\\{x \\mid x > 3\\}", "x > 3", True),
+        ("x \\in (1, 2)", "(1, 2)", True),
+        # Vectors and matrices.
+        ("(1, 3)", matrix("1\\\\3"), True),
+        (matrix("1\\\\3"), "\\langle 1, 3 \\rangle", True),
+        (matrix("1\\\\3"), matrix("3\\\\1"), False),
+        (matrix("1&2\\\\3&4"), matrix("1&2\\\\3&4"), True),
+        (matrix("1&2\\\\3&4"), matrix("1&2\\\\3&5"), False),
+        (matrix("1&2\\\\3&4"), matrix("1\\\\3"), False),
+        (matrix("1&2\\\\3&4"), "(1, 3)", False),
+        ("3\\mathbf{i} + \\mathbf{j}", "(3, 1)", True),
+        ("3\\mathbf{i} + \\mathbf{j}", "(3, 1, 0)", True),
+        ("3\\mathbf{i} + \\mathbf{j}", "(3, 1, 1)", False),
+        # Phrases, choices, conditions.
+        ("\\text{no solution}", "\\emptyset", True),
+        ("\\text{no solution}", "0", False),
+        ("(B) 12", "B", True),
+        ("(B) 12", "(B) 13", False),
+        ("(B) 12", "12", True),
+        ("B", "(B) 12", True),
+        ("A", "(B) 12", False),
+        ("2n-1 \\text{ for } n \\ge 1", "2n-1", True),
+        ("2n-1 \\text{ for } n \\ge 1", "2n-1 \\text{ for } n \\ge 2", False),
+        ("f(x) = x + 1", "f(t) = t + 1", True),
+        ("f(x) = x + 1", "x + 1", True),
+        ("5", "\\text{not } 5", False),
+    ],
+)
+def test_which_two_are_equal(gold: str, answer: str, same: bool | None) -> None:
+    assert same_in_place(gold, answer) is same
+
+
+def test_what_a_collection_is() -> None:
+    assert [is_collection(text) for text in ("1, 2", "\\{1, 2\\}", "1,234", "(1, 2)", "5", "1 or 2")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\\text{no solution}", "(1, 2)", matrix("1&2\\\\3&4"), "3\\mathbf{i} + \\mathbf{j}", "[1, 2)", "5", "x = 5"],
+)
+def test_what_is_one_answer_is_one_member_of_a_set(text: str) -> None:
+    assert len(read(text).value.members() or ()) == 1
+
+
+def test_signs_and_joints() -> None:
+    assert signs("x = \\pm 3") == ["x = 3", "x = - 3"]
+    assert signs("\\pm 3") == ["3", "- 3"]
+    assert signs("2 \\pm 3 \\mp y") == ["2 + 3 - y", "2 - 3 + y"]
+    for text in ("5", "(1 \\pm 2)", "\\pm 1 \\pm 2"):
+        assert signs(text) == [text]
+    assert listed("1, 2; (3, 4)") == (["1", "2", "(3, 4)"], {",", ";"})
+    assert listed(joined_by_marks("1 and 2 or 3")) == (["1", "2", "3"], {"\\land", "\\lor"})
+    assert listed(joined_by_marks("\\text{red, green and blue}"))[0] == ["\\text{red}", "\\text{green}", "\\text{blue}"]
+    assert listed(joined_by_marks("1 \\text{, and } 2"))[0] == ["1", "2"]
+
+
+def test_names() -> None:
+    for name in ("x", "f(2)", "\\angle ABC", "S_{MBCN}", "AB", "\\alpha", "V_1 : V_2", "\\max x"):
+        assert is_name(name), name
+    for text in ("e", "i", "\\pi", "2x", "x+1", "ab", "3"):
+        assert not is_name(text), text
+    assert [same_name("X", "x"), same_name("f(x)", "F(t)"), same_name("f(x)", "f"), same_name("f(x)", "g")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert in_their_order(["q", "p"]) == ["p", "q"]
+    assert in_their_order(["z", "a"]) == ["z", "a"]
+    assert in_their_order(["ab", "aa"]) == ["ab", "aa"]
+    assert letters_of("x + e^{i \\theta} + \\pi \\sin y + \\text{cm}") == {"x", "\\theta", "y"}
