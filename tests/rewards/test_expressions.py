@@ -38,6 +38,25 @@ VALUES = [
     ("2^-1", 0.5),
     ("2^{--1}", 2),
     ("2**3", 8),
+    ("(-2)^3", -8),
+    ("(1/2)^{1/3}", 0.5 ** (1 / 3)),
+    ("0^{1/2}", 0),
+    ("0^2", 0),
+    ("\\sqrt{0}", 0),
+    ("\\sqrt[3]{0}", 0),
+    ("\\sqrt[4]{0}", 0),
+    ("\\sqrt[2]{1/4}", 0.5),
+    ("\\ln 1", 0),
+    ("\\ln 0.5", math.log(0.5)),
+    ("asin(1)", math.pi / 2),
+    ("\\arccos(-1)", math.pi),
+    ("\\text{arcsec}(1)", 0),
+    ("\\text{arccsc}(-1)", -math.pi / 2),
+    ("acosh(1)", 0),
+    ("0!", 1),
+    ("exp(-10)", math.exp(-10)),
+    (" x ", X),
+    ("\\sin -2y", -math.sin(2 * Y)),
     ("4^{1/2}", 2),
     ("5!", 120),
     ("6!!", 48),
@@ -167,6 +186,9 @@ def test_what_is_no_expression(text: str) -> None:
 
 def test_limits_are_reached_and_not_passed() -> None:
     assert parse("binom(100000, 1)").evaluate(Point({})) == 100000
+    assert parse("binom(100000, 100000)").evaluate(Point({})) == 1
+    assert parse("100000!").evaluate(Point({})) > parse("exp(1000000)").evaluate(Point({}))
+    assert parse("exp(10000000)").evaluate(Point({})) > 1
     assert parse("1^{10000000}").evaluate(Point({})) == 1
     assert parse("1000!").evaluate(Point({})) > 10**2000
 
