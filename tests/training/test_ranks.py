@@ -19,6 +19,7 @@ from relax_rl.runs import RunDirectory
 from relax_rl.runs.manifest import MANIFEST_FILE
 from relax_rl.stopping import Reason, StopRequest
 from relax_rl.training.entropy_forecast import EntropyForecast
+from relax_rl.training.objective_state import STATE_FILE
 from relax_rl.training.trl import agreement, resuming
 from relax_rl.training.trl.guarded import GuardedTrainer
 from relax_rl.training.trl.recorder import RolloutRecorder
@@ -166,6 +167,14 @@ def test_all_that_an_update_changes_goes_back_to_the_last_one(trained: Any) -> N
     memory = trained._in_memory()
     assert memory.pop("loss").item() == last["memory"]["loss"].item()
     assert memory == {name: value for name, value in last["memory"].items() if name != "loss"}
+
+
+def test_a_checkpoint_of_a_run_without_dynamic_sampling_has_drawn_nothing(trained: Any) -> None:
+    folder = Path(trained.args.output_dir) / "checkpoint-1"
+    assert json.loads((folder / STATE_FILE).read_text())["draws"] == 0
+    assert trained._state_in_objects()["draws"] == 0
+    trained.load_checkpoint(folder)
+    assert trained._sampling is None
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_nothing_and_the_limit_as_it_was(

@@ -202,6 +202,34 @@ def test_a_report_is_of_the_update_to_come_and_an_evaluation_has_groups_of_its_o
     trainer.model.train()
 
 
+def test_what_a_method_remembers_comes_back_after_the_last_use_of_a_rollout_batch(
+    trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came: list[torch.Tensor] = []
+
+    class Method:
+        def on(self, device: Any) -> Method:
+            return self
+
+        def after_rollout(self, rows: torch.Tensor) -> Method:
+            came.append(rows)
+            return self
+
+    report = UpdateReport(step=1, num_steps=2, entropy=math.nan, covariance=math.nan)
+    monkeypatch.setattr(trainer, "objective", Method())
+    monkeypatch.setattr(trainer, "_step", 0)
+    left = []
+    for step in (3, 6, 7, 8):
+        monkeypatch.setattr(trainer, "_update", SimpleNamespace(report=lambda *_: report))
+        trainer._to_remember.extend([torch.ones(2, 3), torch.zeros(1, 3)])
+        trainer._step = step
+        trainer._end_of_update()
+        left.append(len(trainer._to_remember))
+        trainer._to_remember.clear()
+    assert left == [2, 2, 0, 2]
+    assert [rows.tolist() for rows in came] == [[[1.0] * 3, [1.0] * 3, [0.0] * 3]]
+
+
 # Resuming ---------------------------------------------------------------------------------------------------------
 
 
