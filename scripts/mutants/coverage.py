@@ -21,7 +21,7 @@ from mutants.shadow import PACKAGE, Shadow
 __all__ = ["Coverage", "collect", "test_files"]
 
 
-MOST_TESTS = 600
+MOST_TESTS = 2000
 """Tests of one mutant."""
 
 
