@@ -108,6 +108,7 @@ VALUES = [
     ("\\log_2 8", 3),
     ("\\log_{x} 8", math.log(8, X)),
     ("\\log^2_2 8", 9),
+    ("\\log_2^2 8", 9),
     ("log(8, 2)", 3),
     ("xsin(x)", X * math.sin(X)),
     ("nlog(x)", 3 * math.log(X)),

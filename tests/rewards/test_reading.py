@@ -12,6 +12,7 @@ import pytest
 from relax_rl.rewards import extract_answer
 from relax_rl.rewards.extraction.statements import later_statement
 from relax_rl.rewards.extraction.thoughts import thought_marks
+from relax_rl.rewards.extraction.values import has_mathematics, predicate, sentence, value_at_head
 
 HEADINGS = [
     ("### Final Answer\n\n34", "34"),
@@ -206,6 +207,8 @@ TAGS = [
     ("<answer>12 faux</answer>", "12 faux"),
     ("<answer>The largest n is 34</answer>", "34"),
     ("<answer>34 apples</answer>", "34 apples"),
+    ("<answer>\n34\n</answer>", "34"),
+    ("<answer>The big one of them</answer>", "The big one of them"),
     ("<final_answer>34</final_answer>", "34"),
     ("<answer>12. No, 13.</answer>", "12. No, 13."),
     ("<answer>7</answer>\nHuman: next", "7"),
@@ -401,3 +404,63 @@ def test_where_a_later_statement_stands() -> None:
     assert text[found.start : found.end] == "should be 6"
     assert extract_answer(text).text == "6"
     assert extract_answer("The answer is 5. No, that is wrong. It should be 6", is_truncated=True).how == "truncated"
+    assert extract_answer("<answer> Yes. </answer>").verbatim == "Yes."
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("The largest n is 34", "34"),
+        ("The area of what is shown is 12", "12"),
+        ("the total = 7", "7"),
+        ("the total = 3 = 7", "3 = 7"),
+        ("the total is 12,", "12"),
+        ("$x$ is 5", "5"),
+        ("\\(x\\) is 5", "5"),
+        ("for $x = y$ the sum = 5", "5"),
+        ("the sum is 5 for $x is y$", "5"),
+        ("the sum is 5 for \\(x is y\\)", "5"),
+        ("that a > b is 7", "7"),
+        ("a > b = 7", None),
+        ("it is the big one", None),
+        ("it is", None),
+        ("no verb", None),
+        ("it is not 7", None),
+        ("it is at least 7", None),
+        ("x is 3 and y is 7", None),
+        ("it is 3 or 7", None),
+        ("it is red", "red"),
+        ("it is $5$ metres", "5"),
+    ],
+)
+def test_the_value_in_a_sentence(text: str, value: str | None) -> None:
+    assert predicate(text) == value
+
+
+def test_the_value_at_the_head_of_what_follows() -> None:
+    for text, value in (
+        ("12,", "12"),
+        ("even**", "even"),
+        ("\u201ceven\u201d.", "even"),
+        ("$\\$36$ in all", "\\$36"),
+        ("$36 in all", "$36"),
+        ("\\(12\\) apples", "12"),
+        ("$12$ or $13$", "$12$ or $13$"),
+        ("$12$ is not it", "$12$ is not it"),
+        ("exactly 12 apples", "12"),
+        ("12 of them. 13", "12"),
+        ("12; 13", "12"),
+        ("12 or 13 apples", "12 or 13 apples"),
+        ("12 apples are not it", "12 apples are not it"),
+        ("12 and more", "12 and more"),
+    ):
+        assert value_at_head(text) == value, text
+    assert value_at_head("12 apples") == "12"
+    assert value_at_head("12 apples", is_prose=False) == "12 apples"
+    assert sentence("a? b") == ("a", True)
+    assert sentence("a\uff1f") == ("a", True)
+    assert sentence("a. b?") == ("a", False)
+    assert sentence("a") == ("a", False)
+    assert [has_mathematics(text) for text in ("12", "x", "$", "A cat", "A", "words", "a cat")] == [
+        *(True, True, True, False, True, False, False),
+    ]

@@ -32,19 +32,16 @@ def last_tag(text: str) -> Commitment | None:
 
 
 def _tagged(content: str) -> str:
-    stated = read_inside(content)
-    if stated is not content:
-        return stated
+    inside = read_inside(content)
+    if inside is not content:
+        return inside
     content = content.strip()
     first, is_question = sentence(content)
     # A question is no statement (`12 ? 7`), and a number in a second sentence may be another answer.
     if "\n" in content or is_question or "?" in content or has_mathematics(content[len(first) :].strip(" .$\\)]*")):
         return content
-    return predicate(first) or value_at_head(content, is_prose=False) if _is_words(content) else _value(content)
-
-
-def _value(content: str) -> str:
-    return value_at_head(content, is_prose=False)
+    stated = predicate(first) if _is_words(content) else None
+    return stated or value_at_head(content, is_prose=False)
 
 
 def _is_words(content: str) -> bool:

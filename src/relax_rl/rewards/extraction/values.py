@@ -103,13 +103,13 @@ def value_at_head(tail: str, *, is_prose: bool = True) -> str:
     Args:
         is_prose: words behind a number may go on with the sentence; what stands in a tag is the answer and no more.
     """
-    tail = _BULLET.sub("", tail, count=1).lstrip(_LEAD)
+    tail = _BULLET.sub("", tail).lstrip(_LEAD)
     filler = _FILLER.match(tail)
     tail = tail[filler.end() :].lstrip(_QUOTES) if filler else tail
     formula = _formula(tail)
     if formula is not None:
         return formula
-    text = sentence(tail)[0].strip(_QUOTES).rstrip(_ENDS)
+    text = sentence(tail)[0].rstrip(_ENDS)
     if is_prose and (_HEAD.match(text) is None or _NAMED.match(text)):
         return predicate(text) or text
     return _without_words(text, is_prose)
@@ -128,7 +128,7 @@ def predicate(text: str) -> str | None:
     before, after = text[: verb.start()], text[verb.end() :].strip(_QUOTES)
     if _CLAIM.search(before) or _SECOND_VALUE.search(after) or (not words and not _SUBJECT.fullmatch(before)):
         return None
-    if _HEAD.match(after) is None and (" " in after.strip() or not after.strip()):
+    if _HEAD.match(after) is None and (" " in after or not after):
         return None
     formula = _formula(after)
     return formula if formula is not None else _without_words(after.rstrip(_ENDS), True) or None
