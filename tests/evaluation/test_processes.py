@@ -123,6 +123,18 @@ def test_a_signal_of_the_terminal_is_left_to_the_parent(model: Any, tokenizer: A
     assert same(tmp_path / "one", tmp_path / "many")
 
 
+@pytest.mark.timeout(120)
+def test_a_process_does_not_wait_for_threads_that_the_fork_left_behind(model: Any, tokenizer: Any, task: Any) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        torch.randn(4_000_000).exp().sum()  # starts them
+        lots = list(ForkingSampler(Sampling(model, tokenizer), 2).sample(task.problems("test", 4), SETTINGS))
+    finally:
+        torch.set_num_threads(before)
+    assert sum(len(lot) for lot in lots) == 16
+
+
 def test_a_single_block_needs_no_process(model: Any, tokenizer: Any, task: Any) -> None:
     pids: list[int] = []
     sampler = ForkingSampler(Sampling(model, tokenizer, {0: lambda: pids.append(os.getpid())}), 2)
@@ -163,10 +175,11 @@ def test_the_threads_of_a_process_follow_from_the_batches_and_short_memory_is_sa
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     assert cores(None, num_samples=4) == (1, 4)
-    assert cores(None, num_samples=8) == (2, 2)
+    assert cores(None, num_samples=8) == (2, 1)
     assert [cores(asked, num_samples=64) for asked in (None, 1, 2, 9)] == [(4, 1), (1, 1), (2, 1), (9, 1)]
+    assert cores(9, num_samples=4) == (1, 4)
     assert said == []
-    assert cores(None, num_samples=64, free=600 << 20) == (2, 2)
+    assert cores(None, num_samples=64, free=600 << 20) == (2, 1)
     assert cores(3, num_samples=64, free=600 << 20) == (3, 1)
     assert cores(1, num_samples=64, free=0) == (1, 1)
     assert [words.partition(" that sample need")[0] for words in said] == ["4 processes", "3 processes"]

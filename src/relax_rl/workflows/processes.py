@@ -73,14 +73,15 @@ def cores_for(
 
     Returns:
         Processes; and threads, which depend on the number of batches and not on that of the processes, since with the
-        threads the last bits of the logits change. Only where memory leaves cores without a process do the others get
-        them as threads.
+        threads the last bits of the logits change: all for a single batch, else one.
     """
     import torch
 
     num_cores, num_batches = torch.get_num_threads(), -(-num_samples // batch_size)
-    count = min(num_cores if asked is None else asked, num_batches)
-    threads = max(1, num_cores // num_batches)
+    if num_batches == 1:
+        return Cores(1, num_cores)
+    # Never more threads: OpenMP's do not survive a fork, and a process that asked for them would wait for ever.
+    threads, count = 1, min(num_cores if asked is None else asked, num_batches)
     need = _bytes_of_process(model, min(batch_size, num_samples), num_tokens)
     free = _free_bytes()
     if count == 1 or free is None or count * need <= free:
@@ -91,7 +92,7 @@ def cores_for(
         return Cores(count, threads)
     fitting = max(1, free // need)
     say(Progress("loading", message=f"{words}: {fitting} will do; a smaller --batch-size makes room for more"))
-    return Cores(fitting, num_cores // fitting)
+    return Cores(fitting, threads)
 
 
 def _bytes_of_process(model: Any, batch_size: int, num_tokens: int) -> int:

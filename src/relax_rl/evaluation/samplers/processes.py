@@ -34,7 +34,8 @@ class ForkingSampler:
     Args:
         sampler: what each process does.
         num_processes: at most; no more than there are blocks. A single block is decoded in this process.
-        num_threads: of each process. It can change the last bits of the logits, as the batch size can.
+        num_threads: where this process samples by itself, for a single block. It can change the last bits of the
+            logits, as the batch size can. A fork has one: OpenMP's others do not survive it, and would be waited for.
     """
 
     backend = TransformersSampler.backend
@@ -70,7 +71,7 @@ class ForkingSampler:
             return
 
         def work(takes: Callable[[int], bool]) -> Generator[list[Draw]]:
-            torch.set_num_threads(self._num_threads)
+            torch.set_num_threads(1)
             yield from self._sampler.sample(problems, settings, done, takes)
 
         with _forks(work, num_processes) as forks:
