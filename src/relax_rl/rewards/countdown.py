@@ -15,7 +15,14 @@ from fractions import Fraction
 from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
 from relax_rl.rewards.solutions import Expression, canonical, value_of
 
-__all__ = ["CountdownAnswer", "CountdownVerifier", "committed_expression", "evaluate", "parsed_expression"]
+__all__ = [
+    "CountdownAnswer",
+    "CountdownVerifier",
+    "commitment",
+    "committed_expression",
+    "evaluate",
+    "parsed_expression",
+]
 
 MAX_EXPRESSION_CHARS = 256
 MAX_DEPTH = 32
@@ -85,7 +92,7 @@ class CountdownVerifier(BaseVerifier):
 
     @staticmethod
     def _verdict(completion: str, answer: str) -> Verdict:
-        expression, how = _commitment(completion)
+        expression, how = commitment(completion)
         gold = CountdownAnswer.parse(answer)
         if gold is None:
             return Verdict(None, expression, how, "gold unreadable", "it must be like 11 1 3>14")
@@ -99,10 +106,11 @@ class CountdownVerifier(BaseVerifier):
 
 def committed_expression(completion: str) -> str | None:
     """The text the completion commits to, or ``None`` if it commits to nothing. Linear time."""
-    return _commitment(completion)[0]
+    return commitment(completion)[0]
 
 
-def _commitment(completion: str) -> tuple[str | None, str]:
+def commitment(completion: str) -> tuple[str | None, str]:
+    """As `committed_expression`, with `Verdict.how`."""
     close = completion.rfind(_CLOSE)
     start = completion.rfind(_OPEN, 0, close) if close >= 0 else -1
     if start >= 0:

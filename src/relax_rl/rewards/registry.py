@@ -16,6 +16,7 @@ from relax_rl.rewards.format import FormatVerifier
 from relax_rl.rewards.mathematics.answers import ChoiceVerifier, ExactVerifier, NumericVerifier
 from relax_rl.rewards.mathematics.verifier import MathVerifier
 from relax_rl.rewards.overlong import SoftOverlongPenalty
+from relax_rl.rewards.subset_sum import SubsetSumVerifier
 
 __all__ = ["build_verifier", "configured_verifier", "verifier_names"]
 
@@ -25,6 +26,7 @@ _VERIFIERS: dict[str, Callable[..., Verifier]] = {
     "exact": ExactVerifier,
     "choice": ChoiceVerifier,
     "countdown": CountdownVerifier,
+    "subset_sum": SubsetSumVerifier,
     "format": FormatVerifier,
     "soft_overlong": SoftOverlongPenalty,
 }

@@ -21,6 +21,7 @@ from relax_rl.tasks.benchmarks import BENCHMARKS, EVALUATION_SETS, benchmark, pa
 from relax_rl.tasks.countdown import DEFAULT_SIZES, CountdownTask
 from relax_rl.tasks.data import DataTask
 from relax_rl.tasks.gym import PREFIX, ReasoningGymTask
+from relax_rl.tasks.many_solutions import SIZES, ManySolutionsTask
 from relax_rl.tasks.math import PLAIN_PROMPT, SYSTEM_PROMPT, MathTask
 from relax_rl.tasks.mix import TrainingMix
 
@@ -165,6 +166,7 @@ def _data(
 
 _TASKS: dict[str, Callable[..., Task]] = {
     "countdown": CountdownTask.of_level,
+    "many_solutions": ManySolutionsTask,
     "gsm8k": functools.partial(_benchmark, "gsm8k"),
     "math": _math,
     **{name: functools.partial(_benchmark, name) for name in EVALUATION_SETS},
@@ -174,6 +176,7 @@ _TASKS: dict[str, Callable[..., Task]] = {
 }
 
 _MADE = TaskEntry("countdown", DEFAULT_SIZES, "reach a target with + - * /; levels 1 to 5; made without end")
+_MANY = TaskEntry("many_solutions", SIZES, "countdown or subset sums (--task.kind) with 6 solutions or more, counted")
 _DATA = TaskEntry("data", {}, "your own file, folder or dataset (--task.path): JSON Lines, CSV, parquet, verl's, TRL's")
 _MIX = TaskEntry(
     "relax_mix",
@@ -190,7 +193,7 @@ def task_names() -> tuple[str, ...]:
 
 def task_entries() -> list[TaskEntry]:
     """What there is to list, in the order of ``task_names``, and last reasoning-gym."""
-    known = {"countdown": _MADE, "relax_mix": _MIX, "data": _DATA} | {
+    known = {"countdown": _MADE, "many_solutions": _MANY, "relax_mix": _MIX, "data": _DATA} | {
         name: TaskEntry(name, entry.sizes, entry.about, str(entry.hub["hub"])) for name, entry in BENCHMARKS.items()
     }
     return [*(known[name] for name in _TASKS), _GYM]
