@@ -6,10 +6,14 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: lock demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 clean
+.PHONY: lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
+
+# The demo, and its table into README.md.
+readme-demo: .venv/.installed
+	$(BIN)/python scripts/readme_demo.py
 
 # Tests start hundreds of processes that import the package: it is compiled once, whatever the shell says of that.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest

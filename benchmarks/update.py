@@ -100,6 +100,7 @@ def rollout(vocabulary: int, size: Size) -> dict[str, Any]:
         "completion_mask": torch.ones_like(completion),
         "advantages": advantages,
         "rewards": rewards.float(),
+        "row": torch.arange(size.completions),
         "num_items_in_batch": torch.tensor(float(completion.numel())),
         "num_update_tokens": float(completion.numel()),
     }

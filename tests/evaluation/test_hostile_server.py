@@ -341,7 +341,13 @@ def test_a_stop_that_waits_for_the_next_sample_does_not_wait_for_a_server_that_h
     server = serve(hangs)
     folder = EvaluationFolder(tmp_path / "out")
     with StopRequest() as stop:
-        threading.Timer(0.5, stop.ask).start()
+
+        def ask_once_it_waits() -> None:
+            while not server.requests:
+                time.sleep(0.01)
+            stop.ask()
+
+        threading.Thread(target=ask_once_it_waits, daemon=True).start()
         started = time.monotonic()
         with pytest.raises(Stopped):
             Evaluation(sampler(server), CountdownTask(), ONE, num_problems=4, name="policy").run(folder)

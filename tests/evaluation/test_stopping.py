@@ -54,17 +54,33 @@ def test_samples_are_kept_and_the_same_command_goes_on(
 
 
 @pytest.fixture
-def silent_server() -> Iterator[str]:
-    """The address of a server that takes every request and never answers."""
+def silent_server() -> Iterator[socket.socket]:
+    """A server that takes every request and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        yield server
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_server_that_hangs_holds_nobody(number: int, silent_server: str, capsys: pytest.CaptureFixture[str]) -> None:
-    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+def test_a_server_that_hangs_holds_nobody(
+    number: int, silent_server: socket.socket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def signal_once_asked() -> None:
+        # Not after a time: before the command listens to signals, one would end the tests.
+        connection, _ = silent_server.accept()
+        with connection:
+            os.kill(os.getpid(), number)
+            ended.wait(250)
+
+    ended = threading.Event()
+    waiting = threading.Thread(target=signal_once_asked, daemon=True)
+    waiting.start()
     started = time.monotonic()
-    words = ["eval", "any", "--backend", "server", "--base-url", silent_server, "--task", "countdown", "-n", "4"]
-    assert main([*words, "-k", "2", "-o", "cut"]) == 128 + number
+    address = f"http://127.0.0.1:{silent_server.getsockname()[1]}/v1"
+    words = ["eval", "any", "--backend", "server", "--base-url", address, "--task", "countdown", "-n", "4"]
+    try:
+        assert main([*words, "-k", "2", "-o", "cut"]) == 128 + number
+    finally:
+        ended.set()
+        waiting.join(60)
     assert time.monotonic() - started < 60  # of the 600 that a request may take
     assert "stopped by" in capsys.readouterr().err

@@ -161,9 +161,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_scores_zero_in_bounded_time(name: str):
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert score(HOSTILE[name]) == 0.0
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
 
 
 @given(st.text(alphabet="<answer>/boxed\\{}()+-*/ 0139\x00٣", max_size=300))

@@ -65,7 +65,7 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def pool(target: str) -> Iterator[WorkerPool]:
-    with WorkerPool(target, num_workers=2, timeout_s=0.4, stall_s=2.0, memory_mb=256) as pool:
+    with WorkerPool(target, num_workers=2, timeout_s=0.4, stall_s=120.0, memory_mb=256) as pool:
         yield pool
 
 
@@ -76,7 +76,7 @@ def hurt_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
     (folder / "hurting_functions.py").write_text(HOSTILE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        with WorkerPool("hurting_functions:act", num_workers=2, timeout_s=0.4, stall_s=2.0, memory_mb=256) as pool:
+        with WorkerPool("hurting_functions:act", num_workers=2, timeout_s=0.4, stall_s=120.0, memory_mb=256) as pool:
             yield pool
 
 
@@ -94,7 +94,6 @@ def test_nothing_starts_before_it_is_needed(pool: WorkerPool) -> None:
     [
         (("spin",), "timeout", "CPU"),
         (("power",), "timeout", "CPU"),
-        (("sleep", 60), "stalled", "2 s"),
         (("allocate", 2**30), "memory", ""),
         (("allocate", 170 * 2**20), "memory", "MiB"),
         (("exit", 3), "crashed", "exit code 3"),
@@ -113,6 +112,15 @@ def test_each_failure_has_its_reason_and_disturbs_nobody(
     assert failed.value is None
     assert failed.reason == reason
     assert detail in failed.detail
+    assert hurt_pool.map([("echo", "alive")] * 3) == [Outcome("alive")] * 3
+
+
+def test_an_item_that_sleeps_is_given_up(hurt_pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one limit that a busy machine may meet too: so far away that it disturbs nobody, unless it is set closer."""
+    with monkeypatch.context() as patch:
+        patch.setattr(hurt_pool, "stall_s", 2.0)
+        (failed,) = hurt_pool.map([("sleep", 60)])
+    assert failed == Outcome(reason="stalled", detail="no answer within 2 s")
     assert hurt_pool.map([("echo", "alive")] * 3) == [Outcome("alive")] * 3
 
 
@@ -263,7 +271,7 @@ def test_workers_end_with_a_killed_parent(target: str, tmp_path: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert run.returncode == -9
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 200
     while _exists(int(run.stdout)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _exists(int(run.stdout))
@@ -311,7 +319,7 @@ def act(value): return value
 @pytest.mark.parametrize("fault", ["time.sleep(60)", "os._exit(9)", "os.kill(os.getpid(), 9)"])
 @pytest.mark.slow
 def test_a_start_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    monkeypatch.setattr(pool_module, "_START_LIMIT_S", 3.0)
+    monkeypatch.setattr(pool_module, "_START_LIMIT_S", 10.0)
     name = f"slow_start_{abs(hash(fault))}"
     code = SLOW_START.replace("FLAG", repr(str(tmp_path / "flag"))).replace("FAULT", fault)
     (tmp_path / f"{name}.py").write_text(code)
@@ -338,10 +346,13 @@ def test_one_pool_from_eight_threads_while_its_workers_are_killed(target: str) -
     """Killed at random from outside: every value is right, none is lost."""
     with WorkerPool(target, num_workers=3) as pool, ThreadPoolExecutor(8) as threads:
         asked = [threads.submit(pool.map, [("echo", 8 * number + place) for place in range(8)]) for number in range(40)]
-        for _ in range(6):
-            time.sleep(0.1)
+        for number in range(6):
+            # Not by the clock: where starting takes long, ten would be killed in a row, which is an error.
+            while sum(future.done() for future in asked) <= 5 * number:
+                time.sleep(0.01)
             for pid in pool.worker_pids()[:2]:
-                os.kill(pid, 9)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, 9)
         found = [[outcome.value for outcome in future.result()] for future in asked]
     assert found == [[8 * number + place for place in range(8)] for number in range(40)]
 
@@ -354,18 +365,21 @@ def test_the_workers_of_a_parent_that_dies_end_beside_a_forked_child(target: str
         from relax_rl.rewards.workers.pool import WorkerPool
         pool = WorkerPool({target!r}, num_workers=1)
         pool.map([("echo", 1)])
-        if os.fork() == 0:
+        if (child := os.fork()) == 0:
             os.closerange(1, 3)
-            time.sleep(30)
+            time.sleep(250)
             os._exit(0)
-        print(*pool.worker_pids(), flush=True)
+        print(child, *pool.worker_pids(), flush=True)
         os.kill(os.getpid(), 9)
     """
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
-    deadline = time.monotonic() + 10
-    while _exists(int(run.stdout)) and time.monotonic() < deadline:
+    child, worker = map(int, run.stdout.split())
+    deadline = time.monotonic() + 120
+    while _exists(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _exists(int(run.stdout))
+    assert _exists(child)
+    os.kill(child, 9)
+    assert not _exists(worker)
 
 
 def test_no_shared_memory_is_needed(target: str) -> None:

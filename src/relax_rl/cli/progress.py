@@ -24,6 +24,10 @@ _SHOWN = (
     ("completions/mean_length", "length", ".0f"),
 )
 
+_PARTS_TOLD = 5
+_FEWEST_TOLD = 10
+"""A run of fewer updates than this is told of at its start and end alone."""
+
 
 def figures(metrics: Mapping[str, Any]) -> str:
     """Reward, entropy, dispersion and length in words; those that are missing or not finite are left out."""
@@ -83,7 +87,7 @@ class TrainingBar:
 
 
 class JobBars:
-    """One line for all runs and one for each that is running; where there is no terminal, a line when one ends."""
+    """One line for all runs and one for each that is running; off a terminal, a line for each fifth of a run."""
 
     def __init__(self, runs: Sequence[PlannedRun]) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -93,6 +97,7 @@ class JobBars:
         self._num_runs = len(runs)
         self._steps = {run.label: run.directory.last_step() for run in runs}
         self._tasks: dict[str, Any] = {}
+        self._totals: dict[str, int] = {}
         self._num_ended = 0
         self._all = self._bars.add_task(f"{len(runs)} runs", total=sum(run.config.trainer.max_steps for run in runs))
 
@@ -111,7 +116,9 @@ class JobBars:
             _warn(self._bars.console, progress.message)
         elif progress.stage == "started":
             self._tasks[run] = self._bars.add_task(run, total=progress.total)
+            self._totals[run] = progress.total
         elif progress.stage == "training":
+            self._tell(run, self._steps.get(run, 0), progress.done, self._totals[run])
             self._steps[run] = progress.done
             self._bars.update(self._tasks[run], completed=progress.done)
             self._bars.update(self._all, completed=sum(self._steps.values()))
@@ -120,6 +127,13 @@ class JobBars:
             self._bars.remove_task(self._tasks.pop(run))
             outcome = progress.message if progress.stage == "ended" else f"FAILED: {progress.message}"
             print(f"[{self._num_ended}/{self._num_runs}] {run}: {outcome}", file=sys.stderr)
+
+    def _tell(self, run: str, before: int, done: int, total: int) -> None:
+        """Off a terminal, where no bar is drawn: a line for each fifth of the updates, so that a log shows life."""
+        if self._bars.console.is_terminal or total < _FEWEST_TOLD:
+            return
+        if done < total and _PARTS_TOLD * done // total > _PARTS_TOLD * before // total:
+            print(f"{run}: {done} of {total} updates", file=sys.stderr)
 
 
 def _warn(console: Console, sentence: str) -> None:
