@@ -184,6 +184,7 @@ SIGNATURES = {
         "overwrite: bool = False",
         "allow_code: Collection[str] = ()",
         "other_versions: bool = False",
+        "share_before: str | Path | None = None",
         "on_progress: OnProgress | None = None",
         "-> TrainResult",
     ],

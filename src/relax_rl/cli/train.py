@@ -85,6 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --resume: accept a checkpoint that other versions of packages wrote",
     )
+    advanced.add_argument(
+        "--share-before",
+        metavar="DIR",
+        help="folder in which runs from the same start share the evaluation before training",
+    )
     add_settings(advanced, ADVANCED)
 
 
@@ -104,6 +109,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         overwrite=arguments.overwrite,
         allow_code=arguments.allow_code,
         other_versions=arguments.other_versions,
+        share_before=arguments.share_before,
     )
     if arguments.dry_run:
         _print_plan(prepared)

@@ -6,6 +6,7 @@ the first one writes.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from relax_rl.config import EvaluationConfig
 from relax_rl.config.settings import Precision
+from relax_rl.errors import ConfigError
 from relax_rl.evaluation.prompts import PromptForm, encode_prompt
 from relax_rl.evaluation.replay import replay
 from relax_rl.evaluation.runner import Evaluation, replay_with
@@ -25,6 +27,7 @@ from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import BaseTask, Problem
 from relax_rl.training.notices import Notices
 from relax_rl.training.precision import computing_in
+from relax_rl.training.shared_start import SharedStart, identity_of
 from relax_rl.training.together import IMPOSSIBLE, SharingSampler, made_once
 
 __all__ = ["PolicyEvaluation"]
@@ -41,6 +44,9 @@ class PolicyEvaluation:
     own. It is fitted on completions of the initial policy with settings and a seed that do not depend on the method:
     runs of different methods from the same start are measured by the same dictionary (its digest is in each result).
 
+    Raises:
+        ConfigError: weights that are sharded, with a folder to share.
+
     Args:
         settings: what is sampled.
         task: its own verifier grades, whatever the run is rewarded by.
@@ -52,6 +58,8 @@ class PolicyEvaluation:
         say: receives a sentence where the dispersion cannot be measured; Python warnings when None.
         form: how problems become prompts, as in training.
         is_sharded: whether each process holds a part of the weights alone.
+        shared: folder in which runs from one start share the evaluation before training and the dictionary; None: each
+            run makes its own.
     """
 
     def __init__(
@@ -67,8 +75,15 @@ class PolicyEvaluation:
         say: Notices | None = None,
         form: PromptForm | None = None,
         is_sharded: bool = False,
+        shared: Path | None = None,
     ) -> None:
+        if is_sharded and shared is not None:
+            raise ConfigError(
+                f"--share-before {shared} tells starts apart by their weights, of which each process here holds a "
+                "part; leave it out."
+            )
         self._is_sharded = is_sharded
+        self._shared = shared
         self._form = form or PromptForm()
         self._settings = settings
         self._task = task
@@ -89,6 +104,12 @@ class PolicyEvaluation:
         probe = objective.probe
         num_observables = self._num_observables if probe is None else probe.settings.num_observables
         with computing_in(self._precision, model):
+            start = None
+            if self._shared is not None:
+                start = SharedStart(self._shared, self._identity(model, tokenizer, num_observables))
+            if start is not None and made_once(lambda: start.take(self._run.evaluations)):
+                self._say(f"The evaluation before training is the one in {start.path}, of the same start.")
+                return
             dictionary = self._fit(model, tokenizer, num_observables)
             if self._settings.before:
                 self._write("before", model, tokenizer, dictionary)
@@ -96,6 +117,32 @@ class PolicyEvaluation:
             self._run.evaluations.mkdir(exist_ok=True)
             if dictionary is not None:
                 dictionary.save(self._dictionary_path)
+        # Without one, each run says itself why.
+        if start is not None and dictionary is not None:
+            files = [self._dictionary_path] + [self._run.evaluations / "before.json"] * self._settings.before
+            made_once(lambda: start.keep(files))
+
+    def _identity(self, model: Any, tokenizer: Any, num_observables: int | None) -> dict[str, Any]:
+        settings = self._settings
+        evaluated = self._task.problems(settings.split, settings.num_problems) if settings.before else []
+        return identity_of(
+            model,
+            tokenizer,
+            self._task,
+            [*self._problems_of_dictionary(), *evaluated],
+            lambda problem: encode_prompt(tokenizer, problem, self._form),
+            {
+                **settings.model_dump(),
+                "max_completion_length": self._max_completion_length,
+                "precision": self._precision,
+                "num_observables": num_observables,
+            },
+        )
+
+    def _problems_of_dictionary(self) -> list[Problem]:
+        # A task without end makes every problem that it is asked for.
+        count = _NUM_PROMPTS if self._task.is_endless else None
+        return self._task.problems(self._train_split, count)[:_NUM_PROMPTS]
 
     def after(self, model: Any, tokenizer: Any) -> None:
         """Measure the trained policy with the dictionary of the initial one. Collective."""
@@ -118,10 +165,7 @@ class PolicyEvaluation:
 
     def _fit(self, model: Any, tokenizer: Any, num_observables: int | None) -> KoopmanDictionary | None:
         given = {} if num_observables is None else {"num_observables": num_observables}
-        # A task without end makes every problem that it is asked for.
-        count = _NUM_PROMPTS if self._task.is_endless else None
-        problems = self._task.problems(self._train_split, count)[:_NUM_PROMPTS]
-        trajectories = self._trajectories(model, tokenizer, problems)
+        trajectories = self._trajectories(model, tokenizer, self._problems_of_dictionary())
         try:
             return made_once(lambda: DictionarySettings.parse(given, DictionarySettings()).fit(trajectories))
         except IMPOSSIBLE as error:

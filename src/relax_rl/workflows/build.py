@@ -172,6 +172,7 @@ def build_run(
     resume: bool = False,
     other_versions: bool = False,
     on_cpu: bool = False,
+    share_before: Path | None = None,
 ) -> TrainingRun:
     """Build everything that a run needs, what is cheap first; nothing is written.
 
@@ -183,6 +184,7 @@ def build_run(
         resume: from the last complete checkpoint.
         other_versions: than those that wrote the checkpoint are accepted.
         on_cpu: for a process that must leave the accelerator to others; the engine of vLLM is not started either.
+        share_before: see `relax_rl.workflows.train.train`.
 
     Raises:
         RelaxError: whatever would keep the run from starting.
@@ -215,7 +217,7 @@ def build_run(
         model=model,
         tokenizer=tokenizer,
         trainer=trainer,
-        evaluation=_evaluation(settings, task, directory, trainer, fitted),
+        evaluation=_evaluation(settings, task, directory, trainer, fitted, share_before),
         checkpoint=None if resumed is None else resumed.checkpoint.path,
         notices=(*idle, *notes, *fitted.notes, *found, *save_notices(recipe.args)),
     )
@@ -348,7 +350,12 @@ def _trainer(
 
 
 def _evaluation(
-    settings: TrainConfig, task: BaseTask, directory: RunDirectory, trainer: RelaxTrainer, fitted: FittedPrompts
+    settings: TrainConfig,
+    task: BaseTask,
+    directory: RunDirectory,
+    trainer: RelaxTrainer,
+    fitted: FittedPrompts,
+    shared: Path | None,
 ) -> PolicyEvaluation | None:
     if not settings.evaluation.enabled:
         return None
@@ -363,6 +370,7 @@ def _evaluation(
         say=trainer.notices,
         form=fitted.form,
         is_sharded=is_sharded(trainer.accelerator),
+        shared=shared,
     )
 
 

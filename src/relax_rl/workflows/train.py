@@ -48,6 +48,7 @@ def train(
     overwrite: bool = False,
     allow_code: Collection[str] = (),
     other_versions: bool = False,
+    share_before: str | Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> TrainResult:
     """Train a policy, evaluating it before and after, and leave everything in the run directory.
@@ -68,6 +69,8 @@ def train(
         allow_code: modules that a config file, or the run that is resumed, may name a task, a verifier or an objective
             of. What the other arguments name needs no permission.
         other_versions: resume although other versions of packages wrote the checkpoint.
+        share_before: folder in which runs that start from the same weights share the evaluation before training: the
+            first one keeps it there, the others copy it. None: the run makes its own.
         on_progress: receives notices, stages and updates, on the first process alone. Nothing is printed.
 
     Raises:
@@ -85,6 +88,7 @@ def train(
         overwrite=overwrite,
         allow_code=allow_code,
         other_versions=other_versions,
+        share_before=share_before,
     ).train(on_progress)
 
 
@@ -101,6 +105,7 @@ def prepare(
     overwrite: bool = False,
     allow_code: Collection[str] = (),
     other_versions: bool = False,
+    share_before: str | Path | None = None,
 ) -> TrainingRun:
     """Build and check everything that a run needs, and write nothing; for the arguments, see `train`.
 
@@ -154,6 +159,7 @@ def prepare(
         tokenizer=tokenizer,
         resume=resume,
         other_versions=other_versions,
+        share_before=None if share_before is None else Path(share_before),
     )
 
 

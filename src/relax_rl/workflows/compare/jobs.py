@@ -75,9 +75,10 @@ def job_of(planned: PlannedRun, folder: Path, *, anew: bool = False, other_versi
     allowed = [f"--allow-code={module}" for module in code_modules(planned.config)]
     allowed += ["--trust-remote-code"] if is_trusted() else []
     allowed += ["--other-versions"] if goes_on and other_versions else []
+    shared = [f"--share-before={folder / 'before'}"] if planned.config.evaluation.enabled else []
     return Job(
         label=planned.label,
-        words=("train", str(config), "--resume" if goes_on else "--overwrite", *allowed),
+        words=("train", str(config), *shared, "--resume" if goes_on else "--overwrite", *allowed),
         run=directory,
         num_steps=planned.config.trainer.max_steps,
         log=folder / "logs" / f"{config.stem}.log",
