@@ -134,6 +134,8 @@ TOKENS = [
     ("The answer is 7[/INST]", "7"),
     ("The answer is 7<|endoftext|><|endoftext|>The answer is 8", "7"),
     ("The answer is 7<pad><pad>", "7"),
+    ("\\boxed{7}<|end|>\\boxed{8}", "7"),
+    ("<|channel|>final<|message|>\\boxed{7}<|im_end|>\\boxed{8}", "7"),
 ]
 
 ORDER = [

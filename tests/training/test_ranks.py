@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -177,6 +178,32 @@ def test_a_checkpoint_of_a_run_without_dynamic_sampling_has_drawn_nothing(traine
     assert trained._sampling is None
 
 
+def test_one_byte_that_changed_in_the_weights_is_found_before_a_resume(trained: Any, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-1"
+    shutil.copytree(Path(trained.args.output_dir) / "checkpoint-1", checkpoint)
+    trained._checkpoint_to_resume(str(checkpoint))
+    weights = checkpoint / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(RunError, match=r"cannot resume from .*checkpoint-1: .*model\.safetensors"):
+        trained._checkpoint_to_resume(str(checkpoint))
+
+
+def test_what_is_recorded_is_kept_inside_a_rollout_batch_alone(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    restored: list[Any] = []
+    recorder = SimpleNamespace(kept=lambda: {"rows": [1]}, restore=restored.append)
+    for is_inside in (True, False):
+        monkeypatch.setattr(type(trained), "_is_inside_rollout", is_inside)
+        for known in (recorder, None):
+            monkeypatch.setattr(trained, "_recorder", known)
+            monkeypatch.setattr(trained, "_buffered_inputs", [])
+            memory = trained._in_memory()
+            assert memory["recorded"] == ({"rows": [1]} if is_inside and known else None)
+            trained._restore(memory)
+    assert restored == [{"rows": [1]}]
+
+
 def test_a_checkpoint_that_cannot_be_written_leaves_nothing_and_the_limit_as_it_was(
     trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +268,7 @@ def test_rows_come_back_into_their_order_and_an_update_counts_its_tokens_on_all_
         args=SimpleNamespace(gradient_accumulation_steps=2),
         accelerator=accelerator,
         _completion_mask=RolloutTrainer._completion_mask,
+        _keeps_layout=True,
     )
     shuffled = torch.tensor([5, 0, 7, 2, 1, 6, 3, 4])
     masks = (torch.arange(8) <= shuffled[:, None]).long()  # row r has r + 1 tokens, of which the first is not learned

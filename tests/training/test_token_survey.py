@@ -1,9 +1,14 @@
 """Methods that compare tokens compare those of the whole update, however it is cut."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
 from relax_rl.objectives import build_objective
+from relax_rl.objectives.inputs import TOKEN_CHOICE
+from relax_rl.training.inputs.providers import provider_of
 from support.scripted import GROUP, make_trainer
 
 METHODS = {
@@ -47,3 +52,17 @@ def test_no_forward_is_spent_where_a_choice_would_have_no_effect(tmp_path, monke
     monkeypatch.setattr(type(trainer.objective), "survey", lambda *_: pytest.fail("surveyed"))
     trainer.train()
     assert trainer.state.log_history[0]["tokens/selected"] == 0.0
+
+
+@pytest.mark.parametrize(("batches", "processes", "chooses"), [(1, 1, False), (1, 2, True), (2, 1, True), (2, 2, True)])
+def test_a_single_micro_batch_on_a_single_process_chooses_for_itself(batches, processes, chooses):
+    trainer: Any = SimpleNamespace(
+        objective=build_objective("kl_cov"),
+        accelerator=SimpleNamespace(num_processes=processes),
+        completion_mask=lambda rows: rows["mask"],
+    )
+    rows: list[dict[str, Any]] = [{"mask": torch.ones(2, 3, dtype=torch.bool)} for _ in range(batches)]
+    provider_of(TOKEN_CHOICE, trainer).before_update(rows)
+    for row in rows:
+        assert ("token_choice" in row) is chooses
+        assert row.get("token_choice", torch.zeros(2, 3)).tolist() == [[0.0] * 3] * 2

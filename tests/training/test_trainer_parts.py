@@ -198,7 +198,10 @@ def test_a_report_is_of_the_update_to_come_and_an_evaluation_has_groups_of_its_o
     forward: Any = SimpleNamespace(log_probs=torch.zeros(4, 3), entropy=torch.zeros(4, 3), hidden_states=None)
     for is_training, shape in ((True, (1, 4, 3)), (False, (2, 2, 3))):
         trainer.model.train(is_training)
-        assert trainer.rollout_batch(columns, forward).mask.shape == shape
+        batch = trainer.rollout_batch(columns, forward)
+        assert batch.mask.shape == shape
+        # In training of the whole update, which has two such micro-batches.
+        assert batch.totals.num_completions == (8 if is_training else 4)
     trainer.model.train()
 
 
