@@ -263,7 +263,9 @@ def test_what_a_reward_function_failed_on_is_kept_in_training_alone(trained: Any
 
 
 def test_rows_come_back_into_their_order_and_an_update_counts_its_tokens_on_all_ranks() -> None:
-    accelerator = SimpleNamespace(reduce=lambda tensor, reduction: 3 * tensor if reduction == "sum" else tensor)
+    accelerator = SimpleNamespace(
+        reduce=lambda tensor, reduction: 3 * tensor if reduction == "sum" else tensor, device="cpu"
+    )
     trainer: Any = SimpleNamespace(
         args=SimpleNamespace(gradient_accumulation_steps=2),
         accelerator=accelerator,
@@ -279,6 +281,7 @@ def test_rows_come_back_into_their_order_and_an_update_counts_its_tokens_on_all_
             "row": shuffled[start : start + 2],
             "completion_mask": masks[start : start + 2],
             "tool_mask": tools[start : start + 2],
+            "prompt_mask": torch.ones(2, 2, dtype=torch.long),
             "names": [f"row {row}" for row in shuffled[start : start + 2].tolist()],
             "temperature": torch.tensor(0.5),
         }
@@ -290,3 +293,5 @@ def test_rows_come_back_into_their_order_and_an_update_counts_its_tokens_on_all_
     assert [batch["completion_mask"].sum().item() for batch in batches] == [3, 7, 11, 15]
     assert [batch["temperature"].item() for batch in batches] == [0.5] * 4
     assert [batch["num_update_tokens"] for batch in batches] == [18.0, 18.0, 66.0, 66.0]
+    # Of 40 positions, the first update fills 10 of its completions and 8 of its prompts.
+    assert [batch["padding"] for batch in batches] == pytest.approx([22 / 40, 22 / 40, 6 / 40, 6 / 40])
