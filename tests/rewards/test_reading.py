@@ -276,6 +276,8 @@ THOUGHTS = [
     ("<think><think>a</think>\\boxed{7}", "7"),
     ("<think>a<reflection>b</think>\\boxed{7}", "7"),
     ("<think>a</reflection>\\boxed{7}", None),
+    ("<reasoning>a</think>\\boxed{7}", "7"),
+    ("<x:reasoning>a</reasoning>\\boxed{7}", "7"),
     ("<THINK>\\boxed{7}", None),
     ("<|think|>\\boxed{7}", None),
     ("<thinking>\\boxed{7}", None),

@@ -19,6 +19,7 @@ from relax_rl.objectives import build_objective
 from relax_rl.runs import RunDirectory
 from relax_rl.runs.manifest import MANIFEST_FILE
 from relax_rl.stopping import Reason, StopRequest
+from relax_rl.training import calibration
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.objective_state import STATE_FILE
 from relax_rl.training.trl import agreement, resuming
@@ -126,6 +127,26 @@ def test_a_stop_on_one_process_is_one_on_all(
     args.world_size = 1
     monkeypatch.setattr(torch.distributed, "all_reduce", None)
     StopWhenAsked(request).on_step_end(args, state, control)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_first_process_receives_the_rows_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = [(0, torch.zeros(2))], [(3, torch.ones(1))]
+
+    def gather_object(rows: Any, received: Any, dst: int) -> None:
+        assert (rows, dst) == (own, 0)
+        if received is not None:
+            received[:] = [rows, other]
+
+    monkeypatch.setattr(torch.distributed, "gather_object", gather_object)
+
+    def received(num_processes: int, is_main: bool) -> Any:
+        accelerator = SimpleNamespace(num_processes=num_processes, is_main_process=is_main)
+        return calibration._to_first(SimpleNamespace(accelerator=accelerator), own)  # pyright: ignore[reportArgumentType]
+
+    assert received(2, True) == [own, other]
+    assert received(2, False) is None
+    monkeypatch.setattr(torch.distributed, "gather_object", None)
+    assert received(1, True) == [own]
 
 
 # Going back -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ _BOX = re.compile(r"box(?:ed)?(?![A-Za-z>])")
 _BEFORE_BOX = re.compile(r"(?:\\(?:begin)?(?:f|frame)?|<)\Z")
 _LONGEST_BEFORE = 12
 _BRACE_OR_ESCAPE = re.compile(r"\\.|[{}]", re.DOTALL)
-_UNBRACED = re.compile(r"[ \t]*([^\s{}$]+)")
+_UNBRACED = re.compile(r"[ \t]*[^\s{}$]+")
 _OPENING = re.compile(r"\s*\{")
 # Between two boxes that are one answer: `\boxed{2}$ and $\boxed{3}`, `x = \boxed{1}, x = \boxed{9}`.
 _GLUE = re.compile(r"[$&~]|\\[()\[\],;! ]|\\q?quad(?![A-Za-z])|\\(?:text|mbox)\s*\{|[{}]|\*\*")
@@ -144,7 +144,7 @@ def _group(text: str, position: int) -> tuple[str | None, int]:
     opening = _OPENING.match(text, position)
     if opening is None:
         word = _UNBRACED.match(text, position)
-        return (word.group(1).rstrip(".,;:"), word.end()) if word else ("", position)
+        return (word.group().rstrip(".,;:"), word.end()) if word else ("", position)
     depth = 1
     for token in _BRACE_OR_ESCAPE.finditer(text, opening.end()):
         if token.group() == "{":
