@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from relax_rl.rewards import ChoiceVerifier, ExactVerifier, MathVerifier, NumericVerifier, read_gold
-from relax_rl.rewards.extraction import chosen_pair, extract_answer, read_choice, written_forms
+from relax_rl.rewards.extraction import chosen_pair, extract_answer, read_choice, stated_forms, written_forms
 from relax_rl.rewards.mathematics.grammar.matching import same_in_place
 
 READ: list[tuple[Any, str]] = [
@@ -96,6 +96,15 @@ def test_golds_of_all_forms_score_one_against_their_answer() -> None:
 @pytest.mark.parametrize("gold", ["42", "\\frac{1}{2}", "x=5", "(1,2]", "3, 5", "\\text{Evelyn}", "B"])
 def test_the_written_forms_of_a_gold_answer_are_read_as_it(gold: str) -> None:
     assert [extract_answer(form).text for form in written_forms(gold)] == [gold] * 3
+
+
+def test_a_gold_answer_is_stated_as_far_as_a_policy_reads_it() -> None:
+    for policy in ("default", "lenient"):
+        assert stated_forms("#### 42", policy) == written_forms("42")
+    for policy in ("strict", "verl-math-dapo"):
+        assert stated_forms("#### 42", policy) == written_forms("42")[:1]
+    prose = " ".join(["word"] * 26)
+    assert stated_forms(prose, "default") == (f"So it is $\\boxed{{{prose}}}$.",)
 
 
 # Multiple choice.
