@@ -265,3 +265,10 @@ def test_a_run_names_its_verifier_with_options_and_weights() -> None:
         TrainConfig(verifier=3)  # pyright: ignore[reportArgumentType]
     as_written = TrainConfig(verifier=[{"name": "exact", "weight": 2.0}, {"name": "task"}])  # pyright: ignore[reportArgumentType]
     assert TrainConfig(**json.loads(as_written.to_json())) == as_written
+
+
+def test_the_last_of_several_boxes_chooses_by_the_text_of_its_option() -> None:
+    verifier = ChoiceVerifier()
+    for gold, score in (("B", 1.0), ("A", 0.0)):
+        (verdict,) = verifier.grade(["\\boxed{x}, \\boxed{y}"], [gold], options=[("x", "y")])
+        assert (verdict.score, verdict.extracted) == (score, "y")

@@ -142,6 +142,10 @@ def test_what_a_text_is_taken_for(text: str, kind: str) -> None:
         ("[1, \\sqrt{2}]", "[2, \\sqrt{2}]", False),
         ("2x + y < 3", "x < 3", None),
         ("2x + y < 3", "5", False),
+        ("x < y", "x < 3", None),
+        ("x < 2y", "x < 3", None),
+        ("x + y = 5", "5", False),
+        ("x = \\{1, 2\\}", "x + y = 5", False),
         ("x < 3", "5", False),
         # Quantities, percent, infinity.
         ("5 \\text{ m}", "500 \\text{ cm}", True),

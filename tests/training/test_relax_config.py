@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from relax_rl.config import TrainerConfig
 from relax_rl.errors import ConfigError
+from relax_rl.training.trl.config import grpo_config
 from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for
 from relax_rl.training.trl.replaced import REPLACED, REPLACED_BY_RUN
 
@@ -55,3 +57,30 @@ def test_an_option_that_is_replaced_has_a_setting_or_words_in_its_place(name: st
     assert bool(replacement.setting) is not bool(replacement.advice)
     for sentence in (replacement.in_settings, replacement.in_script):
         assert (replacement.setting or replacement.advice) in sentence or "objective=" in sentence
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "mixed"])
+def test_what_a_run_sets_by_itself(precision: Any, tmp_path: Path) -> None:
+    made = grpo_config(TrainerConfig(max_steps=7), tmp_path / "out", seed=3, precision=precision, use_cpu=True)
+    found = {name: getattr(made, name) for name in ("output_dir", "seed", "bf16", "max_steps", "use_cpu")}
+    assert found == {
+        "output_dir": str(tmp_path / "out"),
+        "seed": 3,
+        "bf16": precision == "mixed",
+        "max_steps": 7,
+        "use_cpu": True,
+    }
+    assert (made.disable_tqdm, made.logging_first_step, made.save_strategy) == (True, True, "steps")
+    assert made.activation_checkpointing is True
+    for name in ("activation_checkpointing", "gradient_checkpointing"):
+        without = TrainerConfig.model_validate({name: False})
+        assert not grpo_config(without, tmp_path, precision=precision, use_cpu=True).activation_checkpointing
+
+
+def test_values_that_trl_refuses_and_a_cache_of_one_precision(tmp_path: Path) -> None:
+    static = TrainerConfig(cache_implementation="static")  # pyright: ignore[reportCallIssue]
+    assert grpo_config(static, tmp_path, use_cpu=True).cache_implementation == "static"
+    with pytest.raises(ConfigError, match="cache_implementation = static holds values of one precision"):
+        grpo_config(static, tmp_path, precision="mixed", use_cpu=True)
+    with pytest.raises(ConfigError, match="TRL refuses the settings under 'trainer': "):
+        grpo_config(TrainerConfig(lr_scheduler_type="none such"), tmp_path, use_cpu=True)
