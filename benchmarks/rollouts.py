@@ -34,7 +34,7 @@ from relax_rl.config import TrainConfig, load_config
 from relax_rl.evaluation.prompts import encode_prompt, left_pad
 from relax_rl.evaluation.samplers.transformers import sample_completions
 from relax_rl.tasks.countdown import CountdownTask
-from relax_rl.training.models import load_model
+from relax_rl.training.models import SMOLLM2_DIRECTORY, load_model
 from relax_rl.training.trl.config import grpo_config
 from relax_rl.training.trl.dataset import prompt_dataset
 
@@ -66,17 +66,29 @@ SETTINGS = (
     Setting("static", "eager"),
     Setting("static", "sdpa", chunk=64),
 )
+SMOLLM2 = {
+    "trainer.num_generations": 8,
+    "trainer.per_device_train_batch_size": 8,
+    "trainer.gradient_accumulation_steps": 1,
+    "trainer.max_completion_length": 256,
+}
 OWN = "relax_rl.evaluation.samplers.transformers"
 
 
 class Rollouts:
-    """The shipped policy, the prompts of one update, and TRL's generation config for each cache."""
+    """A policy, the prompts of one update, and TRL's generation config for each cache.
 
-    def __init__(self, folder: str) -> None:
-        self.config = load_config("countdown")
+    Args:
+        folder: of the trainers that the generation configs come from.
+        model: "tiny" or "smollm2".
+        settings: of the run; those of the shipped config by default.
+    """
+
+    def __init__(self, folder: str, model: str = "tiny", settings: dict[str, Any] | None = None) -> None:
+        self.config = load_config("countdown", settings or {})
         self.model: Any
         self.tokenizer: Any
-        self.model, self.tokenizer = load_model("tiny")
+        self.model, self.tokenizer = load_model(model)
         task, trainer = CountdownTask(), self.config.trainer
         self.group = trainer.num_generations
         num_rows = trainer.per_device_train_batch_size * trainer.gradient_accumulation_steps
@@ -151,6 +163,14 @@ def rows(effort: Effort) -> Iterator[Row]:
         }
         times = in_turn(sides, min(effort.rounds, 5))
         yield row_of_times("evaluation, 4 problems x 32", times["ours"], times["calls"], "32 calls", target=0.25)
+    if effort.is_quick or not (SMOLLM2_DIRECTORY / "model.safetensors").is_file():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        rollouts = Rollouts(folder, "smollm2", SMOLLM2)
+        times = in_turn({"generate": lambda: rollouts.generate(BASE), "ours": rollouts.sample}, 3)
+        yield row_of_times(
+            "SmolLM2-135M, 8 x 256", times["ours"], times["generate"], "generate, default cache", target=0.75
+        )
 
 
 def print_settings(rollouts: Rollouts, repeats: int, threads: list[int]) -> None:

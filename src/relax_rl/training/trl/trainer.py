@@ -21,7 +21,7 @@ from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.capture import ForwardCapture, ForwardRecord
 from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
 from relax_rl.objectives.base import ObjectiveOutput
-from relax_rl.objectives.inputs import ENTROPY, HIDDEN_STATES, MODES, OLD_ENTROPY, PROMPT_KEYS, Input
+from relax_rl.objectives.inputs import ENTROPY, HIDDEN_STATES, PROMPT_KEYS, Input
 from relax_rl.training.calibration import Calibration
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows
@@ -29,12 +29,12 @@ from relax_rl.training.inputs.providers import provider_of
 from relax_rl.training.notices import Notices
 from relax_rl.training.objective import objective_for
 from relax_rl.training.objective_state import restore_objective, save_objective
-from relax_rl.training.rows import in_row_order
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.group_sampler import GroupSampler
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for, check_reference, given_arguments
 from relax_rl.training.trl.rollouts import RolloutTrainer
+from relax_rl.training.trl.sampled import gathered_rewards, remember_old
 from relax_rl.training.trl.strategy import check_strategy
 from relax_rl.training.trl.update_size import UpdateSize
 from relax_rl.training.trl.update_sums import UpdateSums
@@ -176,12 +176,12 @@ class RelaxTrainer(RolloutTrainer):
         if self._buffered_inputs is not previous:
             self._buffered_inputs = self._whole_groups(self._buffered_inputs)
             if self._learns_from_old:
-                for batch in self._buffered_inputs:
-                    self._remember_old(batch)
+                remember_old(self, self._buffered_inputs)
             for wanted in self._in_order:
                 self._provider(wanted).before_updates(self._buffered_inputs)
             if PROMPT_KEYS in self.objective.inputs:
-                self._tell_rewards(self._buffered_inputs)
+                told = gathered_rewards(self, self._buffered_inputs, self.num_generations)
+                self._set_objective(self.objective.before_rollout(**told))
             if self._calibration.is_due(self.state.global_step):
                 self._calibrate(self._buffered_inputs)
         place, window = self._step % self.args.steps_per_generation, self.args.gradient_accumulation_steps
@@ -192,15 +192,6 @@ class RelaxTrainer(RolloutTrainer):
                 self._provider(wanted).before_update(self._buffered_inputs[place : place + window])
         return self._buffered_inputs[place]
 
-    def _remember_old(self, batch: Rows) -> None:
-        """What the policy that sampled gives for a micro-batch, before its first update."""
-        forward, width = self.forward_only(batch), batch["completion_ids"].shape[1]
-        if forward.log_probs is None:
-            raise ModelError("TRL's fused head gave no log-probabilities; this version of TRL does not fit.")
-        batch["old_per_token_logps"] = forward.log_probs[:, -width:]
-        if OLD_ENTROPY in self.objective.inputs and forward.entropy is not None:
-            batch["old_entropy"] = forward.entropy[:, -width:]
-
     @property
     def _keeps_layout(self) -> bool:
         return self.objective.reads_layout
@@ -209,17 +200,6 @@ class RelaxTrainer(RolloutTrainer):
     def _in_order(self) -> list[Input]:
         """The inputs in one order on all ranks: a set's order differs between processes, and providers gather."""
         return sorted(self._wanted, key=lambda wanted: wanted.name)
-
-    def _tell_rewards(self, batches: list[Rows]) -> None:
-        """Tell the objective the rewards of this rollout batch, of all ranks, before its first update."""
-        keys = in_row_order(batches, [batch["prompt_key"] for batch in batches])[:: self.num_generations]
-        columns = {"rewards": [batch["rewards"] for batch in batches]}
-        columns["lengths"] = [self._completion_mask(batch).sum(-1) for batch in batches]
-        columns |= {"modes": [batch["mode"] for batch in batches]} if MODES in self.objective.inputs else {}
-        ordered = {name: in_row_order(batches, parts) for name, parts in columns.items()}
-        told = {name: column.unflatten(0, (-1, self.num_generations)) for name, column in ordered.items()}
-        told = {name: self.accelerator.gather(tensor) for name, tensor in (told | {"keys": keys}).items()}
-        self._set_objective(self.objective.before_rollout(**told))
 
     # The loss -----------------------------------------------------------------------------------------------------
 
