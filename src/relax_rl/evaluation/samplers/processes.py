@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Container, Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -89,7 +90,7 @@ class _Fork:
         self.pipe, other = context.Pipe()
         self.pipe.send(first)
         # A daemon, so that the end of the interpreter ends it where nobody closed the generator.
-        self._process = context.Process(target=_serve, args=(work, other), daemon=True)
+        self._process = context.Process(target=_serve, args=(work, other, self.pipe), daemon=True)
         self._process.start()
         # Else its death would not end the pipe.
         other.close()
@@ -146,9 +147,10 @@ def _handed_over(forks: Sequence[_Fork]) -> Generator[list[Draw]]:
                 yield message
 
 
-def _serve(work: Work, pipe: Any) -> None:
+def _serve(work: Work, pipe: Any, of_parent: Any) -> None:
     """The inside of a process: blocks in the order of their numbers, as the parent tells them."""
     end_with_parent()
+    of_parent.close()  # else a parent that died before the line above would never be missed
     for number in (
         signal.SIGINT,
         signal.SIGHUP,
@@ -161,7 +163,10 @@ def _serve(work: Work, pipe: Any) -> None:
 
     def takes(number: int) -> bool:
         if not told:
-            told.append(pipe.recv())
+            try:
+                told.append(pipe.recv())
+            except EOFError:
+                sys.exit(1)
         return number == told[0] and told.pop() == number
 
     try:
