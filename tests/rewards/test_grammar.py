@@ -194,6 +194,7 @@ def test_what_a_text_is_taken_for(text: str, kind: str) -> None:
         ("(B) 12", "12", True),
         ("B", "(B) 12", True),
         ("A", "(B) 12", False),
+        ("A", "(a)", True),
         ("2n-1 \\text{ for } n \\ge 1", "2n-1", True),
         ("2n-1 \\text{ for } n \\ge 1", "2n-1 \\text{ for } n \\ge 2", False),
         ("f(x) = x + 1", "f(t) = t + 1", True),

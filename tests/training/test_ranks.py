@@ -163,12 +163,21 @@ def test_a_run_of_other_processes_draws_numbers_of_its_own(
     path.write_text(json.dumps(manifest))
     seeds: list[Any] = []
     monkeypatch.setattr(resuming, "set_seed", lambda seed, **named: seeds.append((seed, named)))
+    ranks: list[int] = []
+    known = resuming.load_rank_state
+
+    def load_rank_state(folder: Path, rank: int, device: Any) -> Any:
+        ranks.append(rank)
+        return known(folder, rank, device)
+
+    monkeypatch.setattr(resuming, "load_rank_state", load_rank_state)
     again = make_trainer(build_objective("grpo"), tmp_path, max_steps=2, seed=5)
     heard: list[str] = []
     again.notices.listen(heard.append)
     again.train(resume_from_checkpoint=str(checkpoint))
     path.write_text(as_written)
     assert seeds == [(5 + 1_000_003, {"device_specific": True})]
+    assert ranks == [0]
     assert heard[0].startswith("resumed with 1 processes instead of 2: an update has 16 completions as before")
 
 
