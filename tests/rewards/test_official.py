@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relax_rl.rewards.official import OFFICIAL_RULES, Graded, official_scores
+from relax_rl.rewards.official import OFFICIAL_RULES, Graded, _plain, gpqa, mmlu_pro, official_scores
 from relax_rl.rewards.official_math import boxed_or_mathematics, same_as_hendrycks
 
 
@@ -103,3 +103,16 @@ def test_a_completion_without_an_end_to_its_thought_is_refused_by_every_rule() -
     for benchmark, rules in OFFICIAL_RULES.items():
         assert official_scores(benchmark, None) == {rule.name: 0.0 for rule in rules}
     assert official_scores("countdown", Graded("1", "1")) == {}
+
+
+@pytest.mark.parametrize("gold", ["B", " B ", "(B)", " (B)\n"])
+def test_a_gold_letter_may_stand_in_parentheses(gold: str) -> None:
+    for rule, text in ((mmlu_pro, "so the answer is ({})."), (gpqa, "Answer: {}")):
+        assert rule(Graded(text.format("B"), gold, None, {}))
+        assert not rule(Graded(text.format("A"), gold, None, {}))
+    assert gpqa(Graded("answer: b", gold.lower(), None, {}))
+
+
+def test_what_stands_around_an_answer_is_dropped() -> None:
+    for text in ("5", " $5$. ", "\\left 5 \\right", "x \\in 5,", "\\mathrm{~5}", "5^\\circ", "5\\%"):
+        assert _plain(text) == "5", text
