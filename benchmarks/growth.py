@@ -65,7 +65,7 @@ def dispersion(B: int = 16, T: int = 256, H: int = 128, F: int = 32) -> Work:
     return work
 
 
-def update(completions: int = 32, length: int = 64) -> Work:
+def update(completions: int = 32, length: int = 96) -> Work:
     """Loss by ReLaX, backward and optimiser step of the embedded policy."""
     from update import Bench, Size
 
@@ -140,7 +140,7 @@ GROWTH: dict[str, Growth] = {
         lambda n: dispersion(F=n), (16, 32, 64, 128), 3, 2, "eigenvectors of F x F matrices, pair sums as T F^2"
     ),
     "update, B": Growth(lambda n: update(completions=n), (8, 16, 32, 64), 1, 1, "completions are independent"),
-    "update, T": Growth(lambda n: update(length=n), (32, 64, 128, 256), 2, 2, "attention over prompt and completion"),
+    "update, T": Growth(lambda n: update(length=n), (96, 192, 384), 2, 2, "attention over prompt and completion"),
     "rollout, problems": Growth(lambda n: rollout(prompts=n), (8, 16, 32, 64), 1, 1, "rows are independent"),
     "rollout, G": Growth(lambda n: rollout(group=n), (8, 16, 32, 64), 1, 1, "rows are independent"),
     "rollout, T": Growth(lambda n: rollout(length=n), (32, 64, 128, 256), 2, 1, "each token attends to all before"),
