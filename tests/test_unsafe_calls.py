@@ -47,6 +47,14 @@ MEANT = {
     ("src/relax_rl/config/loading.py", "yaml.load"): "with a SafeLoader of its own",
     ("src/relax_rl/rewards/workers/process.py", "subprocess.Popen"): "a Python process, by a list of words",
     ("src/relax_rl/rewards/workers/worker.py", "import ctypes"): "prctl: the worker ends with its parent",
+    (
+        "src/relax_rl/evaluation/samplers/processes.py",
+        "from multiprocessing import get_context",
+    ): "forks of itself, which answer through a pipe",
+    (
+        "src/relax_rl/evaluation/samplers/processes.py",
+        "from multiprocessing.connection import Connection, wait",
+    ): "the same",
     ("src/relax_rl/workflows/compare/jobs.py", "subprocess.Popen"): "a Python process, by a list of words",
     ("src/relax_rl/latent/contract/files.py", "from pickle import UnpicklingError"): "an error, to be caught",
     ("src/relax_rl/latent/contract/contract.py", "from pickle import UnpicklingError"): "an error, to be caught",
