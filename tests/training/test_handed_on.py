@@ -149,10 +149,11 @@ def test_the_sampler_of_rollouts_hands_on_its_settings(monkeypatch: pytest.Monke
     sampled = Given([[SimpleNamespace(token_ids=(5, 6)), SimpleNamespace(token_ids=(7,))]])
     monkeypatch.setattr(group_sampler, "sample_completions", sampled)
     args = SimpleNamespace(
-        use_vllm=False, top_k=0, min_p=None, repetition_penalty=1.0, generation_kwargs=None,
+        use_vllm=False, top_k=0, min_p=None, repetition_penalty=1.0, generation_kwargs=None, cache_implementation=None,
         num_generations=2, max_completion_length=9, temperature=0.7, top_p=0.9, seed=4,
     )  # fmt: skip
     sampler = group_sampler.group_sampler(args)
+    assert sampler is not None
     assert sampler.completions("model", "words", [[1], [1]], ["here"]) == [[5, 6], [7]]
     assert sampled.places == ("model", "words", [[1]], 2)
     named = {"max_completion_length": 9, "temperature": 0.7, "top_p": 0.9, "seed": 4, "keys": ["here"]}
