@@ -145,19 +145,18 @@ def test_what_trl_refuses_is_one_sentence(
         assembled(monkeypatch, Given(error=error), tmp_path, arguments, notices=None)
 
 
-def test_the_sampler_of_rollouts_hands_on_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    sampled = Given([[SimpleNamespace(token_ids=(5, 6)), SimpleNamespace(token_ids=(7,))]])
+def test_the_sampler_of_rollouts_hands_on_its_settings(monkeypatch: pytest.MonkeyPatch, arguments: RelaxConfig) -> None:
+    drawn = [(5, 6), (7,), (8,), (9,)]
+    sampled = Given([[SimpleNamespace(token_ids=ids) for ids in drawn]])
     monkeypatch.setattr(group_sampler, "sample_completions", sampled)
-    args = SimpleNamespace(
-        use_vllm=False, top_k=0, min_p=None, repetition_penalty=1.0, generation_kwargs=None, cache_implementation=None,
-        num_generations=2, max_completion_length=9, temperature=0.7, top_p=0.9, seed=4,
-    )  # fmt: skip
-    sampler = group_sampler.group_sampler(args)
+    named = {"max_completion_length": 9, "temperature": 0.7, "top_p": 0.9, "seed": 4}
+    for name, value in named.items():
+        setattr(arguments, name, value)
+    sampler = group_sampler.group_sampler(arguments)
     assert sampler is not None
-    assert sampler.completions("model", "words", [[1], [1]], ["here"]) == [[5, 6], [7]]
-    assert sampled.places == ("model", "words", [[1]], 2)
-    named = {"max_completion_length": 9, "temperature": 0.7, "top_p": 0.9, "seed": 4, "keys": ["here"]}
-    assert {name: sampled.named[name] for name in named} == named
+    assert sampler.completions("model", "words", [[1]] * 4, ["here"]) == [[5, 6], [7], [8], [9]]
+    assert sampled.places == ("model", "words", [[1]], 4)
+    assert {name: sampled.named[name] for name in (*named, "keys")} == named | {"keys": ["here"]}
 
 
 # Models -----------------------------------------------------------------------------------------------------------
