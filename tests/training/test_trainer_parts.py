@@ -82,6 +82,13 @@ def trainer(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return trainer
 
 
+@pytest.fixture(autouse=True)
+def _is_training(trainer: Any) -> None:
+    """The trainer is made once for all, and each test may run first."""
+    trainer.model.train()
+    trainer._metrics["train"].clear()
+
+
 # Rewards ----------------------------------------------------------------------------------------------------------
 
 
