@@ -293,3 +293,22 @@ def test_files_that_are_no_dictionary_are_refused(tmp_path) -> None:
     save_file({"weight": torch.zeros(2, 2)}, tmp_path / "damaged", metadata=metadata)
     with pytest.raises(DataError, match="digest"):
         KoopmanDictionary.load(tmp_path / "damaged")
+
+
+@pytest.mark.parametrize("validation_share", [None, 0.0])
+@pytest.mark.parametrize("learning_rate", [3.0, 10.0, 30.0])
+def test_observables_that_die_do_not_end_a_fit(learning_rate: float, validation_share: float | None) -> None:
+    """Steps that saturate the sigmoid at zero leave eigenvectors whose norm is rounding alone."""
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(12, 8, generator=generator) * 3
+    texts = [table[torch.randint(12, (20,), generator=generator)] for _ in range(16)]
+    found = KoopmanDictionary.fit(
+        texts,
+        num_observables=12,
+        steps=40,
+        learning_rate=learning_rate,
+        batch_size=8,
+        validation_share=validation_share,
+    )
+    assert found.weight.isfinite().all()
+    assert not torch.equal(found.weight, KoopmanDictionary.fit(texts, num_observables=12, steps=0).weight)

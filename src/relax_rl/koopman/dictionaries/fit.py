@@ -77,15 +77,27 @@ def residual_loss(batch: LiftedBatch, objective: DictionaryObjective) -> Tensor:
             _, values, vectors = torch.linalg.svd(ridge_operator(statistics, _AS_RUN_RIDGE).matrix)
         else:
             values, vectors = eigenpairs(ridge_operator(statistics, FIT_RIDGE, relative=True).matrix)
-    residuals = squared_residuals(statistics, values, vectors)
     if objective == "relative_residual":
-        return residuals.clamp_min(0.0).mean() + condition_penalty(batch)
+        return _mean_residual(statistics, values, vectors) + condition_penalty(batch)
+    residuals = squared_residuals(statistics, values, vectors)
     # sum_i |Y v_i - lambda_i X v_i|^2 for the columns v_i, which is ||(Y - X K) V||_F^2 for eigenpairs of K.
     norms = (vectors.conj() * (statistics.gram.to(vectors.dtype) @ vectors)).sum(-2).real
     total = (residuals * norms).sum()
     if objective == "as_run":
         return total.clamp_min(torch.finfo(total.dtype).tiny).sqrt()  # the floor: no slope where the fit is exact
     return total / batch.num_trajectories
+
+
+def _mean_residual(statistics: GramStatistics, values: Tensor, vectors: Tensor) -> Tensor:
+    """Mean squared relative residual of the eigenpairs that have a part in the data.
+
+    An observable that has become constant at zero leaves eigenvectors whose norm v* G v is the rounding of zero. Their
+    residual is any number up to 1e290, and its gradient is not finite in float32.
+    """
+    norms = (vectors.conj() * (statistics.gram.detach().to(vectors.dtype) @ vectors)).sum(-2).real
+    has_part = norms > torch.finfo(norms.dtype).eps * statistics.gram.detach().diagonal(dim1=-2, dim2=-1).sum(-1)
+    # A residual of zero may round to below it.
+    return squared_residuals(statistics, values, vectors).clamp_min(0.0)[has_part].mean()
 
 
 def condition_penalty(batch: LiftedBatch) -> Tensor:
@@ -185,8 +197,7 @@ def validation_residual(partition: Partition, lift: Lift, ridge: float = FIT_RID
     training = lift_batch(partition.training[:_VALIDATION_TRAJECTORIES], lift).statistics
     held_out = lift_batch(partition.validation[:_VALIDATION_TRAJECTORIES], lift).statistics
     values, vectors = eigenpairs(ridge_operator(training, ridge, relative=True).matrix)
-    # A residual of zero may round to below it.
-    return float(squared_residuals(held_out, values, vectors).clamp_min(0.0).mean())
+    return float(_mean_residual(held_out, values, vectors))
 
 
 @torch.no_grad()

@@ -228,7 +228,7 @@ def _optimise(
     # The start counts: where no step improves on it, it is what is returned.
     first = best = weight().detach().clone()
     best_step, best_score = 0, score(best) if partition.validation else float("inf")
-    interval = max(1, len(batches) // _NUM_VALIDATIONS)
+    interval, taken = max(1, len(batches) // _NUM_VALIDATIONS), 0
     for step, chosen in enumerate(batches, start=1):
         current = weight()
         batch = lift_batch(
@@ -237,14 +237,18 @@ def _optimise(
         )
         optimizer.zero_grad()
         residual_loss(batch, objective).backward()
+        if parameter.grad is None or not bool(parameter.grad.isfinite().all()):
+            # One step on it, and no weight is finite any more: what was reached before stays.
+            break
         optimizer.step()
+        taken = step
         if partition.validation and (step % interval == 0 or step == len(batches)):
             candidate = weight().detach().clone()
             candidate_score = score(candidate)
             if candidate_score < best_score:
                 best, best_step, best_score = candidate, step, candidate_score
     if not partition.validation:
-        best, best_step = weight().detach().clone(), len(batches)
+        best, best_step = weight().detach().clone(), taken
     return _Path(first, best, best_step)
 
 
