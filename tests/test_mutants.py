@@ -152,6 +152,7 @@ def test_what_a_test_notices_is_killed_and_the_rest_survives(tmp_path: Path) -> 
     assert outcomes[19, "(n / 2)"] == ("survived", "no test runs it")
 
 
+@pytest.mark.slow
 def test_a_sample_is_the_same_every_time_and_of_every_kind() -> None:
     spec = importlib.util.spec_from_file_location("mutants_script", SCRIPTS / "mutants.py")
     assert spec is not None

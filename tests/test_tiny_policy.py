@@ -24,6 +24,8 @@ from relax_rl.rewards.countdown import CountdownAnswer, committed_expression, ev
 from relax_rl.tasks.base import Problem
 from relax_rl.tasks.countdown import CountdownTask
 
+pytestmark = pytest.mark.slow
+
 TINY = Path(str(files("relax_rl.assets"))) / "tiny"
 TASK = CountdownTask()
 PROBLEMS, SAMPLES, MAX_NEW_TOKENS = 32, 8, 96

@@ -242,6 +242,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert sorted(Path().rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_folder_is_replaced_as_a_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["spectrum", "tiny", *SHORT]) == 0

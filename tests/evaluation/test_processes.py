@@ -142,6 +142,7 @@ def test_a_single_block_needs_no_process(model: Any, tokenizer: Any, task: Any) 
     assert pids == [os.getpid()]
 
 
+@pytest.mark.slow
 def test_the_command_takes_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     fork = processes._Fork

@@ -115,6 +115,7 @@ def test_each_failure_has_its_reason_and_disturbs_nobody(
     assert hurt_pool.map([("echo", "alive")] * 3) == [Outcome("alive")] * 3
 
 
+@pytest.mark.slow
 def test_an_item_that_sleeps_is_given_up(hurt_pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one limit that a busy machine may meet too: so far away that it disturbs nobody, unless it is set closer."""
     with monkeypatch.context() as patch:
@@ -136,6 +137,7 @@ def test_a_killed_worker_is_replaced_and_reaped(target: str) -> None:
     assert not _exists(second)
 
 
+@pytest.mark.slow
 def test_the_time_limit_is_of_an_item_and_not_of_the_queue(target: str) -> None:
     """Seven items of 0.1 s CPU on one worker with a limit of 0.4 s each: 0.7 s of queueing kills none of them."""
     with WorkerPool(target, num_workers=1, timeout_s=0.4) as pool:
@@ -166,6 +168,7 @@ def test_what_an_earlier_item_kept_does_not_decide_about_a_later_one(target: str
         assert pool.map([("keep", 140 * 2**20)])[0] == Outcome(1)
 
 
+@pytest.mark.slow
 def test_a_worker_that_met_the_limit_of_memory_is_not_kept(target: str) -> None:
     """Its heap would stay in the machine's memory, and no later item could be answered beside it."""
     with WorkerPool(target, num_workers=1, memory_mb=256) as pool:
@@ -231,6 +234,7 @@ def test_a_forgotten_pool_takes_its_workers_with_it(target: str) -> None:
     assert not _exists(pid)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_gets_workers_of_its_own(target: str, tmp_path: Path) -> None:
     program = f"""
@@ -263,6 +267,7 @@ def test_a_program_without_main_guard_is_not_run_again(target: str, tmp_path: Pa
     assert not any(_exists(int(pid)) for pid in lines[2].split())  # and nothing outlives the program
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_parent(target: str, tmp_path: Path) -> None:
     program = (
         f"import os, sys; sys.path.insert(0, {str(tmp_path)!r}); from relax_rl.rewards.workers.pool import WorkerPool; "
@@ -357,6 +362,7 @@ def test_one_pool_from_eight_threads_while_its_workers_are_killed(target: str) -
     assert found == [[8 * number + place for place in range(8)] for number in range(40)]
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_parent_that_dies_end_beside_a_forked_child(target: str, tmp_path: Path) -> None:
     """The child of a fork holds no end of their pipes."""
     program = f"""
@@ -382,6 +388,7 @@ def test_the_workers_of_a_parent_that_dies_end_beside_a_forked_child(target: str
     assert not _exists(worker)
 
 
+@pytest.mark.slow
 def test_no_shared_memory_is_needed(target: str) -> None:
     """A container's /dev/shm may hold 64 MiB or nothing: neither the pool nor a worker has a file there."""
     with WorkerPool(target, num_workers=2) as pool:

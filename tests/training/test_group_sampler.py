@@ -17,6 +17,8 @@ from relax_rl.errors import ConfigError
 from relax_rl.runs import RunDirectory
 from relax_rl.training.trl.group_sampler import group_sampler
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "train",
     "countdown",

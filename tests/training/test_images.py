@@ -23,6 +23,8 @@ from relax_rl.workflows.train import train
 from support.images import KINDS, SquareTask, image_text_model, llava_folder
 from support.scripted import GROUP, ScriptedTrainer, make_trainer
 
+pytestmark = pytest.mark.slow
+
 DICTIONARY = {"num_observables": 8, "steps": 3}
 OBJECTIVES = {
     "grpo": {},

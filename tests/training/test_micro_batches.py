@@ -84,9 +84,12 @@ METHODS = {
     "hicra": {},
     "rep_exp": {},
 }
+QUICK = ("grpo", "relax", "kl_cov")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+)
 @pytest.mark.parametrize("uses", [1, 2])
 def test_an_update_is_that_of_the_padded_rows(method: str, uses: int, tmp_path: Path) -> None:
     settings = SETTINGS | {"steps_per_generation": 3 * uses}
@@ -136,6 +139,7 @@ def test_a_method_that_reads_padding_or_micro_batches_has_them_as_trl_makes_them
     assert [row for batch in batches for row in batch["row"].tolist()] == list(range(6 * GROUP))
 
 
+@pytest.mark.slow
 def test_the_recorded_advantage_is_that_of_the_completion(tmp_path: Path) -> None:
     words = [
         "train", "countdown", "--objective=grpo", "--monitor=false", "--evaluation.enabled=false",

@@ -52,6 +52,7 @@ def test_the_objective_and_the_records_have_the_modes_that_a_reward_function_tol
     assert [row["advantage"] for row in rows] == pytest.approx([0.0, 2.0, -2.0, 0.0] * 4)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_task_with_modes_records_them(tmp_path: Path) -> None:
     words = (
         "train countdown --objective.name coverage --objective.k 2 --trainer.max_steps 1 --trainer.num_generations 4"

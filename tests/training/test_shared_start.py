@@ -18,6 +18,8 @@ from relax_rl.training import measurement
 from relax_rl.training.models import load_model
 from relax_rl.training.notices import Notices
 
+pytestmark = pytest.mark.slow
+
 FILES = ("before.json", "dictionary.safetensors")
 
 

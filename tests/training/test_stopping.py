@@ -77,6 +77,7 @@ def assert_same_run(first: Path, second: Path, last: int) -> None:
     assert all((first / "completions" / n).read_bytes() == (second / "completions" / n).read_bytes() for n in names[0])
 
 
+@pytest.mark.slow
 def test_the_update_is_finished_kept_and_continued(
     whole: Path, signals: dict[int, signal.Signals], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,6 +178,7 @@ def test_what_is_kept_in_the_middle_of_a_rollout_batch(
     assert_same_run(Path("whole"), Path("cut"), 4)
 
 
+@pytest.mark.slow
 def test_an_unexpected_exception_keeps_its_traceback_and_says_how_to_continue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -188,6 +190,7 @@ def test_an_unexpected_exception_keeps_its_traceback_and_says_how_to_continue(
     assert how.startswith("update 1 of 3 is kept in cut/checkpoints/checkpoint-1; continue with: relax train")
 
 
+@pytest.mark.slow
 def test_an_exception_in_the_middle_of_the_optimisers_step_keeps_no_torn_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

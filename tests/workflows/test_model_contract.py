@@ -20,6 +20,8 @@ from relax_rl.workflows.train import prepare
 from support.architectures import build
 from support.broken_models import FAULTS, copy_of_tiny, edit_json
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "trainer.max_steps": 2,
     "trainer.num_generations": 4,

@@ -19,6 +19,8 @@ from relax_rl.training.trl.reward_functions import own_reward, try_rewards
 from relax_rl.workflows.train import prepare, train
 from support.comparisons import SMALL
 
+pytestmark = pytest.mark.slow
+
 MODULE = '''
 import asyncio
 import json
