@@ -165,11 +165,11 @@ def test_what_is_kept_in_the_middle_of_a_rollout_batch(
     else:
         add, calls = RolloutRecorder.add, [0]
 
-        def interrupted(recorder: RolloutRecorder, per_completion: Any) -> None:
+        def interrupted(recorder: RolloutRecorder, *given: Any) -> None:
             calls[0] += 1
             if calls[0] == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
-            add(recorder, per_completion)
+            add(recorder, *given)
 
         monkeypatch.setattr(RolloutRecorder, "add", interrupted)
     assert main([*words, "-o", "cut"]) == (2 if fault == "exception" else 143)
