@@ -198,6 +198,31 @@ def test_golds_are_found_by_name_by_option_and_inside_columns() -> None:
 
 
 @pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        (["1", "2"], "1, 2"),
+        ([1, 2.5, "\\boxed{x}"], "1, 2.5, x"),
+        (True, "True"),
+        (2.0, "2"),
+        (" 3 ", "3"),
+        (10**20, "100000000000000000000"),
+        ("\\boxed{7}", "\\boxed{7}"),
+    ],
+)
+def test_golds_of_other_types_are_read_as_golds(gold: Any, answer: str) -> None:
+    assert only({"problem": "a", "answer": gold}).answer == answer
+
+
+def test_a_gold_that_is_a_mapping_is_refused_with_the_column_that_would_do() -> None:
+    row = {"problem": "a", "answer": {"value": 7, "unit": "cm"}}
+    with pytest.raises(DataError, match=r"'answer' in .*row.* a mapping with the keys value, unit; .*answer\.value\)"):
+        only(row)
+    assert only(row, answer_column="answer.value").answer == "7"
+    with pytest.raises(DataError, match=r"'answer' in .* cannot be read: the gold answer is empty\."):
+        only({"problem": "a", "answer": ["1", " "]})
+
+
+@pytest.mark.parametrize(
     ("row", "options", "answer"),
     [
         ({"choices": ["Rome", "Paris"], "answer": "B"}, {}, "B"),

@@ -16,8 +16,10 @@ from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
 from relax_rl.rewards.solutions import Expression, canonical, value_of
 
 __all__ = [
+    "Computed",
     "CountdownAnswer",
     "CountdownVerifier",
+    "ExpressionVerifier",
     "commitment",
     "committed_expression",
     "evaluate",
@@ -59,16 +61,28 @@ class CountdownAnswer:
         return cls(tuple(int(number) for number in match[1].split(" ")), int(match[2]))
 
 
-class CountdownVerifier(BaseVerifier):
-    """Scores 1.0 if the committed expression uses each number exactly once and equals the target, else 0.0.
+@dataclass(frozen=True)
+class Computed:
+    """An expression that could be read: its exact value, the numbers in it in order, and its tree."""
+
+    value: Fraction
+    numbers: list[int]
+    tree: Expression
+
+
+class ExpressionVerifier(BaseVerifier):
+    """Scores 1.0 if the committed expression is what a subclass asks for beside the gold answer, else 0.0.
 
     The committed expression is the last complete ``<answer>...</answer>``, and without one the last ``\\boxed{...}``.
-    The score is ``None`` only if the gold answer cannot be read. Intermediate results may be negative or fractions.
-    The mode of a completion is the canonical form of its expression, right or wrong (`relax_rl.rewards.solutions`).
+    The gold answer is the text of a `CountdownAnswer`. The score is ``None`` only if it cannot be read. The mode of a
+    completion is the canonical form of its expression, right or wrong (`relax_rl.rewards.solutions`).
     """
 
-    name = "countdown"
     has_modes = True
+
+    def is_right(self, found: Computed, gold: CountdownAnswer) -> bool:
+        """Whether an expression answers the problem."""
+        raise NotImplementedError
 
     def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
         """Score each completion against its gold answer, a text such as ``"11 1 3>14"``.
@@ -90,18 +104,28 @@ class CountdownVerifier(BaseVerifier):
         check_lengths(completions, answers)
         return [self._verdict(*pair) for pair in zip(completions, answers, strict=True)]
 
-    @staticmethod
-    def _verdict(completion: str, answer: str) -> Verdict:
+    def _verdict(self, completion: str, answer: str) -> Verdict:
         expression, how = commitment(completion)
         gold = CountdownAnswer.parse(answer)
         if gold is None:
             return Verdict(None, expression, how, "gold unreadable", "it must be like 11 1 3>14")
-        outcome = None if expression is None else _outcome(expression)
-        if outcome is None:
+        found = None if expression is None else _computed(expression)
+        if found is None:
             return Verdict(0.0, expression, how)
-        value, used, tree = outcome
-        score = float(value == gold.target and sorted(used) == sorted(gold.numbers))
-        return Verdict(score, expression, how, mode=canonical(tree))
+        return Verdict(float(self.is_right(found, gold)), expression, how, mode=canonical(found.tree))
+
+
+class CountdownVerifier(ExpressionVerifier):
+    """Scores 1.0 if the committed expression uses each number exactly once and equals the target, else 0.0.
+
+    Intermediate results may be negative or fractions. See `ExpressionVerifier` for all else.
+    """
+
+    name = "countdown"
+
+    def is_right(self, found: Computed, gold: CountdownAnswer) -> bool:
+        """See `ExpressionVerifier.is_right`."""
+        return found.value == gold.target and sorted(found.numbers) == sorted(gold.numbers)
 
 
 def committed_expression(completion: str) -> str | None:
@@ -140,17 +164,17 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]] | None:
     ``None`` if it is not an expression in ``+ - * /``, brackets and unsigned whole numbers, if it divides by zero, or
     if it exceeds a bound of this module (256 characters, 32 nested brackets, 9 digits).
     """
-    outcome = _outcome(expression)
-    return None if outcome is None else outcome[:2]
+    found = _computed(expression)
+    return None if found is None else (found.value, found.numbers)
 
 
 def parsed_expression(expression: str) -> Expression | None:
     """The tree of an expression; ``None`` as for `evaluate`."""
-    outcome = _outcome(expression)
-    return None if outcome is None else outcome[2]
+    found = _computed(expression)
+    return None if found is None else found.tree
 
 
-def _outcome(expression: str) -> tuple[Fraction, list[int], Expression] | None:
+def _computed(expression: str) -> Computed | None:
     if len(expression) > MAX_EXPRESSION_CHARS:
         return None
     for synonym, sign in _SYNONYMS.items():
@@ -160,7 +184,7 @@ def _outcome(expression: str) -> tuple[Fraction, list[int], Expression] | None:
         return None
     try:
         tree = _Parser(tokens).tree()
-        return value_of(tree), [int(token) for token in tokens if token.isdigit()], tree
+        return Computed(value_of(tree), [int(token) for token in tokens if token.isdigit()], tree)
     except (_NotAnExpression, ZeroDivisionError):
         return None
 

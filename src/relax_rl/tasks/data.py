@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import Verifier
-from relax_rl.rewards.extraction import extract_answer
+from relax_rl.rewards.extraction import extract_answer, read_gold
 from relax_rl.rewards.mathematics.verifier import MathVerifier
 from relax_rl.tasks.base import BaseTask, FindsTooLong, Problem, digest, in_order
 from relax_rl.tasks.layout import ANSWERS, PROMPTS, Layout, Named, layout_of
@@ -266,7 +266,7 @@ class DataTask(BaseTask):
         """The gold answer, and the reference solution; each may be empty."""
         if layout.answer is None:
             return "", ""
-        gold, solution = row.text(layout.answer), ""
+        gold, solution = _gold_text(row, layout.answer), ""
         if layout.solution is not None and row.has(layout.solution) and row.cell(layout.solution):
             solution = row.text(layout.solution)
         if layout.answer_after is not None:
@@ -316,6 +316,19 @@ class _Part:
 
     problems: list[Problem]
     lines: list[str]
+
+
+def _gold_text(row: Row, column: str) -> str:
+    """The gold answer of a row as text: what is text or a number as it is, all else as `read_gold` reads it."""
+    value = row.cell(column)
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return row.text(column)
+    gold = read_gold(value)
+    if gold.text is None:
+        keys = list(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else []
+        how = f" (--task.answer_column {column}.{keys[0]})" if keys else ""
+        raise DataError(f"The column '{column}' in {row.where} cannot be read: {gold.reason}{how}.")
+    return gold.text
 
 
 def _stated(solution: str, gold: str, *, keep: bool) -> str:

@@ -19,7 +19,7 @@ class Completion:
     """One sampled completion.
 
     Attributes:
-        text: decoded without special tokens.
+        text: decoded without special tokens other than the markers of a thought.
         token_ids: with the stop token, if one was drawn; empty where the backend does not tell them.
         num_tokens: length in tokens, the stop token included.
         is_truncated: the length limit was reached before a stop token.

@@ -26,6 +26,7 @@ from relax_rl.evaluation.prompts import (
     without_image_token,
 )
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings
+from relax_rl.evaluation.texts import completion_texts
 from relax_rl.latent.caches import CachePlan, cache_plan, new_cache, repeat_rows, select_rows
 from relax_rl.latent.capture import evaluation_mode
 from relax_rl.latent.contract import stop_token_ids
@@ -127,7 +128,7 @@ def sample_blocks(
         streams = [_stream_key(settings.seed, keys[index], draw) for index, draw in block.rows]
         with evaluation_mode(model):
             decoded, entropies = decoder.decode([prompts[index] for index in block.prompts], block.repeats, streams)
-        texts = tokenizer.batch_decode(decoded, skip_special_tokens=True)
+        texts = completion_texts(tokenizer, decoded)
         yield [
             Draw(*row, Completion(text, tuple(ids), len(ids), ids[-1] not in decoder.stop_ids, entropy))
             for row, ids, text, entropy in zip(block.rows, decoded, texts, entropies, strict=True)

@@ -9,6 +9,7 @@ from typing import Any
 from relax_rl.errors import DependencyError
 from relax_rl.evaluation.prompts import PromptForm, encode_prompt, render_prompt
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings, refuse_images, request_seed
+from relax_rl.evaluation.texts import completion_texts
 from relax_rl.latent.contract import stop_token_ids
 from relax_rl.latent.contract.files import read_json
 from relax_rl.remote_code import remote_code
@@ -92,9 +93,11 @@ class VllmSampler:
                 for place, index in lot
             ]
             replies = self._llm.generate(prompts, parameters, use_tqdm=False)
-            yield [Draw(*row, _completion(reply.outputs[0])) for row, reply in zip(lot, replies, strict=True)]
+            outputs = [reply.outputs[0] for reply in replies]
+            texts = completion_texts(self._tokenizer, [output.token_ids for output in outputs])
+            yield [Draw(*row, _completion(text, output)) for row, text, output in zip(lot, texts, outputs, strict=True)]
 
 
-def _completion(output: Any) -> Completion:
+def _completion(text: str, output: Any) -> Completion:
     token_ids = tuple(output.token_ids)
-    return Completion(output.text, token_ids, len(token_ids), output.finish_reason == "length")
+    return Completion(text, token_ids, len(token_ids), output.finish_reason == "length")

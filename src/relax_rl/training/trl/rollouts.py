@@ -26,6 +26,7 @@ from relax_rl.training.trl.policy import PolicyTrainer
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.refill import DynamicSampling, Rollout
 from relax_rl.training.trl.reward_functions import SilentRewards, own_rewards, try_rewards
+from relax_rl.training.trl.thought_marks import with_thought_marks
 from relax_rl.training.unscored import UnscoredLimit
 
 __all__ = ["RolloutTrainer"]
@@ -131,6 +132,7 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
             self._watch.rollout(completion_ids_list)
         # Every column of the inputs reaches the reward functions: an answer that the length limit cut is none, and so
         # is one inside a thought that the prompt opened and the completion never closes.
+        completions = with_thought_marks(self.processing_class, completions, completion_ids_list)
         told = [given | {"truncated": flag} for given, flag in zip(inputs, is_truncated, strict=True)]
         opened = self._opened_thoughts(prompts)
         if any(opened):
