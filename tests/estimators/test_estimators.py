@@ -204,3 +204,25 @@ def test_mistakes_are_named() -> None:
         DelayDMD(4).fit(X).forecast(X[:3], 1)
     with pytest.raises(ValueError, match="Complex"):
         DMD().fit(X + 1j)
+
+
+def test_delays_predict_and_score_what_one_state_cannot() -> None:
+    """A rotation seen through one number: the next value follows from the two before, x'' = 2 cos(w) x' - x."""
+    steps = np.arange(30)
+    waves = [np.cos(0.7 * steps + phase)[:, None] for phase in (0.0, 0.4)]
+    fitted = DelayDMD(2).fit(waves)
+    predicted = fitted.predict(waves[0])
+    np.testing.assert_allclose(predicted[:-1], waves[0][2:], atol=1e-10)
+    np.testing.assert_allclose(predicted, 2 * np.cos(0.7) * waves[0][1:] - waves[0][:-1], atol=1e-10)
+    both = fitted.predict(np.concatenate(waves), lengths=[30, 30])
+    np.testing.assert_allclose(both, np.concatenate([predicted, fitted.predict(waves[1])]))
+    assert fitted.score(waves) == pytest.approx(1.0)
+    assert DelayDMD(1).fit(waves).score(waves) < 0.9
+    noise = np.random.default_rng(0).standard_normal((30, 1))
+    future = noise[2:]
+    error = ((future - fitted.predict(noise)[:-1]) ** 2).sum()
+    assert fitted.score(noise) == pytest.approx(1 - error / ((future - future.mean()) ** 2).sum())
+    with pytest.raises(DataError, match="No trajectory has 3 states"):
+        fitted.score(noise[:2])
+    with pytest.raises(DataError, match="needs 2 states in a row, got 1"):
+        fitted.predict(noise[:3], lengths=[2, 1])

@@ -9,5 +9,6 @@ from relax_rl.estimators.dmd import DMD, DelayDMD
 from relax_rl.estimators.edmd import EDMD
 from relax_rl.estimators.kernel_edmd import KernelEDMD
 from relax_rl.estimators.optimised_dmd import OptimisedDMD
+from relax_rl.estimators.subspace_dmd import SubspaceDMD
 
-__all__ = ["DMD", "EDMD", "DelayDMD", "KernelEDMD", "OptimisedDMD"]
+__all__ = ["DMD", "EDMD", "DelayDMD", "KernelEDMD", "OptimisedDMD", "SubspaceDMD"]

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.estimators.spectral import EigenfunctionEstimator, SpectralEstimator
+from relax_rl.estimators.spectral import EigenfunctionEstimator, SpectralEstimator, explained_variance
 from relax_rl.estimators.trajectories import read_rows, read_trajectories
 from relax_rl.koopman.linalg.ranks import Rank
 from relax_rl.koopman.operators.reduction import Solver
@@ -26,7 +26,8 @@ class DMD(EigenfunctionEstimator):
 
     Args:
         rank: directions to keep: a number, a share of the energy in (0, 1), "optimal" (Gavish and Donoho), None (all).
-        variant: "least_squares", "ridge", "forward_backward", "total_least_squares" or "measure_preserving".
+        variant: "least_squares", "ridge", "forward_backward", "total_least_squares", "measure_preserving" or
+            "instrumental"; see "Which estimator for which noise" in docs/toolkit.md.
         modes: "projected" or "exact".
         ridge: of the variant "ridge", relative to the mean square of the singular values kept.
         solver: "auto", "svd", "gram" or "randomised".
@@ -127,6 +128,34 @@ class DelayDMD(SpectralEstimator):
         self.delay_modes_ = self.modes_.reshape(len(self.modes_), self.delays, states.shape[1])
         self.modes_ = self.delay_modes_[:, -1]
         return self
+
+    def predict(self, X: Any, *, lengths: Sequence[int] | None = None) -> np.ndarray:
+        """The state after each run of `delays` states: (T - delays + 1, H), of several trajectories one after the
+        other; unlike that of an estimator of single states, it depends on the order of the rows."""
+        check_is_fitted(self)
+        return np.concatenate([self._next(part) for part in read_trajectories(self, X, lengths, reset=False)])
+
+    def score(self, X: Any, y: object = None, *, lengths: Sequence[int] | None = None) -> float:
+        """R^2 of predicting each state from the `delays` states before it; 1 is perfect, 0 as good as their mean.
+
+        Args:
+            X: (T, H) or a list of (T_k, H).
+            y: ignored.
+            lengths: T_k of the trajectories in X; None: one.
+        """
+        check_is_fitted(self)
+        parts = [part for part in read_trajectories(self, X, lengths, reset=False) if len(part) > self.delays]
+        if not parts:
+            raise DataError(f"No trajectory has {self.delays + 1} states, so there is nothing to score.")
+        future = np.concatenate([part[self.delays :].double().numpy() for part in parts])
+        return explained_variance(future, np.concatenate([self._next(part[:-1]) for part in parts]))
+
+    def _next(self, trajectory: Tensor) -> np.ndarray:
+        if len(trajectory) < self.delays:
+            raise DataError(f"A prediction needs {self.delays} states in a row, got {len(trajectory)}.")
+        history = trajectory.double()
+        windows = history.unfold(0, self.delays, 1).movedim(-1, 1).flatten(1)
+        return self._fitted.forecast(windows, 1)[:, 0, -history.shape[1] :].numpy()
 
     def forecast(self, X: Any, steps: int) -> np.ndarray:
         """States 1..steps after the last of X, (T, H) with T >= delays: (steps, H)."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from relax_rl.estimators.spectral import EigenfunctionEstimator
 from relax_rl.estimators.trajectories import read_trajectories
 from relax_rl.koopman.pairs.snapshots import pack_trajectories
-from relax_rl.koopman.spectra.optimised_dmd import optimised_dmd
+from relax_rl.koopman.spectra.optimised_dmd import Constraint, optimised_dmd
 from relax_rl.koopman.spectra.residuals import primal_residuals, residual_kind
 
 __all__ = ["OptimisedDMD"]
@@ -22,8 +22,9 @@ class OptimisedDMD(EigenfunctionEstimator):
     """Optimised DMD (:func:`relax_rl.koopman.spectra.optimised_dmd.optimised_dmd`): unbiased under measurement noise.
 
     Args:
-        rank: number of exponentials.
+        rank: number of exponentials; None: two, as one oscillation has, or one where there is a single feature.
         dt: time between two snapshots, where `fit` is given no times.
+        constraints, bound: what the exponents must be, as in `optimised_dmd`.
         max_iter, tol: of the Levenberg-Marquardt iteration.
 
     Attributes:
@@ -34,9 +35,20 @@ class OptimisedDMD(EigenfunctionEstimator):
         modes_, residuals_, residual_kind_, rank_, n_pairs_: as in `SpectralEstimator`; the residuals are of pairs.
     """
 
-    def __init__(self, rank: int = 2, *, dt: float = 1.0, max_iter: int = 200, tol: float = 1e-12) -> None:
+    def __init__(
+        self,
+        rank: int | None = None,
+        *,
+        dt: float = 1.0,
+        constraints: Sequence[Constraint] = (),
+        bound: float | None = None,
+        max_iter: int = 200,
+        tol: float = 1e-12,
+    ) -> None:
         self.rank = rank
         self.dt = dt
+        self.constraints = constraints
+        self.bound = bound
         self.max_iter = max_iter
         self.tol = tol
 
@@ -58,8 +70,16 @@ class OptimisedDMD(EigenfunctionEstimator):
         """
         trajectories = read_trajectories(self, X, lengths)
         clocks = None if times is None else [torch.from_numpy(np.array(clock)).double() for clock in times]
+        rank = min(2, trajectories[0].shape[1]) if self.rank is None else self.rank
         fit = optimised_dmd(
-            trajectories, self.rank, dt=self.dt, times=clocks, max_iterations=self.max_iter, tolerance=self.tol
+            trajectories,
+            rank,
+            dt=self.dt,
+            times=clocks,
+            constraints=self.constraints,
+            bound=self.bound,
+            max_iterations=self.max_iter,
+            tolerance=self.tol,
         )
         self.continuous_eigenvalues_ = fit.exponents.numpy()
         self.eigenvalues_ = fit.eigenvalues(self.dt).numpy()
@@ -70,7 +90,7 @@ class OptimisedDMD(EigenfunctionEstimator):
         self.eigenvectors_ = np.linalg.pinv(self.modes_)
         snapshots, pairs = pack_trajectories(trajectories)
         x, y_pairs = snapshots[:-1][pairs].double(), snapshots[1:][pairs].double()
-        self.rank_, self.n_pairs_ = self.rank, len(x)
+        self.rank_, self.n_pairs_ = rank, len(x)
         self.residual_kind_ = residual_kind(self.n_pairs_, 0, self.rank_)
         eigenvectors = torch.from_numpy(self.eigenvectors_)
         self.residuals_ = primal_residuals(x, y_pairs, torch.from_numpy(self.eigenvalues_), eigenvectors).numpy()

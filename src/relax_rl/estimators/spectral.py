@@ -17,7 +17,16 @@ from relax_rl.koopman.inputs import in_its_unit
 from relax_rl.koopman.spectra.dmd import DynamicModes
 from relax_rl.koopman.spectra.residuals import disjoint_folds, dual_residuals, residual_kind
 
-__all__ = ["EigenfunctionEstimator", "SpectralEstimator"]
+__all__ = ["EigenfunctionEstimator", "SpectralEstimator", "explained_variance"]
+
+
+def explained_variance(future: np.ndarray, predicted: np.ndarray) -> float:
+    """R^2 of predictions (N, H), over all features together: 1 is perfect, 0 as good as the mean."""
+    unit = float(in_its_unit(torch.from_numpy(future))[1])
+    future, predicted = future / unit, predicted / unit
+    error, spread = float(((future - predicted) ** 2).sum()), float(((future - future.mean(0)) ** 2).sum())
+    # Where nothing varies, as scikit-learn's r2_score has it.
+    return 1.0 - error / spread if spread > 0 else float(error == 0)
 
 
 class SpectralEstimator(BaseEstimator):
@@ -99,11 +108,7 @@ class EigenfunctionEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             raise DataError("No trajectory has two states, so there is nothing to score.")
         predicted = np.concatenate([self.predict(part[:-1]) for part in trajectories])
         future = np.concatenate([part[1:] for part in trajectories])
-        unit = float(in_its_unit(torch.from_numpy(future))[1])
-        future, predicted = future / unit, predicted / unit
-        error, spread = float(((future - predicted) ** 2).sum()), float(((future - future.mean(0)) ** 2).sum())
-        # Where nothing varies, as scikit-learn's r2_score has it.
-        return 1.0 - error / spread if spread > 0 else float(error == 0)
+        return explained_variance(future, predicted)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

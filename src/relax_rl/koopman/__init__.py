@@ -16,6 +16,7 @@ from relax_rl.koopman.dispersion.estimators import (
 )
 from relax_rl.koopman.geometry import effective_rank
 from relax_rl.koopman.pairs.delays import delay_embedding
+from relax_rl.koopman.pairs.lags import lagged_snapshots
 from relax_rl.koopman.pairs.snapshots import GramStatistics, gram_from_trajectories, pack_trajectories, snapshot_pairs
 from relax_rl.koopman.pairs.streaming import GramStream
 from relax_rl.koopman.similarity.distances import spectral_wasserstein
@@ -25,6 +26,7 @@ from relax_rl.koopman.spectra.eigenpairs import KoopmanSpectrum, koopman_eigenva
 from relax_rl.koopman.spectra.kernels import kernel_edmd
 from relax_rl.koopman.spectra.optimised_dmd import optimised_dmd
 from relax_rl.koopman.spectra.pseudospectrum import pseudospectrum
+from relax_rl.koopman.spectra.subspace_dmd import subspace_dmd
 
 __all__ = [
     "Dispersion",
@@ -45,11 +47,13 @@ __all__ = [
     "koopman_eigenvalues",
     "koopstd_distance",
     "koopstd_distances",
+    "lagged_snapshots",
     "load_dictionary",
     "optimised_dmd",
     "pack_trajectories",
     "pseudospectrum",
     "snapshot_pairs",
     "spectral_wasserstein",
+    "subspace_dmd",
     "surrogate_null",
 ]

@@ -172,3 +172,75 @@ def test_times_that_carry_a_gradient_give_a_fit_without_one() -> None:
     found = optimised_dmd([states], 1, times=[times])
     assert not found.exponents.requires_grad
     assert found.eigenvalues(1.0).real.item() == pytest.approx(0.9)
+
+
+def noisy_oscillations(growth: float, seed: int = 3) -> torch.Tensor:
+    times = 0.1 * np.arange(60)
+    exponents = np.array([growth + 2j, growth - 2j, growth + 5j, growth - 5j])
+    clean = (np.exp(np.outer(times, exponents)) @ MODES).real
+    return torch.from_numpy(clean + 0.3 * np.random.default_rng(seed).standard_normal(clean.shape))
+
+
+@pytest.mark.parametrize(
+    ("constraints", "growth"), [(("stable",), 0.05), (("imaginary",), 0.0), (("imaginary", "conjugate_pairs"), 0.0)]
+)
+def test_exponents_keep_to_their_constraints(constraints, growth) -> None:
+    noisy = noisy_oscillations(growth)
+    free, fit = optimised_dmd(noisy, 4, dt=0.1), optimised_dmd(noisy, 4, dt=0.1, constraints=constraints)
+    assert fit.is_converged
+    assert fit.exponents.real.max() == 0.0
+    np.testing.assert_allclose(np.sort(fit.exponents.imag), [-5, -2, 2, 5], atol=0.05)
+    assert fit.relative_error >= free.relative_error - 1e-12
+
+
+def test_conjugate_pairs_are_exact_and_lose_nothing_on_real_data() -> None:
+    noisy = noisy_oscillations(-0.1)
+    fit = optimised_dmd(noisy, 4, dt=0.1, constraints=["conjugate_pairs"])
+    gaps = (fit.exponents[:, None] - fit.exponents.conj()).abs().amin(-1)
+    assert gaps.max() == 0.0
+    assert fit.relative_error == pytest.approx(optimised_dmd(noisy, 4, dt=0.1).relative_error, rel=1e-9)
+
+
+def test_a_bound_on_growth_and_decay_is_the_constrained_optimum() -> None:
+    """Against scipy's solver with the same box."""
+    noisy = noisy_oscillations(-0.4)[:, :6]
+    fit = optimised_dmd(noisy, 4, dt=0.1, bound=0.1)
+    assert fit.exponents.real.abs().max() <= 0.1
+    basis = np.linalg.svd(noisy.numpy(), full_matrices=False)[2][:4].T
+    reduced, times = noisy.numpy() @ basis, 0.1 * np.arange(60)
+
+    def residual(parameters: np.ndarray) -> np.ndarray:
+        columns = np.exp(np.outer(times, parameters[:4] + 1j * parameters[4:]))
+        rest = reduced - columns @ np.linalg.lstsq(columns, reduced, rcond=None)[0]
+        return np.concatenate([rest.real.ravel(), rest.imag.ravel()])
+
+    start = np.concatenate([np.full(4, -0.05), [2, -2, 5, -5]])
+    edges = ([-0.1] * 4 + [-np.inf] * 4, [0.1] * 4 + [np.inf] * 4)
+    best = np.sqrt(2 * least_squares(residual, start, bounds=edges, xtol=1e-12, ftol=1e-12).cost)
+    assert fit.relative_error * np.linalg.norm(reduced) == pytest.approx(best, rel=1e-5)
+
+
+def test_equal_starts_are_moved_apart() -> None:
+    """DMD of a slow wave in noise has real eigenvalues; without growth both would start at 0 and stay."""
+    times = np.arange(60)
+    slow = np.outer(np.cos(0.05 * times), [1.0, 0.4, 0.2]) + np.outer(np.sin(0.05 * times), [0.0, 0.1, -0.1])
+    noisy = torch.from_numpy(slow + 0.1 * np.random.default_rng(0).standard_normal(slow.shape))
+    fit = optimised_dmd(noisy, 2, constraints=["imaginary"])
+    np.testing.assert_allclose(np.sort(fit.exponents.imag), [-0.05, 0.05], atol=0.01)
+
+
+def test_an_exponential_that_fits_the_last_snapshot_alone_is_no_convergence() -> None:
+    quiet = np.random.default_rng(0).standard_normal((20, 3)) * 1e-3
+    quiet[-1] += [5.0, -3.0, 1.0]
+    start = torch.tensor([20.0, -0.1], dtype=torch.complex128)
+    fit = optimised_dmd(torch.from_numpy(quiet), 2, initial=start)
+    assert fit.exponents.real.max() > np.log(1e3)
+    assert not fit.is_converged
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"constraints": ["steady"]}, "Unknown constraint 'steady'"), ({"bound": 0.0}, "bound")]
+)
+def test_constraints_that_there_are_not_are_refused(settings, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        optimised_dmd(noisy_oscillations(0.0), 4, **settings)

@@ -50,6 +50,8 @@ class Reduction:
     """Q* X' (..., R, H) for the states X' that modes are wanted of; X itself unless others were given."""
     future: Tensor
     """Q* Y', (..., R, H)."""
+    pairs: Tensor | None = None
+    """(..., N) bool, which rows of `first` and `second` are pairs; None where only statistics were given."""
 
     @property
     def rank(self) -> Tensor:
@@ -60,6 +62,23 @@ class Reduction:
     def condition(self) -> Tensor:
         """Condition number of X on the directions kept, (...)."""
         return _condition(self.scales)
+
+    def sequence(self) -> tuple[Tensor, Tensor]:
+        """The whitened snapshots in order of time, (..., N + 1, R), zero outside every pair, and their pairs.
+
+        Raises:
+            ConfigError: only statistics were given, which hold no order.
+        """
+        if self.first is None or self.second is None or self.pairs is None:
+            raise ConfigError(
+                "Gram statistics of pairs do not hold the snapshots before each pair; give the snapshots themselves."
+            )
+        # A snapshot is the first of its pair, or, at the end of a trajectory, the second one of the pair before.
+        links = self.pairs.unsqueeze(-1)
+        begins = torch.nn.functional.pad(links, (0, 0, 0, 1))
+        first = torch.nn.functional.pad(self.first, (0, 0, 0, 1))
+        second = torch.nn.functional.pad(torch.where(links, self.second, 0.0), (0, 0, 1, 0))
+        return torch.where(begins, first, second), self.pairs
 
 
 def reduce_snapshots(
@@ -262,7 +281,7 @@ def _cut(
     # The states may be complex where the observables are real (a kernel), and the other way round.
     dtype = torch.promote_types(left.dtype, targets[0].dtype)
     present, future = (left.mH.to(dtype) @ target.to(dtype) for target in targets)
-    return Reduction(scales, coefficients, whitened, left, second, present, future)
+    return Reduction(scales, coefficients, whitened, left, second, present, future, pairs)
 
 
 def _in_units_of(unit: Tensor, reduction: Reduction, is_of_snapshots: bool) -> Reduction:

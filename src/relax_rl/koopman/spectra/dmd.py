@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from relax_rl.errors import ConfigError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.inputs import in_its_unit, require_tensor
 from relax_rl.koopman.linalg.eigensolvers import eig
 from relax_rl.koopman.linalg.ranks import Rank
@@ -26,14 +26,19 @@ from relax_rl.koopman.operators.fits import (
     measure_preserving_operator,
     total_least_squares_operator,
 )
+from relax_rl.koopman.operators.instruments import INSTRUMENTS, instrumental_operator
 from relax_rl.koopman.operators.reduction import Reduction, Solver, reduce_snapshots, reduce_statistics
+from relax_rl.koopman.pairs.lags import lagged_statistics
 from relax_rl.koopman.pairs.snapshots import GramStatistics, joined_snapshots, paired_snapshots
 from relax_rl.koopman.spectra.residuals import gram_residuals, primal_residuals
 
-__all__ = ["DynamicModes", "Modes", "Variant", "dmd", "dmd_from_statistics", "edmd", "modes_of"]
+__all__ = ["DynamicModes", "Modes", "Variant", "dmd", "dmd_from_statistics", "edmd", "modes_of", "modes_of_operator"]
 
-Variant = Literal["least_squares", "ridge", "forward_backward", "total_least_squares", "measure_preserving"]
-"""Which operator is fitted in the reduced coordinates (see :mod:`relax_rl.koopman.operators.fits`)."""
+Variant = Literal[
+    "least_squares", "ridge", "forward_backward", "total_least_squares", "measure_preserving", "instrumental"
+]
+"""Which operator is fitted in the reduced coordinates (see :mod:`relax_rl.koopman.operators.fits` and, for
+"instrumental", :mod:`relax_rl.koopman.operators.instruments`)."""
 
 Modes = Literal["projected", "exact"]
 """Modes by regression of the states on the eigenfunctions, at the same time, or one step later ("exact", Tu et al.
@@ -169,7 +174,11 @@ def modes_of(
     """Fit the operator in reduced coordinates, and take its spectrum back to the observables and the states."""
     if modes not in get_args(Modes):
         raise ConfigError(f"Unknown modes {modes!r}; use one of {', '.join(get_args(Modes))}.")
-    matrix = _whitened_matrix(reduction, variant, ridge)
+    return modes_of_operator(reduction, _whitened_matrix(reduction, variant, ridge), modes=modes)
+
+
+def modes_of_operator(reduction: Reduction, matrix: Tensor, *, modes: Modes = "projected") -> DynamicModes:
+    """The spectrum of an operator (..., R, R) in whitened coordinates, taken back to the observables and the states."""
     values, vectors = (result.to(matrix.device) for result in eig(matrix))
     # Stable, so that the two of a conjugate pair, equal in modulus, stay neighbours, positive frequency first: KoopSTD
     # counts on it.
@@ -211,6 +220,14 @@ def _whitened_matrix(reduction: Reduction, variant: Variant, ridge: float) -> Te
         return forward_backward_operator(reduction.whitened).matrix
     if variant == "measure_preserving":
         return measure_preserving_operator(reduction.whitened).matrix
+    if variant == "instrumental":
+        lagged = lagged_statistics(*reduction.sequence(), INSTRUMENTS + 2)
+        if not bool((lagged.num_windows > 0).any()):
+            raise DataError(
+                f"The variant 'instrumental' needs {INSTRUMENTS} snapshots before a pair, and no trajectory has "
+                f"{INSTRUMENTS + 2} in a row; give longer ones, or use another variant."
+            )
+        return instrumental_operator(lagged).matrix
     # These two depend on the units of the observables beside one another, in the orthonormal coordinates.
     scales, _ = in_its_unit(reduction.scales, (-1,))
     if variant == "ridge":

@@ -6,24 +6,32 @@ measured with noise, so that the exponents are unbiased where those of DMD are d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.inputs import in_its_unit, require_real, require_tensor, trajectory_list
+from relax_rl.koopman.linalg.assignment import optimal_assignment
 from relax_rl.koopman.linalg.ranks import check_rank
 from relax_rl.koopman.pairs.snapshots import double_of, pack_trajectories
 from relax_rl.koopman.spectra.dmd import dmd
 
-__all__ = ["ExponentialFit", "optimised_dmd"]
+__all__ = ["Constraint", "ExponentialFit", "optimised_dmd"]
+
+Constraint = Literal["stable", "imaginary", "conjugate_pairs"]
+"""What the exponents must be: "stable", no growth; "imaginary", neither growth nor decay; "conjugate_pairs", each with
+its conjugate among them (or real), as those of real data are."""
 
 _EPS = torch.finfo(torch.float64).eps
 _MAX_DAMPING = 1e16
 # An eigenvalue of (almost) zero has no logarithm; it starts as one that fades to this in a step.
 _LEAST_MODULUS = 1e-3
+_LARGEST_GROWTH = 1e3
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,8 @@ class ExponentialFit:
     """|X - fit| / |X| over all trajectories, in the directions that were fitted."""
     iterations: int
     is_converged: bool
-    """False where the largest number of iterations ended it; the fit is the best one seen either way."""
+    """False where the largest number of iterations ended it, and where an exponential grows by more than 1000 times in
+    a step: it fits one snapshot, the last, and is no dynamics. The fit is the best one seen either way."""
 
     def eigenvalues(self, dt: float) -> Tensor:
         """exp(alpha dt), (R,): eigenvalues of discrete time."""
@@ -60,6 +69,8 @@ def optimised_dmd(
     dt: float = 1.0,
     times: Sequence[Tensor] | None = None,
     initial: Tensor | None = None,
+    constraints: Sequence[Constraint] = (),
+    bound: float | None = None,
     max_iterations: int = 200,
     tolerance: float = 1e-12,
 ) -> ExponentialFit:
@@ -76,6 +87,8 @@ def optimised_dmd(
         dt: time between two snapshots, if evenly spaced.
         times: (T_k,) of each trajectory, increasing, instead of dt.
         initial: exponents (R,) to start from; None takes those of DMD.
+        constraints: see :data:`Constraint`; every iterate fulfils all of them.
+        bound: largest growth or decay rate, |Re alpha|, per unit of time; None: no bound.
         max_iterations: of Levenberg-Marquardt.
         tolerance: ends it when the error falls by less than this share.
 
@@ -85,10 +98,7 @@ def optimised_dmd(
     """
     trajectories = trajectory_list(trajectories)
     snapshots, pairs = pack_trajectories(trajectories)
-    if not isinstance(check_rank(rank, min(snapshots.shape)), int):
-        raise ConfigError(f"Optimised DMD fits a whole number of exponentials, got rank={rank!r}.")
-    if not dt > 0 or max_iterations < 1:
-        raise ConfigError(f"dt and max_iterations must be positive, got {dt} and {max_iterations}.")
+    _require_settings(rank, min(snapshots.shape), dt, max_iterations, constraints, bound)
     longest = max(len(trajectory) for trajectory in trajectories)
     if longest <= rank:
         raise DataError(
@@ -116,10 +126,29 @@ def optimised_dmd(
             raise ConfigError(
                 f"initial must hold {rank} exponents, one for each direction, got {tuple(initial.shape)}."
             )
-    exponents, iterations, is_converged = _descend(exponents, clocks, reduced, max_iterations, tolerance)
+    admissible = _Admissible(tuple(constraints), bound)
+    if constraints or bound is not None:
+        exponents = admissible.nearest(_apart(admissible.nearest(exponents), clocks))
+    exponents, iterations, is_converged = _descend(exponents, clocks, reduced, max_iterations, tolerance, admissible)
+    step = min(float(clock.diff().min()) for clock in clocks if len(clock) > 1)
+    is_converged &= float(exponents.real.max()) * step <= math.log(_LARGEST_GROWTH)
     order = exponents.real.argsort(descending=True, stable=True)
     fit = _assemble(exponents[order], clocks, reduced, basis.to(torch.complex128), iterations, is_converged)
     return replace(fit, amplitudes=fit.amplitudes * unit)
+
+
+def _require_settings(
+    rank: int, largest_rank: int, dt: float, max_iterations: int, constraints: Sequence[str], bound: float | None
+) -> None:
+    if not isinstance(check_rank(rank, largest_rank), int):
+        raise ConfigError(f"Optimised DMD fits a whole number of exponentials, got rank={rank!r}.")
+    unknown = [name for name in constraints if name not in get_args(Constraint)]
+    if unknown:
+        raise ConfigError(f"Unknown constraint {unknown[0]!r}; use one of {', '.join(get_args(Constraint))}.")
+    if bound is not None and not bound > 0:
+        raise ConfigError(f"bound, the largest growth or decay rate, must be positive, got {bound}.")
+    if not dt > 0 or max_iterations < 1:
+        raise ConfigError(f"dt and max_iterations must be positive, got {dt} and {max_iterations}.")
 
 
 def _clocks(trajectories: Sequence[Tensor], times: Sequence[Tensor] | None, dt: float) -> list[Tensor]:
@@ -156,6 +185,15 @@ def _first_exponents(snapshots: Tensor, pairs: Tensor, clocks: list[Tensor], dt:
     return torch.where(is_small, spread.to(eigenvalues.dtype), eigenvalues).log() / dt
 
 
+def _apart(exponents: Tensor, clocks: list[Tensor]) -> Tensor:
+    """Exponents of which constraints made several the same, a little apart: of equal ones no step can part."""
+    meets = (exponents[:, None] - exponents[None, :]).abs() < 1e-9
+    crowded = (meets.sum(-1) > 1).nonzero().squeeze(-1)
+    duration = max(float(clock[-1] - clock[0]) for clock in clocks)
+    shifts = torch.linspace(-1.0, 1.0, len(crowded), dtype=torch.float64) / duration
+    return exponents.index_add(0, crowded, torch.complex(torch.zeros_like(shifts), shifts))
+
+
 @dataclass(frozen=True)
 class _Projection:
     """Variable projection of one trajectory at given exponents, columns phi_j = exp(alpha_j (t - t_j))."""
@@ -188,14 +226,60 @@ def _project(exponents: Tensor, clock: Tensor, data: Tensor) -> _Projection:
     return _Projection(residual, adjoint.mH @ data, adjoint, outside, derivative.mH @ residual, shifts)
 
 
+@dataclass(frozen=True)
+class _Admissible:
+    """The exponents that the constraints allow."""
+
+    constraints: tuple[Constraint, ...]
+    bound: float | None
+
+    def held(self, exponents: Tensor, gradient: Tensor) -> Tensor:
+        """Which of (Re alpha, Im alpha), (2 R,) bool, are at an edge that a descent would cross.
+
+        A Gauss-Newton step for the others must count them as fixed: projected afterwards, it would not be one.
+        """
+        growth, downhill = exponents.real, -gradient[: len(exponents)]
+        held = torch.full_like(growth, "imaginary" in self.constraints, dtype=torch.bool)
+        largest = 0.0 if "stable" in self.constraints else math.inf if self.bound is None else self.bound
+        held |= (growth >= largest) & (downhill > 0)
+        if self.bound is not None:
+            held |= (growth <= -self.bound) & (downhill < 0)
+        return torch.cat([held, torch.zeros_like(held)])
+
+    def nearest(self, exponents: Tensor) -> Tensor:
+        """The nearest exponents that are allowed, (R,)."""
+        growth, frequency = exponents.real, exponents.imag
+        if "conjugate_pairs" in self.constraints:
+            # The cheapest matching of the exponents with their conjugates. One that meets itself becomes real, and so
+            # does one whose match is not mutual.
+            partner = optimal_assignment((exponents[:, None] - exponents.conj()[None, :]).abs())
+            partner = torch.where(partner[partner] == torch.arange(len(partner)), partner, torch.arange(len(partner)))
+            growth, frequency = 0.5 * (growth + growth[partner]), 0.5 * (frequency - frequency[partner])
+        if "imaginary" in self.constraints:
+            growth = torch.zeros_like(growth)
+        if "stable" in self.constraints:
+            growth = growth.clamp_max(0.0)
+        if self.bound is not None:
+            growth = growth.clamp(-self.bound, self.bound)
+        return torch.complex(growth, frequency)
+
+
 def _error(parts: list[_Projection]) -> float:
     return sum(float(part.residual.abs().square().sum()) for part in parts)
 
 
 def _descend(
-    exponents: Tensor, clocks: list[Tensor], data: list[Tensor], max_iterations: int, tolerance: float
+    exponents: Tensor,
+    clocks: list[Tensor],
+    data: list[Tensor],
+    max_iterations: int,
+    tolerance: float,
+    admissible: _Admissible,
 ) -> tuple[Tensor, int, bool]:
-    """Levenberg-Marquardt on the real and imaginary parts of the exponents; error never rises."""
+    """Levenberg-Marquardt on the real and imaginary parts of the exponents; error never rises.
+
+    A step that leaves what is allowed is taken to the nearest point within.
+    """
 
     def project(candidate: Tensor) -> list[_Projection]:
         return [_project(candidate, clock, part) for clock, part in zip(clocks, data, strict=True)]
@@ -205,6 +289,8 @@ def _descend(
     smallest = _EPS**2 * sum(float(part.abs().square().sum()) for part in data)
     for iteration in range(1, max_iterations + 1):
         hessian, gradient = _normal_equations(parts)
+        is_free = ~admissible.held(exponents, gradient)
+        hessian, gradient = hessian * is_free * is_free.unsqueeze(-1), gradient * is_free
         diagonal = hessian.diagonal()
         # Marquardt damps each direction in its own units. An exponent that nothing depends on has a diagonal of zero,
         # and its step would not be damped at all.
@@ -213,7 +299,7 @@ def _descend(
             step = torch.linalg.lstsq(
                 hessian + damping * torch.diag(diagonal.clamp_min(floor)), -gradient.unsqueeze(-1), driver="gelsd"
             ).solution.squeeze(-1)
-            candidate = exponents + torch.complex(*step.chunk(2))
+            candidate = admissible.nearest(exponents + torch.complex(*step.chunk(2)))
             # A step that is not finite counts as one that does not help: the error stays, and the damping grows.
             trial = project(candidate) if bool(torch.isfinite(step).all()) else parts
             trial_error = _error(trial)
