@@ -196,12 +196,17 @@ def memory_of(name: str) -> list[tuple[float, float]]:
         work = GROWTH[name].work(size)
         if not points:
             work()  # what is made once, such as buffers of libraries
-        gc.collect()
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _status("VmRSS")
-        work()
-        points.append((float(size), max(_status("VmHWM") - before, 2**-4)))
+        points.append((float(size), peak_of(work)))
     return points
+
+
+def peak_of(work: Work) -> float:
+    """MiB that some work holds at its peak above what was held before."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    work()
+    return max(_status("VmHWM") - before, 2**-4)
 
 
 def _status(key: str) -> float:

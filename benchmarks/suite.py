@@ -36,6 +36,7 @@ BENCHMARKS = {
     "verifier": "verifier:rows",
     "startup": "startup:rows",
     "growth": "growth:rows",
+    "terms": "terms:rows",
     "runs": "runs:rows",
 }
 """Every benchmark: a function that takes an `Effort` and yields rows, as ``module:name``."""

@@ -11,7 +11,6 @@ from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman import KoopmanDictionary, dynamic_spectral_dispersion
 from relax_rl.objectives import RolloutBatch, UpdateTotals, build_objective
 from relax_rl.objectives.base import Measurements
-from relax_rl.objectives.log_mean_exp import additive_surrogate, log_mean_exp, log_sum_exp
 from relax_rl.objectives.methods.relax import LatentExploration
 from relax_rl.objectives.probe import DictionarySettings, DispersionBound, GroupDispersion
 from relax_rl.objectives.regularizers import ReferenceKL
@@ -136,7 +135,7 @@ def test_what_is_only_monitored_reads_the_states_too_and_is_surveyed_without_a_s
 )
 def test_a_kl_behind_a_gate_reads_the_states(gate, reads_states):
     names = {wanted.name for wanted in ReferenceKL(gate=gate).inputs()}
-    assert names == {"ref_log_probs"} | ({"hidden_states"} if reads_states else set())
+    assert names == {"ref_log_probs"} | ({"dispersion"} if reads_states else set())
 
 
 def test_scope_of_the_mean():
@@ -312,20 +311,6 @@ def test_nan_states_are_left_out_counted_and_do_not_reach_the_gradient(dictionar
     assert out.metrics["latent/num_nonfinite"] == 1.0
     assert out.metrics["latent/dsd_defined"] == pytest.approx(5 / 6)
     assert out.per_completion["dsd"][0, 0].isnan()
-
-
-# The cross-sample pair ---------------------------------------------------------------------------------------------
-
-
-def test_additive_surrogate_has_the_gradient_of_the_log_mean_exp():
-    scores = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
-    included = torch.tensor([[True] * 6, [True, False, True, True, False, True], [False] * 6])
-    expected = torch.autograd.grad(log_mean_exp(scores, included).sum(), scores)[0]
-    shares = (slice(0, 2), slice(2, 6))
-    normalizer = torch.logaddexp(*(log_sum_exp(scores[:, s], included[:, s]) for s in shares))
-    total = sum(additive_surrogate(scores[:, s], included[:, s], normalizer) for s in shares)
-    torch.testing.assert_close(torch.autograd.grad(total.sum(), scores)[0], expected)
-    torch.testing.assert_close(total, torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64))
 
 
 # Calibration -------------------------------------------------------------------------------------------------------

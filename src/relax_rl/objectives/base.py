@@ -59,8 +59,8 @@ class ObjectiveOutput:
     Attributes:
         loss: scalar to minimise, with gradient.
         metrics: scalars to log.
-        per_completion: (P, G) values to record with the completions: the advantage, and the dispersion and the signal
-            (NaN where they are not defined) if the method measures them.
+        per_completion: (P, G), or (B,) for a batch with group ids, values to record with the completions: the
+            advantage, and the dispersion and the signal (NaN where they are not defined) if the method measures them.
         to_remember: (N, ...) rows about N of the completions that the method wants back after the rollout batch
             (`Component.after_rollout`).
         terms: () what each component adds to the loss, by the component's name, no gradient.

@@ -4,7 +4,7 @@ A component lists its inputs in `Component.inputs`; whoever runs the objective p
 the table `relax_rl.training.inputs.providers`. An input is a constant of this module, so a misspelt one is an import
 error and not a tensor that silently stays None.
 
-The first three are fields of `RolloutBatch`, since many methods read them. The others travel in `RolloutBatch.extras`.
+The first four are fields of `RolloutBatch`, since many methods read them. The others travel in `RolloutBatch.extras`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 __all__ = [
+    "DISPERSION",
     "ENTROPY",
     "ENTROPY_FLOW",
     "HIDDEN_STATES",
+    "LIFTED_STATES",
     "LOG_PARTITION",
     "MODES",
     "OLD_ENTROPY",
@@ -38,12 +40,14 @@ class Input:
         shape: its dimensions by letter: P prompts, G completions of a prompt, T tokens, H hidden width.
         about: what it holds.
         is_field: whether it is a field of `RolloutBatch` rather than one of its extras.
+        has_gradient: whether a loss may reach the policy through it.
     """
 
     name: str
     shape: tuple[str, ...]
     about: str = field(compare=False)
     is_field: bool = False
+    has_gradient: bool = False
 
     @property
     def is_per_token(self) -> bool:
@@ -60,12 +64,22 @@ ENTROPY = Input(
     _PER_TOKEN,
     "entropy in nats of each next-token distribution at the sampling temperature, with gradient",
     is_field=True,
+    has_gradient=True,
 )
 HIDDEN_STATES = Input(
     "hidden_states",
     (*_PER_TOKEN, "H"),
     "final-norm states, one for each completion token, with gradient",
     is_field=True,
+    has_gradient=True,
+)
+LIFTED_STATES = Input(
+    "lifted_states",
+    (*_PER_TOKEN, "F"),
+    "these states in the observables of the objective's dictionary, from `DispersionProbe.lifted_columns`, in their "
+    "place: F columns for H",
+    is_field=True,
+    has_gradient=True,
 )
 
 OLD_ENTROPY = Input("old_entropy", _PER_TOKEN, "the entropy under the policy that sampled the tokens, no gradient")
@@ -79,7 +93,9 @@ SCORE_FEATURES = Input(
     (*_PER_COMPLETION, "H"),
     "mean over the tokens of the gradient of their log-probability in the hidden state, up to the temperature",
 )
-LOG_PARTITION = Input("log_partition", ("P",), "a learned estimate of log Z of each prompt, with gradient")
+LOG_PARTITION = Input(
+    "log_partition", ("P",), "a learned estimate of log Z of each prompt, with gradient", has_gradient=True
+)
 MODES = Input(
     "modes",
     _PER_COMPLETION,
@@ -88,6 +104,9 @@ MODES = Input(
 PROMPT_KEYS = Input("prompt_keys", ("P",), "int64, one number for each prompt, the same whenever the prompt returns")
 TOKEN_CHOICE = Input(
     "token_choice", _PER_TOKEN, "the result of comparing all tokens of an update; see relax_rl.objectives.selection"
+)
+DISPERSION = Input(
+    "dispersion", _PER_COMPLETION, "the dispersion of each completion, which the objective makes of the hidden states"
 )
 SIGNAL = Input(
     "signal",

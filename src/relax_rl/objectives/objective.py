@@ -24,7 +24,8 @@ from relax_rl.objectives.base import (
     TokenWeights,
 )
 from relax_rl.objectives.batch import RolloutBatch
-from relax_rl.objectives.inputs import HIDDEN_STATES, SIGNAL, TOKEN_CHOICE, Input
+from relax_rl.objectives.groups import grouped
+from relax_rl.objectives.inputs import DISPERSION, HIDDEN_STATES, SIGNAL, TOKEN_CHOICE, Input
 from relax_rl.objectives.matching import MatchedAdvantage, require_matchable
 from relax_rl.objectives.probe import (
     DictionarySettings,
@@ -73,7 +74,12 @@ class Objective:
         """The optional inputs of `RolloutBatch` that this objective reads and does not make itself."""
         read: set[Input] = set() if self.probe is None else {HIDDEN_STATES}
         read |= set() if self.selector is None else {TOKEN_CHOICE}
-        return frozenset(read.union(*(component.inputs() for component in self._readers)) - {SIGNAL})
+        return frozenset(read.union(*(component.inputs() for component in self._readers)) - {SIGNAL, DISPERSION})
+
+    @property
+    def reads_lifted_states(self) -> bool:
+        """Whether the hidden states are read through the probe's observables alone, so that `LIFTED_STATES` will do."""
+        return self.probe is not None and all(HIDDEN_STATES not in part.inputs() for part in self._readers)
 
     @property
     def reads_predicting_states(self) -> bool:
@@ -140,9 +146,16 @@ class Objective:
         """(N, C) what the selector is to know of each of this batch's N tokens, in their order."""
         if self.selector is None:
             raise DataError(f"The objective {self.name!r} does not choose among the tokens of an update.")
+        if batch.group_ids is not None:
+            groups = grouped(batch)
+            columns = self._columns(self.selector, groups.batch)
+            return groups.in_rows(columns)[batch.mask]
+        return self._columns(self.selector, batch)[batch.mask]
+
+    def _columns(self, selector: TokenSelector, batch: RolloutBatch) -> Tensor:
         if self.signal is not None and self.probe is not None:
             batch = batch.with_extra(SIGNAL, self.signal(self._lift(batch, self.probe), batch).values)
-        return self.selector.columns(batch, self.advantage(batch))[batch.mask]
+        return selector.columns(batch, self.advantage(batch))
 
     @torch.no_grad()
     def choose(self, columns: Tensor) -> Tensor:
@@ -211,7 +224,19 @@ class Objective:
         return replace(self, probe=replace(self.probe, dictionary=self.probe.dictionary.to(device)))
 
     def __call__(self, batch: RolloutBatch) -> ObjectiveOutput:
-        """Loss of one batch, or its share of an update's loss (see `UpdateTotals`)."""
+        """Loss of one batch of whole groups, or its share of an update's loss (see `UpdateTotals`).
+
+        Raises:
+            DataError: groups that are not whole, or an input that is missing.
+        """
+        if batch.group_ids is None:
+            return self._of_groups(batch)
+        groups = grouped(batch)
+        output = self._of_groups(groups.batch)
+        in_rows = {name: groups.in_rows(values) for name, values in output.per_completion.items()}
+        return replace(output, per_completion=in_rows)
+
+    def _of_groups(self, batch: RolloutBatch) -> ObjectiveOutput:
         probe = self.probe
         is_missing = probe is not None and probe.is_log_only and not probe.is_calibrated
         lifted = None if probe is None or is_missing else self._lift(batch, probe)
@@ -234,7 +259,7 @@ class Objective:
             metrics |= dict.fromkeys(_DISPERSION_METRICS, advantages.new_tensor(float("nan")))
             per_completion["dsd"] = torch.full_like(advantages, float("nan"))
         if probe is not None and lifted is not None:
-            with torch.set_grad_enabled(self._teaches_through(HIDDEN_STATES)):
+            with torch.set_grad_enabled(self._teaches_through(HIDDEN_STATES, DISPERSION)):
                 dispersion, xi = probe.measure(lifted)
             measured = Measurements(advantages, dispersion, xi)
             metrics |= _dispersion_metrics(dispersion, xi)
@@ -263,7 +288,7 @@ class Objective:
         return is_wanted and torch.is_grad_enabled()
 
     def _lift(self, batch: RolloutBatch, probe: DispersionProbe) -> LiftedStates:
-        with torch.set_grad_enabled(self._teaches_through(HIDDEN_STATES, SIGNAL)):
+        with torch.set_grad_enabled(self._teaches_through(HIDDEN_STATES, DISPERSION, SIGNAL)):
             return probe.lift(batch)
 
     def _read(self, batch: RolloutBatch, lifted: LiftedStates | None) -> SignalReading | None:

@@ -30,6 +30,10 @@ __all__ = [
     "LiftedStates",
 ]
 
+_CHUNK_NUMBERS = 2**15
+_CHUNKS = 64
+"""Lifted states are summed so many numbers at a time, or in so many chunks where they are many."""
+
 StateAlignment = Literal["completion", "predicting"]
 Padding = Literal["masked", "zeros"]
 
@@ -189,11 +193,13 @@ class LiftedStates:
         values: (P, G, T, F), finite everywhere, with gradient; what stands at masked positions means nothing.
         mask: (P, G, T) bool: the tokens of each trajectory, none where a completion holds NaN or Inf.
         num_nonfinite: () completions left out for that.
+        chunk_size: snapshot pairs taken at a time when they are summed; None takes all at once.
     """
 
     values: Tensor
     mask: Tensor
     num_nonfinite: Tensor
+    chunk_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -311,21 +317,57 @@ class DispersionProbe:
             ConfigError: when the dictionary or xi is still missing.
             DataError: when the batch carries no hidden states.
         """
+        dictionary = self._fitted()
+        group, given = batch.log_probs.shape[:2], batch.lifted_states
+        if given is not None:
+            if given.shape[-1] != dictionary.num_observables:
+                raise DataError(
+                    f"RolloutBatch.lifted_states has {given.shape[-1]} columns, but the dictionary "
+                    f"{dictionary.num_observables} observables; lift by DispersionProbe.lifted_columns."
+                )
+            values, mask = self._lifted_trajectories(given.flatten(0, 1), batch.mask.flatten(0, 1), dictionary)
+            lifted, mask, is_nonfinite = exclude_nonfinite(values, mask)
+            # Float64 copies of all tokens would be many times what was saved.
+            chunk_size = max(_CHUNK_NUMBERS, lifted.numel() // _CHUNKS) // (lifted.shape[0] * lifted.shape[2]) + 1
+        else:
+            chunk_size = None
+            states, mask = self._trajectories(batch.required(HIDDEN_STATES).flatten(0, 1), batch.mask.flatten(0, 1))
+            states, mask, is_nonfinite = exclude_nonfinite(states, mask)
+            lifted = dictionary(states)
+        return LiftedStates(lifted.unflatten(0, group), mask.unflatten(0, group), is_nonfinite.sum(), chunk_size)
+
+    def lifted_columns(self, hidden_states: Tensor) -> Tensor:
+        """(..., F) what `RolloutBatch.lifted_states` takes in place of hidden states (..., H), in float32.
+
+        For whoever cannot keep H columns of a token, or must send them. NaN stands where a state is not finite: the
+        lift of an infinite state is finite, and its completion must be left out all the same.
+
+        Raises:
+            ConfigError: when the dictionary is still missing.
+        """
+        is_finite = torch.isfinite(hidden_states.detach().sum(-1, dtype=torch.float32)).unsqueeze(-1)
+        if is_finite.all():
+            return self._fitted()(hidden_states)
+        lifted = self._fitted()(torch.where(is_finite, hidden_states, 0.0))
+        return torch.where(is_finite, lifted, torch.nan)
+
+    def _fitted(self) -> KoopmanDictionary:
         if self.dictionary is None or self.bound.value is None:
             raise ConfigError(
                 "The objective has no dictionary or no value for xi yet: pass dictionary=KoopmanDictionary.fit(...) "
                 "and xi as a number, or call objective.calibrated(hidden_states, mask) with the first rollout batch."
             )
-        group = batch.log_probs.shape[:2]
-        states, mask = self._trajectories(batch.required(HIDDEN_STATES).flatten(0, 1), batch.mask.flatten(0, 1))
-        states, mask, is_nonfinite = exclude_nonfinite(states, mask)
-        lifted = self.dictionary(states)
-        return LiftedStates(lifted.unflatten(0, group), mask.unflatten(0, group), is_nonfinite.sum())
+        return self.dictionary
 
     def measure(self, lifted: LiftedStates) -> tuple[GroupDispersion, float]:
         """Dispersion of a batch's completions, from what `lift` gave, and xi."""
         group = lifted.mask.shape[:2]
-        measured = dispersion_from_lifted(lifted.values.flatten(0, 1), lifted.mask.flatten(0, 1), self.estimator)  # type: ignore[arg-type]
+        measured = dispersion_from_lifted(
+            lifted.values.flatten(0, 1),
+            lifted.mask.flatten(0, 1),
+            self.estimator,  # type: ignore[arg-type]
+            chunk_size=lifted.chunk_size,
+        )
         dispersion = GroupDispersion(
             values=measured.values.view(group),
             is_defined=measured.is_defined.view(group),
@@ -341,3 +383,11 @@ class DispersionProbe:
         if self.padding == "masked":
             return hidden_states, mask
         return torch.where(mask.unsqueeze(-1), hidden_states, 0.0), torch.ones_like(mask)
+
+    def _lifted_trajectories(
+        self, lifted: Tensor, mask: Tensor, dictionary: KoopmanDictionary
+    ) -> tuple[Tensor, Tensor]:
+        if self.padding == "masked":
+            return lifted, mask
+        of_zero = dictionary(torch.zeros(1, dictionary.hidden_size, device=lifted.device))[0]
+        return torch.where(mask.unsqueeze(-1), lifted, of_zero), torch.ones_like(mask)

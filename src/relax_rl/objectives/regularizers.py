@@ -12,7 +12,7 @@ from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives.aggregation import sequence_token_mean
 from relax_rl.objectives.base import Measurements, Regularizer
 from relax_rl.objectives.batch import RolloutBatch
-from relax_rl.objectives.inputs import HIDDEN_STATES, REF_LOG_PROBS, Input
+from relax_rl.objectives.inputs import DISPERSION, REF_LOG_PROBS, Input
 from relax_rl.objectives.kl import KLEstimator, token_kl
 from relax_rl.objectives.probe import GroupDispersion
 
@@ -72,7 +72,7 @@ class ReferenceKL(Regularizer):
     def inputs(self) -> frozenset[Input]:
         if not self.is_active:
             return frozenset()
-        return frozenset({REF_LOG_PROBS} if self.gate == "all" else {REF_LOG_PROBS, HIDDEN_STATES})
+        return frozenset({REF_LOG_PROBS} if self.gate == "all" else {REF_LOG_PROBS, DISPERSION})
 
     @property
     def reference_coefficient(self) -> float:

@@ -213,19 +213,27 @@ class _PairSums(torch.autograd.Function):
         ctx: Any, grad_gram: Tensor | None, grad_cross: Tensor | None, grad_future: Tensor | None
     ) -> tuple[Tensor, None, None, None]:
         lifted, keep = ctx.saved_tensors
-        gradient = torch.zeros_like(lifted, dtype=double_of(lifted.dtype))
+        gradient = torch.zeros_like(lifted)
+        # Of the last block, to its last snapshot, which is also the first of the next one: summed in double and rounded
+        # once, as a snapshot collects a term for each pair and each sum that it is in.
+        carried: Tensor | None = None
         for start, stop in _blocks(lifted.shape[1] - 1, ctx.chunk_size):
             x, y = _pair_block(lifted, keep, start, stop)
-            # Products go to contiguous tensors: into the overlapping views of `gradient` they take twice as long.
+            shape = (lifted.shape[0], stop - start + 1, lifted.shape[2])
+            block = lifted.new_zeros(shape, dtype=double_of(lifted.dtype))
+            # Products go to contiguous tensors: into the overlapping views of `block` they take twice as long.
             if grad_gram is not None:
-                gradient[:, start:stop] += x @ (grad_gram + grad_gram.mH)
+                block[:, :-1] += x @ (grad_gram + grad_gram.mH)
             if grad_cross is not None:
-                gradient[:, start:stop] += y @ grad_cross.mH
-                gradient[:, start + 1 : stop + 1] += x @ grad_cross
+                block[:, :-1] += y @ grad_cross.mH
+                block[:, 1:] += x @ grad_cross
             if grad_future is not None:
-                gradient[:, start + 1 : stop + 1] += y @ (grad_future + grad_future.mH)
-        # Summed in double and rounded once: a snapshot collects a term for each pair and each sum that it is in.
-        return gradient.to(lifted.dtype), None, None, None
+                block[:, 1:] += y @ (grad_future + grad_future.mH)
+            if carried is not None:
+                block[:, 0] += carried
+            gradient[:, start : stop + 1] = block
+            carried = block[:, -1].clone()
+        return gradient, None, None, None
 
 
 def _blocks(num_steps: int, size: int | None) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from relax_rl.errors import ConfigError
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
 from relax_rl.objectives.base import Measurements, Regularizer
 from relax_rl.objectives.batch import RolloutBatch
-from relax_rl.objectives.inputs import HIDDEN_STATES, Input
+from relax_rl.objectives.inputs import DISPERSION, Input
 from relax_rl.objectives.log_mean_exp import log_mean_exp
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.probe import DictionaryOption, DictionarySettings, DispersionProbe, Padding, StateAlignment
@@ -118,7 +118,7 @@ class LatentExploration(Regularizer):
             raise ConfigError(f"alpha must not be negative, but is {self.alpha}; 0 switches the term off.")
 
     def inputs(self) -> frozenset[Input]:
-        return frozenset({HIDDEN_STATES})
+        return frozenset({DISPERSION})
 
     @property
     def is_active(self) -> bool:
