@@ -35,6 +35,7 @@ VERBS: dict[str, str] = {
     "tasks": "list, show and validate the tasks",
     "methods": "list the methods of training, and the options of each",
     "model": "print what a model is, and what is wrong with it",
+    "merge": "add a LoRA adapter to the weights of its model",
     "env": "print versions and hardware for a bug report",
 }
 """Each verb with what it does. Its module is imported when it is called: not one of them may slow the others down."""

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 
 from relax_rl.config.batches import batch_arithmetic
 from relax_rl.config.messages import one_sentence
+from relax_rl.config.peft import PeftConfig
+from relax_rl.config.section import Section
 from relax_rl.errors import ConfigError
 from relax_rl.redaction import refuse_secrets
 
@@ -33,11 +35,7 @@ __all__ = [
 ]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class _Named(_Section):
+class _Named(Section):
     """A name and its own options, written as one flat table, or as the bare name when there are none."""
 
     name: str
@@ -87,7 +85,7 @@ class VerifierConfig(_Named):
     """What grades completions: a verifier's name (``task``: the task's own) with its options, and ``weight``."""
 
 
-class DictionaryConfig(_Section):
+class DictionaryConfig(Section):
     """How the observables of the Koopman dictionary are fitted; null is the objective's own choice, for every key.
 
     The values behind null differ between objectives (``relax`` and ``relax_as_run`` are two readings of the paper), so
@@ -183,7 +181,7 @@ Precision = Literal["float32", "mixed", "bfloat16"]
 weights in it, too, whose steps are 1/256 of a weight: a smaller update is rounded away."""
 
 
-class PromptConfig(_Section):
+class PromptConfig(Section):
     """How problems become prompts, in training and in the run's evaluations."""
 
     plain: bool = False
@@ -196,7 +194,7 @@ class PromptConfig(_Section):
 Engine = Literal["auto", "relax", "generate"]
 
 
-class SamplingConfig(_Section):
+class SamplingConfig(Section):
     """How rollout batches are put together, for any method."""
 
     engine: Engine = "auto"
@@ -213,7 +211,7 @@ class SamplingConfig(_Section):
     """CURE: a branch begins at one of so many tokens of highest entropy."""
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """What is sampled, before and after training, to say how good the policy is."""
 
     enabled: bool = True
@@ -231,7 +229,7 @@ class EvaluationConfig(_Section):
     """Of the sampling; apart from the run's seed, so that runs with several seeds are evaluated alike."""
 
 
-class GuardConfig(_Section):
+class GuardConfig(Section):
     """When a run stops over numbers that are not finite, and when it says that nothing is learned."""
 
     max_consecutive: int = Field(default=3, ge=1)
@@ -252,7 +250,7 @@ def _plain_table(value: Any) -> Any:
     return value.model_dump() if isinstance(value, BaseModel) else value
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """A training run. Raises ``ConfigError`` for an unknown key, a wrong type and a pair that does not fit."""
 
     model: str = "tiny"
@@ -271,6 +269,7 @@ class TrainConfig(_Section):
     monitor: bool = True
     """Measure the dispersion also under a method that does not use it; the loss stays the same."""
     trainer: TrainerConfig = TrainerConfig()
+    peft: PeftConfig = PeftConfig()
     prompts: PromptConfig = PromptConfig()
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pickle import UnpicklingError
 from typing import Any
 
@@ -86,6 +86,7 @@ def load_model(
     *,
     trains: bool = False,
     tell: Callable[[str], None] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[Any, PreTrainedTokenizerBase | ProcessorMixin]:
     """A causal language model and its tokenizer, or an image-text model and its processor: the config tells which.
 
@@ -98,6 +99,7 @@ def load_model(
         trains: the model is about to be trained. An adapter is kept beside its base, and is the part that learns;
             otherwise it is merged into the base's weights.
         tell: receives a sentence on tensors that the files hold and the model does not have.
+        options: for `from_pretrained`, such as ``attn_implementation``.
 
     Raises:
         ModelError: when there is no such model, one whose cache is not supported, or one that would not be what its
@@ -112,7 +114,8 @@ def load_model(
     location = model_location(name)
     adapter = read_adapter(location, revision)
     base, at = (location, revision) if adapter is None else (model_location(adapter.base), adapter.revision)
-    model, report = _load(name, base, at, dtypes[dtype], device_map, trains=trains)
+    given = {"dtype": dtypes[dtype], "device_map": device_map, **(options or {})}
+    model, report = _load(name, base, at, given, trains=trains)
     report.check(name)
     if tell is not None and report.note is not None:
         tell(f"{name}: {report.note}")
@@ -128,7 +131,7 @@ def load_model(
 
 
 def _load(
-    name: str, location: str, revision: str | None, dtype: torch.dtype, device_map: str | None, *, trains: bool
+    name: str, location: str, revision: str | None, options: Mapping[str, Any], *, trains: bool
 ) -> tuple[Any, LoadReport]:
     config = _config(name, location, revision)
     cache_plan(config)
@@ -141,12 +144,11 @@ def _load(
             # Shapes that do not fit come back in the report, which names them; transformers alone would not.
             model, info = contracts.model_class_of(config).from_pretrained(
                 location,
-                dtype=dtype,
                 revision=revision,
-                device_map=device_map,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
                 **remote_code(),
+                **options,
             )
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, UnpicklingError) as error:
         quantised = "" if method is None else f" (its weights are quantised by {method})"

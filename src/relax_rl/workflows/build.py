@@ -22,6 +22,15 @@ from relax_rl.runs.resumption import Resumption
 from relax_rl.stopping import current
 from relax_rl.tasks.base import BaseTask, FindsTooLong, Problem, answers_to_try
 from relax_rl.tasks.modes import require_modes
+from relax_rl.training.adapters import (
+    check_adapter,
+    check_bits,
+    check_packages,
+    check_tied,
+    load_options,
+    lora_config,
+    saved_parameters,
+)
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import complete_tokenizer, load_model, model_config
 from relax_rl.training.notices import Notices
@@ -197,6 +206,7 @@ def build_run(
             require_modes(recipe.objective.name, rewards)
         data = _data(settings, start, task, rewards)
         model, tokenizer = _policy(settings, model, tokenizer, notes.append)
+        check_tied(settings.peft, model)
         if settings.sampling.engine == "auto" and any(problem.images for problem in data.problems):
             recipe = replace(recipe, group_sampler=None)
         # A resumed run reads there what sampled, and does not choose anew.
@@ -204,9 +214,9 @@ def build_run(
         fitting = task.fitting(_finds_too_long(settings, model, tokenizer))
         if fitting is not task:
             task, data = fitting, _data(settings, start, fitting, rewards)
-        check_disk(directory.path, model.parameters(), settings.trainer, data.plan)
         fitted = _fitted(settings, model, tokenizer, data.problems, data.evaluated)
         trainer = _trainer(settings, directory, recipe, rewards, model, tokenizer, data.problems, fitted)
+        check_disk(directory.path, saved_parameters(trainer.model), settings.trainer, data.plan)
         found = () if resumed is None else resumed_trainer(trainer, resumed)
         idle = [] if objective is not None else idle_parts(settings, recipe.objective, data.plan.updates_per_rollout)
     return TrainingRun(
@@ -251,7 +261,10 @@ def _start(
 ) -> _Start:
     """What the settings decide, and the checkpoint; `is_named` where the settings name the model."""
     check_trl_version()
+    check_packages(settings.peft)
+    load_options(settings)
     recipe = build_recipe(settings, directory.checkpoints, objective, on_cpu=on_cpu)
+    check_bits(settings.peft, on_cpu=recipe.args.use_cpu)
     check_trackers(settings.trainer.report_to)
     check_hub(settings.trainer)
     trained, resumed = settings, None
@@ -261,6 +274,7 @@ def _start(
         if trained != settings:
             recipe = build_recipe(trained, directory.checkpoints, objective, on_cpu=on_cpu)
     if is_named:
+        check_adapter(settings)
         check_architecture(model_config(settings.model, settings.model_revision), recipe.args)
     return _Start(recipe, trained, resumed)
 
@@ -291,7 +305,8 @@ def _policy(settings: TrainConfig, model: Any, tokenizer: Any, tell: Callable[[s
     """The policy and its tokenizer, loaded unless the policy is given."""
     if model is None:
         dtype, revision = weight_dtype(settings.dtype), settings.model_revision
-        model, own = load_model(settings.model, dtype, revision, trains=True, tell=tell)
+        options = load_options(settings)
+        model, own = load_model(settings.model, dtype, revision, trains=True, tell=tell, options=options)
         return model, own if tokenizer is None else tokenizer
     check_finite(model, settings.model)
     complete_tokenizer(model, tokenizer)
@@ -346,6 +361,7 @@ def _trainer(
         group_sampler=recipe.group_sampler,
         guard=settings.guard,
         notices=Notices(),
+        peft_config=lora_config(settings.peft, settings.model_revision),
     )
 
 

@@ -121,6 +121,11 @@ class Source:
         from relax_rl.training.models import load_tokenizer, model_location
 
         contract = read_contract(subject.model, self.revision)
+        if contract.adapter is not None:
+            raise ConfigError(
+                f"--backend vllm takes whole models, and {subject.name} is an adapter; merge it first: relax merge "
+                f"{subject.name} DIR"
+            )
         contract.tokens.check(subject.name)
         fitted, sampling = self._fitted(contract, load_tokenizer(subject.model, self.revision), asked, say)
         place = model_location(subject.model)

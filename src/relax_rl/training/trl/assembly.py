@@ -41,6 +41,7 @@ def run_trainer(
     guard: GuardConfig,
     notices: Notices,
     most_prompt_tokens: int | None = None,
+    peft_config: Any = None,
 ) -> RelaxTrainer:
     """A trainer that keeps its rollouts and metrics in the run directory; building it writes nothing there.
 
@@ -48,7 +49,8 @@ def run_trainer(
         rewards: what training pays by.
         prompts: see `prompt_dataset`.
         args: TRL's configuration, whose seed is set first.
-        card, max_batches, branching, group_sampler, guard, notices, most_prompt_tokens: see `RelaxTrainer`.
+        card, max_batches, branching, group_sampler, guard, notices, most_prompt_tokens, peft_config: see
+            `RelaxTrainer`.
 
     Raises:
         ConfigError: settings that TRL or the objective refuses.
@@ -79,12 +81,14 @@ def run_trainer(
                 reward_funcs=functions,
                 train_dataset=prompts,
                 callbacks=[MetricsFile(directory)],
+                peft_config=peft_config,
             )
             rehearse_optimisation(trainer)
     except RelaxError:
         raise
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"TRL refuses the settings under 'trainer': {' '.join(str(error).split())}") from error
+        tables = "'trainer'" if peft_config is None else "'trainer' or 'peft'"
+        raise ConfigError(f"TRL refuses the settings under {tables}: {' '.join(str(error).split())}") from error
     trainer.run_facts = directory.facts
     # Added by transformers where there are no bars; it prints every log to stdout.
     trainer.remove_callback(PrinterCallback)
