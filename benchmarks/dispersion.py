@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -239,6 +240,7 @@ CANDIDATES: dict[str, Candidate] = {
     "held-out modes, windows": held_out_heterogeneity,
     "robust (kept), 32 pairs": _product("robust"),
     "robust, 48 pairs": _product("robust", window=48),
+    "instrumental": _product("instrumental"),
 }
 
 
@@ -275,6 +277,25 @@ def print_order(B: int = 96) -> None:
             right = [(b[:, None] > a[None]).double().mean().item() for a, b in pairwise(values)]
             cells += [" ".join(f"{v.mean():.3g}" for v in values), " ".join(f"{r:.2f}" for r in right)]
         print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def print_noise(B: int = 48) -> None:
+    """(b) Noise of measurement: mean and deviation of single trajectories, true Var|lambda| 0.09, no lift."""
+    print("\n(b) noise of measurement of 0, 0.5 and 1 times the state's deviation, 4 modes, true Var|lambda| 0.09")
+    print("| T | estimator | none | 0.5 | 1 |\n|---|---|---|---|---|")
+    for T in (64, 256, 1024, 4096):
+        mask = torch.ones((B, T), dtype=torch.bool)
+        for name in get_args(Estimator):
+            cells = []
+            for size in (0.0, 0.5, 1.0):
+                states = linear_system(0.3, T, B, seed=T, H=4)
+                generator = torch.Generator().manual_seed(T + 1)
+                states = states + size * torch.randn(states.shape, generator=generator, dtype=torch.float64)
+                found = dispersion_from_lifted(states, mask, name)
+                values = found.values[found.is_defined]
+                share = "" if found.defined_share == 1 else f" ({100 * found.defined_share:.0f} % defined)"
+                cells.append(f"{values.mean():.4f} ± {values.std():.4f}{share}" if len(values) > 1 else "undefined")
+            print(f"| {T} | {name} | " + " | ".join(cells) + " |")
 
 
 def print_ascent(steps: int, B: int = 8, T: int = 64, F: int = 16) -> None:
@@ -322,6 +343,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500, help="steps of gradient ascent")
     arguments = parser.parse_args()
     print_lengths()
+    print_noise()
     print_order()
     print_ascent(arguments.steps)
 

@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     core.add_argument("--overwrite", action="store_true", help="replace the spectra that are in DIR")
     measure = parser.add_argument_group("advanced: what is measured")
     measure.add_argument("--sites", metavar="LIST", help="embed,layer_3_out,layer_-1_out,final_norm_out or all (five)")
-    measure.add_argument("--estimators", default="paper,robust", help="of the DSD: paper,singular,robust (%(default)s)")
+    measure.add_argument(
+        "--estimators", default="paper,robust", help="of the DSD, of paper,singular,robust,instrumental (%(default)s)"
+    )
     measure.add_argument("--observables", type=at_least_one, metavar="F", help="of the dictionaries (up to 50)")
     measure.add_argument("--kind", choices=_KINDS, default=_KINDS[0], help="of the dictionaries (%(default)s)")
     measure.add_argument(

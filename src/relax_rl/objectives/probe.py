@@ -10,13 +10,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman import KoopmanDictionary, dispersion_from_lifted, dynamic_spectral_dispersion
+from relax_rl.koopman import Estimator, KoopmanDictionary, dispersion_from_lifted, dynamic_spectral_dispersion
 from relax_rl.koopman.pairs.snapshots import exclude_nonfinite
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.inputs import HIDDEN_STATES
@@ -232,7 +232,7 @@ class DispersionProbe:
     Attributes:
         settings: how the dictionary is fitted.
         bound: xi.
-        estimator: "paper", "singular" or "robust"; see `relax_rl.koopman.dynamic_spectral_dispersion`.
+        estimator: "paper", "singular", "robust" or "instrumental"; see `relax_rl.koopman.dynamic_spectral_dispersion`.
         state_alignment: which states form the trajectory: those of the completion's tokens ("completion", the paper),
             or those that predict each of them ("predicting": the last prompt token to the last but one, as run by the
             authors). Whoever fills `RolloutBatch.hidden_states` reads it.
@@ -271,7 +271,7 @@ class DispersionProbe:
 
     def __post_init__(self) -> None:
         choices = {
-            "estimator": ("paper", "singular", "robust"),
+            "estimator": get_args(Estimator),
             "state_alignment": ("completion", "predicting"),
             "padding": ("masked", "zeros"),
         }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ESTIMATORS", "KINDS", "SpectrumResult", "default_folder", "spectrum"]
 
-ESTIMATORS = ("paper", "singular", "robust")
+ESTIMATORS = ("paper", "singular", "robust", "instrumental")
 KINDS = ("sigmoid", "random_fourier", "radial_basis")
 
 

@@ -1,11 +1,14 @@
 """Dynamic spectral dispersion (DSD): how unevenly a latent trajectory's modes contract.
 
-Three estimators of one idea, the variance of a spectrum's moduli:
+Four estimators of one idea, the variance of a spectrum's moduli:
 
 ``paper``     Eq. 6 as printed: the population variance of |eigenvalues| of K = pinv(X) Y.
 ``singular``  What the authors' working code ran: the unbiased variance of the smoothed singular values of a ridge fit.
 ``robust``    Ours: the mean, over windows of one fixed number of pairs, of the variance of |eigenvalues| of the
               time-symmetric whitened operator, the radius of pure noise taken off.
+``instrumental``  Ours: the variance of |eigenvalues| of the operator fitted with the snapshots before each pair as its
+              instruments, on the directions that the past predicts
+              (:mod:`~relax_rl.koopman.dispersion.instrumental`).
 
 Why ``robust`` is built as it is (numbers in docs/robust-dispersion.md):
 
@@ -34,6 +37,8 @@ from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.dictionaries.protocol import Dictionary
+from relax_rl.koopman.dispersion.instrumental import instrumental_dispersion
+from relax_rl.koopman.dispersion.moduli import median_of, variance_of
 from relax_rl.koopman.dispersion.result import Diagnostics, Dispersion
 from relax_rl.koopman.inputs import in_its_unit, require_tensor
 from relax_rl.koopman.linalg.eigensolvers import lapack_on_one_thread
@@ -52,7 +57,7 @@ __all__ = [
     "dynamic_spectral_dispersion",
 ]
 
-Estimator = Literal["paper", "singular", "robust"]
+Estimator = Literal["paper", "singular", "robust", "instrumental"]
 
 ROBUST_WINDOW = 32
 """Snapshot pairs in a window of "robust": short enough that completions of 33 tokens have a dispersion."""
@@ -60,6 +65,7 @@ ROBUST_WINDOW = 32
 LARGE_MODULUS = 1.5
 """An eigenvalue of a larger modulus is the regression's, not the trajectory's, which would grow without bound by it."""
 
+_NEED_ORDER = ("robust", "instrumental")
 _AS_RUN_RIDGE = 1e-3
 _AS_RUN_SMOOTHING = 1e-3
 # Four pairs a direction make the eigenvalues of pure noise fill a disc of radius 1/2, which is then subtracted.
@@ -85,14 +91,15 @@ def dynamic_spectral_dispersion(
         hidden_states: (B, T, H), any floating dtype; lifted in float32, everything after it in float64.
         mask: (B, T) bool, true at the tokens of the trajectory; padding may hold anything, NaN included.
         dictionary: of the same width H; its digest is in the result.
-        estimator: "paper", "singular" or "robust".
-        ridge: absolute ridge of "paper" (default: none) or "singular" (default 1e-3); "robust" takes none.
+        estimator: "paper", "singular", "robust" or "instrumental".
+        ridge: absolute ridge of "paper" (default: none) or "singular" (default 1e-3); the others take none.
         chunk_size: pairs taken at a time when Gram statistics are summed; bounds memory, changes nothing else.
         window: snapshot pairs in a window of "robust", which needs at least as many; values of different windows cannot
             be compared.
 
-    The gradient of "paper" and "singular" is that of their value; "robust" holds the subspace of each window fixed. A
-    warning is given where an eigenvalue has a modulus above :data:`LARGE_MODULUS`.
+    The gradient of "paper" and "singular" is that of their value; "robust" holds the subspace of each window fixed, and
+    "instrumental" that of each trajectory. A warning is given where an eigenvalue has a modulus above
+    :data:`LARGE_MODULUS`.
 
     Raises:
         DataError: shapes or dtypes that do not fit.
@@ -127,11 +134,12 @@ def dispersion_from_gram(
     """DSD from Gram statistics of batch shape (B,), which may be sums over shards of each trajectory.
 
     Raises:
-        ConfigError: estimator "robust", which looks at windows and so needs the states in order.
+        ConfigError: estimators "robust" and "instrumental", which look at more than pairs and so need the states in
+            order.
     """
-    if estimator == "robust":
+    if estimator in _NEED_ORDER:
         raise ConfigError(
-            "estimator='robust' is a mean over windows, which Gram statistics of whole trajectories do not hold; "
+            f"estimator={estimator!r} looks at more than pairs of snapshots, which Gram statistics do not hold; "
             "gather the lifted states (T, F) and call dispersion_from_lifted."
         )
     _require_estimator(estimator, ridge)
@@ -159,6 +167,8 @@ def _from_finite(
     with torch.autocast(lifted.device.type, enabled=False):
         if estimator == "robust":
             return _robust(lifted, pairs, is_nonfinite.sum(), window)
+        if estimator == "instrumental":
+            return instrumental_dispersion(lifted, pairs, is_nonfinite.sum())
         statistics = gram_statistics(lifted, pairs, chunk_size=chunk_size, needs_future=False)
         # Without gradient: L is in the residuals alone, which are only reported.
         future_of = partial(_future, statistics.gram.detach(), lifted.detach(), pairs)
@@ -195,7 +205,7 @@ def _from_gram(
         moduli = (singular_values.square() + _AS_RUN_SMOOTHING).sqrt()
         size = moduli.shape[-1]
         # Divided by F - 1, as torch.var does and their code did; Eq. 6 divides by F.
-        variance = _variance(moduli) * (size / max(size - 1, 1))
+        variance = variance_of(moduli) * (size / max(size - 1, 1))
         num_clamped = torch.zeros_like(chosen)
         spectrum_of = cache(partial(eigenpairs, fit.matrix.detach()))
         # No eigenvalue is larger than the largest singular value.
@@ -203,7 +213,7 @@ def _from_gram(
     else:
         fit = ridge_operator(rows, ridge) if ridge else least_squares_operator(rows)
         spectrum = eigenvalue_moduli(fit.matrix)
-        variance, num_clamped = _variance(spectrum.values), spectrum.num_clamped
+        variance, num_clamped = variance_of(spectrum.values), spectrum.num_clamped
         found = spectrum.eigenvalues, spectrum.eigenvectors
         spectrum_of, is_small = (lambda: found), False
     if not is_small:
@@ -213,7 +223,7 @@ def _from_gram(
         sums = replace(rows, gram=rows.gram.detach(), cross=rows.cross.detach(), future=future_of()[chosen])
         found = squared_residuals(sums, *spectrum_of()).clamp_min(0.0).sqrt()
         share = (found > SPURIOUS_RESIDUAL).double().mean(-1)
-        return scatter(_median(found), torch.nan), scatter(share, torch.nan)
+        return scatter(median_of(found), torch.nan), scatter(share, torch.nan)
 
     return Dispersion(
         values=scatter(variance),
@@ -274,11 +284,11 @@ def _robust(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor, window: int) -
         squares = (1.0 - modes.sort(-1, descending=True).values.square()).clamp_min(0.0)
         found = torch.where(is_kept, squares.sqrt(), torch.nan)
         share = torch.where(is_kept, (found > SPURIOUS_RESIDUAL).double(), torch.nan).nanmean(-1)
-        pair = mean(_median(found)), mean(share)
+        pair = mean(median_of(found)), mean(share)
         return torch.where(is_defined, pair[0], torch.nan), torch.where(is_defined, pair[1], torch.nan)
 
     return Dispersion(
-        values=mean(_variance(moduli, is_kept)),
+        values=mean(variance_of(moduli, is_kept)),
         is_defined=is_defined,
         num_pairs=num_pairs,
         num_clamped=torch.zeros_like(num_pairs).index_add(0, rows, spectrum.num_clamped),
@@ -291,13 +301,6 @@ def _robust(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor, window: int) -
     )
 
 
-def _median(values: Tensor) -> Tensor:
-    """Median over the last dimension of what is not NaN; of an even number, the mean of the two in the middle."""
-    if values.shape[0] == 0:
-        return values.sum(-1)
-    return values.nanquantile(0.5, dim=-1)
-
-
 def _warn_if_large(radius: Tensor) -> None:
     if bool((radius > LARGE_MODULUS).any()):
         warnings.warn(
@@ -307,14 +310,6 @@ def _warn_if_large(radius: Tensor) -> None:
             RuntimeWarning,
             stacklevel=5,
         )
-
-
-def _variance(moduli: Tensor, is_kept: Tensor | None = None) -> Tensor:
-    """Population variance over the last dimension, of the entries kept; fine with no rows, where torch.var warns."""
-    weights = torch.ones_like(moduli) if is_kept is None else is_kept.to(moduli.dtype)
-    count = weights.sum(-1, keepdim=True).clamp_min(1.0)
-    mean = (weights * moduli).sum(-1, keepdim=True) / count
-    return (weights * (moduli - mean).square()).sum(-1) / count.squeeze(-1)
 
 
 def _windows(pairs: Tensor, is_defined: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -348,7 +343,7 @@ def _windows(pairs: Tensor, is_defined: Tensor, window: int) -> tuple[Tensor, Te
 def _require_estimator(estimator: str, ridge: float | None) -> None:
     if estimator not in get_args(Estimator):
         raise ConfigError(f"Unknown estimator {estimator!r}; use one of {', '.join(get_args(Estimator))}.")
-    if ridge is not None and (ridge < 0 or estimator == "robust"):
+    if ridge is not None and (ridge < 0 or estimator in _NEED_ORDER):
         raise ConfigError(
             f"ridge={ridge} does not fit estimator={estimator!r}: leave it out, or give a positive number."
         )

@@ -33,7 +33,8 @@ class Dispersion:
     """(B,) float64; 0, without gradient, where undefined."""
     is_defined: Tensor
     """(B,) bool: finite, and more snapshot pairs than observables (with no more, a fit interpolates whatever the
-    dynamics); for "robust" also at least one window of pairs."""
+    dynamics); for "robust" also at least one window of pairs, for "instrumental" 32 runs of four snapshots and two
+    directions that the past predicts."""
     num_pairs: Tensor
     """(B,) int64."""
     num_clamped: Tensor
