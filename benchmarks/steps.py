@@ -1,12 +1,14 @@
-"""A whole training step, rollouts included, against TRL's own `GRPOTrainer`.
+"""A whole training step, rollouts included: our GRPO against TRL's own `GRPOTrainer`, and ReLaX against our GRPO.
 
 python benchmarks/suite.py --only steps
 
-GRPO against GRPO: same policy, problems, verifier, batch, learning rate and number of threads, beta 0, each in a
-process on a core of its own at the same time. Ours is `relax train` with all that it writes; TRL's is its trainer with
-the same settings and the verifier as a reward function. A step is timed from the end of one update to the end of the
-next, in processor seconds; the first is not counted. Completions differ, since the two sides draw other random numbers
-from the same policy.
+Same policy, problems, verifier, batch, learning rate and number of threads, each in a process on a core of its own, two
+at once. Ours is `relax train` with all that it writes; TRL's is its trainer with the same settings and the verifier as
+a reward function. A step is timed from the end of one update to the end of the next, in processor seconds; the first is
+not counted, since it fits the dictionary. Completions differ, since every side draws other random numbers.
+
+ReLaX has a KL to a reference policy, whose forward over all completions is most of what it adds. So it is measured
+against GRPO without a KL and against GRPO with one, and the forward of the reference apart.
 """
 
 from __future__ import annotations
@@ -15,16 +17,39 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 from frame.rows import Effort, Row, row_of_times
 from frame.timing import Times, apart, at_once
 
 __all__ = ["rows"]
+
+OURS: dict[str, dict[str, Any]] = {
+    "grpo": {"objective.name": "grpo"},
+    "grpo with KL": {"objective.name": "grpo", "objective.beta": 0.01},
+    "relax": {"objective.name": "relax", "objective.xi": "quantile:0.9"},
+}
+PAIRS = (("grpo", "stock"), ("relax", "grpo with KL"))
+"""Which sides run at once."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Medians over the steps of a run, in processor seconds.
+
+    Attributes:
+        seconds: of a step.
+        reference: of it the forward of the reference policy.
+    """
+
+    seconds: float
+    reference: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +64,7 @@ class Setup:
         accumulation: micro-batches of an update.
         length: `max_completion_length`.
         updates: that are timed.
+        rounds: at most so many.
     """
 
     name: str
@@ -48,13 +74,13 @@ class Setup:
     accumulation: int
     length: int
     updates: int
+    rounds: int
 
     @property
     def settings(self) -> dict[str, Any]:
         """For `relax train`."""
         return {
             "model": self.model,
-            "objective.name": "grpo",
             "monitor": False,
             "dictionary.num_observables": 16,
             "train_problems": 512,
@@ -69,30 +95,47 @@ class Setup:
         }
 
 
-EMBEDDED = Setup("embedded policy, 256 x 96", "tiny", 16, 64, 4, 96, 6)
-SMOLLM2 = Setup("SmolLM2-135M, 8 x 256", "smollm2", 8, 8, 1, 256, 3)
+EMBEDDED = Setup("embedded policy, 256 x 96", "tiny", 16, 64, 4, 96, 4, 3)
+SMOLLM2 = Setup("SmolLM2-135M, 8 x 256", "smollm2", 8, 8, 1, 256, 2, 1)
 
 
-def ours(setup: Setup, core: int) -> float:
-    """Median of processor seconds of a step of `relax train`."""
+def ours(setup: Setup, method: Mapping[str, Any], core: int) -> Step:
+    """A step of `relax train` by one of `OURS`."""
     _take(core)
     import relax_rl
+    from relax_rl.training.trl.rollouts import RolloutTrainer
 
     times: list[float] = []
+    spent: list[float] = []
+    # On policy, TRL asks for log-probabilities outside the loss for the reference alone.
+    score = RolloutTrainer._get_per_token_logps_and_entropies  # pyright: ignore[reportPrivateUsage]
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        start = time.process_time()
+        try:
+            return score(*args, **kwargs)
+        finally:
+            spent[-1] += 0.0 if kwargs.get("compute_entropy") else time.process_time() - start
 
     def note(progress: relax_rl.Progress) -> None:
         if progress.stage == "training" and progress.metrics:
             times.append(time.process_time())
+            spent.append(0.0)
 
-    with tempfile.TemporaryDirectory() as folder:
-        relax_rl.train("countdown", overrides={**setup.settings, "output": f"{folder}/run"}, on_progress=note)
-    return _step(times)
+    spent.append(0.0)
+    settings = setup.settings | dict(method)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.object(RolloutTrainer, "_get_per_token_logps_and_entropies", timed),
+    ):
+        relax_rl.train("countdown", overrides={**settings, "output": f"{folder}/run"}, on_progress=note)
+    return Step(_step(times), median(spent[1:-1]))
 
 
-def stock(setup: Setup, core: int) -> float:
-    """Median of processor seconds of a step of `trl.GRPOTrainer`."""
+def stock(setup: Setup, core: int) -> Step:
+    """A step of `trl.GRPOTrainer`, which has no KL and hence no reference."""
     _take(core)
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
     from trl import GRPOTrainer
 
     from relax_rl.config import load_config
@@ -107,7 +150,7 @@ def stock(setup: Setup, core: int) -> float:
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             times.append(time.process_time())
 
-    config, task = load_config("countdown", setup.settings), CountdownTask()
+    config, task = load_config("countdown", setup.settings | OURS["grpo"]), CountdownTask()
     model, tokenizer = load_model(setup.model)
 
     def reward(completions: list[Any], answer: list[str], **_: Any) -> list[float | None]:
@@ -124,8 +167,9 @@ def stock(setup: Setup, core: int) -> float:
             train_dataset=prompt_dataset(task.problems("train", config.train_problems), tokenizer),
             callbacks=[Clock()],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
-    return _step(times)
+    return Step(_step(times))
 
 
 def _take(core: int) -> None:
@@ -140,14 +184,37 @@ def _step(times: list[float]) -> float:
 
 
 def rows(effort: Effort) -> Iterator[Row]:
-    """Our step in that of stock TRL, on the embedded policy and on SmolLM2."""
+    """Our step in that of stock TRL, and that of ReLaX in ours, on the embedded policy and on SmolLM2."""
     for setup in (EMBEDDED,) if effort.is_quick else (EMBEDDED, SMOLLM2):
-        times = {"ours": Times(), "stock": Times()}
-        sides = {
-            "ours": lambda core, setup=setup: apart(ours, setup, core, limit=1800.0),
-            "stock": lambda core, setup=setup: apart(stock, setup, core, limit=1800.0),
-        }
-        for found in at_once(sides, 1 if effort.is_quick else 3):
-            for side, seconds in found.items():
-                times[side].processor.append(seconds)
-        yield row_of_times(setup.name, times["ours"], times["stock"], "trl.GRPOTrainer", target=0.8)
+        yield from rows_of(setup, PAIRS[:1] if effort.is_quick else PAIRS, 1 if effort.is_quick else setup.rounds)
+
+
+def rows_of(setup: Setup, pairs: tuple[tuple[str, str], ...], rounds: int) -> Iterator[Row]:
+    """The rows of one policy; those of ReLaX where its pair is among the pairs."""
+    steps: dict[str, list[Step]] = {}
+    works = {name: partial(ours, setup, method) for name, method in OURS.items()} | {"stock": partial(stock, setup)}
+    for number in range(rounds):
+        for pair in pairs if number % 2 == 0 else pairs[::-1]:
+            sides = {name: partial(_apart, works[name]) for name in (pair if number % 2 == 0 else pair[::-1])}
+            for found in at_once(sides, 1):
+                for side, step in found.items():
+                    steps.setdefault(side, []).append(step)
+    times = {side: Times(processor=[step.seconds for step in found]) for side, found in steps.items()}
+    yield row_of_times(setup.name, times["grpo"], times["stock"], "trl.GRPOTrainer", target=0.8)
+    if "relax" not in steps:
+        return
+    reference = median(step.reference for step in steps["relax"])
+    share = reference / times["grpo"].median
+    bound = (
+        f"the forward of the reference policy over all completions, which GRPO without a KL does not have, takes "
+        f"{reference:.2f} s, {100 * share:.0f} % of its step; the metric kl is of all completions"
+    )
+    relax = times["relax"]
+    yield row_of_times(
+        f"ReLaX, {setup.name}", relax, times["grpo"], "our GRPO without KL", target=1.03, bound=bound, floor=1 + share
+    )
+    yield row_of_times(f"ReLaX, {setup.name}", relax, times["grpo with KL"], "our GRPO with the same KL", target=1.03)
+
+
+def _apart(work: partial[Step], core: int) -> Step:
+    return apart(work, core, limit=1800.0)

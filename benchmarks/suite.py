@@ -74,14 +74,14 @@ def collect(names: Sequence[str], effort: Effort) -> tuple[dict[str, list[Row]],
 def line(name: str, row: Row) -> str:
     """One line of the table."""
     target = "" if row.target is None else f"<= {row.target:.3g}"
-    mark = {None: "", True: "met", False: "MISSED"}[row.is_met]
+    mark = row.verdict.replace("missed", "MISSED")
     figures = f"{row.ours:.4g} / {row.theirs:.4g} {row.unit}"
-    return f"{name:11} {row.name:52} {row.ratio:7.3f}  {target:8} {mark:6}  {figures:28} {row.against}"
+    return f"{name:11} {row.name:52} {row.ratio:7.3f}  {target:8} {mark:15}  {figures:28} {row.against}"
 
 
 def header() -> str:
     """The first line of the table."""
-    return f"{'benchmark':11} {'name':52} {'ratio':>7}  {'target':8} {'':6}  {'ours / theirs':28} against"
+    return f"{'benchmark':11} {'name':52} {'ratio':>7}  {'target':8} {'':15}  {'ours / theirs':28} against"
 
 
 def print_missed(rows: Mapping[str, Sequence[Row]]) -> None:

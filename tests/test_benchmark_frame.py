@@ -36,6 +36,23 @@ def test_a_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
     assert row_of_times("x", ours, theirs, "y", clock="wall").ratio == 9.0
 
 
+def test_a_missed_row_is_bounded_only_by_a_measured_floor_above_its_target() -> None:
+    times = Times([1], [2.0]), Times([1], [2.0])
+    verdicts = {
+        (target, floor): row_of_times("x", *times, "y", target=target, bound="why", floor=floor).verdict
+        for target, floor in ((None, 0.8), (1.0, None), (0.5, None), (0.5, 0.4), (0.5, 0.8125))
+    }
+    assert list(verdicts.values()) == ["", "met", "missed", "missed", "bounded (0.812)"]
+    row = row_of_times("x", *times, "y", target=0.5, bound="why", floor=0.8125)
+    assert Row.from_json(row.as_json()) == row
+    machine = {"processor": "p", "instructions": "i", "cores": 2, "memory_gib": 8, "load": 0.1}
+    page = filled(
+        "<!-- rows: wide -->\n<!-- end -->", [Result("2026-01-01T00:00Z", "abc", False, {}, machine, {"wide": [row]})]
+    )
+    assert "| 0.5, bounded (0.812) |" in page
+    assert "- **x** misses its target: why (at least 0.812)." in page
+
+
 def test_the_history_holds_what_was_saved_oldest_first(tmp_path: Path) -> None:
     later, earlier = result(0.4, "2026-02-01T00:00Z"), result(0.6)
     path = save(later, tmp_path)

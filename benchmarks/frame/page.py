@@ -64,7 +64,7 @@ def _table(name: str, results: Sequence[Result]) -> Iterator[str]:
     missed = [row for row in rows if row.is_met is False]
     if missed:
         yield ""
-        yield from (f"- **{row.name}** misses its target: {row.bound or 'not explained yet.'}" for row in missed)
+        yield from (_reason(row) for row in missed)
     if name in result.skipped:
         yield ""
         yield f"Not all of it could be measured: {result.skipped[name]}."
@@ -72,11 +72,16 @@ def _table(name: str, results: Sequence[Result]) -> Iterator[str]:
     yield f"Measured {result.date[:10]} at revision `{result.revision}`."
 
 
+def _reason(row: Row) -> str:
+    floor = "" if row.floor is None else f" (at least {row.floor:.3g})"
+    return f"- **{row.name}** misses its target: {row.bound or 'not explained yet'}{floor}."
+
+
 def _cells(row: Row) -> Iterator[str]:
     yield row.name + (f" ({row.note})" if row.note else "")
     yield f"**{row.ratio:.3f}**" if row.is_met else f"{row.ratio:.3f}"
     yield "" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
-    yield "" if row.target is None else f"{row.target:.3g}" + ("" if row.is_met else ", missed")
+    yield "" if row.target is None else f"{row.target:.3g}" + ("" if row.is_met else f", {row.verdict}")
     yield "" if row.unit == "exponent" else f"{_figure(row.ours)} {_UNITS[row.unit]}"
     yield row.against if row.unit == "exponent" else f"{row.against}, {_figure(row.theirs)} {_UNITS[row.unit]}"
 

@@ -44,6 +44,8 @@ class Row:
         low: the smallest ratio of a round.
         high: the largest one.
         bound: what keeps the ratio above its target, with a measurement. Empty where the target is met.
+        floor: the smallest ratio that `bound` leaves possible, from figures of the same run; None where it was not
+            measured, or where the target is met.
         note: something else that was measured, such as an error.
         points: of a row of growth, (size, figure) as measured.
     """
@@ -58,6 +60,7 @@ class Row:
     low: float | None = None
     high: float | None = None
     bound: str = ""
+    floor: float | None = None
     note: str = ""
     points: tuple[tuple[float, float], ...] = ()
 
@@ -65,6 +68,16 @@ class Row:
     def is_met(self) -> bool | None:
         """Whether the target is met; None where there is none."""
         return None if self.target is None else self.ratio <= self.target
+
+    @property
+    def verdict(self) -> str:
+        """ "met", "missed", "bounded (x)" where a measured floor x is itself above the target, "" without a target."""
+        if self.is_met is None:
+            return ""
+        if self.is_met:
+            return "met"
+        is_bounded = self.floor is not None and self.target is not None and self.floor > self.target
+        return f"bounded ({self.floor:.3g})" if is_bounded else "missed"
 
     @property
     def key(self) -> str:
@@ -90,16 +103,19 @@ def row_of_times(
     *,
     target: float | None = None,
     bound: str = "",
+    floor: float | None = None,
     note: str = "",
     clock: str = "processor",
 ) -> Row:
     """The row of two sides that ran in the same rounds: the median over rounds of the ratio within a round.
 
     Args:
+        bound, floor: see `Row`; both are dropped where the target is met.
         clock: "processor", or "wall" where several processes do the work of one side.
     """
     mine, other = (_seconds(times, clock) for times in (ours, theirs))
     ratios = [a / b for a, b in zip(mine, other, strict=True)]
+    is_missed = target is not None and median(ratios) > target
     return Row(
         name=name,
         ratio=median(ratios),
@@ -110,7 +126,8 @@ def row_of_times(
         target=target,
         low=min(ratios),
         high=max(ratios),
-        bound=bound if target is not None and median(ratios) > target else "",
+        bound=bound if is_missed else "",
+        floor=floor if is_missed else None,
         note=note,
     )
 
