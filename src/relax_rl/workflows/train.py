@@ -19,6 +19,7 @@ from relax_rl.rewards.functions import RewardFunction, Rewards, configured_rewar
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import BaseTask, Task, as_task
 from relax_rl.tasks.registry import build_task
+from relax_rl.workflows.imports import without_collection
 from relax_rl.workflows.progress import OnProgress
 from relax_rl.workflows.train_result import TrainResult
 
@@ -147,7 +148,8 @@ def prepare(
     directory = RunDirectory.resume(path, settings) if resume else RunDirectory.new(path, overwrite=overwrite)
     source, rewards = task_and_rewards(settings, objects.get("task"), objects.get("verifier"))
 
-    from relax_rl.workflows.build import build_run
+    with without_collection():
+        from relax_rl.workflows.build import build_run
 
     return build_run(
         settings,
