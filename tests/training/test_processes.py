@@ -1,7 +1,6 @@
 """Several processes, and processes that are killed."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,24 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from soak.equality import run_differences
-
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = os.environ | {
-    "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]),
-    "OMP_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+from support.launching import ENVIRONMENT, ROOT, launched, relax
 
 
 def run_ranks(method: str, output: Path, processes: int, accumulation: int) -> tuple[dict[str, torch.Tensor], list]:
     output.mkdir()
     script = [str(ROOT / "tests/support/ranks.py"), method, str(output), str(accumulation)]
-    launcher = [] if processes == 1 else ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
-    done = subprocess.run(
-        [sys.executable, *launcher, *script], env=ENVIRONMENT, capture_output=True, text=True, timeout=900
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launched(script, processes)
     started, rows = json.loads((output / "log.json").read_text())
     assert started == processes
     assert (output / "checkpoint-2" / "dictionary.safetensors").is_file() == (method == "relax")
@@ -55,18 +43,6 @@ def test_two_ranks_take_the_steps_of_one_process(method, tmp_path):
         one, two = (load_file(tmp_path / name / "checkpoint-2" / "dictionary.safetensors") for name in ("one", "two"))
         for name, expected in one.items():
             torch.testing.assert_close(two[name], expected, atol=1e-5, rtol=1e-4, msg=name)
-
-
-def relax(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "relax_rl.cli.main", *words],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0 or not check, done.stderr[-3000:]
-    return done
 
 
 @pytest.mark.distributed

@@ -19,7 +19,7 @@ from relax_rl.objectives import build_objective
 from relax_rl.runs import RunDirectory
 from relax_rl.runs.manifest import MANIFEST_FILE
 from relax_rl.stopping import Reason, StopRequest
-from relax_rl.training import calibration
+from relax_rl.training import together
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.objective_state import STATE_FILE
 from relax_rl.training.trl import agreement, resuming
@@ -140,8 +140,9 @@ def test_the_first_process_receives_the_rows_of_all(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.distributed, "gather_object", gather_object)
 
     def received(num_processes: int, is_main: bool) -> Any:
-        accelerator = SimpleNamespace(num_processes=num_processes, is_main_process=is_main)
-        return calibration._to_first(SimpleNamespace(accelerator=accelerator), own)  # pyright: ignore[reportArgumentType]
+        processes = SimpleNamespace(num_processes=num_processes, is_main_process=is_main)
+        monkeypatch.setattr(together, "PartialState", lambda: processes)
+        return together.given_to_first(own)
 
     assert received(2, True) == [own, other]
     assert received(2, False) is None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +13,7 @@ from relax_rl.config import TrainerConfig
 from relax_rl.errors import ConfigError, DependencyError
 from relax_rl.training.trl.config import grpo_config
 from relax_rl.training.trl.strategy import check_strategy, strategy_of
-from training.test_processes import ENVIRONMENT
+from support.launching import launched
 
 
 def accelerator(kind: DistributedType) -> Any:
@@ -114,7 +112,5 @@ torch.distributed.destroy_process_group()
 def test_processes_wait_for_each_other_as_long_as_was_asked(tmp_path: Any) -> None:
     script = tmp_path / "script.py"
     script.write_text(TIMEOUT_OF_THE_GROUP)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", str(script), str(tmp_path)]
-    done = subprocess.run(launcher, env=ENVIRONMENT, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr[-2000:]
+    launched([str(script), str(tmp_path)], 2)
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["2 77.0"] * 2

@@ -7,8 +7,6 @@ memory of a process does not grow with the number of processes, and neither does
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -20,7 +18,7 @@ from relax_rl.objectives.probe import DispersionProbe
 from relax_rl.training.inputs.provider import Provider, Rows, Trainer
 from relax_rl.training.notices import Notices
 from relax_rl.training.sampled_states import SampledStates, sampled_states
-from relax_rl.training.together import IMPOSSIBLE, made_once, raised_by_all
+from relax_rl.training.together import IMPOSSIBLE, given_to_first, made_once, raised_by_all
 
 __all__ = ["Calibration"]
 
@@ -88,7 +86,7 @@ class Calibration:
 
     def _fit(self, sample: SampledStates, probe: DispersionProbe) -> KoopmanDictionary:
         """The dictionary, fitted by the first process. Collective; raises on every process where it raises on one."""
-        given = _to_first(self._trainer, self._fit_rows(sample, probe)) or []
+        given = given_to_first(self._fit_rows(sample, probe)) or []
         device = self._trainer.accelerator.device
         # In the order of the rollout batch, so that any number of processes fits the same dictionary.
         rows = sorted((row for part in given for row in part), key=lambda row: row[0])
@@ -154,17 +152,3 @@ class Calibration:
             f"{begin}its {len(lengths)} completions have at most {int(lengths.max())} tokens; lower "
             f"dictionary.num_observables, or start from a policy that answers at more length. ({error})"
         )
-
-
-def _to_first(trainer: Trainer, rows: list[tuple[int, Tensor]]) -> list[list[tuple[int, Tensor]]] | None:
-    """What every process gives, by process; None on all but the first. Collective.
-
-    `accelerate.utils.gather_object` would give it to every one of them.
-    """
-    if trainer.accelerator.num_processes == 1:
-        return [rows]
-    received: list[Any] | None = None
-    if trainer.accelerator.is_main_process:
-        received = [None] * trainer.accelerator.num_processes
-    torch.distributed.gather_object(rows, received, dst=0)
-    return received

@@ -10,11 +10,12 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from relax_rl.errors import RelaxError
+from relax_rl.evaluation.samplers.divided import DividedSampler
 from relax_rl.evaluation.samplers.protocol import Draw, SamplingSettings
 from relax_rl.evaluation.samplers.transformers import TransformersSampler
 from relax_rl.tasks.base import Problem
 
-__all__ = ["IMPOSSIBLE", "SharingSampler", "made_once", "raised_by_all"]
+__all__ = ["IMPOSSIBLE", "SharingSampler", "given_to_first", "made_once", "raised_by_all"]
 
 IMPOSSIBLE = (RelaxError, torch.linalg.LinAlgError)
 """What a fit raises where the numbers allow none."""
@@ -40,6 +41,19 @@ def made_once(make: Callable[[], T]) -> T:
     return result
 
 
+def given_to_first(given: T) -> list[T] | None:
+    """What every process gives, in the order of the processes; None on all but the first. Collective.
+
+    `accelerate.utils.gather_object` would give it to every one of them.
+    """
+    processes = PartialState()
+    if processes.num_processes == 1:
+        return [given]
+    received: list[Any] | None = [None] * processes.num_processes if processes.is_main_process else None
+    torch.distributed.gather_object(given, received, dst=0)
+    return received
+
+
 def raised_by_all(failures: list[Exception]) -> None:
     """Raise, on every process, the first failure that any of them has. Collective.
 
@@ -49,7 +63,7 @@ def raised_by_all(failures: list[Exception]) -> None:
         raise found[0]
 
 
-class SharingSampler:
+class SharingSampler(DividedSampler):
     """A policy that every process of a run holds: each decodes some of the blocks, and all get every completion.
 
     The completions are those of one process, as the blocks are (see `sample_blocks`). Where the weights are sharded,
@@ -60,19 +74,9 @@ class SharingSampler:
         is_sharded: whether the weights are.
     """
 
-    backend = TransformersSampler.backend
-
     def __init__(self, sampler: TransformersSampler, *, is_sharded: bool = False) -> None:
-        self._sampler = sampler
+        super().__init__(sampler)
         self._is_sharded = is_sharded
-
-    @property
-    def fingerprint(self) -> str:
-        return self._sampler.fingerprint
-
-    def render(self, problem: Problem) -> str:
-        """The text that the model reads."""
-        return self._sampler.render(problem)
 
     def sample(
         self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from relax_rl.errors import RunError
+from relax_rl.evaluation.samplers.divided import DividedSampler
 from relax_rl.evaluation.samplers.protocol import Draw, SamplingSettings
 from relax_rl.evaluation.samplers.transformers import TransformersSampler
 from relax_rl.rewards.workers.worker import end_with_parent
@@ -29,7 +30,7 @@ from relax_rl.tasks.base import Problem
 __all__ = ["ForkingSampler"]
 
 
-class ForkingSampler:
+class ForkingSampler(DividedSampler):
     """A model on the CPU, sampled by several processes. Linux alone: elsewhere a fork with threads is unsafe.
 
     Args:
@@ -39,20 +40,10 @@ class ForkingSampler:
             logits, as the batch size can. A fork has one: OpenMP's others do not survive it, and would be waited for.
     """
 
-    backend = TransformersSampler.backend
-
     def __init__(self, sampler: TransformersSampler, num_processes: int, num_threads: int = 1) -> None:
-        self._sampler = sampler
+        super().__init__(sampler)
         self._num_processes = num_processes
         self._num_threads = num_threads
-
-    @property
-    def fingerprint(self) -> str:
-        return self._sampler.fingerprint
-
-    def render(self, problem: Problem) -> str:
-        """The text that the model reads."""
-        return self._sampler.render(problem)
 
     def sample(
         self, problems: Sequence[Problem], settings: SamplingSettings, done: Container[tuple[int, int]] = frozenset()
