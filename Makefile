@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 clean
+.PHONY: lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -80,6 +80,18 @@ smollm2: .venv/.installed
 	$(LOCKED) -r requirements-smollm2.lock
 	$(BIN)/python scripts/convert_smollm2.py
 
+# DeepSpeed for tests, in a folder of its own beside .venv, which stays as it is; outside of the clone where
+# RELAX_ENVIRONMENTS names a folder. It is published as source only, and compiles one operator (g++ is needed).
+RELAX_ENVIRONMENTS ?= .environments
+DEEPSPEED := $(abspath $(RELAX_ENVIRONMENTS))/deepspeed-$(shell sha256sum requirements-deepspeed.lock | cut -c 1-12)
+sharded-env: $(DEEPSPEED)/.installed
+$(DEEPSPEED)/.installed: | .venv/.installed
+	rm -rf $(DEEPSPEED)
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation --target $(DEEPSPEED) -r requirements-deepspeed.lock
+	PATH="$(DEEPSPEED)/bin:$$PATH" PYTHONPATH=$(DEEPSPEED) TORCH_EXTENSIONS_DIR=$(DEEPSPEED)/operators \
+		DS_ACCELERATOR=cpu $(BIN)/python -c "from deepspeed.comm.torch import build_shm_op; build_shm_op()"
+	touch $@
+
 # Every file that is installed has the digest that the lock names, and none is built from source. torch alone has no
 # digest there: which build of 2.13.0 an index offers (for CPU, for CUDA) depends on the machine, as do the libraries
 # that it brings. It comes last, when all else that it needs is there.
@@ -104,4 +116,4 @@ lock: .venv/.installed
 		--custom-compile-command "make lock" -o requirements.lock
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .environments build dist

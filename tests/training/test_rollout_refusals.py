@@ -49,8 +49,6 @@ BRANCHING, SAMPLER = {"branching": Branching(4, 2)}, {"group_sampler": object()}
         ({}, {"pads": False, "is_fsdp_enabled": True}, "takes padding into its state"),
         ({}, {"pads": False, "is_deepspeed_enabled": True}, "takes padding into its state"),
         (BRANCHING, {"use_vllm": True}, "leave trainer.use_vllm out"),
-        (SAMPLER, {"is_fsdp_enabled": True}, "cannot sample a sharded model"),
-        (SAMPLER, {"is_deepspeed_enabled": True}, "cannot sample a sharded model"),
         (BRANCHING, {"columns": ["images"]}, "sampling.trunks does not take prompts with images"),
         ({"max_batches": 2}, {"columns": ["images"]}, "sampling.max_batches above 1 does not take"),
         (SAMPLER, {"columns": ["images"]}, "sampling.engine = relax does not take"),
@@ -73,6 +71,7 @@ def test_what_does_not_go_together(made: Any, given: dict[str, Any], more: dict[
         ({"max_batches": 1}, {"columns": ["images"]}),
         (BRANCHING, {"is_deepspeed_enabled": True}),
         (SAMPLER, {}),
+        (SAMPLER, {"is_fsdp_enabled": True}),
     ],
 )
 def test_what_goes_together(made: Any, given: dict[str, Any], more: dict[str, Any]) -> None:

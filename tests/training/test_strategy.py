@@ -8,17 +8,21 @@ from typing import Any
 import pytest
 import torch
 from accelerate.utils import DistributedType
+from torch.distributed.fsdp import StateDictType
 
 from relax_rl.config import TrainerConfig
 from relax_rl.errors import ConfigError, DependencyError
 from relax_rl.training.trl.config import grpo_config
-from relax_rl.training.trl.strategy import check_strategy, strategy_of
+from relax_rl.training.trl.strategy import check_strategy, held_parts, strategy_of
 from support.launching import launched
 
 
-def accelerator(kind: DistributedType) -> Any:
+def accelerator(kind: DistributedType, fsdp: tuple[int, Any] = (2, None), zero: dict[str, Any] | None = None) -> Any:
+    version, state_dict_type = fsdp
+    config = {} if zero is None else {"zero_optimization": zero}
     plugins = SimpleNamespace(
-        fsdp_plugin=SimpleNamespace(fsdp_version=2), deepspeed_plugin=SimpleNamespace(zero_stage=3)
+        fsdp_plugin=SimpleNamespace(fsdp_version=version, state_dict_type=state_dict_type),
+        deepspeed_plugin=SimpleNamespace(zero_stage=3, deepspeed_config=config),
     )
     return SimpleNamespace(distributed_type=kind, state=plugins, device=torch.device("cpu"))
 
@@ -71,6 +75,45 @@ def test_a_strategy_that_does_not_happen_is_refused(
         return
     with pytest.raises(ConfigError, match=refused):
         check_strategy(accelerator(kind), asks(**settings))
+
+
+def test_shards_that_leave_no_model_to_load_are_refused() -> None:
+    fsdp = DistributedType.FSDP
+    check_strategy(accelerator(fsdp, (2, StateDictType.FULL_STATE_DICT)), asks(fsdp=True))
+    with pytest.raises(ConfigError, match=r"SHARDED_STATE_DICT holds no model .* set it to FULL_STATE_DICT"):
+        check_strategy(accelerator(fsdp, (2, StateDictType.SHARDED_STATE_DICT)), asks(fsdp=True))
+    with pytest.raises(ConfigError, match="FSDP1, which is not supported; set version = 2"):
+        check_strategy(accelerator(fsdp, (1, None)), asks(fsdp=True))
+
+
+@pytest.mark.parametrize(
+    ("zero", "deepspeed", "expected"),
+    [
+        ({"stage": 3}, "zero.json", True),
+        # What accelerate writes where nobody asked for anything.
+        ({"stage": 3, "stage3_gather_16bit_weights_on_model_save": False}, None, True),
+        ({"stage": 2}, "zero.json", None),
+    ],
+)
+def test_every_checkpoint_of_zero_3_holds_the_model(
+    zero: dict[str, Any], deepspeed: str | None, expected: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    check_strategy(accelerator(DistributedType.DEEPSPEED, zero=zero), asks(deepspeed=deepspeed))
+    assert zero.get("stage3_gather_16bit_weights_on_model_save") == expected
+
+
+def test_a_checkpoint_of_zero_3_without_the_model_is_refused() -> None:
+    zero = {"stage": 3, "stage3_gather_16bit_weights_on_model_save": False}
+    with pytest.raises(ConfigError, match="no checkpoint would hold a model that can be loaded; set it to true"):
+        check_strategy(accelerator(DistributedType.DEEPSPEED, zero=zero), asks(deepspeed="zero.json"))
+
+
+def test_what_zero_3_keeps_beside_a_parameter_is_held() -> None:
+    whole, parted = torch.ones(2), torch.empty(0)
+    parted.ds_tensor = torch.full((3,), torch.nan)  # pyright: ignore[reportAttributeAccessIssue]
+    assert [len(part) for part in held_parts([whole, parted])] == [2, 3]
+    assert held_parts([parted])[0].isnan().all()
 
 
 def test_settings_of_a_strategy_without_the_strategy_are_refused(tmp_path: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.guard import LARGEST_REWARD
 from relax_rl.training.models import complete_tokenizer, load_model, load_tokenizer
 from relax_rl.training.notices import Notices
+from relax_rl.training.trl import resuming
 from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.training.trl.guarded import GuardedTrainer
 from relax_rl.training.trl.relax_config import RelaxConfig
@@ -290,14 +292,28 @@ def test_a_run_that_would_not_be_the_same_is_not_resumed(trainer: Any) -> None:
         ({"data": "other"}, "the training data is not that of checkpoint-4"),
         ({"completions_per_update": 16}, r"an update had 16 completions .* and now has 8 \(1 processes\)"),
         ({"prompts": {"seed": 1}}, "the prompts come in another order"),
+        ({"strategy": "FSDP2"}, "checkpoint-4 was written under FSDP2, and this is one process, which cannot read"),
     ]
     for changes, words in cases:
         with pytest.raises(RunError, match=words):
             trainer.check_manifest(manifest_of(trainer, **changes))
-    (said,) = trainer.check_manifest(manifest_of(trainer, num_processes=2))
+    (said,) = trainer.check_manifest(manifest_of(trainer, num_processes=2, strategy="DDP"))
     assert said.startswith("resumed with 1 processes instead of 2: an update has 8 completions")
     with pytest.raises(RunError, match=r"checkpoint-5 lies inside a rollout batch.*with 2 processes"):
         trainer.check_manifest(manifest_of(trainer, 5, num_processes=2))
+
+
+def test_the_optimiser_of_deepspeed_is_in_as_many_parts_as_there_were_processes(
+    trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resuming, "strategy_of", lambda _: "DeepSpeed ZeRO-2")
+    manifest = manifest_of(trainer)
+    assert trainer.check_manifest(manifest) == []
+    with pytest.raises(RunError, match=r"optimiser in 2 parts, and this run has 1 processes; resume it with 2"):
+        trainer.check_manifest(manifest_of(trainer, num_processes=2))
+    # Earlier versions noted no strategy.
+    without = {name: fact for name, fact in manifest.training.items() if name != "strategy"}
+    assert trainer.check_manifest(replace(manifest, training=without)) == []
 
 
 def test_a_checkpoint_that_was_checked_is_not_read_again(trainer: Any, tmp_path: Path) -> None:

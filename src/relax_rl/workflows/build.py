@@ -119,9 +119,7 @@ class TrainingRun:
         if evaluation is not None and checkpoint is None:
             tell(Progress("before", 0, last))
             if is_sharded(trainer.accelerator):
-                trainer.add_callback(
-                    OncePrepared(lambda: evaluation.before(self._policy, self.tokenizer, trainer.objective))
-                )
+                trainer.add_callback(OncePrepared(lambda: self._before(evaluation)))
             else:
                 evaluation.before(self.model, self.tokenizer, trainer.objective)
         if checkpoint is not None and done >= last:
@@ -132,13 +130,13 @@ class TrainingRun:
             self._update(None if checkpoint is None else str(checkpoint))
         if evaluation is not None:
             tell(Progress("after", last, last))
-            evaluation.after(self._policy, self.tokenizer)
+            with trainer.whole_policy() as policy:
+                evaluation.after(policy, self.tokenizer)
         trainer.leave_group()
 
-    @property
-    def _policy(self) -> Any:
-        """Without the trainer's own precision, so that both evaluations are in that of the settings."""
-        return self.trainer.accelerator.unwrap_model(self.trainer.model, keep_fp32_wrapper=False)
+    def _before(self, evaluation: PolicyEvaluation) -> None:
+        with self.trainer.whole_policy() as policy:
+            evaluation.before(policy, self.tokenizer, self.trainer.objective)
 
     def _update(self, checkpoint: str | None) -> None:
         """All updates, or those until a stop is asked for."""
@@ -385,7 +383,7 @@ def _evaluation(
         num_observables=settings.dictionary.num_observables,
         say=trainer.notices,
         form=fitted.form,
-        is_sharded=is_sharded(trainer.accelerator),
+        is_sharded=trainer.forwards_in_step,
         shared=shared,
     )
 

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accelerate.utils import parse_flag_from_env
-
 from relax_rl.config.settings import Engine
 from relax_rl.errors import ConfigError
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
@@ -31,8 +29,6 @@ _ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
     "generation_kwargs": (None, {}),
     "cache_implementation": (None,),
 }
-_SHARDS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-"""What `accelerate launch` tells a process in."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +121,8 @@ def _objection(args: Any) -> str | None:
                 f"sampling.engine = relax does not know trainer.{name} = {getattr(args, name)}; leave it out, or "
                 f"{_SWITCH}."
             )
-    if args.fsdp or args.deepspeed or any(parse_flag_from_env(name) for name in _SHARDS):
-        return f"sampling.engine = relax cannot sample a sharded model; {_SWITCH}."
+    if not args.ds3_gather_for_generation:
+        return (
+            f"sampling.engine = relax gathers weights, and trainer.ds3_gather_for_generation is false; {_SWITCH}."
+        )
     return None

@@ -25,6 +25,7 @@ from relax_rl.runs.checkpoints import checkpoints_in
 from relax_rl.training.guard import LARGEST_REWARD, NumericalGuard, in_words, is_sound, nonfinite_in, nonfinite_names
 from relax_rl.training.notices import Notices
 from relax_rl.training.trl.callbacks import LearningNotices
+from relax_rl.training.trl.strategy import held_parts, load_whole_weights
 from relax_rl.training.trl.trackers import make_harmless
 from relax_rl.training.watch import LearningWatch
 
@@ -247,8 +248,9 @@ class GuardedTrainer(GRPOTrainer):
     def _nonfinite_parameters(self) -> list[str]:
         named = self._trained()
         # A norm may overflow where no number does.
-        norm = float(torch.nn.utils.get_total_norm([parameter.detach() for _, parameter in named]))
-        names = [] if math.isfinite(norm) else nonfinite_names(named)
+        parts = held_parts(parameter for _, parameter in named)
+        norm = float(torch.nn.utils.get_total_norm(parts))
+        names = [] if math.isfinite(norm) else nonfinite_names(zip((name for name, _ in named), parts, strict=True))
         return gather_object(names) if self._on_any_rank(bool(names)) else []
 
     # Checkpoints --------------------------------------------------------------------------------------------------
@@ -268,9 +270,28 @@ class GuardedTrainer(GRPOTrainer):
         if self.args.should_save and state["skipped"]:
             (Path(output_dir or str(self.args.output_dir)) / GUARD_FILE).write_text(json.dumps(state) + "\n")
 
+    def load_checkpoint(self, folder: Path) -> None:
+        """Take up the weights and the rest of the run's state, as `train` does when it resumes, without training on."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            # Prepared by the updates alone, and there are none to come.
+            load_whole_weights(self.model, folder)
+            self.model.to(self.accelerator.device)
+            self._load_own_state(folder)
+        else:
+            self._load_from_checkpoint(str(folder))
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        folder = Path(resume_from_checkpoint)
+        self._load_own_state(Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        # DeepSpeed has loaded the weights by itself, without the method above.
+        if checkpoint is not None and self.is_deepspeed_enabled:
+            self._load_own_state(Path(checkpoint))
+
+    def _load_own_state(self, folder: Path) -> None:
+        """Take up what a checkpoint holds beside weights and optimiser, and refuse weights that are not finite."""
         self._refuse_nonfinite(f"in the checkpoint {folder}; resume from an older one")
         if (folder / GUARD_FILE).is_file():
             self._guard.restore(json.loads((folder / GUARD_FILE).read_text()))

@@ -28,6 +28,7 @@ from relax_rl.training.trl.agreement import found_by_first
 from relax_rl.training.trl.dataset import dataset_digest
 from relax_rl.training.trl.rank_state import load_rank_state, save_rank_state
 from relax_rl.training.trl.sampler import PromptSampler
+from relax_rl.training.trl.strategy import strategy_of
 
 __all__ = ["ResumableTrainer"]
 
@@ -129,6 +130,18 @@ class ResumableTrainer(GRPOTrainer):
                 f"the training data is not that of {name}, so the prompts to come would be others; give the run its "
                 "data back, or start a new one"
             )
+        # Earlier versions did not note it.
+        before = then.get("strategy", now["strategy"])
+        if before != now["strategy"] and not {before, now["strategy"]} <= {"one process", "DDP"}:
+            raise RunError(
+                f"{name} was written under {before}, and this is {now['strategy']}, which cannot read that optimiser; "
+                "start the run as before"
+            )
+        if before.startswith("DeepSpeed") and then["num_processes"] != now["num_processes"]:
+            raise RunError(
+                f"{name} holds DeepSpeed's optimiser in {then['num_processes']} parts, and this run has "
+                f"{now['num_processes']} processes; resume it with {then['num_processes']}"
+            )
         if then["completions_per_update"] != now["completions_per_update"]:
             raise RunError(
                 f"an update had {then['completions_per_update']} completions when {name} was written and now has "
@@ -161,6 +174,7 @@ class ResumableTrainer(GRPOTrainer):
             self._data_digest = dataset_digest(self.train_dataset)
         return {
             "num_processes": args.world_size,
+            "strategy": strategy_of(self.accelerator),
             "device": args.device.type,
             "completions_per_update": args.per_device_train_batch_size * window * args.world_size,
             "updates_into_rollout": step % (uses // window),

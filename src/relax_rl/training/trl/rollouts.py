@@ -5,12 +5,13 @@ Nothing is copied out of TRL: its generation and its scoring are called, and the
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from trl.data_utils import prepare_multimodal_messages
-from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
 from relax_rl.errors import ConfigError, DataError, ModelError
@@ -26,6 +27,7 @@ from relax_rl.training.trl.policy import PolicyTrainer
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.refill import DynamicSampling, Rollout
 from relax_rl.training.trl.reward_functions import SilentRewards, own_rewards, try_rewards
+from relax_rl.training.trl.strategy import is_sharded, whole_weights
 from relax_rl.training.trl.thought_marks import with_thought_marks
 from relax_rl.training.unscored import UnscoredLimit
 
@@ -94,9 +96,6 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         self._modes: list[str | None] = []
         if branching is not None and self.use_vllm:
             raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
-        if group_sampler is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            # Its processes take different numbers of steps, and those of a sharded model wait for each other.
-            raise ConfigError("sampling.engine = relax cannot sample a sharded model; set sampling.engine = generate.")
         if group_sampler is not None and (kwargs.get("tools") or kwargs.get("environment_factory")):
             raise ConfigError("A group_sampler draws one turn a completion; leave out tools and environment_factory.")
         # An iterable data set may not know its columns.
@@ -107,6 +106,24 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
                 raise ConfigError("sampling.max_batches above 1 does not take prompts with images; set it to 1.")
             if group_sampler is not None:
                 raise ConfigError("sampling.engine = relax does not take prompts with images; set it to generate.")
+
+    @property
+    def forwards_in_step(self) -> bool:
+        """Whether the policy is sharded and never gathered: every forward is one of all processes."""
+        return is_sharded(self.accelerator) and self._group_sampler is None
+
+    @contextmanager
+    def whole_policy(self) -> Generator[Any]:
+        """The policy to evaluate: without the trainer's own precision, and whole unless `forwards_in_step`. Collective.
+
+        A sharded policy is sharded, and on its device, once the trainer has prepared it.
+        """
+        policy = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        if is_sharded(self.accelerator) and not self.forwards_in_step:
+            with whole_weights(self.model_wrapped, self.accelerator):
+                yield policy
+        else:
+            yield policy
 
     def _in_memory(self) -> dict[str, Any]:
         kept = self._recorder is not None and self._is_inside_rollout
@@ -250,7 +267,8 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
 
     def _by_group_sampler(self, sampler: GroupSampler, prompt_ids: Any) -> list[list[int]]:
         def sample(prompts: Any, count: int, occasions: list[str]) -> list[list[int]]:
-            with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+            # Processes take different numbers of steps, and those of a sharded model would wait for each other.
+            with whole_weights(self.model_wrapped, self.accelerator) as model:
                 return sampler.completions(model, self.processing_class, prompts, occasions, count)
 
         branching = self._branching

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import DistributedType, parse_flag_from_env
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+from trl.models.utils import unwrap_model_for_generation
 
 from relax_rl.errors import ConfigError
 
-__all__ = ["check_strategy", "is_sharded", "join_processes", "strategy_of"]
+__all__ = [
+    "check_strategy",
+    "held_parts",
+    "is_sharded",
+    "join_processes",
+    "load_whole_weights",
+    "strategy_of",
+    "whole_weights",
+]
+
+_GATHERS_ON_SAVE = "stage3_gather_16bit_weights_on_model_save"
 
 
 def is_sharded(accelerator: Any) -> bool:
@@ -44,6 +61,44 @@ def strategy_of(accelerator: Any) -> str:
     return "DDP" if str(kind.value).startswith("MULTI_") else str(kind.value)
 
 
+@contextmanager
+def whole_weights(wrapped: Any, accelerator: Any) -> Generator[Any]:
+    """The policy, of which this process holds every weight meanwhile: it forwards without the other processes.
+
+    Collective at both ends. A change of the weights is lost.
+
+    Args:
+        wrapped: the policy as the trainer holds it, prepared or not.
+    """
+    with unwrap_model_for_generation(wrapped, accelerator) as model:
+        parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
+        if not parts:
+            yield model
+            return
+        # A forward gathers what is not there and gives back what it gathered: nothing, between these lines.
+        for part in parts:
+            part.set_reshard_after_forward(False, recurse=False)
+            part.unshard()
+        try:
+            yield model
+        finally:
+            for part in parts:
+                part.reshard()
+                part.set_reshard_after_forward(accelerator.state.fsdp_plugin.reshard_after_forward, recurse=False)
+
+
+def held_parts(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """What this process holds of some parameters. ZeRO-3 leaves an empty tensor in their place, the part beside it."""
+    return [getattr(parameter, "ds_tensor", parameter).detach() for parameter in parameters]
+
+
+def load_whole_weights(model: Any, folder: Path) -> None:
+    """Take up the weights of a checkpoint of a sharded run, into a model that was not prepared for training."""
+    for path in sorted(folder.glob("model*.safetensors")):
+        # One file of several, and tied weights are written once.
+        model.load_state_dict(load_file(path), strict=False)
+
+
 def check_strategy(accelerator: Any, args: Any) -> None:
     """Refuse a run whose model would not be shared as was asked, by the arguments or by ``accelerate launch``.
 
@@ -64,3 +119,37 @@ def check_strategy(accelerator: Any, args: Any) -> None:
                 f"would be {strategy_of(accelerator)} on {accelerator.device.type}; start it with several processes on "
                 f"accelerators, or leave {name} out."
             )
+    if accelerator.distributed_type == DistributedType.FSDP:
+        _check_fsdp(accelerator.state.fsdp_plugin)
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        _save_whole(accelerator.state.deepspeed_plugin.deepspeed_config, is_own=bool(args.deepspeed))
+
+
+def _check_fsdp(plugin: Any) -> None:
+    if plugin.fsdp_version != 2:
+        raise ConfigError(
+            "This run would be sharded by FSDP1, which is not supported; set version = 2 in trainer.fsdp_config, or "
+            "fsdp_version: 2 in accelerate's configuration."
+        )
+    if plugin.state_dict_type is not None and "FULL" not in str(plugin.state_dict_type):
+        raise ConfigError(
+            f"A checkpoint of FSDP with state_dict_type = {plugin.state_dict_type} holds no model that can be loaded; "
+            "set it to FULL_STATE_DICT."
+        )
+
+
+def _save_whole(config: Any, *, is_own: bool) -> None:
+    """Have ZeRO-3 write the model into each checkpoint, which it leaves out by default.
+
+    Args:
+        is_own: whether the run names the configuration itself, so that a value in it was written by somebody.
+    """
+    zero = config.get("zero_optimization", {})
+    if zero.get("stage") != 3:
+        return
+    if is_own and zero.get(_GATHERS_ON_SAVE) is False:
+        raise ConfigError(
+            f"DeepSpeed's {_GATHERS_ON_SAVE} is false, so that no checkpoint would hold a model that can be loaded; "
+            "set it to true, or leave it out."
+        )
+    zero[_GATHERS_ON_SAVE] = True

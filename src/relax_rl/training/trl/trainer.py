@@ -385,15 +385,11 @@ class RelaxTrainer(RolloutTrainer):
             for provider in self._providers.values():
                 provider.save(folder)
 
-    def load_checkpoint(self, folder: Path) -> None:
-        """Take up the weights and the objective's state, as `train` does when it resumes, without training on."""
-        self._load_from_checkpoint(str(folder))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        objective, self._forecast, draws = restore_objective(self.objective, Path(resume_from_checkpoint))
+    def _load_own_state(self, folder: Path) -> None:
+        super()._load_own_state(folder)
+        objective, self._forecast, draws = restore_objective(self.objective, folder)
         if self._sampling is not None:
             self._sampling.draws = draws
         self._set_objective(objective)
         for provider in self._providers.values():
-            provider.load(Path(resume_from_checkpoint))
+            provider.load(folder)

@@ -1,5 +1,11 @@
-"""`relax`, where FSDP2 shards on the CPU, too: accelerate takes it up on accelerators only."""
+"""`relax`, where FSDP2 shards on the CPU, too, and all processes of a run can be killed at one point.
 
+FSDP: accelerate takes it up on accelerators only. KILL_IN_UPDATE=3 kills every process in its third update, after the
+rollouts and before the optimiser's step.
+"""
+
+import os
+import signal
 import sys
 from typing import Any
 
@@ -7,6 +13,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
 from relax_rl.cli.main import main
+from relax_rl.training.trl.recorder import RolloutRecorder
 
 _original = AcceleratorState.__init__
 _plugins: list[Any] = []
@@ -22,6 +29,17 @@ def _with_fsdp(self: Any, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) ->
 
 
 AcceleratorState.__init__ = _with_fsdp
+
+_finish = RolloutRecorder.finish
+
+
+def _killed(self: Any, step: int) -> None:
+    _finish(self, step)
+    if step == int(os.environ.get("KILL_IN_UPDATE", "0")):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+RolloutRecorder.finish = _killed
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
