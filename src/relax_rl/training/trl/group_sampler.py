@@ -122,7 +122,5 @@ def _objection(args: Any) -> str | None:
                 f"{_SWITCH}."
             )
     if not args.ds3_gather_for_generation:
-        return (
-            f"sampling.engine = relax gathers weights, and trainer.ds3_gather_for_generation is false; {_SWITCH}."
-        )
+        return f"sampling.engine = relax gathers weights, and trainer.ds3_gather_for_generation is false; {_SWITCH}."
     return None
