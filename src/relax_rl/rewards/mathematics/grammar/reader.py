@@ -127,7 +127,8 @@ def _list(text: str, parts: Sequence[str], joints: set[str]) -> Value:
         common = None if is_alternative else regions.intersection(text, bounds)
         if common is not None:
             return common
-        return Listed(text, tuple(values)) if "\\land" in joints else regions.union(text, bounds)
+        both = None if "\\land" in joints else regions.union(text, bounds)
+        return both or Listed(text, tuple(values), is_alternative=is_alternative)
     if (
         len(bounds) == 1
         and "\\ne" in parts[0]
@@ -135,8 +136,8 @@ def _list(text: str, parts: Sequence[str], joints: set[str]) -> Value:
     ):
         return rest  # `x \ne 1, 2`
     sets = [region for value in values if (region := value.region())]
-    if is_alternative and len(sets) == len(values) and "\\infty" in text:
-        return regions.union(text, sets)
+    if is_alternative and len(sets) == len(values) and "\\infty" in text and (whole := regions.union(text, sets)):
+        return whole
     ((first, *others), names) = (values, [bool(value.named() or value.relation()) for value in values])
     if names[0] and not any(names[1:]):  # `n = 2, 3, 4`
         values = [*first.named().values(), *others] or values

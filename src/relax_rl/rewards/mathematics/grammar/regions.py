@@ -123,20 +123,21 @@ def _of_two(text: str, sides: Sequence[str], mark: str) -> Value:
     return Region(text, parts, name, is_inequality=True)
 
 
-def union(text: str, regions: Sequence[RealSet]) -> Region:
-    """All of them together."""
+def union(text: str, regions: Sequence[RealSet]) -> Region | None:
+    """All of them together; None if they bound different names, as ``x < 3, y > 2`` do."""
+    names = [region.variable for region in regions if region.variable]
+    if not all(same_name(names[0], name) for name in names):
+        return None
     parts = [part for region in regions for part in region.parts]
-    variables = {region.variable for region in regions}
-    return Region(text, tuple(_merged(parts)), variables.pop() if len(variables) == 1 else "")
+    return Region(text, tuple(_merged(parts)), names[0] if names else "")
 
 
 def without(text: str, points: Sequence[str]) -> Region | None:
     """The real numbers but for some points; None if their order is not known without algebra."""
-    numbers = [(_number(point), point) for point in points]
-    if len(points) > 1 and any(number is None for number, _ in numbers):
+    numbers = [(number, point) for point in points if (number := _number(point)) is not None]
+    if len(points) > 1 and len(numbers) < len(points):
         return None
-    ordered = [point for _, point in sorted(numbers, key=lambda pair: pair[0] or 0)]
-    ends = [_LEFT, *ordered, _RIGHT]
+    ends = [_LEFT, *([point for _, point in sorted(numbers)] if len(points) > 1 else points), _RIGHT]
     return Region(text, tuple(Piece(a, b, False, False) for a, b in pairwise(ends)))
 
 
@@ -155,12 +156,8 @@ def _common(one: Piece, other: Piece) -> Piece | None:
     first, second = one.bounds, other.bounds
     if first is None or second is None:
         return None
-    left, has_left, from_left = max(
-        (first[0], not one.has_left, one.left), (second[0], not other.has_left, other.left), key=lambda end: end[:2]
-    )
-    right, has_right, from_right = min(
-        (first[1], one.has_right, one.right), (second[1], other.has_right, other.right), key=lambda end: end[:2]
-    )
+    left, has_left, from_left = max((first[0], not one.has_left, one.left), (second[0], not other.has_left, other.left))
+    right, has_right, from_right = min((first[1], one.has_right, one.right), (second[1], other.has_right, other.right))
     has_left = not has_left
     if left > right or (left == right and not (has_left and has_right)):
         return None
