@@ -177,7 +177,7 @@ def test_where_there_is_no_value(text: str) -> None:
     [
         "", "1+", "3 4", "x 4", "(1", "1)", "\\frac{1}", "|x", "\\frac123", "2^3!", "\\unknown", "abcd", "\\text{even}",
         "x_", "x_{1", "x_)", "\\sqrt[3", "\\sqrt[3)2", "binom(5)", "gcd(1, 2, 3)", "sin(1, 2)", "log(1, 2, 3)", "f(x",
-        "é", "#", "gcd 2", "[1)", "(" * 61 + "1" + ")" * 61,
+        "é", "#", "\u0663", "x + \u0663", "gcd 2", "[1)", "(" * 61 + "1" + ")" * 61,
     ],
 )  # fmt: skip
 def test_what_is_no_expression(text: str) -> None:
@@ -211,6 +211,10 @@ def test_brackets_are_as_deep_as_sixty_and_unknown_functions_tell_their_argument
         ("1+10^{-40}", "1", False),
         ("10^{-90}", "0", False),
         ("\\sqrt{2}-\\sqrt{2}", "0", True),
+        ("\\sqrt{3}\\sqrt{5}-\\sqrt{15}", "0", True),
+        ("\\sin^2 x+\\cos^2 x-1", "0", True),
+        ("\\sin^2 x+\\cos^2 x-1", "10^{-50}", False),
+        ("10^{-90}", "2 \\cdot 10^{-90}", False),
         ("0!", "1", True),
         ("1/0", "1/0", None),
         ("1", "1/0", False),

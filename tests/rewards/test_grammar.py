@@ -96,6 +96,42 @@ def test_what_a_text_is_taken_for(text: str, kind: str) -> None:
         ("1 : 2 : 3", "2 : 4 : 6", True),
         ("1 : 2 : 3", "2 : 4 : 5", False),
         ("1 : 2 : 3", "1 : 2", False),
+        # An argument has any letter, as long as the function is the same one.
+        ("f(x) = x + 1", "f(t) = t + 1", True),
+        ("f(x) = x + 1", "f(t) = t + 2", None),
+        ("f(x) = x + 1", "f(t) = x + 1", False),
+        ("f(x) = x + 1", "g(x) = x + 1", None),
+        ("f(x) = 1/2", "f(t) = 0.5", True),
+        ("f(x) = 1/2", "f(t) = 0.6", False),
+        # A name on either side, and claims between.
+        ("x = 5", "5 = x", True),
+        ("x = 5", "6 = x", False),
+        ("x = 2y", "2y = x", None),
+        ("7 = 12", "12", True),
+        ("x = 7 = 12", "y = 7 = 12", False),
+        ("2 : 4 : 6", "x = 2 : 4 : 6", True),
+        ("1, 2", "p = (1, 2)", True),
+        ("1, 2", "p = 3 = (1, 2)", False),
+        (matrix("1&2\\\\3&4"), "A = " + matrix("1&2\\\\3&4"), True),
+        ("(1, 2]", "I = (1, 2]", True),
+        (matrix("1&2\\\\3&4"), "A = 3 = " + matrix("1&2\\\\3&4"), False),
+        ("\\mathbf{i} + 2\\mathbf{j}", "v = (1, 2)", True),
+        ("\\langle 1, 2 \\rangle", "v = \\mathbf{i} + 2\\mathbf{j}", True),
+        ("\\langle 1, 2 \\rangle", "v = 3 = \\mathbf{i} + 2\\mathbf{j}", False),
+        ("(1, 2)", "x \\in (1, 2)", True),
+        ("x > 3", "x = 4 = (3, \\infty)", False),
+        ("\\{1, 2\\}", "S = 3 = \\{1, 2\\}", False),
+        ("\\langle 1, 2 \\rangle", "\\mathbf{v} = \\mathbf{i} + 3\\mathbf{j}", False),
+        ("B", "x = B", True),
+        ("B", "x = 3 = B", False),
+        ("\\text{no solution}", "x = 3 = \\text{no solution}", False),
+        # What stands around an answer.
+        ("42", "The answer is 42", True),
+        ("42", "answer: 42", True),
+        ("\\text{even}", "\\text{The answer is even}", True),
+        ("\\text{even}", "\\text{The answer is odd}", False),
+        ("42", "\\text{The answer is } 42", True),
+        ("\\frac{1}{2}", "The final answer is: 0.5", True),
         # Sets of real numbers.
         ("[1, 2)", "1 \\le x < 2", True),
         ("[1, 2)", "1 < x < 2", False),
@@ -204,6 +240,24 @@ def test_what_a_text_is_taken_for(text: str, kind: str) -> None:
 )
 def test_which_two_are_equal(gold: str, answer: str, same: bool | None) -> None:
     assert same_in_place(gold, answer) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "condition"),
+    [
+        ("2k (k \\in \\mathbb{Z})", "2k", "(k \\in \\mathbb{Z})"),
+        ("2n-1, \\text{ for } n \\ge 1", "2n-1", ", \\text{ for } n \\ge 1"),
+        ("2n-1 (n \\ge 1)", "2n-1", "(n \\ge 1)"),
+        ("2n-1, n > 1", "2n-1", ", n > 1"),
+        ("5, n > 1", "5, n > 1", ""),  # another answer beside it
+        ("2n-1 \\text{ for } n = 3", "2n-1 \\text{ for } n = 3", ""),  # of one case only
+        ("2n-1 \\text{ for } n \\ge 1, 7", "2n-1 \\text{ for } n \\ge 1, 7", ""),
+        ("x^2 \\text{ where } x \\text{ is real}", "x^2", "\\text{ where } x \\text{ is real}"),
+    ],
+)
+def test_a_condition_stands_apart_from_the_value(text: str, value: str, condition: str) -> None:
+    found = read(text)
+    assert (found.value.text, found.condition) == (value, condition)
 
 
 def test_what_a_collection_is() -> None:

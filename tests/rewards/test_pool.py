@@ -48,6 +48,7 @@ def act(kind, argument=None):
         while time.process_time() < end: pass
         return True
     if kind == "recurse": return act(kind)
+    if kind == "recurse if kept": return act("recurse") if kept else "fresh"
     if kind == "object": return object()
     if kind == "modules": return [name for name in ("torch", "transformers", "numpy") if name in sys.modules]
 
@@ -166,6 +167,13 @@ def test_what_an_earlier_item_kept_does_not_decide_about_a_later_one(target: str
     with WorkerPool(target, num_workers=1, memory_mb=320) as pool:
         assert pool.map([("keep", 140 * 2**20)])[0].value == 1
         assert pool.map([("keep", 140 * 2**20)])[0] == Outcome(1)
+
+
+def test_an_item_that_fails_beside_what_an_earlier_one_left_is_tried_on_a_fresh_worker(target: str) -> None:
+    with WorkerPool(target, num_workers=1) as pool:
+        (_, first), (again, second) = (pool.map([("keep", 1), ("pid",)]), pool.map([("recurse if kept",), ("pid",)]))
+        assert again == Outcome("fresh")
+        assert first.value != second.value
 
 
 @pytest.mark.slow

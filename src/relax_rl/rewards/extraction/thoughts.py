@@ -124,7 +124,7 @@ def _family(marker: str, index: str) -> str:
     """``think`` for ``<thinking>``, ``[/THINK]`` and ``<seed:think>``; else the tag's name, or its row of the table."""
     words = _FAMILY.findall(marker.lower())
     name = words[-1] if words else index
-    if "think" in name or "think" in marker.lower():
+    if "think" in marker.lower():
         return "think"
     if index in {"0", "1"}:
         return name.removesuffix("s")

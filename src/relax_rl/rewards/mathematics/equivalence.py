@@ -181,7 +181,7 @@ def _evaluated(text: str) -> str:
     value, in_percent = exact(canonical(text)) or (None, True)
     if value is None or in_percent or max(abs(value.numerator), value.denominator).bit_length() > _MAX_DIGIT_BITS:
         return text
-    return str(value) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+    return str(value)
 
 
 def _as_fraction(decimal: re.Match[str]) -> str:

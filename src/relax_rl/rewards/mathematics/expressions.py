@@ -55,7 +55,7 @@ _TOKEN = re.compile(
     r"|(?P<power>\*\*|\^)|(?P<times>\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|\\ast(?![A-Za-z])|\*)"
     r"|(?P<over>/|\\div(?![A-Za-z])|\\over(?![A-Za-z]))|(?P<command>\\[A-Za-z]+)"
     r"|(?P<word>[A-Za-z]+)|(?P<mark>[-+(){}\[\]!|_,])|(?P<other>.))",
-    re.ASCII | re.DOTALL,
+    re.ASCII,
 )
 _WORD_IN = re.compile(r"\{\s*([A-Za-z]+)\s*\}")
 _OPENING = {"(": ")", "{": "}", "[": "]", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil", "\\lvert": "\\rvert"}

@@ -76,9 +76,6 @@ class Named(Value):
     def option(self) -> tuple[str, Value | None] | None:
         return None if self.between else self.value.option()
 
-    def meaning(self) -> str:
-        return "" if self.between else self.value.meaning()
-
 
 def _with_argument(gold: str, answer: str, compare: Compare) -> Compare:
     """``f(t) = t`` is read as ``f(x) = x`` beside that."""

@@ -144,9 +144,7 @@ def without_condition(text: str) -> tuple[str, str]:
     if not marks or not parts[0]:
         return text, ""
     condition = text[text.index(marks[0]) :]
-    return (
-        (text, "") if _FIXED.search(condition) or not _is_condition(condition) else (parts[0].rstrip(" ,;("), condition)
-    )
+    return (text, "") if _FIXED.search(condition) or not _is_condition(condition) else (parts[0], condition)
 
 
 def _is_condition(text: str) -> bool:

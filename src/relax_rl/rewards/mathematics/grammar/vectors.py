@@ -48,8 +48,8 @@ def read_nested_lists(text: str, one: ReadOne) -> Value | None:
 def read_unit_vectors(text: str, one: ReadOne) -> Value | None:
     """A sum of multiples of i, j and k, or None; plain letters only with a j among them, since i alone is a number."""
     term_of = _TERM if re.search(_DRESS + "[ijk]", text) else _PLAIN_TERM
-    if term_of is _PLAIN_TERM and _PLAIN.fullmatch(text) is None:
-        return None
+    if "=" in text or (term_of is _PLAIN_TERM and _PLAIN.fullmatch(text) is None):
+        return None  # a name is no factor
     place, factors = 0, dict[str, str]()
     while place < len(text.rstrip()):
         term = term_of.match(text, place)
