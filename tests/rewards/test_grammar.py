@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relax_rl.rewards.mathematics.grammar.joints import joined_by_marks, listed, signs
-from relax_rl.rewards.mathematics.grammar.matching import is_collection, same_in_place, type_of
+from relax_rl.rewards.mathematics.grammar.matching import is_collection, same_in_place, single_values, type_of
 from relax_rl.rewards.mathematics.grammar.names import in_their_order, is_name, letters_of, same_name
 from relax_rl.rewards.mathematics.grammar.reader import read
 
@@ -23,6 +23,7 @@ def matrix(rows: str) -> str:
         ("x+1", "expression"),
         ("x = 5", "number"),
         ("x + y = 5", "equation"),
+        ("5 + 7 = 12", "number"),
         ("1, 2", "list"),
         ("\\{1, 2\\}", "set"),
         ("p = 5, q = 2", "named values"),
@@ -125,6 +126,13 @@ def test_what_a_text_is_taken_for(text: str, kind: str) -> None:
         ("B", "x = B", True),
         ("B", "x = 3 = B", False),
         ("\\text{no solution}", "x = 3 = \\text{no solution}", False),
+        ("(B) 12", "x = B", True),
+        ("(B) 12", "x = 3 = B", False),
+        ("5", "x + y = 5", True),
+        ("x + y = 5", "x + y = 2 + 3 = 5", False),
+        ("p = 5, q = 2", "p = (5, 2)", True),
+        ("\\{(0, 1)\\}", "(0, 1)", True),
+        ("19", "\\{19\\}", True),
         # What stands around an answer.
         ("42", "The answer is 42", True),
         ("42", "answer: 42", True),
@@ -233,7 +241,6 @@ def test_what_a_text_is_taken_for(text: str, kind: str) -> None:
         ("A", "(a)", True),
         ("2n-1 \\text{ for } n \\ge 1", "2n-1", True),
         ("2n-1 \\text{ for } n \\ge 1", "2n-1 \\text{ for } n \\ge 2", False),
-        ("f(x) = x + 1", "f(t) = t + 1", True),
         ("f(x) = x + 1", "x + 1", True),
         ("5", "\\text{not } 5", False),
     ],
@@ -258,6 +265,28 @@ def test_which_two_are_equal(gold: str, answer: str, same: bool | None) -> None:
 def test_a_condition_stands_apart_from_the_value(text: str, value: str, condition: str) -> None:
     found = read(text)
     assert (found.value.text, found.condition) == (value, condition)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("5", ["5"]),
+        ("2 + 2 = 4", ["4"]),
+        ("x + y = 5", []),
+        ("x = 2 + 2 = 4", ["2 + 2", "4"]),
+        ("p = 5, q = 2", ["5", "2"]),
+        ("\\{1, 2\\}", ["1", "2"]),
+        ("(1, 2)", ["1", "2"]),
+        ("1 : 2 : 3", ["1", "2", "3"]),
+        ("(B) 12", ["12"]),
+        (matrix("1&2\\\\3&4"), ["1", "2", "3", "4"]),
+        ("3\\mathbf{i} - \\mathbf{k}", ["3", "0", "-1"]),
+        ("x < 3", []),
+        ("\\text{no solution}", []),
+    ],
+)
+def test_the_values_that_an_answer_is_made_of(text: str, values: list[str]) -> None:
+    assert single_values(text) == values
 
 
 def test_what_a_collection_is() -> None:
