@@ -35,6 +35,7 @@ BENCHMARKS = {
     "steps": "steps:rows",
     "verifier": "verifier:rows",
     "startup": "startup:rows",
+    "demo": "demo:rows",
     "growth": "growth:rows",
     "terms": "terms:rows",
     "runs": "runs:rows",

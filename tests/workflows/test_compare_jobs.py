@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,23 @@ def test_a_failed_job_is_told_and_the_others_run(tmp_path: Path) -> None:
     (last_words,) = [event.message for event in events if event.stage == "failed"]
     assert last_words == f"{failure.sentence} (all of it in {tmp_path / 'bad.log'})"
     assert [f.job.label for f in run_jobs(jobs, 2, stop_at_failure=True)] == ["bad"]
+
+
+def test_a_job_s_variables_reach_its_process_unless_they_are_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, str]] = []
+
+    def refuse(*_: object, env: dict[str, str], **__: object) -> None:
+        given.append(env)
+        raise OSError("not started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setenv("ALREADY", "mine")
+    wanted = replace(job(tmp_path, "any", "--version"), environment=(("ALREADY", "theirs"), ("NEW", "here")))
+    with pytest.raises(OSError, match="not started"):
+        run_jobs([wanted], 1)
+    assert (given[0]["ALREADY"], given[0]["NEW"]) == ("mine", "here")
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ def test_it_goes_on_with_what_the_runs_have(
 ) -> None:
     assert main(["demo", "--steps", "2", "--overwrite", "-o", "d"]) == 143
     assert [job.words[-1] for job in jobs] == ["--overwrite", "--overwrite"]
+    assert {name for job in jobs for name, _ in job.environment} == {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.endswith("0 of 2 runs have a checkpoint; continue with: relax demo --steps 2 -o d --resume")
     jobs.clear()

@@ -35,6 +35,7 @@ class Job:
         run: where it trains.
         num_steps: updates in all.
         log: receives its output; overwritten.
+        environment: variables of its process, by name; one that is set already stays as it is.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Job:
     run: RunDirectory
     num_steps: int
     log: Path
+    environment: tuple[tuple[str, str], ...] = ()
 
     def steps_done(self) -> int:
         """Read from the run's metrics; 0 until it has some."""
@@ -183,7 +185,7 @@ class _Running:
 
 def _start(job: Job) -> subprocess.Popen[bytes]:
     # A small policy loses more by a second thread than it gains; other cores go to other runs.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    environment = {"OMP_NUM_THREADS": "1", **dict(job.environment), **os.environ}
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("wb") as log:
         # -P: a file in the current folder must not take the place of a module of this or another package.

@@ -16,6 +16,7 @@ from relax_rl.rewards.base import as_verifier
 from relax_rl.runs.lock import FolderLock, is_unstarted
 from relax_rl.tasks.modes import WITH_MODES
 from relax_rl.workflows.compare.plan import PlannedRun
+from relax_rl.workflows.imports import without_collection
 from relax_rl.workflows.train import task_and_rewards
 
 __all__ = ["Rehearsal", "check_folder", "check_metrics", "rehearse"]
@@ -98,8 +99,9 @@ def rehearse(
     said, resumed = dict[str, list[str]](), list[str]()
     first = _first_of_each_method(owed)
     for planned in first:
-        from relax_rl.workflows.build import build_run
-        from relax_rl.workflows.resume import resumption
+        with without_collection():
+            from relax_rl.workflows.build import build_run
+            from relax_rl.workflows.resume import resumption
 
         with _naming(planned.method):
             built = build_run(
