@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["DemoResult", "PlannedDemo", "prepare_demo"]
 
 _KEEPS_MEMORY = (("MALLOC_MMAP_THRESHOLD_", str(2**30)), ("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1)))
-"""For glibc: keep what is freed. Otherwise the system takes back a run's large tensors after every use and gives the
-next ones page by page, 6 % of the processor time of an update; a run of the demo has a fifth more memory in exchange."""
+"""For glibc: keep what is freed. Otherwise every large tensor goes back to the system and the next one comes page by
+page, 6 % of the processor time of an update. A run has a fifth more memory in exchange."""
 METHODS = {"grpo": "GRPO", "relax": "ReLaX"}
 
 
