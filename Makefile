@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env clean
+.PHONY: lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env verl-env clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -91,6 +91,12 @@ $(DEEPSPEED)/.installed: | .venv/.installed
 	PATH="$(DEEPSPEED)/bin:$$PATH" PYTHONPATH=$(DEEPSPEED) TORCH_EXTENSIONS_DIR=$(DEEPSPEED)/operators \
 		DS_ACCELERATOR=cpu $(BIN)/python -c "from deepspeed.comm.torch import build_shm_op; build_shm_op()"
 	touch $@
+
+# verl, Ray and vLLM on a CPU in an environment of its own, for the tests of relax_rl.training.verl; kept beside
+# the one above.
+VERL_ENV ?= $(abspath $(RELAX_ENVIRONMENTS))/verl
+verl-env:
+	$(PYTHON) scripts/verl_env.py $(VERL_ENV)
 
 # Every file that is installed has the digest that the lock names, and none is built from source. torch alone has no
 # digest there: which build of 2.13.0 an index offers (for CPU, for CUDA) depends on the machine, as do the libraries

@@ -91,11 +91,12 @@ def test_split_groups_have_the_loss_and_the_gradient_of_whole_ones(method):
     micros = order.split([1, 5, 3, 7])
     with torch.no_grad():
         first = brought_together([policy(rows) for rows in micros])
-    shares = shares_of(objective, first)
+    shares, output = shares_of(objective, first)
     total, place = 0.0, 0
     for rows in micros:
         micro = policy(rows)
-        share = shares.loss(torch.arange(place, place + len(rows)), {LOG_PROBS: micro.log_probs, **micro.given})
+        own = shares.of_rows(torch.arange(place, place + len(rows)))
+        share = own.loss({LOG_PROBS: micro.log_probs, **micro.given})
         share.backward()
         total, place = total + share.detach(), place + len(rows)
     torch.testing.assert_close(total, whole.loss.detach().double(), rtol=1e-9, atol=1e-12)
@@ -103,8 +104,8 @@ def test_split_groups_have_the_loss_and_the_gradient_of_whole_ones(method):
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-9)
     assert any(wanted.abs().sum() > 0 for wanted in expected)
     for name, values in whole.per_completion.items():
-        torch.testing.assert_close(shares.output.per_completion[name], values[order], equal_nan=True)
-    assert shares.output.metrics == pytest.approx(whole.metrics, nan_ok=True)
+        torch.testing.assert_close(output.per_completion[name], values[order], equal_nan=True)
+    assert output.metrics == pytest.approx(whole.metrics, nan_ok=True)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -119,10 +120,10 @@ def test_an_update_of_two_ranks_with_split_micro_batches_adds_up(method):
     totals = UpdateTotals(PROMPTS, PROMPTS * GROUP, float(batch.mask.sum()))
     for rank in torch.arange(PROMPTS * GROUP).split(2 * GROUP):
         with torch.no_grad():
-            shares = shares_of(objective, brought_together([policy(rows) for rows in rank.split(3)], totals))
+            shares, _ = shares_of(objective, brought_together([policy(rows) for rows in rank.split(3)], totals))
         for places, rows in zip(torch.arange(2 * GROUP).split(3), rank.split(3), strict=True):
             micro = policy(rows)
-            shares.loss(places, {LOG_PROBS: micro.log_probs, **micro.given}).backward()
+            shares.of_rows(places).loss({LOG_PROBS: micro.log_probs, **micro.given}).backward()
     for found, wanted in zip(policy.gradients(), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-9)
 
@@ -199,13 +200,13 @@ def test_broken_groups_are_refused():
 def test_a_share_says_what_it_lacks_and_ignores_what_it_does_not_need():
     batch = random_batch(tokens=TOKENS)
     objective = objective_of("relax", batch)
-    shares = shares_of(objective, lifted(batch, objective))
-    rows, values = torch.arange(12), present(batch.log_probs).flatten(0, 1)
+    shares, output = shares_of(objective, lifted(batch, objective))
+    values = present(batch.log_probs).flatten(0, 1)
     with pytest.raises(DataError, match="needs lifted_states of its completions"):
-        shares.loss(rows, {LOG_PROBS: values})
+        shares.loss({LOG_PROBS: values})
     broken = torch.where(batch.mask.flatten(0, 1), values, torch.nan)
     states = present(lifted(batch, objective).lifted_states).flatten(0, 1)
-    share = shares.loss(rows, {LOG_PROBS: broken, LIFTED_STATES: states, HIDDEN_STATES: states * torch.nan})
-    torch.testing.assert_close(share, shares.output.loss.double())
+    share = shares.loss({LOG_PROBS: broken, LIFTED_STATES: states, HIDDEN_STATES: states * torch.nan})
+    torch.testing.assert_close(share, output.loss.double())
     (gradient,) = torch.autograd.grad(share, batch.log_probs)
     assert gradient.isfinite().all()

@@ -41,24 +41,31 @@ class Shares:
     """The loss of some whole groups as a sum over their B completions, in the order of the rows.
 
     Attributes:
-        output: of the whole groups, without gradient.
+        values: (B,) each completion's part of the loss, of equal size; only their sum means something.
         slopes: (B, T, ...) by input, the derivative of the loss; (B,) for an input of prompts, at the first completion
             of each and 0 at the others.
     """
 
-    output: ObjectiveOutput
+    values: Tensor
     slopes: Mapping[Input, Tensor]
 
-    def loss(self, rows: Tensor, given: Mapping[Input, Tensor]) -> Tensor:
-        """The share of some completions: its gradient is their part of the gradient of the loss.
+    def of_rows(self, rows: Tensor) -> Shares:
+        """Those of some completions (b,), in their order."""
+        return Shares(self.values[rows], {of: slope[rows] for of, slope in self.slopes.items()})
+
+    def to(self, device: torch.device | str) -> Shares:
+        """The same on a device."""
+        return Shares(self.values.to(device), {of: slope.to(device) for of, slope in self.slopes.items()})
+
+    def loss(self, given: Mapping[Input, Tensor]) -> Tensor:
+        """The sum of the shares of these completions: its gradient is their part of the gradient of the loss.
 
         Args:
-            rows: (b,) which completions.
-            given: `LOG_PROBS` and the optional inputs of these, (b, t, ...) with gradient; t may be less than T where
-                the rest is masked. What has no slope is ignored.
+            given: `LOG_PROBS` and the optional inputs of the completions, (B, t, ...) with gradient; t may be less than
+                T where the rest is masked. What has no slope is ignored.
 
         Returns:
-            A scalar of which the shares of all completions add up to `output.loss`.
+            A float64 scalar.
 
         Raises:
             DataError: an input is missing that the loss has a slope in.
@@ -68,18 +75,16 @@ class Shares:
             value = given.get(wanted)
             if value is None:
                 raise DataError(f"The share of a loss needs {wanted.name} of its completions; pass it.")
-            own = slope[rows.to(slope.device)].to(value.device)
-            own = own[:, : value.shape[1]] if own.dim() > 1 else own
+            own = slope[:, : value.shape[1]] if slope.dim() > 1 else slope
             # Where the loss does not depend on it, a value may be anything, and NaN times 0 is NaN.
-            terms.append((torch.where(own != 0, value, 0.0) * own).sum())
-        share = torch.stack([term.to(terms[0].device).double() for term in terms]).sum()
-        # The sum has the right gradient and no meaning; its value is replaced by a part of the loss.
-        count = next(iter(self.slopes.values())).shape[0]
-        return share - share.detach() + self.output.loss.to(share) * (len(rows) / count)
+            terms.append((torch.where(own != 0, value, 0.0) * own).sum().double())
+        total = torch.stack(terms).sum()
+        # The sum has the right gradient and no meaning; its value is replaced by that part of the loss.
+        return total - total.detach() + self.values.double().sum()
 
 
-def shares_of(objective: Objective, batch: RolloutBatch) -> Shares:
-    """The shares of an objective's loss on whole groups that a pass without gradient gave.
+def shares_of(objective: Objective, batch: RolloutBatch) -> tuple[Shares, ObjectiveOutput]:
+    """The shares of an objective's loss on whole groups that a pass without gradient gave, and its output.
 
     Args:
         batch: whole groups, with a group axis or group ids; one that is a part of an update carries its totals.
@@ -101,7 +106,9 @@ def shares_of(objective: Objective, batch: RolloutBatch) -> Shares:
         for of, slope in zip(leaves, cast(Sequence[Tensor | None], found), strict=True)
         if slope is not None
     }
-    return Shares(replace(output, loss=output.loss.detach()), slopes)
+    loss = output.loss.detach()
+    count = batch.rewards.numel()
+    return Shares((loss / count).expand(count), slopes), replace(output, loss=loss)
 
 
 def _learning(batch: RolloutBatch) -> dict[Input, Tensor]:

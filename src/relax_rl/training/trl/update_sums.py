@@ -12,7 +12,7 @@ from torch import Tensor
 from relax_rl.objectives import RolloutBatch
 from relax_rl.objectives.updates import UpdateReport
 
-__all__ = ["UpdateSums"]
+__all__ = ["UpdateSums", "report_of"]
 
 
 class UpdateSums:
@@ -41,14 +41,28 @@ class UpdateSums:
         if self._sums is None:
             raise ValueError("An update without micro-batches has no report.")
         total = accelerator.reduce(self._sums, reduction="sum")
-        count, entropy, log_probs, advantages, products, num_completions, squares = total.tolist()
-        # Nothing was sampled that the loss is of: an entropy of 0 would be news, and NaN is none.
-        count = count or float("nan")
-        return UpdateReport(
-            step=step,
-            num_steps=num_steps,
-            entropy=entropy / count,
-            covariance=products / count - (log_probs / count) * (advantages / count),
-            advantage_rms=math.sqrt(squares / num_completions),
-            metrics={name: sum(values) / len(values) for name, values in self._metrics.items()},
-        )
+        metrics = {name: sum(values) / len(values) for name, values in self._metrics.items()}
+        return report_of(total.tolist(), metrics, step, num_steps)
+
+    @property
+    def sums(self) -> list[float]:
+        """What `report_of` takes, of this process alone; those of several add up."""
+        return [0.0] * _NUM_SUMS if self._sums is None else self._sums.tolist()
+
+
+_NUM_SUMS = 7
+
+
+def report_of(sums: list[float], metrics: dict[str, float], step: int, num_steps: int) -> UpdateReport:
+    """What there is to say of an update, from the sums over all its micro-batches and processes."""
+    count, entropy, log_probs, advantages, products, num_completions, squares = sums
+    # Nothing was sampled that the loss is of: an entropy of 0 would be news, and NaN is none.
+    count = count or float("nan")
+    return UpdateReport(
+        step=step,
+        num_steps=num_steps,
+        entropy=entropy / count,
+        covariance=products / count - (log_probs / count) * (advantages / count),
+        advantage_rms=math.sqrt(squares / num_completions),
+        metrics=metrics,
+    )
