@@ -175,6 +175,15 @@ def test_what_calibration_keeps_and_sends_does_not_grow_with_the_processes(num_p
     assert sent == MOST_COMPLETIONS * 3 * 6 * 4
 
 
+def test_a_process_without_a_sampled_completion_keeps_none_and_runs_no_forward() -> None:
+    """Of 600 groups 256 are sampled, and that of the second process is not among them."""
+    trainer = FakeTrainer(relax_of(), process_index=1, num_processes=600)
+    sample = trainer.sampled(rollout_of(5, rows=2))
+    assert (sample.places, sample.mask.shape, sample.mask.dtype) == ([], (0, 5), torch.bool)
+    assert len(sample.states) == trainer.num_forwards == 0
+    assert Calibration._fit_rows(sample, trainer.objective.probe) == []
+
+
 @pytest.mark.parametrize(("length", "is_fitted"), [(6, True), (5, False)])
 def test_a_method_that_only_logs_needs_more_pairs_than_observables(length: int, is_fitted: bool) -> None:
     settings = {"objective": {"name": "grpo"}, "dictionary": {"num_observables": 4, "steps": 2}}

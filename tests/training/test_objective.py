@@ -55,6 +55,13 @@ def test_idle_settings_are_named_where_a_rollout_serves_one_update() -> None:
     assert "have no effect, and gspo is the plain policy gradient. For several" in whole
 
 
+def test_the_objective_of_a_run_knows_the_runs_limits() -> None:
+    config = config_of(objective={"name": "dr_grpo", "beta": 0.1}, trainer={"max_completion_length": 77})
+    for objective in (build_objective_from(config), build_objective_from(config_of(**config.model_dump()))):
+        assert objective.aggregation == build_objective("dr_grpo", max_completion_length=77).aggregation
+    assert build_objective("dr_grpo").aggregation != build_objective("dr_grpo", max_completion_length=77).aggregation
+
+
 def test_the_objective_of_a_script_knows_the_scripts_limits() -> None:
     args = SimpleNamespace(max_steps=-1, max_completion_length=64, num_generations=4)
     assert objective_for("grpo", {"clip_low": 0.1}, args).name == "grpo"

@@ -215,7 +215,8 @@ def config_with(**trainer):
         ("use_bias_correction_kl", "true", "objective.kl_estimator"),
         ("vespo_k_pos", 2.0, "leave it out"),
         ("use_transformers_continuous_batching", "true", "casts the trained weights"),
-        ("lerning_rate", 1e-3, "learning_rate"),
+        ("lerning_rate", 1e-3, "did you mean 'trainer.learning_rate'"),
+        ("qqzzqqzz", 1, "'trainer.qqzzqqzz' is not a setting of TRL's GRPOConfig; see TRL's GRPOConfig for the names"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(option, value, mend, tmp_path):

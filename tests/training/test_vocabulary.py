@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from torch import nn
 
 from relax_rl.errors import ModelError
 from relax_rl.training.inputs import vocabulary
-from relax_rl.training.inputs.vocabulary import entropy_flow, vocabulary_statistics
+from relax_rl.training.inputs.provider import MicroBatch
+from relax_rl.training.inputs.vocabulary import EntropyFlow, ScoreFeatures, entropy_flow, vocabulary_statistics
 
 
 @dataclass
@@ -95,3 +97,30 @@ def test_how_far_the_log_probabilities_may_be_off(off: float, dtype: Any, half: 
                 vocabulary_statistics(*arguments, is_half_precision=half)
         else:
             vocabulary_statistics(*arguments, is_half_precision=half)
+
+
+@pytest.mark.parametrize(("precision", "is_refused"), [("bf16", False), ("fp16", False), ("", True)])
+def test_in_half_precision_the_log_probabilities_may_be_further_off(precision: str, is_refused: bool) -> None:
+    """Of a micro-batch with two tokens of the prompt, which the forward has and the statistics leave out."""
+    torch.manual_seed(0)
+    head, states, tokens = nn.Linear(4, 5, bias=False), torch.randn(2, 5, 4), torch.tensor([[0, 1, 2], [3, 4, 0]])
+    predicting = states[:, 1:4]
+    log_probs = (head(predicting) / 0.5).log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1).detach()
+    forward: Any = SimpleNamespace(
+        hidden_states=states, log_probs=torch.cat([torch.full((2, 2), -99.0), log_probs + 0.1], 1)
+    )
+    args = SimpleNamespace(bf16=precision == "bf16", fp16=precision == "fp16")
+    trainer: Any = SimpleNamespace(args=args, policy=HeadOnly(head), temperature=0.5)
+    micro = MicroBatch({"completion_ids": tokens}, forward, torch.ones(2, 3, dtype=torch.bool), 2)
+    provider = EntropyFlow((), trainer)
+    if is_refused:
+        with pytest.raises(ModelError, match="a cap or a scale"):
+            provider.tensor(micro)
+        forward.log_probs = forward.log_probs - 0.1
+    expected = entropy_flow((head(predicting) / 0.5).detach(), tokens)
+    torch.testing.assert_close(provider.tensor(micro), expected)
+    features = ScoreFeatures((), trainer).tensor(micro)
+    assert features.shape == (2, 4)
+    forward.log_probs = None
+    with pytest.raises(ModelError, match="gave no log-probabilities"):
+        provider.tensor(micro)
