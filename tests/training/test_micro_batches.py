@@ -244,6 +244,22 @@ def test_the_head_gives_the_same_on_the_scored_positions_alone() -> None:
     assert not model.base_model._forward_hooks
 
 
+def test_the_head_sees_what_has_a_label_and_on_other_devices_everything() -> None:
+    ids, mask = padded_rows()
+    seen: list[tuple[int, ...]] = []
+    model = headed()
+    with scored_positions(model):
+        handle = model.base_model.register_forward_hook(
+            lambda module, args, output: seen.append(tuple(output.last_hidden_state.shape))
+        )
+        scored(model, ids, mask, 20)
+        handle.remove()
+    assert seen == [(1, int(mask[:, -20:].sum()), 32)]
+    elsewhere = headed().to("meta")
+    with scored_positions(elsewhere):
+        assert not elsewhere.base_model._forward_hooks
+
+
 def test_rows_without_a_scored_position_have_a_gradient_of_zero() -> None:
     ids, mask = padded_rows()
     mask[:, 10:] = 0
