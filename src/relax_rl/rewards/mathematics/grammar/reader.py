@@ -49,6 +49,7 @@ _RATIO = r"(?<!:):(?![=:])"
 _CLOCK = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?\s*(?:\\text\s*\{[^{}]*\}|[ap]\.?m\.?)?", re.ASCII | re.IGNORECASE)
 _REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?|\\R|\(\s*-\\infty\s*,\s*\+?\\infty\s*\)")
 _CUP = r"\\cup(?![A-Za-z])|(?<=[\])}])\s*U\s*(?=[(\[\\])"
+_ANGLES = re.compile(r"(^|=\s*)<([^<>=]*,[^<>=]*)>$")
 _WITHOUT = r"\\(?:setminus|backslash|smallsetminus)(?![A-Za-z])"
 
 
@@ -76,6 +77,7 @@ class Answer:
 def read(text: str) -> Answer:
     """The answer that a text is."""
     plain = without_remark(without_preamble(tidy(with_currency_in_words(text))))
+    plain = _ANGLES.sub(r"\1\\langle \2\\rangle", plain)  # `<1, 2>`, before its comma makes a list of it
     meaning = meaning_of(plain)
     if meaning == "all real numbers":
         return Answer(Region(plain, (Piece("-\\infty", "\\infty", False, False),)))
@@ -193,8 +195,7 @@ def _united(text: str) -> Value | None:
 def _bracketed(text: str) -> Value | None:
     inside = enclosed(text)
     if inside is None:
-        is_angle = text.startswith("<") and text.endswith(">") and "," in text
-        return Ordered(text, "<", tuple(_one(part) for part in split(text[1:-1], ","))) if is_angle else None
+        return None
     opening, content, closing = inside
     parts = split(content, r"[,;]")
     if opening in ("\\{", "\\lbrace"):
