@@ -11,7 +11,9 @@ import pytest
 from torch import nn
 
 from relax_rl.errors import DataError
-from relax_rl.training.trl.reward_functions import OwnReward, own_rewards, try_rewards
+from relax_rl.rewards import CountdownVerifier
+from relax_rl.rewards.functions import RewardFunction, Rewards
+from relax_rl.training.trl.reward_functions import OwnReward, own_rewards, paid_by, try_rewards
 
 
 def score(completions: list[Any], **_: Any) -> Any:
@@ -37,6 +39,19 @@ def test_a_users_functions_stand_behind_the_door_and_nothing_else_does() -> None
     assert alone(completions=["ab", "c"], prompts=[]) == [2.0, 1.0]
     (awaited,) = own_rewards(later)
     assert asyncio.run(awaited(completions=["a"])) == [0.0]
+
+
+def test_a_run_is_paid_by_its_verifier_and_by_functions_with_their_weights_and_limits() -> None:
+    verifier = CountdownVerifier()
+    assert paid_by(Rewards(verifier))[1] is None
+    ours = RewardFunction(score, "length", 0.25), RewardFunction(later, "later", -2.0, timeout_s=3.0)
+    (first, second, third), weights = paid_by(Rewards(verifier, ours))
+    assert (first.__name__, second.__name__, third.__name__) == ("countdown", "length", "later")
+    assert weights == [1.0, 0.25, -2.0]
+    assert second(completions=["ab", "c"], prompts=[]) == [2.0, 1.0]
+    assert (second._timeout_s, third._timeout_s) == (None, 3.0)
+    (alone,), weights = paid_by(Rewards(None, ours[:1]))
+    assert (alone.__name__, weights) == ("length", [0.25])
 
 
 def test_a_users_functions_are_tried_on_two_rows_with_their_columns() -> None:

@@ -18,6 +18,7 @@ from relax_rl.config import GuardConfig
 from relax_rl.errors import NumericalError, RunError
 from relax_rl.objectives import build_objective
 from relax_rl.objectives.updates import UpdateReport
+from relax_rl.runs.checkpoints import Checkpoint
 from relax_rl.runs.manifest import MANIFEST_FILE, Manifest, installed_versions
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.guard import LARGEST_REWARD
@@ -352,6 +353,11 @@ def test_versions_that_differ_are_said_and_a_model_alone_is_refused(tmp_path: Pa
     before = (checkpoint / "model.safetensors").stat().st_mtime_ns
     assert trainer.save_last_update() == checkpoint
     assert (checkpoint / "model.safetensors").stat().st_mtime_ns == before
+    # A folder of that name that is not whole is written anew.
+    (checkpoint / "model.safetensors").write_bytes(b"")
+    assert trainer.save_last_update() == checkpoint
+    assert Checkpoint.inspect(checkpoint, digests=True).state == "whole"
+    as_written = json.loads(path.read_text())
     trainer.note_step()
     assert trainer.save_last_update() is None
     rewrite("versions", torch="0.1")
