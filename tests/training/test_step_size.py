@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 
 from relax_rl.errors import ConfigError
 from relax_rl.objectives import build_objective
-from relax_rl.training.trl.update_size import sampled_weights
+from relax_rl.training.trl.update_size import UpdateSize, sampled_weights
 from relax_rl.workflows.compare import prepare_comparison
 from support.scripted import make_trainer
 
@@ -47,6 +49,25 @@ def test_a_large_model_is_sampled() -> None:
     found = sampled_weights(parameters)
     assert found.tolist()[:3] == [0.0, 4.0, 8.0]
     assert len(found) == 50_000 + 3
+
+
+@pytest.mark.parametrize("shards", ["", "is_fsdp_enabled", "is_deepspeed_enabled"])
+def test_nothing_is_told_of_weights_that_lie_in_shards(shards: str) -> None:
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    trainer: Any = SimpleNamespace(
+        is_fsdp_enabled=False, is_deepspeed_enabled=False, _metrics={"train": defaultdict(list)},
+        policy=SimpleNamespace(parameters=lambda: [weight]),
+    )  # fmt: skip
+    callback, told = UpdateSize(trainer), trainer._metrics["train"]
+    if shards:
+        setattr(trainer, shards, True)
+    arguments: Any = (None, None, None)
+    callback.on_pre_optimizer_step(*arguments)
+    weight.data += torch.tensor([3.0, 4.0])
+    callback.on_optimizer_step(*arguments)
+    assert told["update/rms"] == ([] if shards else [pytest.approx(math.sqrt(12.5))])
+    callback.on_optimizer_step(*arguments)  # without a beginning, as after an update that was skipped
+    assert len(told["update/rms"]) == (not shards)
 
 
 def test_matched_methods_train_with_advantages_of_one_size(tmp_path: Any) -> None:
