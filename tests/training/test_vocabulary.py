@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from relax_rl.errors import ModelError
+from relax_rl.objectives.inputs import ENTROPY_FLOW, SCORE_FEATURES
 from relax_rl.training.inputs import vocabulary
 from relax_rl.training.inputs.provider import MicroBatch
 from relax_rl.training.inputs.vocabulary import EntropyFlow, ScoreFeatures, entropy_flow, vocabulary_statistics
@@ -112,14 +113,14 @@ def test_in_half_precision_the_log_probabilities_may_be_further_off(precision: s
     args = SimpleNamespace(bf16=precision == "bf16", fp16=precision == "fp16")
     trainer: Any = SimpleNamespace(args=args, policy=HeadOnly(head), temperature=0.5)
     micro = MicroBatch({"completion_ids": tokens}, forward, torch.ones(2, 3, dtype=torch.bool), 2)
-    provider = EntropyFlow((), trainer)
+    provider = EntropyFlow(ENTROPY_FLOW, trainer)
     if is_refused:
         with pytest.raises(ModelError, match="a cap or a scale"):
             provider.tensor(micro)
         forward.log_probs = forward.log_probs - 0.1
     expected = entropy_flow((head(predicting) / 0.5).detach(), tokens)
     torch.testing.assert_close(provider.tensor(micro), expected)
-    features = ScoreFeatures((), trainer).tensor(micro)
+    features = ScoreFeatures(SCORE_FEATURES, trainer).tensor(micro)
     assert features.shape == (2, 4)
     forward.log_probs = None
     with pytest.raises(ModelError, match="gave no log-probabilities"):
