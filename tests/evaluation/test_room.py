@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from relax_rl.errors import ConfigError
@@ -82,3 +84,17 @@ def test_short_words_need_no_tokenizer(tokenizer) -> None:
     with_system = [Problem("system", "a" * 3, "", system="b" * 30)]
     Room(46, "it", 6).check(Counting(), with_system, FORM, "the split")
     assert Counting.asked == 1
+
+
+def test_the_longer_wording_of_a_problem_decides_whether_it_is_read(tokenizer) -> None:
+    """A model with a chat template reads the instruction and the turns before it, any other the prompt."""
+    chat = copy.deepcopy(tokenizer)
+    chat.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    words = "b" * 50
+    for reader, problem in (
+        (tokenizer, Problem("long", words, "", instruction="a")),
+        (chat, Problem("long", "a", "", instruction=words)),
+        (chat, Problem("long", "a", "", instruction="a", turns=(("user", words),))),
+    ):
+        with pytest.raises(ConfigError, match=r"The prompt 'long' of the split has 5[01] tokens"):
+            Room(46, "it", 6).check(reader, [problem], FORM, "the split")

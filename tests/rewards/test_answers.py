@@ -49,6 +49,14 @@ def test_exact(gold: str, answer: str, score: float | None) -> None:
     assert ExactVerifier().score([boxed(answer)], [gold]) == [score]
 
 
+def test_a_bare_number_is_an_answer_where_that_is_asked_for() -> None:
+    for kind in (ExactVerifier, NumericVerifier):
+        assert kind(allow_bare_number=True).score(["so 48 and 24 make 72"], ["72"]) == [1.0]
+        assert kind().score(["so 48 and 24 make 72"], ["72"]) == [0.0]
+        assert kind(policy="strict").score(["The answer is 72."], ["72"]) == [0.0]
+        assert kind().score(["The answer is 72."], ["72"]) == [1.0]
+
+
 def test_exact_case() -> None:
     assert ExactVerifier(case_sensitive=True).score([boxed("paris"), boxed("Paris")], ["Paris"] * 2) == [0.0, 1.0]
 
