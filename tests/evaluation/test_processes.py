@@ -184,3 +184,53 @@ def test_the_threads_of_a_process_follow_from_the_batches_and_short_memory_is_sa
     assert cores(3, num_samples=64, free=600 << 20) == (3, 1)
     assert cores(1, num_samples=64, free=0) == (1, 1)
     assert [words.partition(" that sample need")[0] for words in said] == ["4 processes", "3 processes"]
+
+
+class Pipe:
+    """The end of a pipe that a process has, with the numbers that it is told."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.numbers = list(numbers)
+        self.sent: list[Any] = []
+        self.is_closed = False
+
+    def recv(self) -> int:
+        if not self.numbers:
+            raise EOFError
+        return self.numbers.pop(0)
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_the_inside_of_a_process_does_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "end_with_parent", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+
+    def work(takes: Any) -> Any:
+        yield from (number for number in range(6) if takes(number))
+
+    own, other = Pipe(1, 4, 7), Pipe()
+    processes._serve(work, own, other)
+    assert own.sent == [1, 4, None]
+    assert other.is_closed
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+    # Its parent is gone: it ends, and says nothing.
+    own = Pipe(1)
+    with pytest.raises(SystemExit) as ended:
+        processes._serve(work, own, Pipe())
+    assert (ended.value.code, own.sent) == (1, [1])
+
+    def failing(takes: Any) -> Any:
+        raise ValueError("a block")
+        yield
+
+    own = Pipe(1)
+    processes._serve(failing, own, Pipe())
+    (error,) = own.sent
+    assert "a block" in str(error)
+    assert "Traceback" in error.__notes__[0]
