@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -12,7 +13,7 @@ from scipy import stats
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.evaluation.prompts import encode_prompt, render_prompt
 from relax_rl.evaluation.samplers import transformers as sampling
-from relax_rl.evaluation.samplers.transformers import sample_completions
+from relax_rl.evaluation.samplers.transformers import TransformersSampler, sample_completions
 from relax_rl.tasks.base import Problem
 
 PROMPTS = [[2, 3, 4], [5], [6, 7, 8, 9, 10], [3, 3]]
@@ -182,3 +183,17 @@ def test_no_forward_and_no_logits_more_than_are_drawn_from(model, tokenizer) -> 
             assert {num_tokens for _, num_tokens in forwards} == {1}
     finally:
         hook.remove()
+
+
+def test_other_weights_have_another_fingerprint_and_another_file_of_the_same_has_not(model, tokenizer) -> None:
+    def fingerprint(of: Any) -> str:
+        return TransformersSampler(of, tokenizer).fingerprint
+
+    known = fingerprint(model)
+    assert fingerprint(copy.deepcopy(model)) == known
+    assert fingerprint(copy.deepcopy(model).double()) == known
+    for place in (0, -1):  # the ends are among the entries that are read
+        for name in ("model.norm.weight", "lm_head.weight"):
+            other = copy.deepcopy(model)
+            other.get_parameter(name).data.view(-1)[place] += 1
+            assert fingerprint(other) != known, (name, place)

@@ -196,6 +196,8 @@ def test_limits_are_reached_and_not_passed() -> None:
 
 def test_brackets_are_as_deep_as_sixty_and_unknown_functions_tell_their_arguments_apart() -> None:
     assert parse("(" * 59 + "1" + ")" * 59).evaluate(Point({})) == 1
+    # One behind the other they are not deep.
+    assert parse("+".join(["(1)", "\\frac{1}{1}", "|1|", "\\sqrt{1}", "{1}"] * 20)).evaluate(Point({})) == 100
     values = [parse(text).evaluate(Point({"x": 1.0, "y": 2.0})) for text in ("f(x)", "f(y)", "g(x)", "f_1(x)", "f(x)")]
     assert len(set(values)) == 4
     assert parse("f(x)").letters == {"x"}
