@@ -265,3 +265,32 @@ def test_hostile_prompts_stay_text() -> None:
     Path("prompts.txt").write_text("<script>alert(1)</script> 1 2 3 [bold]x[/bold] [/] $\\oops$\n" * 2)
     assert main(["spectrum", "tiny", "--prompts", "prompts.txt", "--text", *SMALL]) == 0
     assert "<script>alert" not in Path("out/spectrum.html").read_text()
+
+
+def test_over_depth_each_token_is_a_trajectory_of_layers(prompts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["spectrum", "tiny", "--axis", "depth", "--prompts", prompts, "--text", "-o", "axis"]) == 0
+    shown = capsys.readouterr().out
+    assert "layers" in shown
+    assert shown.endswith("axis/axis.json\n")
+    found = json.loads(Path("axis/axis.json").read_text())
+    (block,) = found["blocks"]
+    assert found["axis"] == "depth"
+    assert len(block["fixed_point_residual"]) == block["num_steps"] - 1 == len(block["contraction"]) + 1
+    assert main(["spectrum", "tiny", "--axis", "depth", "--prompts", prompts, "--text", "-o", "axis"]) == 2
+    assert "replace it with --overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--axis", "cycles", "--text"], "runs once in a forward pass: it has no cycles"),
+        (["--axis", "depth", "--sites", "all"], "--sites belongs to --axis tokens"),
+        (["--axis", "depth", "--compare", "tiny"], "--compare belongs to --axis tokens"),
+    ],
+)
+def test_an_axis_that_cannot_be_measured_is_refused(
+    prompts: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["spectrum", "tiny", "--prompts", prompts, *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("spectra").exists()

@@ -4,6 +4,7 @@ relax spectrum tiny                                  the embedded policy on 20 c
 relax spectrum smollm2 --prompts questions.jsonl     20 prompts of a file, completions of up to 256 tokens
 relax spectrum Qwen/Qwen3-0.6B --prompts notes.txt --text     reads the lines as they are, generates nothing
 relax spectrum before --compare after --prompts questions.jsonl      do two checkpoints differ?
+relax spectrum looped-model --axis cycles            states of each token over the cycles of a repeated block
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pathlib import Path
 
 from relax_rl.cli.arguments import add_prompt_form, add_remote_code, at_least_one, refuse_settings, say
 from relax_rl.config import task_options
+from relax_rl.errors import ConfigError
 
 __all__ = ["add_arguments", "run"]
 
+AXES = ("tokens", "depth", "cycles")
 _KINDS = ("sigmoid", "random_fourier", "radial_basis")
 
 
@@ -35,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     core.add_argument("--text", action="store_true", help="generate nothing: read the prompts and what follows them")
     core.add_argument("--compare", metavar="MODEL2", help="measure another model on the same prompts, and test")
+    core.add_argument(
+        "--axis",
+        choices=AXES,
+        default=AXES[0],
+        help="steps from token to token, layer to layer, or cycle to cycle",
+    )
     core.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: spectra/MODEL")
     core.add_argument("--overwrite", action="store_true", help="replace the spectra that are in DIR")
     measure = parser.add_argument_group("advanced: what is measured")
@@ -74,6 +83,9 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if arguments.prompts is not None:
         refuse_settings(settings, "spectrum --prompts")
 
+    if arguments.axis != AXES[0]:
+        return _run_axis(arguments, settings)
+
     from relax_rl.workflows.spectrum import default_folder, spectrum
 
     words = vars(arguments)
@@ -97,10 +109,39 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     return 0
 
 
+def _run_axis(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
+    """Over layers or cycles: a table, and a file where a folder was named."""
+    for name in ("compare", "sites", "store", "statistics_only", "observables", "dictionary"):
+        if getattr(arguments, name):
+            raise ConfigError(f"--{name.replace('_', '-')} belongs to --axis tokens; leave it out.")
+
+    from relax_rl.cli.spectrum_tables import print_axes
+    from relax_rl.workflows.spectrum_axis import spectrum_along
+
+    result = spectrum_along(
+        arguments.model,
+        arguments.axis,
+        **{name: getattr(arguments, name) for name in _READING},
+        task_options=task_options(settings, arguments.data_dir),
+        output=arguments.output,
+        overwrite=arguments.overwrite,
+        on_progress=say,
+    )
+    print_axes(arguments.model, result.axes)
+    if result.file is not None:
+        print(result.file)
+    return 0
+
+
+_READING = (
+    *("prompts", "task", "text", "num_problems", "max_completion_length", "num_samples", "temperature", "split"),
+    *("seed", "dtype", "revision", "device_map", "plain", "chat_template_kwargs", "overlong"),
+)
+"""Options that say what is read, arguments of `spectrum` and `spectrum_along` under the same name."""
+
 _PASSED_ON = (
-    *("prompts", "task", "text", "compare", "num_problems", "max_completion_length", "num_samples", "temperature"),
-    *("split", "seed", "kind", "fit_steps", "dtype", "revision", "device_map", "batch_tokens", "store"),
-    *("statistics_only", "overwrite", "plain", "chat_template_kwargs", "overlong"),
+    *_READING,
+    *("compare", "kind", "fit_steps", "batch_tokens", "store", "statistics_only", "overwrite"),
 )
 """Options that are arguments of `spectrum` under the same name."""
 

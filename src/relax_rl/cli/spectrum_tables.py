@@ -11,10 +11,11 @@ from rich.table import Table
 
 from relax_rl.reports.spectra.page import summary_cells, text_cells
 from relax_rl.reports.spectra.tables import remarks, site_summaries
+from relax_rl.spectra.axes import AxisSpectrum
 from relax_rl.spectra.difference import SpectraDifference
 from relax_rl.spectra.measure import LatentSpectra
 
-__all__ = ["print_tables"]
+__all__ = ["print_axes", "print_tables"]
 
 _MOST_ROWS = 20
 _WIDTH = 144
@@ -34,6 +35,33 @@ def print_tables(models: Sequence[LatentSpectra], differences: Sequence[SpectraD
     for spectra in models:
         for remark in remarks(spectra):
             console.print(f"note: {spectra.model}: {remark}", markup=False, highlight=False)
+
+
+def print_axes(model: str, axes: Sequence[AxisSpectrum]) -> None:
+    """Over layers or cycles: the leading modes of each block, and how its states settle."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH)
+    table = Table(
+        box=SIMPLE_HEAD,
+        title=f"{model}: change of a token's state from step to step",
+        caption="|λ|: moduli of the operator that takes one change to the next; change: |h' - h| / |h'|, mean over "
+        "tokens, and contraction: ratio of one change to the one before, median, at the first and the last step",
+    )
+    for name in ("block", "tokens", "steps", "largest |λ|", "residual", "change", "contraction"):
+        table.add_column(name, no_wrap=name == "block", overflow="fold")
+    for axis in axes:
+        moduli = [math.hypot(*value) for value in axis.eigenvalues]
+        table.add_row(
+            axis.name,
+            str(axis.num_tokens),
+            str(axis.num_steps),
+            " ".join(f"{value:.3f}" for value in moduli[:4]),
+            f"{axis.residuals[0]:.2f}",
+            f"{axis.fixed_point_residual[0]:.3f} to {axis.fixed_point_residual[-1]:.3f}",
+            f"{axis.contraction[0]:.3f} to {axis.contraction[-1]:.3f}",
+        )
+    console.print(table)
 
 
 def _print_sites(console: Console, spectra: LatentSpectra) -> None:

@@ -164,7 +164,8 @@ class StateCapture:
                 raise ModelError(
                     f"The hook at '{site}' of {name} fired {len(fired)} times in {num_runs} forward passes, where once "
                     f"in each was due; the others fired { ({s: len(f) for s, f in states.items() if s != site}) }. A "
-                    "model that skips, repeats or fuses layers hides its states: choose another site."
+                    "model that skips or fuses layers hides its states: choose another site. The states of one that "
+                    "repeats layers lie along another axis: relax spectrum --axis cycles."
                 )
         # While it generates, each forward brings the positions that are new, so that joined along T they are the
         # sequence.

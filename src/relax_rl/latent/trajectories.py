@@ -15,7 +15,7 @@ from relax_rl.latent.capture import StateCapture, evaluation_mode
 from relax_rl.latent.padding import padded_on_the_right
 from relax_rl.latent.sites import find_decoder, language_model_of
 
-__all__ = ["LatentTrajectory", "capture_generation", "capture_inputs", "capture_sequences"]
+__all__ = ["LatentTrajectory", "capture_generation", "capture_inputs", "capture_sequences", "on_device"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def capture_inputs(
         with capture.armed():
             # Without a cache: everything is read in one forward, and the keys and values of all layers would be kept
             # for nothing.
-            _backbone(model)(**_on_device(inputs, model), use_cache=False)
+            _backbone(model)(**on_device(inputs, model), use_cache=False)
         states = capture.take(1)
     return _rows(states, token_ids, mask, device)
 
@@ -98,7 +98,7 @@ def capture_generation(
         )
     with StateCapture(model, sites) as capture, evaluation_mode(model):
         with capture.armed():
-            sequences = model.generate(**_on_device(inputs, model), **generation, return_dict_in_generate=True)
+            sequences = model.generate(**on_device(inputs, model), **generation, return_dict_in_generate=True)
         completions = sequences.sequences[:, prompts.shape[1] :].cpu()
         # One forward reads the prompts, and one each token but the last.
         states = capture.take(completions.shape[1])
@@ -173,7 +173,8 @@ def _ids_and_mask(inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     return ids, torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.cpu().bool()
 
 
-def _on_device(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:
+def on_device(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """The inputs, their tensors on the model's device."""
     return {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
 
 

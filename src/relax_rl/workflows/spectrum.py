@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from relax_rl.spectra.measure import LatentSpectra
     from relax_rl.spectra.rulers import SpectrumSettings
 
-__all__ = ["ESTIMATORS", "KINDS", "SpectrumResult", "default_folder", "spectrum"]
+__all__ = ["ESTIMATORS", "KINDS", "Loading", "SpectrumResult", "default_folder", "spectrum"]
 
 ESTIMATORS = ("paper", "singular", "robust", "instrumental")
 KINDS = ("sigmoid", "random_fourier", "radial_basis")
@@ -148,7 +148,7 @@ def spectrum(
         fit_steps=fit_steps,
         seed=seed,
     )
-    loading = _Loading(tokenizer, dtype, revision, device_map)
+    loading = Loading(tokenizer, dtype, revision, device_map)
     measuring = _Measuring(problems, reading, settings, loading, statistics_only, batch_tokens, say)
     given = _dictionaries(dictionaries or {})
     place = None if store is None else Path(store)
@@ -225,7 +225,7 @@ def _dictionaries(given: Mapping[str, str | Path | StoredDictionary]) -> dict[st
 
 
 @dataclass(frozen=True)
-class _Loading:
+class Loading:
     """How a model is loaded that is given by name."""
 
     tokenizer: Any
@@ -259,7 +259,7 @@ class _Measuring:
     problems: list[Problem]
     reading: Reading
     settings: SpectrumSettings
-    loading: _Loading
+    loading: Loading
     statistics_only: bool
     batch_tokens: int
     say: OnProgress

@@ -1,0 +1,110 @@
+"""Spectra over the layers of a model, or over the cycles of a block that it repeats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from relax_rl.errors import RunError
+from relax_rl.runs.files import write_whole
+from relax_rl.workflows.progress import OnProgress, Progress, silent
+from relax_rl.workflows.spectrum import Loading
+from relax_rl.workflows.spectrum_texts import Reading, problems_of, texts_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from relax_rl.evaluation.room import Overlong
+    from relax_rl.spectra.axes import AxisSpectrum
+
+__all__ = ["AXIS_FILE", "AxisResult", "spectrum_along"]
+
+AXIS_FILE = "axis.json"
+
+_MOST_TOKENS = 4096
+"""Tokens measured: each is a trajectory of its own, and the operator needs no more of them."""
+
+
+@dataclass(frozen=True)
+class AxisResult:
+    """What was measured: one spectrum a repeated block (or one over all layers), of what, and where it was written."""
+
+    axes: tuple[AxisSpectrum, ...]
+    source: str
+    file: Path | None = None
+
+
+def spectrum_along(
+    model: Any,
+    axis: Literal["depth", "cycles"],
+    *,
+    prompts: str | Path | Sequence[str] | None = None,
+    task: Any = None,
+    text: bool = False,
+    num_problems: int = 20,
+    max_completion_length: int | None = None,
+    num_samples: int = 1,
+    temperature: float = 1.0,
+    split: str = "test",
+    seed: int = 0,
+    tokenizer: Any = None,
+    dtype: str = "float32",
+    revision: str | None = None,
+    device_map: str | None = None,
+    plain: bool | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    overlong: Overlong | None = None,
+    task_options: Mapping[str, Any] | None = None,
+    rank: int = 8,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> AxisResult:
+    """Measure how the state of each token changes over the layers, or over the cycles of each repeated block.
+
+    Args:
+        model: as in :func:`~relax_rl.workflows.spectrum.spectrum`, which has the arguments that are not here.
+        axis: "depth" or "cycles".
+        rank: most directions of the changes to keep.
+        output: folder for ``axis.json``; None: nothing is kept on disk.
+
+    Raises:
+        ModelError: "cycles" of a model whose layers all run once.
+        ConfigError, DataError: as `spectrum`; fewer than three steps.
+        RunError: the folder holds an ``axis.json`` already, and `overwrite` is False.
+    """
+    import torch
+
+    from relax_rl.latent.repeats import capture_cycles, capture_depth
+    from relax_rl.spectra.axes import axis_spectrum
+
+    say = on_progress or silent
+    file = None if output is None else Path(output) / AXIS_FILE
+    if file is not None and file.exists() and not overwrite:
+        raise RunError(f"there is {file} already; replace it with --overwrite, or name another -o DIR")
+    prompted = (bool(plain), dict(chat_template_kwargs or {}), overlong or "refuse")
+    reading = Reading(text, max_completion_length, num_samples, temperature, seed, *prompted)
+    reading.check()
+    problems, where = problems_of(prompts, task, dict(task_options or {}), split, num_problems)
+    name, loaded, words = Loading(tokenizer, dtype, revision, device_map).load(model, say)
+    texts, _ = texts_of(loaded, words, problems, reading, name, lambda line: say(Progress("sampling", message=line)))
+    found: dict[str, list[Tensor]] = {}
+    num_tokens = 0
+    for given in texts:
+        if num_tokens >= _MOST_TOKENS:
+            break
+        inputs = {"input_ids": torch.tensor([given.token_ids])}
+        states = {"layers": capture_depth(loaded, inputs)} if axis == "depth" else capture_cycles(loaded, inputs)
+        for block, values in states.items():
+            found.setdefault(block, []).append(values[given.start :])
+        num_tokens += len(given.token_ids) - given.start
+    axes = tuple(axis_spectrum(block, torch.cat(values), rank=rank) for block, values in found.items())
+    source = f"{len(problems)} prompts of {where}, {reading.words()}."
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        content = {"model": name, "axis": axis, "source": source, "blocks": [each.to_dict() for each in axes]}
+        write_whole(file, json.dumps(content, indent=1) + "\n")
+    return AxisResult(axes, source, file)
