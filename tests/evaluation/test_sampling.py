@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -197,3 +198,39 @@ def test_other_weights_have_another_fingerprint_and_another_file_of_the_same_has
             other = copy.deepcopy(model)
             other.get_parameter(name).data.view(-1)[place] += 1
             assert fingerprint(other) != known, (name, place)
+
+
+def test_how_tokens_are_drawn_follows_from_the_vocabulary_and_not_from_the_rows(
+    model, tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve tokens are more than eight, whether four rows are decoded together or sixteen."""
+
+    def sampled(num_samples: int) -> list[tuple[int, ...]]:
+        (rows,) = sample_completions(model, tokenizer, [[2, 3]], num_samples, max_completion_length=5, batch_size=16)
+        return [row.token_ids for row in rows]
+
+    apart = sampled(16)
+    monkeypatch.setattr(sampling, "_RACE_ABOVE", 8)
+    assert sampled(16) != apart
+    assert sampled(4) == sampled(16)[:4]
+
+
+def test_a_cache_whose_rows_cannot_move_gives_the_same_samples(
+    model, tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sampled() -> list[list[tuple[int, ...]]]:
+        groups = sample_completions(model, tokenizer, [[2, 3], [4, 5]], 3, max_completion_length=5)
+        return [[row.token_ids for row in rows] for rows in groups]
+
+    usual = sampled()
+    plan = replace(sampling.cache_plan(model.config), moves_rows=False)
+    monkeypatch.setattr(sampling, "cache_plan", lambda config: plan)
+    first: list[dict[str, Any]] = []
+    handle = model.register_forward_pre_hook(lambda module, args, kwargs: first.append(kwargs), with_kwargs=True)
+    assert sampled() == usual
+    handle.remove()
+    # What a layer still holds of the block before is let go by a forward without a cache.
+    assert first[0]["use_cache"] is False
+    assert first[0]["input_ids"].shape == (6, 1)
+    assert first[1]["use_cache"] is True
+    assert first[1]["input_ids"].shape == (6, 2)
