@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from relax_rl.evaluation.coverage import coverage_value
+from relax_rl.evaluation.coverage import COVERAGE, coverage_value
 from relax_rl.evaluation.metrics import CORRECT_MIN, VerdictCounts, count_verdicts, majority_scores, pass_at_k
 from relax_rl.evaluation.records import Sample
 from relax_rl.evaluation.result import ProblemResult
@@ -81,8 +81,7 @@ def summarize(samples: Sequence[Sequence[Sample]], *, seed: int = 0, with_dsd: b
 
 def _coverage(results: Sequence[ProblemResult], num_samples: int) -> dict[str, np.ndarray]:
     """How many solutions are found, problem by problem, and which problems agree throughout."""
-    names = (*(f"modes@{k}" for k in _powers_of_two(num_samples)), "effective_modes", "top_mode")
-    names = (*(names if results[0].modes is not None else ()), "all_wrong", "all_right")
+    names = (*(f"modes@{k}" for k in _powers_of_two(num_samples)), *COVERAGE)
     return {name: np.array([coverage_value(name, of) for of in results]) for name in names}
 
 
