@@ -210,6 +210,10 @@ def test_how_tokens_are_drawn_follows_from_the_vocabulary_and_not_from_the_rows(
         return [row.token_ids for row in rows]
 
     apart = sampled(16)
+    monkeypatch.setattr(sampling, "_RACE_ABOVE", 12)
+    assert sampled(16) == apart
+    monkeypatch.setattr(sampling, "_RACE_ABOVE", 11)
+    assert sampled(16) != apart
     monkeypatch.setattr(sampling, "_RACE_ABOVE", 8)
     assert sampled(16) != apart
     assert sampled(4) == sampled(16)[:4]
