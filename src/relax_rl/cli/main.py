@@ -36,6 +36,7 @@ VERBS: dict[str, str] = {
     "methods": "list the methods of training, and the options of each",
     "model": "print what a model is, and what is wrong with it",
     "merge": "add a LoRA adapter to the weights of its model",
+    "verl-config": "write what verl needs to train the same on a cluster",
     "env": "print versions and hardware for a bug report",
 }
 """Each verb with what it does. Its module is imported when it is called: not one of them may slow the others down."""
@@ -148,7 +149,7 @@ def _continuation(words: list[str], kept: str, flag: str | None) -> str:
 
 
 def _module(verb: str) -> ModuleType:
-    return import_module(f"relax_rl.cli.{verb}")
+    return import_module(f"relax_rl.cli.{verb.replace('-', '_')}")
 
 
 def _parsers(words: Sequence[str]) -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:

@@ -140,12 +140,13 @@ class _WhenVllmComes:
 
 def _without_pinning() -> None:
     """FSDP2 offloads the reference's weights to pinned memory, which a CPU build of torch has not."""
-    from verl.workers.engine.fsdp import transformer_impl
+    from torch.distributed.fsdp import CPUOffloadPolicy
 
-    policy = transformer_impl.CPUOffloadPolicy
-    transformer_impl.CPUOffloadPolicy = lambda pin_memory=False: policy(pin_memory=False)
+    original = CPUOffloadPolicy.__init__
+    CPUOffloadPolicy.__init__ = lambda self, pin_memory=False: original(self, pin_memory=False)
 
 
+_without_pinning()
 _over_gloo()
 if (loaded := sys.modules.get(_WhenVllmComes.name)) is not None:
     _loadable_weights(loaded)

@@ -20,7 +20,6 @@ from verl.utils import tensordict_utils as verl_rows
 from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 
 from relax_rl.objectives import RolloutBatch, build_objective
-from support.verl import cpu
 
 PROMPTS, GROUP = 4, 4
 FIT = {"num_observables": 6, "steps": 3}
@@ -250,7 +249,6 @@ def main() -> None:
     folder, cases = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
     torch.set_num_threads(1)
     distributed.init_process_group("gloo")
-    cpu._without_pinning()
     if distributed.get_rank() == 0 and not (Path(folder) / "config.json").exists():
         torch.manual_seed(1)
         config = Qwen2Config(

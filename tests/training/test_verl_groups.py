@@ -1,0 +1,55 @@
+"""Which rows of verl form a group, and how they are dealt out so that no update breaks one."""
+
+import pytest
+
+from relax_rl.errors import DataError
+from relax_rl.training.verl.groups import Row, dealt, layout_of
+
+
+def row(uid, length=20, padding=False):
+    return Row(uid, length, 0 if padding else length - 5, may_be_padding=padding)
+
+
+def dealt_out(num_groups, size, ranks, padding=0):
+    """Rows as verl deals them: in turn, so that no group is on one rank."""
+    rows = [row(f"p{group}", 10 + group) for group in range(num_groups) for _ in range(size)]
+    rows += [row("p0", padding=True)] * padding
+    return [rows[rank::ranks] for rank in range(ranks)]
+
+
+def test_groups_are_brought_together_and_every_row_goes_to_one_place():
+    rows = dealt_out(num_groups=8, size=4, ranks=2)
+    layout = layout_of(rows, 4)
+    assert not layout.is_whole
+    plan = dealt(rows, layout, rows_of_update=16)
+    assert sorted(where for own in plan for where in own) == sorted((r, p) for r in range(2) for p in range(16))
+    for own in plan:
+        uids = [rows[rank][place].uid for rank, place in own]
+        assert all(len(set(uids[start : start + 4])) == 1 for start in range(0, 16, 4))
+
+
+def test_no_update_breaks_a_group_where_groups_do_not_divide_by_the_ranks():
+    rows = dealt_out(num_groups=6, size=4, ranks=4)
+    plan = dealt(rows, layout_of(rows, 4), rows_of_update=8)
+    for update in range(3):
+        uids = [rows[rank][place].uid for own in plan for rank, place in own[2 * update : 2 * update + 2]]
+        assert sorted(uids.count(uid) for uid in set(uids)) == [4, 4]
+
+
+def test_padding_rows_are_left_out_and_a_rejected_completion_is_not():
+    rows = dealt_out(num_groups=2, size=3, ranks=2, padding=2)
+    layout = layout_of(rows, 3)
+    assert len(layout.padding) == 2
+    assert {uid: len(group) for uid, group in layout.groups.items()} == {"p0": 3, "p1": 3}
+    rejected = [[row("a"), row("a", padding=True)]]
+    assert layout_of(rejected, 2).padding == []
+
+
+def test_a_group_of_another_size_is_refused():
+    with pytest.raises(DataError, match=r"A prompt has 3 completions in an update of verl, and a group has 4"):
+        layout_of(dealt_out(num_groups=2, size=3, ranks=1), 4)
+
+
+def test_the_process_with_most_of_a_group_owns_it():
+    layout = layout_of([[row("a"), row("a"), row("b")], [row("b"), row("b"), row("a")]], 3)
+    assert (layout.owner("a"), layout.owner("b")) == (0, 1)
