@@ -26,7 +26,8 @@ from typing import Any
 from unittest.mock import patch
 
 from frame.rows import Effort, Row, row_of_times
-from frame.timing import Times, apart, at_once
+from frame.timing import ApartError, Times, apart, at_once
+from relax_rl.latent.contract.files import SMOLLM2_DIRECTORY
 
 __all__ = ["rows"]
 
@@ -35,8 +36,10 @@ OURS: dict[str, dict[str, Any]] = {
     "grpo with KL": {"objective.name": "grpo", "objective.beta": 0.01},
     "relax": {"objective.name": "relax", "objective.xi": "quantile:0.9"},
 }
-PAIRS = (("grpo", "stock"), ("relax", "grpo with KL"))
-"""Which sides run at once."""
+Pair = tuple[str, str]
+
+PAIRS: tuple[Pair, ...] = (("grpo", "stock"), ("relax", "grpo"), ("relax", "grpo with KL"))
+"""Which sides run at once, ours and the one that it is measured against."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Setup:
         }
 
 
-EMBEDDED = Setup("embedded policy, 256 x 96", "tiny", 16, 64, 4, 96, 4, 3)
+EMBEDDED = Setup("embedded policy, 256 x 96", "tiny", 16, 64, 4, 96, 4, 2)
 SMOLLM2 = Setup("SmolLM2-135M, 8 x 256", "smollm2", 8, 8, 1, 256, 2, 1)
 
 
@@ -185,35 +188,41 @@ def _step(times: list[float]) -> float:
 
 def rows(effort: Effort) -> Iterator[Row]:
     """Our step in that of stock TRL, and that of ReLaX in ours, on the embedded policy and on SmolLM2."""
-    for setup in (EMBEDDED,) if effort.is_quick else (EMBEDDED, SMOLLM2):
-        yield from rows_of(setup, PAIRS[:1] if effort.is_quick else PAIRS, 1 if effort.is_quick else setup.rounds)
-
-
-def rows_of(setup: Setup, pairs: tuple[tuple[str, str], ...], rounds: int) -> Iterator[Row]:
-    """The rows of one policy; those of ReLaX where its pair is among the pairs."""
-    steps: dict[str, list[Step]] = {}
-    works = {name: partial(ours, setup, method) for name, method in OURS.items()} | {"stock": partial(stock, setup)}
-    for number in range(rounds):
-        for pair in pairs if number % 2 == 0 else pairs[::-1]:
-            sides = {name: partial(_apart, works[name]) for name in (pair if number % 2 == 0 else pair[::-1])}
-            for found in at_once(sides, 1):
-                for side, step in found.items():
-                    steps.setdefault(side, []).append(step)
-    times = {side: Times(processor=[step.seconds for step in found]) for side, found in steps.items()}
-    yield row_of_times(setup.name, times["grpo"], times["stock"], "trl.GRPOTrainer", target=0.8)
-    if "relax" not in steps:
+    yield from rows_of(EMBEDDED, PAIRS[:1] if effort.is_quick else PAIRS, 1 if effort.is_quick else EMBEDDED.rounds)
+    if effort.is_quick:
         return
-    reference = median(step.reference for step in steps["relax"])
-    share = reference / times["grpo"].median
+    if not (SMOLLM2_DIRECTORY / "model.safetensors").is_file():
+        raise ApartError(f"SmolLM2's steps need {SMOLLM2_DIRECTORY}; call make smollm2")
+    yield from rows_of(SMOLLM2, PAIRS, SMOLLM2.rounds)
+
+
+def rows_of(setup: Setup, pairs: tuple[Pair, ...], rounds: int) -> Iterator[Row]:
+    """A row for each pair, on one policy."""
+    works = {name: partial(ours, setup, method) for name, method in OURS.items()} | {"stock": partial(stock, setup)}
+    for pair in pairs:
+        mine, other = list[Step](), list[Step]()
+        for number in range(rounds):
+            turned = pair if number % 2 == 0 else pair[::-1]
+            for found in at_once({name: partial(_apart, works[name]) for name in turned}, 1):
+                mine.append(found[pair[0]])
+                other.append(found[pair[1]])
+        yield _row(setup, pair, mine, other)
+
+
+def _row(setup: Setup, pair: Pair, mine: list[Step], other: list[Step]) -> Row:
+    ours, theirs = (Times(processor=[step.seconds for step in steps]) for steps in (mine, other))
+    if pair == ("grpo", "stock"):
+        return row_of_times(setup.name, ours, theirs, "trl.GRPOTrainer", target=0.8)
+    name = f"ReLaX, {setup.name}"
+    if pair == ("relax", "grpo with KL"):
+        return row_of_times(name, ours, theirs, "our GRPO with the same KL", target=1.03)
+    share = median(step.reference / base.seconds for step, base in zip(mine, other, strict=True))
     bound = (
-        f"the forward of the reference policy over all completions, which GRPO without a KL does not have, takes "
-        f"{reference:.2f} s, {100 * share:.0f} % of its step; the metric kl is of all completions"
+        "the forward of the reference policy over all completions, which GRPO without a KL does not have, takes "
+        f"{median(step.reference for step in mine):.2f} s, {100 * share:.0f} % of its step; the metric kl is of all "
+        "completions"
     )
-    relax = times["relax"]
-    yield row_of_times(
-        f"ReLaX, {setup.name}", relax, times["grpo"], "our GRPO without KL", target=1.03, bound=bound, floor=1 + share
-    )
-    yield row_of_times(f"ReLaX, {setup.name}", relax, times["grpo with KL"], "our GRPO with the same KL", target=1.03)
+    return row_of_times(name, ours, theirs, "our GRPO without a KL", target=1.03, bound=bound, floor=1 + share)
 
 
 def _apart(work: partial[Step], core: int) -> Step:

@@ -58,7 +58,8 @@ def collect(names: Sequence[str], effort: Effort) -> tuple[dict[str, list[Row]],
     skipped: dict[str, str] = {}
     start = time.monotonic()
     for name in names:
-        limit = QUICK_SECONDS - (time.monotonic() - start) if effort.is_quick else 3600.0
+        begun = time.monotonic()
+        limit = QUICK_SECONDS - (begun - start) if effort.is_quick else 3600.0
         rows[name] = []
         try:
             if limit < 5:
@@ -69,6 +70,7 @@ def collect(names: Sequence[str], effort: Effort) -> tuple[dict[str, list[Row]],
         except ApartError as error:
             skipped[name] = str(error).strip().splitlines()[-1]
             print(f"{name}: skipped: {error}", file=sys.stderr, flush=True)
+        print(f"{name}: took {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return {name: found for name, found in rows.items() if found}, skipped
 
 
