@@ -28,8 +28,16 @@ def test_a_terminal_shows_the_updates_until_training_ends() -> None:
     assert "reward 0.500" in screen.getvalue()
 
 
-def test_where_there_is_no_terminal_nothing_is_shown() -> None:
+def test_where_there_is_no_terminal_a_log_shows_life() -> None:
     screen = io.StringIO()
     with TrainingBar("relax", Console(file=screen, force_terminal=False)) as bar:
-        bar(Progress("training", 1, 4, metrics={"reward": 0.5}))
-    assert screen.getvalue() == ""
+        bar(Progress("training", 0, 100))
+        for update in range(1, 101):
+            bar(Progress("training", update, 100, metrics={"reward": update / 100}))
+            if update == 50:
+                bar(Progress("evaluated", message="update 50: mean@1 0.5 on train, held out"))
+    lines = screen.getvalue().splitlines()
+    assert lines[0] == "relax: update 1 of 100  reward 0.010"
+    assert lines[-1] == "relax: update 100 of 100  reward 1.000"
+    assert "update 50: mean@1 0.5 on train, held out" in lines
+    assert len(lines) == 1 + 20 + 1

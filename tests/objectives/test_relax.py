@@ -366,7 +366,7 @@ def test_calibration_does_not_touch_the_runs_random_numbers():
 
 def test_a_bound_out_of_reach_is_pointed_out():
     batch = latent_batch()
-    objective = build_objective("relax", dictionary={"num_observables": F, "steps": 1})
+    objective = build_objective("relax", xi=25.0, dictionary={"num_observables": F, "steps": 1})
     with pytest.warns(UserWarning, match="quantile:0.9"):
         fitted = objective.calibrated(batch.hidden_states.flatten(0, 1), batch.mask.flatten(0, 1))
     assert objective.probe is not None

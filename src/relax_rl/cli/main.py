@@ -37,6 +37,7 @@ VERBS: dict[str, str] = {
     "model": "print what a model is, and what is wrong with it",
     "merge": "add a LoRA adapter to the weights of its model",
     "verl-config": "write what verl needs to train the same on a cluster",
+    "push": "upload a trained model with its card to the Hub",
     "env": "print versions and hardware for a bug report",
 }
 """Each verb with what it does. Its module is imported when it is called: not one of them may slow the others down."""

@@ -24,6 +24,7 @@ _SHOWN = (
     ("completions/mean_length", "length", ".0f"),
 )
 
+_LINES = 20
 _PARTS_TOLD = 5
 _FEWEST_TOLD = 10
 """A run of fewer updates than this is told of at its start and end alone."""
@@ -38,12 +39,13 @@ def figures(metrics: Mapping[str, Any]) -> str:
 
 
 class TrainingBar:
-    """One line with figures and the time that is left, while a run trains; nothing when not on a terminal."""
+    """One line with figures and the time that is left, while a run trains; off a terminal, at most twenty lines."""
 
     def __init__(self, label: str, console: Console | None = None) -> None:
         self._label = label
         self._console = console or Console(file=sys.stderr)
         self._bars: Bars | None = None
+        self._told = -1
 
     def __enter__(self) -> TrainingBar:
         return self
@@ -58,17 +60,31 @@ class TrainingBar:
             # Above the bar, where there is one.
             _warn(self._console if self._bars is None else self._bars.console, progress.message)
             return
+        if progress.stage == "evaluated":
+            console = self._console if self._bars is None else self._bars.console
+            console.print(progress.message, markup=False, highlight=False, soft_wrap=True)
+            return
         if progress.stage != "training":
             self._stop()
+            return
+        if not self._console.is_terminal:
+            self._tell(progress)
             return
         if self._bars is None:
             self._start(progress)
         if self._bars is not None and progress.metrics:
             self._bars.update(self._task, completed=progress.done, figures=figures(progress.metrics))
 
-    def _start(self, progress: Progress) -> None:
-        if not self._console.is_terminal:
+    def _tell(self, progress: Progress) -> None:
+        """For a log: the first update, the last, and a line for each twentieth of them."""
+        part = _LINES * progress.done // progress.total
+        if not progress.metrics or (part <= self._told and progress.done < progress.total):
             return
+        self._told = part
+        line = f"{self._label}: update {progress.done} of {progress.total}  {figures(progress.metrics)}"
+        self._console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    def _start(self, progress: Progress) -> None:
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),

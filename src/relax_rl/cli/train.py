@@ -100,8 +100,23 @@ def add_settings(group: Any, settings: dict[str, str]) -> None:
         group.add_argument(*spellings, dest=key, action=_Setting, default=argparse.SUPPRESS, metavar="VALUE", help=text)
 
 
+_HOW_TO_START = """\
+relax train needs a config, a model or a task. For example:
+
+  relax train countdown                                     the embedded policy, minutes on two CPU cores
+  relax train --model MODEL --task gsm8k --output runs/own  a model of yours: a Hugging Face name or a folder
+  relax train own.toml --dry-run                            a file of yours: what it would do, and nothing is written
+  relax recipes                                             configs for one GPU, eight GPUs and two nodes
+  relax train --resume --output RUN                         continue a run
+
+relax train --help lists the settings and their defaults."""
+
+
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Build the run; say what it is, or train."""
+    if arguments.config is None and not arguments.resume and not _names_what_to_train([*arguments.settings, *settings]):
+        print(_HOW_TO_START)
+        return 2
     prepared = prepare(
         arguments.config,
         overrides=[*arguments.settings, *settings],
@@ -115,6 +130,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         _print_plan(prepared)
         return 0
 
+    from relax_rl.cli.before_after import print_before_and_after
     from relax_rl.cli.progress import TrainingBar
 
     if is_first_process():
@@ -122,9 +138,17 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     with TrainingBar(f"{prepared.settings.objective.name} seed {prepared.settings.seed}") as bar:
         result = prepared.train(bar)
     if is_first_process():
+        if result.before is not None and result.after is not None:
+            print_before_and_after(result.before, result.after)
         print(result.output)
         print(f"read it with: relax report {result.output}", file=sys.stderr)
     return 0
+
+
+def _names_what_to_train(words: Sequence[str]) -> bool:
+    """Whether a command without a config says what it is about; the defaults alone would be 25,600 completions."""
+    named = {word.removeprefix("--").partition("=")[0].partition(".")[0] for word in words if word.startswith("--")}
+    return bool(named & {"model", "task"})
 
 
 def _print_plan(prepared: TrainingRun) -> None:

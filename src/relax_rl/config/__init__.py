@@ -6,11 +6,11 @@ which are checked where they are built. No torch is imported here, so that a com
 """
 
 from relax_rl.config.batches import BatchPlan, batch_arithmetic
+from relax_rl.config.evaluation import EvaluationConfig
 from relax_rl.config.loading import load_config, shipped_configs, task_options
 from relax_rl.config.peft import PeftConfig
 from relax_rl.config.settings import (
     DictionaryConfig,
-    EvaluationConfig,
     GuardConfig,
     ObjectiveConfig,
     TaskConfig,

@@ -140,6 +140,8 @@ def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
     # A run of that time must not change its sampler in the middle.
     sampling = tree.get("sampling", {})
     tree = {**tree, "sampling": {"engine": "generate", **sampling} if isinstance(sampling, Mapping) else sampling}
+    if "peft" not in tree and dict(tree["objective"]).get("name") == "relax":
+        tree["objective"] = {"xi": 25.0, **tree["objective"]}  # what left xi out had the paper's
     if "run" not in tree or "output" in tree:
         return tree
     renamed = {"output" if key == "run" else key: value for key, value in tree.items()}

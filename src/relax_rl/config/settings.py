@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from relax_rl.config.batches import batch_arithmetic
+from relax_rl.config.evaluation import EvaluationConfig
 from relax_rl.config.messages import one_sentence
 from relax_rl.config.peft import PeftConfig
 from relax_rl.config.section import Section
@@ -23,7 +24,6 @@ from relax_rl.redaction import refuse_secrets
 
 __all__ = [
     "DictionaryConfig",
-    "EvaluationConfig",
     "GuardConfig",
     "ObjectiveConfig",
     "PromptConfig",
@@ -145,6 +145,8 @@ class TrainerConfig(BaseModel):
     report_to: str | list[str] = "none"
     disable_dropout: bool = True
     """The policy that learns is the one that sampled; false trains with the model's own dropout."""
+    model_init_kwargs: dict[str, Any] | None = None
+    """Options of `from_pretrained` that do not change which model it is, such as ``attn_implementation``."""
     chat_template_kwargs: dict[str, Any] | None = None
     """Switches of the chat template, such as ``{"enable_thinking": false}``, in training and in every evaluation."""
 
@@ -209,24 +211,6 @@ class SamplingConfig(Section):
     entropy is high (4 of 16); null: all from the prompt."""
     branch_top: int = Field(default=20, ge=1)
     """CURE: a branch begins at one of so many tokens of highest entropy."""
-
-
-class EvaluationConfig(Section):
-    """What is sampled, before and after training, to say how good the policy is."""
-
-    enabled: bool = True
-    before: bool = True
-    """Also before training; false where the start is known, as when many runs share it."""
-    split: str = "test"
-    num_problems: int = Field(default=128, ge=1)
-    num_samples: int = Field(default=16, ge=1)
-    """Completions of a problem: the k of mean@k and pass@k."""
-    temperature: float = Field(default=1.0, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    batch_size: int = Field(default=256, ge=1)
-    """Completions generated at once."""
-    seed: int = Field(default=0, ge=0)
-    """Of the sampling; apart from the run's seed, so that runs with several seeds are evaluated alike."""
 
 
 class GuardConfig(Section):

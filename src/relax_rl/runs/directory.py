@@ -3,7 +3,9 @@
     config.json             every setting, resolved; re-runs the run
     metrics.jsonl           one row a logged step: {"step": 3, "reward": 0.4, ...}; NaN and infinity are null
     completions/            step_000003.jsonl: a row a completion, with scores and advantage
-    evaluations/            <name>.json: what was measured of the policy
+    evaluations/            <name>.json: what was measured of the policy; during/ holds those of the way
+    best/                   the policy that was best on the way, if it was evaluated there
+    final/                  the trained policy with its card
     checkpoints/            checkpoint-50, ...: Hugging Face layout, and what a resume needs
     .lock                   who works here; gone when nobody does
     ../latest               link to the run started last, in a folder called ``runs``
@@ -189,6 +191,16 @@ class RunDirectory:
         """Folder of ``<name>.json`` files."""
         return self.path / "evaluations"
 
+    @property
+    def best(self) -> Path:
+        """Folder of the policy that was best in the evaluations during training."""
+        return self.path / "best"
+
+    @property
+    def final(self) -> Path:
+        """Folder of the trained policy, with its card."""
+        return self.path / "final"
+
     def is_run(self) -> bool:
         """Whether ``config.json`` is ours. A Hugging Face model folder has a file of that name too, and is no run."""
         try:
@@ -240,6 +252,9 @@ class RunDirectory:
         self.truncate_metrics(step)
         for later in [s for s in self.completion_steps() if s > step]:
             self._completions_path(later).unlink()
+        for path in self.evaluations.glob("during/update_*.json"):
+            if int(path.stem.removeprefix("update_")) > step:
+                path.unlink()
 
     def write_completions(self, step: int, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Keep the rollout rows of a step. A second rollout batch of the same step joins the first one's rows."""
@@ -270,8 +285,8 @@ class RunDirectory:
 
     def write_evaluation(self, name: str, evaluation: Mapping[str, Any]) -> Path:
         """Keep what was measured under a name, such as ``before`` or ``after``."""
-        self.evaluations.mkdir(exist_ok=True)
         path = self.evaluations / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(plain(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         return path
 

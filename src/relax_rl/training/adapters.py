@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
 from typing import Any
 
 from relax_rl.config import PeftConfig, TrainConfig
@@ -19,6 +18,7 @@ __all__ = [
     "check_tied",
     "load_options",
     "lora_config",
+    "reference_options",
     "saved_parameters",
 ]
 
@@ -101,13 +101,28 @@ def load_options(settings: TrainConfig) -> dict[str, Any]:
     Raises:
         ConfigError: an option that has a place elsewhere, or that would make another model of it.
     """
-    given: Mapping[str, Any] = (settings.trainer.model_extra or {}).get("model_init_kwargs") or {}
+    given = settings.trainer.model_init_kwargs or {}
     for name in given:
         if name not in _LOADABLE:
             advice = _SET_ELSEWHERE.get(name, f"there are: {', '.join(_LOADABLE)}")
             raise ConfigError(f"'trainer.model_init_kwargs.{name}' is not set there; {advice}.")
     bits = settings.peft.bits
     return {**given} if bits is None else {**given, "quantization_config": _quantization(bits, settings.dtype)}
+
+
+def reference_options(settings: TrainConfig, reference_coefficient: float) -> dict[str, Any] | None:
+    """What TRL gives `from_pretrained` for the reference policy, so that it is the one that training starts from.
+
+    Args:
+        reference_coefficient: of the objective, see `Objective.reference_coefficient`.
+
+    Returns:
+        None where TRL loads no reference: then it would warn of options that nothing reads.
+    """
+    if not reference_coefficient or settings.peft.r is not None:
+        return None
+    revision = {} if settings.model_revision is None else {"revision": settings.model_revision}
+    return {**load_options(settings), **revision} or None
 
 
 def _quantization(bits: int, precision: str) -> Any:

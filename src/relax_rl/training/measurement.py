@@ -6,6 +6,7 @@ the first one writes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from relax_rl.config.settings import Precision
 from relax_rl.errors import ConfigError
 from relax_rl.evaluation.prompts import PromptForm, encode_prompt
 from relax_rl.evaluation.replay import replay
+from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.evaluation.runner import Evaluation, replay_with
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
 from relax_rl.evaluation.samplers.transformers import TransformersSampler
@@ -156,6 +158,16 @@ class PolicyEvaluation:
         with computing_in(self._precision, model):
             self._write("after", model, tokenizer, dictionary)
 
+    def during(self, model: Any, tokenizer: Any, problems: Sequence[Problem], split: str) -> EvaluationResult:
+        """Measure a policy in training, without its dynamics. Collective.
+
+        Args:
+            problems: that it is measured on.
+            split: where they come from, for the result.
+        """
+        with computing_in(self._precision, model):
+            return self._evaluation(model, tokenizer, _Listed(self._task, problems), split, len(problems)).run()
+
     def _kept_dictionary(self) -> KoopmanDictionary | None:
         return KoopmanDictionary.load(self._dictionary_path) if self._dictionary_path.is_file() else None
 
@@ -192,9 +204,24 @@ class PolicyEvaluation:
     def _write(self, name: str, model: Any, tokenizer: Any, dictionary: KoopmanDictionary | None) -> None:
         settings = self._settings
         estimated_by = None if dictionary is None else dictionary.to(model.device)
-        result = Evaluation(
+        replay = replay_with(model, tokenizer, settings.temperature, estimated_by, _ESTIMATOR, self._form)
+        result = self._evaluation(model, tokenizer, self._task, settings.split, settings.num_problems, replay).run()
+        if PartialState().is_main_process:
+            self._run.write_evaluation(name, result.to_dict())
+
+    def _evaluation(
+        self,
+        model: Any,
+        tokenizer: Any,
+        task: BaseTask,
+        split: str,
+        num_problems: int,
+        replay: Mapping[str, Any] | None = None,
+    ) -> Evaluation:
+        settings = self._settings
+        return Evaluation(
             sampler=self._sampler(model, tokenizer),
-            task=self._task,
+            task=task,
             settings=SamplingSettings(
                 settings.num_samples,
                 self._max_completion_length,
@@ -202,9 +229,18 @@ class PolicyEvaluation:
                 settings.top_p,
                 settings.seed,
             ),
-            split=settings.split,
-            num_problems=settings.num_problems,
-            **replay_with(model, tokenizer, settings.temperature, estimated_by, _ESTIMATOR, self._form),
-        ).run()
-        if PartialState().is_main_process:
-            self._run.write_evaluation(name, result.to_dict())
+            split=split,
+            num_problems=num_problems,
+            **(replay or {}),
+        )
+
+
+class _Listed(BaseTask):
+    """A task of these problems alone."""
+
+    def __init__(self, task: BaseTask, problems: Sequence[Problem]) -> None:
+        self.name, self.verifier = task.name, task.verifier
+        self._problems = list(problems)
+
+    def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
+        return self._problems[:count]

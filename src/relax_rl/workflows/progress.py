@@ -9,10 +9,21 @@ from typing import Literal
 __all__ = ["OnProgress", "Progress", "Stage", "silent"]
 
 Stage = Literal[
-    "loading", "before", "training", "after", "sampling", "measuring", "started", "ended", "failed", "notice"
+    "loading",
+    "before",
+    "training",
+    "evaluated",
+    "after",
+    "sampling",
+    "measuring",
+    "started",
+    "ended",
+    "failed",
+    "notice",
 ]
-"""``before`` and ``after`` are the evaluations of a run; ``started``, ``ended`` and ``failed`` concern a run of
-several. ``notice`` is a sentence about a run that its user should read, at any time."""
+"""``before`` and ``after`` are the evaluations of a run, and ``evaluated`` says what one on the way found; ``started``,
+``ended`` and ``failed`` concern a run of several. ``notice`` is a sentence about a run that its user should read, at
+any time."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +31,8 @@ class Progress:
     """One message, or one step of a count.
 
     Attributes:
-        stage: what is being done. `train`: notice, before, training, after, each told as it begins. `compare`: started,
+        stage: what is being done. `train`: notice, before, training, evaluated, after, told as they begin
+            (`evaluated`: as it ends). `compare`: started,
             training (twice a second), then ended or failed. `evaluate` and `spectrum`: loading, sampling, measuring.
         done, total: units finished, and in all: updates of a run, or samples of an evaluation; 0 of 0 without a count.
         message: for people; empty for a step of the count.

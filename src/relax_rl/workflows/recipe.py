@@ -12,6 +12,7 @@ from relax_rl.config import TrainConfig
 from relax_rl.errors import ConfigError
 from relax_rl.objectives import Objective
 from relax_rl.remote_code import remote_code
+from relax_rl.training.adapters import reference_options
 from relax_rl.training.objective import build_objective_from
 from relax_rl.training.trl.branching import Branching, branching_from
 from relax_rl.training.trl.config import grpo_config
@@ -66,4 +67,5 @@ def build_recipe(
         **({"use_vllm": False} if on_cpu else {}),
         **remote_code(),  # the reference policy may be loaded by name
     )
+    args.model_init_kwargs = reference_options(settings, built.reference_coefficient)
     return Recipe(built, branching, group_sampler(args, settings.sampling.engine), args)

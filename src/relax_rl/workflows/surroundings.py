@@ -32,13 +32,16 @@ to do."""
 _SENDS_NOTHING = ("offline", "disabled", "dryrun", "local", "debug", "0")
 
 
-def bytes_of_run(parameters: Iterable[Any], trainer: TrainerConfig, plan: BatchPlan) -> tuple[int, int]:
+def bytes_of_run(
+    parameters: Iterable[Any], trainer: TrainerConfig, plan: BatchPlan, *, keeps_best: bool = False
+) -> tuple[int, int]:
     """What a run writes at most: (one checkpoint, everything).
 
     Args:
         parameters: of the policy.
         trainer: how many checkpoints are kept, and of what.
         plan: how much is sampled.
+        keeps_best: whether the best policy on the way is kept, too.
     """
     extra = trainer.model_extra or {}
     weights = trained = 0
@@ -52,11 +55,15 @@ def bytes_of_run(parameters: Iterable[Any], trainer: TrainerConfig, plan: BatchP
     if trainer.save_total_limit is not None:
         # An old one is deleted once the new one is whole.
         num_checkpoints = min(num_checkpoints, trainer.save_total_limit + 1)
+    if keeps_best:
+        num_checkpoints += 2  # without moments, but the new one is whole before the old one goes
     completions = plan.total_completions * (_BYTES_PER_ROW + _BYTES_PER_TOKEN * trainer.max_completion_length)
     return checkpoint, num_checkpoints * checkpoint + completions
 
 
-def check_disk(run: Path, parameters: Iterable[Any], trainer: TrainerConfig, plan: BatchPlan) -> None:
+def check_disk(
+    run: Path, parameters: Iterable[Any], trainer: TrainerConfig, plan: BatchPlan, *, keeps_best: bool = False
+) -> None:
     """Refuse a run for which its file system has no room.
 
     Args:
@@ -65,7 +72,7 @@ def check_disk(run: Path, parameters: Iterable[Any], trainer: TrainerConfig, pla
     Raises:
         RunError: naming what is needed and what is free.
     """
-    checkpoint, wanted = bytes_of_run(parameters, trainer, plan)
+    checkpoint, wanted = bytes_of_run(parameters, trainer, plan, keeps_best=keeps_best)
     place = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free + _size(run)
     if wanted > free:

@@ -34,7 +34,8 @@ MeanScope = Literal["group", "micro_batch"]
 class RelaxSettings(AdvantageSettings, RatioSettings):
     """ReLaX's, Table 3 of the paper.
 
-    One deviation: the dictionary is fitted by the relative residual unless its settings say otherwise; see
+    Two deviations: xi is read off the first rollout batch, as a number means something for one model, estimator and
+    completion length only; and the dictionary is fitted by the relative residual unless its settings say otherwise; see
     `DictionarySettings`.
 
     Attributes:
@@ -42,7 +43,7 @@ class RelaxSettings(AdvantageSettings, RatioSettings):
         beta: see `ReferenceKL`.
         kl_gate: completions that the KL acts on: "above_xi" (the paper), "above_xi_and_positive" (as run) or "all".
         kl_reduction: mean of the KL: "group_sum" (the paper), "token_mean" (as run), or as `ReferenceKL` has it.
-        xi: the paper's 25 is a number for its models and reading; on another model take ``"quantile:0.9"``.
+        xi: a number, or a quantile of the first rollout batch. The paper's 25 is a number for its models and reading.
         dictionary: a fitted dictionary, or what differs in how it is fitted.
         estimator, state_alignment, padding: see `DispersionProbe`.
     """
@@ -51,7 +52,7 @@ class RelaxSettings(AdvantageSettings, RatioSettings):
 
     alpha: float = 0.1
     beta: float = 0.01
-    xi: float | str = 25.0
+    xi: float | str = "quantile:0.9"
     dictionary: SkipValidation[DictionaryOption] = None
     estimator: str = "paper"
     advantage_shaping: AdvantageShaping = "positive"

@@ -8,9 +8,10 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from relax_rl.runs import RunDirectory
+from relax_rl.training.selection import Selection
 from relax_rl.training.watch import LearningWatch
 
-__all__ = ["LearningNotices", "MetricsFile", "OncePrepared", "ProgressReport"]
+__all__ = ["EvaluationsDuringTraining", "LearningNotices", "MetricsFile", "OncePrepared", "ProgressReport"]
 
 
 class OncePrepared(TrainerCallback):
@@ -23,6 +24,16 @@ class OncePrepared(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._act()
+
+
+class EvaluationsDuringTraining(TrainerCallback):
+    """Has a `Selection` look at the policy after each update."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection = selection
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._selection.after_update(state.global_step, state.max_steps, is_first=state.is_world_process_zero)
 
 
 class MetricsFile(TrainerCallback):

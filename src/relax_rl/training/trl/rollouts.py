@@ -113,17 +113,25 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         return is_sharded(self.accelerator) and self._group_sampler is None
 
     @contextmanager
-    def whole_policy(self) -> Generator[Any]:
-        """The policy to evaluate: without the trainer's own precision, and whole unless `forwards_in_step`. Collective.
+    def whole_policy(self, *, in_training: bool = False) -> Generator[Any]:
+        """The policy to evaluate, whole unless `forwards_in_step`. Collective.
 
         A sharded policy is sharded, and on its device, once the trainer has prepared it.
+
+        Args:
+            in_training: training goes on afterwards. Otherwise the trainer's own precision is taken away, for good.
         """
-        policy = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        policy = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=in_training)
         if is_sharded(self.accelerator) and not self.forwards_in_step:
             with whole_weights(self.model_wrapped, self.accelerator):
                 yield policy
         else:
             yield policy
+
+    @property
+    def samples_groups(self) -> bool:
+        """Whether a sampler of ours draws the rollouts, and not TRL."""
+        return self._group_sampler is not None
 
     def _in_memory(self) -> dict[str, Any]:
         kept = self._recorder is not None and self._is_inside_rollout

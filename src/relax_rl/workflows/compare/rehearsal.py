@@ -16,6 +16,7 @@ from relax_rl.rewards.base import as_verifier
 from relax_rl.runs.lock import FolderLock, is_unstarted
 from relax_rl.tasks.modes import WITH_MODES
 from relax_rl.workflows.compare.plan import PlannedRun
+from relax_rl.workflows.held_out import training_problems
 from relax_rl.workflows.imports import without_collection
 from relax_rl.workflows.train import task_and_rewards
 
@@ -93,7 +94,7 @@ def rehearse(
         with _naming(planned.method):
             _check_method(planned, unverified=unverified)
     config = runs[0].config
-    problems = task.problems(config.train_split, config.train_problems, config.seed)
+    problems = training_problems(config, task).problems
     plan = batch_arithmetic(config, num_problems=len(problems))
     model = tokenizer = None
     said, resumed = dict[str, list[str]](), list[str]()
@@ -115,7 +116,8 @@ def rehearse(
                         other.directory, built.trainer.objective, other.config, other_versions=other_versions
                     )
                     resumed += [f"{other.label}: {notice}" for notice in found.notices]
-        model, tokenizer = built.model, built.tokenizer
+        if config.peft.r is None:  # an adapter stays in the model that it was made for
+            model, tokenizer = built.model, built.tokenizer
         del built
     del model, tokenizer
     gc.collect()  # before other processes need the memory
