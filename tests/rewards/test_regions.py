@@ -9,7 +9,7 @@ import itertools
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relax_rl.rewards.mathematics.grammar.matching import same_in_place, type_of
@@ -100,6 +100,7 @@ def sound(pieces: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     return [piece for piece in pieces if piece[0] < piece[1] or (piece[0] == piece[1] and piece[2] == "[]")]
 
 
+@settings(deadline=None)
 @given(PIECES, PIECES)
 def test_two_unions_are_equal_exactly_if_they_hold_the_same_numbers(
     one: list[tuple[int, int, str]], other: list[tuple[int, int, str]]
@@ -116,6 +117,7 @@ def test_two_unions_are_equal_exactly_if_they_hold_the_same_numbers(
         assert same_in_place(gold, answer) is are_same
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["<", "\\le", ">", "\\ge"]), ENDS), min_size=2, max_size=4))
 def test_bounds_joined_by_and_hold_what_all_of_them_hold(bounds: list[tuple[str, int]]) -> None:
     compare = {"<": Fraction.__lt__, "\\le": Fraction.__le__, ">": Fraction.__gt__, "\\ge": Fraction.__ge__}

@@ -46,12 +46,12 @@ def test_every_pair_is_quick_first_and_the_budget_says_how_many_may_take_their_w
 
     asked = scripted(monkeypatch, script)
     verifier = MathVerifier(timeout_s=0.25, budget_s=1.0)
-    grades = verifier.grade(boxed(*ROOTS), ["2\\sqrt{x}"] * 6)
+    grades = verifier.grade(boxed(*reversed(ROOTS)), ["2\\sqrt{x}"] * 6)
     # A fifth of 0.25 s each, then 1.0 / 0.25 of them for 0.25 s, the shortest first.
     assert limits[:6] == pytest.approx([0.05] * 6)
     assert [answer for _, answer in asked[1]] == ROOTS[:4]
-    assert [(grade.score, grade.reason) for grade in grades] == [(1.0, None)] * 4 + [(0.0, "budget")] * 2
-    assert grades[-1].detail == "6 slow comparisons in 1 s"
+    assert [(grade.score, grade.reason) for grade in grades] == [(0.0, "budget")] * 2 + [(1.0, None)] * 4
+    assert grades[0].detail == "6 slow comparisons in 1 s"
     # By default 60 s: of the default limit of 5 s there are twelve.
     many = [f"\\sqrt{{{number}}}" for number in (2, 3, 5, 6, 7, 10, 11, 13, 14, 15, 17, 19, 21, 22)]
     grades = MathVerifier().grade(boxed(*many), ["2\\sqrt{x}"] * 14)
