@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import pytest
 
-from relax_rl.errors import ConfigError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards import MathVerifier, Verdict, WeightedVerifiers, as_verifier, grade
+from relax_rl.rewards.own_code import called_within
 
 
 class Bare:
@@ -70,3 +72,15 @@ def test_members_of_a_weighted_set_may_be_own() -> None:
 def test_what_is_no_verifier_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"is no verifier: it needs name and score\(completions, answers\)"):
         as_verifier(object())  # pyright: ignore[reportArgumentType]
+
+
+def test_a_call_with_a_limit_is_left_behind_in_a_thread_of_its_own() -> None:
+    here, goes_on = threading.get_ident(), threading.Event()
+    assert called_within("It", None, threading.get_ident) == here
+    assert called_within("It", 600.0, threading.get_ident) != here
+    with pytest.raises(DataError, match="It"):
+        called_within("It", 0.05, goes_on.wait)
+    goes_on.set()
+    for limit in (None, 600.0):
+        with pytest.raises(DataError, match="It .*ZeroDivisionError"):
+            called_within("It", limit, lambda: 1 / 0)
