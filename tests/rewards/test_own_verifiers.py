@@ -82,5 +82,5 @@ def test_a_call_with_a_limit_is_left_behind_in_a_thread_of_its_own() -> None:
         called_within("It", 0.05, goes_on.wait)
     goes_on.set()
     for limit in (None, 600.0):
-        with pytest.raises(DataError, match="It .*ZeroDivisionError"):
+        with pytest.raises(DataError, match=r"It .*ZeroDivisionError"):
             called_within("It", limit, lambda: 1 / 0)
