@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env verl-env clean
+.PHONY: lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env verl-env gpu-check clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -97,6 +97,10 @@ $(DEEPSPEED)/.installed: | .venv/.installed
 VERL_ENV ?= $(abspath $(RELAX_ENVIRONMENTS))/verl
 verl-env:
 	$(PYTHON) scripts/verl_env.py $(VERL_ENV)
+
+# What a CPU cannot say, under ten minutes on one H200-class card; its figures are for docs/benchmarks.md.
+gpu-check: .venv/.installed
+	$(BIN)/python scripts/gpu_check.py
 
 # Every file that is installed has the digest that the lock names, and none is built from source. torch alone has no
 # digest there: which build of 2.13.0 an index offers (for CPU, for CUDA) depends on the machine, as do the libraries

@@ -44,8 +44,8 @@ _REWARD = '''\
 
 from pathlib import Path
 
-import relax_rl.training.verl.reward_manager  # registers the manager that overrides.txt names
 from relax_rl.training.verl.reward import reward_function
+from relax_rl.training.verl.reward_manager import RelaxRewardManager  # named by overrides.txt
 
 compute_score = reward_function(Path(__file__).with_name("run.json"))
 '''
@@ -178,7 +178,9 @@ def _overrides(settings: TrainConfig, folder: Path, gpus: int, nodes: int, token
         "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": trainer.per_device_train_batch_size,
         "reward.custom_reward_function.path": str(here / "reward.py"),
         "reward.custom_reward_function.name": "compute_score",
-        "reward.reward_manager.name": "relax_rl",
+        "reward.reward_manager.source": "importlib",
+        "reward.reward_manager.module.path": str(here / "reward.py"),
+        "reward.reward_manager.name": "RelaxRewardManager",
         "trainer.total_training_steps": rollouts,
         "trainer.total_epochs": rollouts,
         "trainer.save_freq": max(1, math.ceil(trainer.save_steps / plan.updates_per_rollout)),

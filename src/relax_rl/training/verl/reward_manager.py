@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 
 __all__ = ["RelaxRewardManager"]
 
 
-@register("relax_rl")
 class RelaxRewardManager(NaiveRewardManager):
     """An answer that the limit cut is none: "12" may be the beginning of "123"."""
 
