@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from relax_rl.errors import ConfigError
+from relax_rl.runs.starts import start_in_words
 from relax_rl.workflows.doctor import diagnose
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     print(f"run        {found.path}")
     print(f"at work    {found.owner or 'nobody'}")
     print(f"metrics    {found.num_rows:,} rows")
+    for start in found.starts:
+        print(f"started    {start_in_words(start)}")
     for checkpoint in found.checkpoints:
         print(f"checkpoint {_in_words(checkpoint, is_read=arguments.checkpoints)}")
     print(f"resume     {'from ' + found.resumes_from.name if found.resumes_from else 'not possible'}")

@@ -59,6 +59,7 @@ class RunRecord:
         metrics: one row a logged step, in order of the steps.
         evaluations: by name; ``before`` and ``after`` training are those that the page shows.
         rollouts: the first and the last that were kept.
+        starts: what ran each time that training was started; empty for runs of earlier versions.
         method: shared by runs that differ in nothing but the seed; the label of a run that is the only one of its kind.
     """
 
@@ -69,6 +70,7 @@ class RunRecord:
     evaluations: Mapping[str, EvaluationResult]
     rollouts: tuple[Rollout, ...]
     method: str
+    starts: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def seed(self) -> int:
@@ -148,6 +150,7 @@ def _read(run: RunDirectory, label: str, method: str, config: Mapping[str, Any])
         evaluations={path.stem: EvaluationResult.load(path) for path in sorted(run.evaluations.glob("*.json"))},
         rollouts=tuple(Rollout(step, tuple(run.read_completions(step))) for step in kept),
         method=method,
+        starts=tuple(run.read_starts()),
     )
 
 

@@ -20,6 +20,7 @@ from relax_rl.reports.laws import entropy_laws
 from relax_rl.reports.markup import Html, element, join
 from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL, draw_spectra
 from relax_rl.reports.tables import ResultRow, comparison_notes, comparison_table, result_rows, results_table
+from relax_rl.runs.starts import start_in_words
 
 __all__ = ["write_report"]
 
@@ -73,7 +74,12 @@ def _header(runs: Sequence[RunRecord], title: str) -> Html:
     seeds = {run.seed for run in runs}
     of = f", {len(seeds)} seeds" if len(by_method(runs)) < len(runs) else ""
     lead = f"{len(runs)} run{'s' * (len(runs) > 1)} of the policy {_values(runs, 'model')}{of}, {length}."
-    return element("header", element("h1", title), element("p", lead, class_="lead"))
+    ran = [f"{run.label}, {start_in_words(start)}" for run in runs for start in run.starts]
+    parts = [element("h1", title), element("p", lead, class_="lead")]
+    if ran:
+        lines = [element("li", line) for line in ran]
+        parts.append(element("details", element("summary", "What the training ran on"), element("ul", *lines)))
+    return element("header", *parts)
 
 
 def _settings(runs: Sequence[RunRecord]) -> Html:

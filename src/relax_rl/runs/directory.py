@@ -2,6 +2,7 @@
 
     config.json             every setting, resolved; re-runs the run
     metrics.jsonl           one row a logged step: {"step": 3, "reward": 0.4, ...}; NaN and infinity are null
+    starts.jsonl            one row each time that training starts: strategy, processes, precision, hardware, versions
     completions/            step_000003.jsonl: a row a completion, with scores and advantage
     evaluations/            <name>.json: what was measured of the policy; during/ holds those of the way
     best/                   the policy that was best on the way, if it was evaluated there
@@ -10,8 +11,9 @@
     .lock                   who works here; gone when nobody does
     ../latest               link to the run started last, in a folder called ``runs``
 
-Files are written whole or not at all (a temporary file, then ``os.replace``). Only ``metrics.jsonl`` grows, one write
-a row: readers skip a last row that a killed process left half-written, and a resume cuts it off.
+Files are written whole or not at all (a temporary file, then ``os.replace``). Only ``metrics.jsonl`` and
+``starts.jsonl`` grow, one write a row: readers skip a last row that a killed process left half-written, and a resume
+cuts it off.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ from relax_rl.runs.manifest import digest_of
 from relax_rl.runs.settings import refuse_changes
 
 __all__ = ["RunDirectory"]
+
+_STARTS_FILE = "starts.jsonl"
 
 
 class RunDirectory:
@@ -236,6 +240,15 @@ class RunDirectory:
             RunError: A row other than the last is broken.
         """
         return list(read_rows(self.metrics_path))
+
+    def append_start(self, start: Mapping[str, Any]) -> None:
+        """Note what runs, as training starts at the update ``start["update"]``. For errors, see `append_metrics`."""
+        self._lock.check_held()
+        append_line(self.path / _STARTS_FILE, json_line(start))
+
+    def read_starts(self) -> list[dict[str, Any]]:
+        """What ran, a row each time that training was started; empty for runs of earlier versions."""
+        return list(read_rows(self.path / _STARTS_FILE))
 
     def last_step(self) -> int:
         """Step of the last logged row; 0 where there is none."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -97,10 +97,10 @@ class Manifest:
         return found
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that decide what a run computes."""
+def installed_versions(also: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of the packages that decide what a run computes, and of others."""
     versions = {"relax-rl": __version__}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *also):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

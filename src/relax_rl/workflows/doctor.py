@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from relax_rl.errors import RunError
 from relax_rl.runs import RunDirectory
@@ -23,6 +25,7 @@ class Diagnosis:
         owner: who works there, in words; empty when nobody does.
         checkpoints: the last first.
         num_rows: of ``metrics.jsonl``.
+        starts: rows of ``starts.jsonl``: what ran each time that training was started.
         resumes_from: the checkpoint that ``--resume`` takes; None where it refuses.
         said: the sentences that come with a resume, or the one that refuses it.
     """
@@ -31,6 +34,7 @@ class Diagnosis:
     owner: str
     checkpoints: tuple[Checkpoint, ...]
     num_rows: int
+    starts: tuple[Mapping[str, Any], ...]
     resumes_from: Path | None
     said: tuple[str, ...]
 
@@ -64,6 +68,7 @@ def diagnose(run: str | Path, *, checkpoints: bool = False) -> Diagnosis:
         owner=str(owner) if owner is not None and owner.is_alive(directory.path) else "",
         checkpoints=found,
         num_rows=len(directory.read_metrics()),
+        starts=tuple(directory.read_starts()),
         resumes_from=resumes_from,
         said=said,
     )

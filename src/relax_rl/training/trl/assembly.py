@@ -21,6 +21,7 @@ from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.rehearsal import rehearse_optimisation
 from relax_rl.training.trl.reward_functions import paid_by
 from relax_rl.training.trl.trainer import RelaxTrainer
+from relax_rl.training.trl.what_ran import StartsFile
 
 __all__ = ["run_trainer"]
 
@@ -90,6 +91,7 @@ def run_trainer(
         tables = "'trainer'" if peft_config is None else "'trainer' or 'peft'"
         raise ConfigError(f"TRL refuses the settings under {tables}: {' '.join(str(error).split())}") from error
     trainer.run_facts = directory.facts
+    trainer.add_callback(StartsFile(directory, trainer))
     # Added by transformers where there are no bars; it prints every log to stdout.
     trainer.remove_callback(PrinterCallback)
     trainer.args.push_to_hub = pushes
