@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from relax_rl.config import TrainerConfig
 from relax_rl.errors import ConfigError
+from relax_rl.training.trl import config, relax_config
 from relax_rl.training.trl.config import grpo_config
 from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for
 from relax_rl.training.trl.replaced import REPLACED, REPLACED_BY_RUN
@@ -75,6 +77,20 @@ def test_what_a_run_sets_by_itself(precision: Any, tmp_path: Path) -> None:
     for name in ("activation_checkpointing", "gradient_checkpointing"):
         without = TrainerConfig.model_validate({name: False})
         assert not grpo_config(without, tmp_path, precision=precision, use_cpu=True).activation_checkpointing
+
+
+def test_transformers_before_5_23_knows_the_old_name_of_checkpointing_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = [field for field in dataclasses.fields(RelaxConfig) if field.name != "activation_checkpointing"]
+    monkeypatch.setattr(config.dataclasses, "fields", lambda _: fields)
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(relax_config, "RelaxConfig", lambda **settings: given.append(settings))
+    grpo_config(TrainerConfig(), tmp_path)
+    for name in ("activation_checkpointing", "gradient_checkpointing"):
+        grpo_config(TrainerConfig.model_validate({name: False}), tmp_path)
+    names = [{name: value for name, value in one.items() if "checkpointing" in name} for one in given]
+    assert names == [{"gradient_checkpointing": value} for value in (True, False, False)]
 
 
 def test_values_that_trl_refuses_and_a_cache_of_one_precision(tmp_path: Path) -> None:

@@ -60,10 +60,16 @@ def grpo_config(
     from relax_rl.training.trl.relax_config import RelaxConfig
 
     settings = trainer.model_dump()
-    _refuse(settings, {field.name for field in dataclasses.fields(RelaxConfig)})
+    known = {field.name for field in dataclasses.fields(RelaxConfig)}
+    # Both names of one setting. transformers 5.23 has the new one and warns of the old one, which TRL still sets (to
+    # true) by default; earlier ones have the old one alone.
+    checkpoints = settings.pop("activation_checkpointing", settings.pop("gradient_checkpointing", True))
+    _refuse(settings, known)
     _check_packages(settings)
-    # transformers has a new name for it and warns of the old one, which TRL still sets (to true) by default.
-    settings.setdefault("activation_checkpointing", settings.get("gradient_checkpointing", True))
+    if "activation_checkpointing" in known:
+        settings |= {"activation_checkpointing": checkpoints, "gradient_checkpointing": None}
+    else:
+        settings["gradient_checkpointing"] = checkpoints
     settings |= {
         "output_dir": str(output_dir),
         "seed": seed,
@@ -71,7 +77,6 @@ def grpo_config(
         "save_strategy": "steps",
         "disable_tqdm": True,
         "logging_first_step": True,
-        "gradient_checkpointing": None,
         **forced,
     }
     if precision == "mixed" and settings.get("cache_implementation") == "static":

@@ -274,7 +274,7 @@ class GuardedTrainer(GRPOTrainer):
         """Take up the weights and the rest of the run's state, as `train` does when it resumes, without training on."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             # Prepared by the updates alone, and there are none to come.
-            load_whole_weights(self.model, folder)
+            load_whole_weights(self.model, folder, self.accelerator)
             self.model.to(self.accelerator.device)
             self._load_own_state(folder)
         else:

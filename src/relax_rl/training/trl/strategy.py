@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,20 @@ def held_parts(parameters: Iterable[Tensor]) -> list[Tensor]:
     return [getattr(parameter, "ds_tensor", parameter).detach() for parameter in parameters]
 
 
-def load_whole_weights(model: Any, folder: Path) -> None:
+def load_whole_weights(model: Any, folder: Path, accelerator: Any) -> None:
     """Take up the weights of a checkpoint of a sharded run, into a model that was not prepared for training."""
-    for path in sorted(folder.glob("model*.safetensors")):
-        # One file of several, and tied weights are written once.
-        model.load_state_dict(load_file(path), strict=False)
+    with _open_to_changes(model, accelerator):
+        for path in sorted(folder.glob("model*.safetensors")):
+            # One file of several, and tied weights are written once.
+            model.load_state_dict(load_file(path), strict=False)
+
+
+def _open_to_changes(model: Any, accelerator: Any) -> AbstractContextManager[Any]:
+    if accelerator.distributed_type != DistributedType.DEEPSPEED:
+        return nullcontext()
+    # ZeRO-3 divides a model as it is loaded. What the first process writes inside is kept, on all of them.
+    gathered = importlib.import_module("deepspeed.zero").GatheredParameters
+    return gathered(list(model.parameters()), modifier_rank=0)
 
 
 def check_strategy(accelerator: Any, args: Any) -> None:
