@@ -32,7 +32,7 @@ class SampledElsewhere(ScriptedTrainer):
         return batch
 
 
-def step(folder: Path, told: float, mode: str) -> tuple[Tensor, SampledElsewhere]:
+def step(folder: Path, told: float, mode: str) -> tuple[Tensor, Any]:
     """The change of all parameters in one update of plain descent."""
     trainer = make_trainer(
         build_objective("grpo", beta=0.0),
