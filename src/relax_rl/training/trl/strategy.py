@@ -24,6 +24,7 @@ __all__ = [
     "held_parts",
     "is_sharded",
     "join_processes",
+    "leave_groups_of_vllm",
     "load_whole_weights",
     "strategy_of",
     "whole_weights",
@@ -107,6 +108,16 @@ def _open_to_changes(model: Any, accelerator: Any) -> AbstractContextManager[Any
     # ZeRO-3 divides a model as it is loaded. What the first process writes inside is kept, on all of them.
     gathered = importlib.import_module("deepspeed.zero").GatheredParameters
     return gathered(list(model.parameters()), modifier_rank=0)
+
+
+def leave_groups_of_vllm() -> None:
+    """Have the engine in this process give its groups back, and ours with them.
+
+    It would do so at exit, when the group that they are parts of is gone.
+    """
+    engine = importlib.import_module("vllm.distributed.parallel_state")
+    engine.destroy_model_parallel()
+    engine.destroy_distributed_environment()
 
 
 def check_strategy(accelerator: Any, args: Any) -> None:

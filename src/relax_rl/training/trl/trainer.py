@@ -35,7 +35,7 @@ from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for, check_reference, given_arguments
 from relax_rl.training.trl.rollouts import RolloutTrainer
 from relax_rl.training.trl.sampled import gathered_rewards, remember_old
-from relax_rl.training.trl.strategy import check_strategy
+from relax_rl.training.trl.strategy import check_strategy, leave_groups_of_vllm
 from relax_rl.training.trl.update_size import UpdateSize
 from relax_rl.training.trl.update_sums import UpdateSums
 
@@ -339,12 +339,14 @@ class RelaxTrainer(RolloutTrainer):
         return optimizer
 
     def leave_group(self) -> None:
-        """Part from the other processes of a run; it cannot train afterwards. Nothing to do for a single process.
+        """Part from the other processes of a run; it cannot train afterwards.
 
         For the end of a program, which must not be left to Python: threads of gloo that give back a tensor then wait
         for an interpreter that is gone, and take the process down (SIGABRT) or hang it. The wrapper goes first, since
         what it keeps of the group would be joined with the interpreter locked.
         """
+        if self.use_vllm and self.vllm_mode == "colocate":
+            leave_groups_of_vllm()
         self.model_wrapped = self.model
         self.accelerator.free_memory()
         self.accelerator.end_training()
