@@ -11,8 +11,9 @@ from relax_rl.errors import ModelError, RunError
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.latent.contract.files import model_location
 from relax_rl.runs import RunDirectory
-from relax_rl.training.trl.model_card import coefficients_of, licence_of, model_card, what_ran
+from relax_rl.training.trl.model_card import coefficients_of, licence_of, model_card
 from relax_rl.training.trl.trainer import RelaxTrainer
+from relax_rl.training.trl.what_ran import what_ran
 
 __all__ = ["final_card", "start_card", "write_final"]
 
@@ -51,7 +52,8 @@ def final_card(
         num_problems=num_problems,
         coefficients=coefficients_of(settings) if names_method else {},
         licence=_licence(settings),
-        ran=what_ran(trainer),
+        # The card has the versions apart.
+        ran={name: str(fact) for name, fact in what_ran(trainer).items() if name != "versions"},
         evaluations={name: EvaluationResult.load(path) for name, path in kept.items() if path.is_file()},
     )
 

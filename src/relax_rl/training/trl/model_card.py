@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from relax_rl.config import TrainConfig
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.latent.contract.files import find_file
 from relax_rl.objectives import method_options
-from relax_rl.training.trl.strategy import strategy_of
 
-__all__ = ["coefficients_of", "licence_of", "model_card", "what_ran"]
+__all__ = ["coefficients_of", "licence_of", "model_card"]
 
 _PACKAGES = ("relax-rl", "torch", "transformers", "trl", "accelerate", "peft", "bitsandbytes", "vllm", "deepspeed")
 _SHOWN = re.compile(r"mean@1|pass@\d+|maj@\d+|entropy|dsd|length|truncated")
@@ -43,27 +38,6 @@ def coefficients_of(settings: TrainConfig) -> dict[str, Any]:
     return {key: value for key, value in every.items() if type(value) in (str, int, float, bool)}
 
 
-def what_ran(trainer: Any) -> dict[str, str]:
-    """Hardware, how the processes shared the model, what computed the attention and what sampled, of a trainer.
-
-    Args:
-        trainer: a `RelaxTrainer`.
-    """
-    device, count = trainer.accelerator.device, trainer.args.world_size
-    if device.type == "cuda":
-        hardware = f"{count} x {torch.cuda.get_device_name(device)}"
-    else:
-        hardware = f"{device.type}, {platform.machine()}, {os.cpu_count()} logical cores, {count} process(es)"
-    config: Any = trainer.policy.config
-    sampler = "vLLM" if trainer.use_vllm else "relax" if trainer.samples_groups else "generate (transformers)"
-    return {
-        "hardware": hardware,
-        "processes": f"{count}, {strategy_of(trainer.accelerator)}",
-        "attention": str(config._attn_implementation),
-        "rollouts": sampler,
-    }
-
-
 def model_card(
     settings: TrainConfig,
     *,
@@ -80,7 +54,7 @@ def model_card(
         num_problems: trained on.
         coefficients: of the method; see `coefficients_of`.
         licence: of the model that the run started from.
-        ran: see `what_ran`.
+        ran: see `relax_rl.training.trl.what_ran`.
         evaluations: by the name of the policy, as "before" and "after".
     """
     method, trainer = settings.objective, settings.trainer

@@ -106,7 +106,7 @@ def _open_to_changes(model: Any, accelerator: Any) -> AbstractContextManager[Any
     if accelerator.distributed_type != DistributedType.DEEPSPEED:
         return nullcontext()
     # ZeRO-3 divides a model as it is loaded. What the first process writes inside is kept, on all of them.
-    gathered = importlib.import_module("deepspeed.zero").GatheredParameters
+    gathered = importlib.import_module("deepspeed").zero.GatheredParameters
     return gathered(list(model.parameters()), modifier_rank=0)
 
 

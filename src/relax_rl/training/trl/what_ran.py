@@ -28,12 +28,13 @@ def what_ran(trainer: Any) -> dict[str, Any]:
     device, args = trainer.accelerator.device, trainer.args
     dtype = str(next(trainer.policy.parameters()).dtype).removeprefix("torch.")
     config: Any = trainer.policy.config
+    own = "relax" if trainer.samples_groups else "generate"
     return {
         "strategy": strategy_of(trainer.accelerator),
         "processes": args.world_size,
         "precision": f"{dtype}, computed in bfloat16" if args.bf16 else dtype,
         "attention": str(config._attn_implementation),
-        "rollouts": f"vLLM ({args.vllm_mode})" if args.use_vllm else trainer.rollout_engine,
+        "rollouts": f"vLLM ({args.vllm_mode})" if args.use_vllm else own,
         "hardware": _hardware(device),
         "versions": installed_versions(also=[name for name, module in _BESIDE.items() if module in sys.modules]),
     }
