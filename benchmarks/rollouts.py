@@ -167,7 +167,7 @@ def rows(effort: Effort) -> Iterator[Row]:
         return
     with tempfile.TemporaryDirectory() as folder:
         rollouts = Rollouts(folder, "smollm2", SMOLLM2)
-        times = in_turn({"generate": lambda: rollouts.generate(BASE), "ours": rollouts.sample}, 3)
+        times = in_turn({"generate": lambda: rollouts.generate(BASE), "ours": rollouts.sample}, 2)
         yield row_of_times(
             "SmolLM2-135M, 8 x 256", times["ours"], times["generate"], "generate, default cache", target=0.75
         )

@@ -109,7 +109,7 @@ def rows(effort: Effort) -> Iterator[Row]:
     asked = subprocess.run(words, capture_output=True, text=True, check=False)
     if not asked.stdout:
         raise ApartError("git knows no revision with a result in benchmarks/history")
-    yield from compare(asked.stdout.strip(), str(ROOT), "grpo", min(effort.rounds, 3), updates=6)
+    yield from compare(asked.stdout.strip(), str(ROOT), "grpo", min(effort.rounds, 2), updates=6)
 
 
 def main() -> None:

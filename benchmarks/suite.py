@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
     parser.add_argument("--quick", action="store_true", help="the five-minute subset")
-    parser.add_argument("--rounds", type=int, help="instead of 7, or 3 with --quick")
+    parser.add_argument("--rounds", type=int, help="instead of 5, or 3 with --quick")
     parser.add_argument("--save", action="store_true", help="keep the result where it would not be kept")
     parser.add_argument("--page", action="store_true", help="only redraw docs/benchmarks.md")
     arguments = parser.parse_args()

@@ -179,7 +179,7 @@ def rows(effort: Effort) -> Iterator[Row]:
     """Time and memory of both policies; the small one alone where it has to be quick."""
     for size in (EMBEDDED,) if effort.is_quick else (EMBEDDED, SMOLLM2):
         # An update of SmolLM2 takes some ten seconds, and its peak memory hardly varies.
-        rounds = min(effort.rounds, 3) if size is SMOLLM2 else effort.rounds
+        rounds = min(effort.rounds, 2) if size is SMOLLM2 else effort.rounds
         yield from rows_of_time(size, rounds)
         yield from rows_of_memory(size, 1 if effort.is_quick or size is SMOLLM2 else 2)
 

@@ -25,7 +25,7 @@ class Effort:
     is_quick: bool
 
 
-FULL = Effort(rounds=7, is_quick=False)
+FULL = Effort(rounds=5, is_quick=False)
 QUICK = Effort(rounds=3, is_quick=True)
 
 
