@@ -184,7 +184,7 @@ def test_the_final_folder_holds_the_model_and_a_full_card(run: Path) -> None:
         "| mean@1 | ",
         "n = 2 problems, k = 2 completions",
         "Intervals: 95 %",
-        "hardware: cpu",
+        "hardware: CPU (",
         "attention: sdpa",
         "rollouts: relax",
         "transformers 5.",
