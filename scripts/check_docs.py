@@ -262,7 +262,7 @@ def _relax_fault(words: Sequence[str]) -> str | None:
     quiet = contextlib.redirect_stdout(io.StringIO())
     with contextlib.ExitStack() as rehearsed, quiet, contextlib.redirect_stderr(io.StringIO()) as said:
         for name in VERBS:
-            rehearsed.enter_context(patch(f"relax_rl.cli.{name}.run", _rehearsal(name)))
+            rehearsed.enter_context(patch(f"relax_rl.cli.{name.replace('-', '_')}.run", _rehearsal(name)))
         try:
             code = main(list(words))
         except SystemExit as done:  # --help and --version
