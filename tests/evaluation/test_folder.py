@@ -21,6 +21,7 @@ from relax_rl.evaluation import EvaluationFolder, EvaluationResult, evaluate, re
 from relax_rl.evaluation.records import Sample
 from relax_rl.evaluation.runner import Evaluation
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings
+from relax_rl.rewards import Verdict
 from relax_rl.tasks.base import Problem
 
 FILES = ("samples.jsonl", "result.json", "settings.json")
@@ -296,6 +297,13 @@ def test_grading_again_changes_verdicts_and_nothing_else(model, tokenizer, task,
     assert EvaluationResult.load(folder.result_path) == expected
     with pytest.raises(DataError, match="no longer has the problems"):
         rescore(folder, Renamed())
+
+    class Unsure(type(task.verifier)):
+        def _verdict(self, completion: str, answer: str) -> Verdict:
+            return replace(super()._verdict(completion, answer), score=None, reason="unsure")
+
+    assert rescore(folder, replace(task, verifier=Unsure())).result.reasons == {"unsure": 24}
+    assert EvaluationResult.load(folder.result_path).reasons == {"unsure": 24}
 
 
 class Renamed:

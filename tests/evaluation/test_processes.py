@@ -91,6 +91,11 @@ def test_a_process_that_is_killed_is_one_sentence_and_its_samples_are_drawn_agai
     assert same(tmp_path / "one", tmp_path / "many")
 
 
+def test_a_process_that_ends_by_itself_is_named_by_its_exit_code(model: Any, tokenizer: Any, task: Any) -> None:
+    with pytest.raises(RunError, match=r"A process that samples .* \(exit code 3\)"):
+        run(ForkingSampler(Sampling(model, tokenizer, {1: lambda: os._exit(3)}), 2), task, None)
+
+
 def test_what_a_process_raises_is_raised_here(model: Any, tokenizer: Any, task: Any, tmp_path: Path) -> None:
     def fail() -> None:
         raise ModelError("the logits are not finite")

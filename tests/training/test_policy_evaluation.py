@@ -17,6 +17,7 @@ from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSett
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import build_objective
 from relax_rl.objectives.probe import DictionarySettings
+from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import Problem
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training import measurement
@@ -179,3 +180,19 @@ def test_an_endless_task_is_asked_for_as_many_problems_as_are_read(
         measurement_of(measured, before=False).before(POLICY, load_tokenizer("tiny"), build_objective("grpo"))
     assert asked == [("train", 3), ("train", None)]
     assert [len(prompts) for prompts, *_ in measured.sampled] == [3, 3]
+
+
+def test_a_start_is_known_by_the_problems_that_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the dictionary, and those of the evaluation before training if there is one."""
+
+    def identity(model: Any, tokenizer: Any, task: Any, problems: Any, encode: Any, settings: Any) -> dict[str, Any]:
+        return {"problems": [problem.id for problem in problems], **settings}
+
+    monkeypatch.setattr(measurement, "identity_of", identity)
+    for before in (True, False):
+        settings = EvaluationConfig(before=before, num_problems=3, num_samples=2)
+        evaluation = measurement.PolicyEvaluation(settings, CountdownTask(), RunDirectory(tmp_path), shared=tmp_path)
+        found = evaluation._identity(None, None, 7)
+        assert len(found["problems"]) == (35 if before else 32)
+        assert (found["max_completion_length"], found["precision"], found["num_observables"]) == (256, "float32", 7)
+        assert found["before"] is before

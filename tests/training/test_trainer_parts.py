@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
+from transformers import TrainerControl
 from trl import GRPOTrainer
 
 from relax_rl.config import GuardConfig
@@ -19,7 +20,7 @@ from relax_rl.errors import NumericalError, RunError
 from relax_rl.objectives import build_objective
 from relax_rl.objectives.updates import UpdateReport
 from relax_rl.runs.checkpoints import Checkpoint
-from relax_rl.runs.manifest import MANIFEST_FILE, Manifest, installed_versions
+from relax_rl.runs.manifest import MANIFEST_FILE, Manifest, begin, installed_versions
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.guard import LARGEST_REWARD
 from relax_rl.training.models import complete_tokenizer, load_model, load_tokenizer
@@ -28,6 +29,7 @@ from relax_rl.training.trl import resuming
 from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.training.trl.guarded import GuardedTrainer
 from relax_rl.training.trl.relax_config import RelaxConfig
+from relax_rl.training.trl.resuming import ResumableTrainer
 from relax_rl.training.trl.trainer import RelaxTrainer
 from support.scripted import ScriptedTrainer, make_trainer, tiny_llama
 
@@ -327,6 +329,36 @@ def test_a_checkpoint_that_was_checked_is_not_read_again(trainer: Any, tmp_path:
     trainer.checked_checkpoint = None
     with pytest.raises(RunError):
         trainer._checkpoint_to_resume(str(tmp_path / "checkpoint-3"))
+    begin(tmp_path / "checkpoint-3")
+    with pytest.raises(RunError, match=r"checkpoint-3: it was never finished; give an older checkpoint"):
+        trainer._checkpoint_to_resume(str(tmp_path / "checkpoint-3"))
+
+
+@pytest.mark.parametrize("strategy", ["steps", "no"])
+def test_an_update_asks_for_a_checkpoint_only_where_it_ends_the_run(
+    trainer: Any, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[bool, bool]] = []
+    monkeypatch.setattr(
+        ResumableTrainer,
+        "_maybe_log_save_evaluate",
+        lambda self: asked.append((self.control.should_log, self.control.should_save)),
+    )
+    monkeypatch.setattr(trainer, "control", TrainerControl())
+    monkeypatch.setattr(trainer, "_last_judged", None)
+    monkeypatch.setattr(trainer.args, "save_strategy", strategy)
+    monkeypatch.setattr(trainer.args, "save_total_limit", 2)
+    trainer._maybe_log_save_evaluate()
+    assert (asked, trainer.args.save_total_limit) == ([(False, False)], 2)
+    # Judged once an update.
+    monkeypatch.setattr(trainer._guard, "reason_to_stop", lambda update: "too much is lost")
+    trainer._maybe_log_save_evaluate()
+    assert asked == [(False, False)] * 2
+    trainer._last_judged = None
+    with pytest.raises(NumericalError, match="stops after update 0: too much is lost; no checkpoint was saved before"):
+        trainer._maybe_log_save_evaluate()
+    assert asked[2:] == [(True, strategy == "steps")]
+    assert trainer.args.save_total_limit is None
 
 
 def test_versions_that_differ_are_said_and_a_model_alone_is_refused(tmp_path: Path) -> None:

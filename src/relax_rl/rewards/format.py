@@ -72,7 +72,7 @@ class FormatVerifier(BaseVerifier):
         """See `BaseVerifier.grade_behind`; with ``prompt_opens_think`` the tag is taken for granted and not read."""
         if self.prompt_opens_think:
             return self.grade(completions, answers)
-        return super().grade_behind(opened, completions, answers, num_tokens, truncated=truncated)
+        return super().grade_behind(opened, completions, answers)
 
     def _verdict(self, completion: str) -> Verdict:
         missing = [part for part in _PARTS if part in self.require and not self._has(part, completion)]

@@ -136,7 +136,7 @@ def bare_condition(condition: str) -> str:
 def without_condition(text: str) -> tuple[str, str]:
     r"""The value and its condition: ``2n-1`` and ``\text{ for } n \ge 1``; a value for one case only keeps it."""
     if tail := _IN_PARENTHESES.search(text):
-        return text[: tail.start()].strip(), tail.group()
+        return text[: tail.start()], tail.group()
     bounded = _BOUNDED.search(text)
     if bounded and bounded.start() > 1 and _is_formula(text[: bounded.start()], bounded["letter"]):
         return text[: bounded.start()].strip(), bounded.group()
