@@ -60,6 +60,8 @@ MEANT = {
     ("src/relax_rl/latent/contract/contract.py", "from pickle import UnpicklingError"): "an error, to be caught",
     ("src/relax_rl/training/models.py", "from pickle import UnpicklingError"): "an error, to be caught",
     ("evidence/studies.py", "subprocess.run"): "our own modules, by a list of words",
+    ("src/relax_rl/training/trl/strategy.py", "importlib.import_module"): "DeepSpeed and vLLM, by their names",
+    ("benchmarks/demo.py", "subprocess.run"): "Python, by a list of words",
     ("benchmarks/suite.py", "importlib.import_module"): "a table of the folder's own modules",
     ("benchmarks/startup.py", "subprocess.run"): "Python, by a list of words",
     ("benchmarks/frame/timing.py", "import multiprocessing"): "processes of its own, which answer through a pipe",

@@ -71,7 +71,7 @@ def test_read_graded_again_and_compared_without_sampling(
     assert "tiny against tiny on countdown/test" in shown.out
     assert "the same 3 problems, paired" in " ".join(shown.out.split())
     assert (folder / "result.json").read_bytes() == before
-    monkeypatch.setattr("relax_rl.rewards.countdown._outcome", lambda expression: None)
+    monkeypatch.setattr("relax_rl.rewards.countdown._computed", lambda expression: None)
     assert main(["eval", "--rescore", str(folder)]) == 0
     result = json.loads((folder / "result.json").read_text())
     assert result["metrics"]["mean@1"]["value"] == 0.0

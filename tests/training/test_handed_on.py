@@ -27,6 +27,7 @@ from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.relax_config import RelaxConfig
 from relax_rl.training.trl.rollouts import RolloutTrainer
 from relax_rl.training.trl.trainer import RelaxTrainer
+from relax_rl.training.trl.what_ran import StartsFile
 
 
 class ArrivedError(Exception):
@@ -113,7 +114,8 @@ def test_a_run_hands_its_parts_to_the_trainer(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: RelaxConfig
 ) -> None:
     removed: list[Any] = []
-    made = Given(SimpleNamespace(args=arguments, remove_callback=removed.append))
+    added: list[Any] = []
+    made = Given(SimpleNamespace(args=arguments, remove_callback=removed.append, add_callback=added.append))
     arguments.push_to_hub, arguments.seed = True, 5
     parts: dict[str, Any] = {
         name: object() for name in ("branching", "group_sampler", "guard", "notices", "most_prompt_tokens")
@@ -128,6 +130,7 @@ def test_a_run_hands_its_parts_to_the_trainer(
     assert [type(callback) for callback in made.named["callbacks"]] == [MetricsFile]
     assert [function.__name__ for function in made.named["reward_funcs"]] == ["math"]
     assert (removed, trainer.args.push_to_hub) == ([PrinterCallback], True)
+    assert [type(callback) for callback in added] == [StartsFile]
     torch.manual_seed(5)
     expected = torch.rand(1)
     assembled(monkeypatch, made, tmp_path, arguments, notices=None)

@@ -155,7 +155,7 @@ class TrainerConfig(BaseModel):
         for key in self.model_extra or {}:
             if key in _SET_ELSEWHERE:
                 raise ValueError(f"'trainer.{key}' is not set there; {_SET_ELSEWHERE[key]}")
-        for key, value in (self.model_extra or {}).items():
+        for key, value in {**(self.model_extra or {}), "model_init_kwargs": self.model_init_kwargs}.items():
             if isinstance(value, Mapping) and value.get("trust_remote_code"):
                 raise ValueError(f"'trainer.{key}.trust_remote_code' is not set there; {_NO_FILE}")
         return self
