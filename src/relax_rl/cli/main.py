@@ -33,6 +33,7 @@ VERBS: dict[str, str] = {
     "doctor": "verify the checkpoints of a run, and say what can be resumed",
     "demo": "train the embedded policy with GRPO and with ReLaX, and compare",
     "tasks": "list, show and validate the tasks",
+    "recipes": "list the configs for larger hardware, with the number to expect",
     "methods": "list the methods of training, and the options of each",
     "model": "print what a model is, and what is wrong with it",
     "merge": "add a LoRA adapter to the weights of its model",

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from relax_rl.cli.arguments import add_time_limit, add_trust
 from relax_rl.config import TrainConfig, shipped_configs
+from relax_rl.errors import ConfigError
 from relax_rl.ranks import is_first_process
 from relax_rl.workflows.train import prepare
 
@@ -75,6 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     core.add_argument("config", nargs="?", metavar="CONFIG", help=f"a .toml, .yaml or .json file, or one of: {names}")
     add_settings(core, CORE)
     core.add_argument("--dry-run", action="store_true", help="build everything, say what would run, write nothing")
+    core.add_argument(
+        "--hardware",
+        metavar="DEVICES",
+        help="with --dry-run: 24GB, 8x80GB or 2x8x80GB, in place of this machine; reads no weights and no data",
+    )
     advanced = parser.add_argument_group("advanced")
     advanced.add_argument("--resume", action="store_true", help="continue the run from its last complete checkpoint")
     advanced.add_argument("--overwrite", action="store_true", help="delete the run that is in the run directory")
@@ -117,6 +123,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if arguments.config is None and not arguments.resume and not _names_what_to_train([*arguments.settings, *settings]):
         print(_HOW_TO_START)
         return 2
+    if arguments.hardware is not None:
+        return _print_elsewhere(arguments, settings)
     prepared = prepare(
         arguments.config,
         overrides=[*arguments.settings, *settings],
@@ -163,4 +171,29 @@ def _print_plan(prepared: TrainingRun) -> None:
     print(f"directory {directory.path} ({'there is a run already' if directory.is_run() else 'no run yet'})")
     for notice in (*directory.notices, *prepared.notices):
         print(f"notice    {notice}")
+    from relax_rl.workflows.memory.rehearsal import memory_of
+
+    memory = memory_of(prepared)
+    print("memory    not estimated: a model of another kind" if memory is None else memory.words())
     print("dry run: the settings fit together; nothing was written")
+
+
+def _print_elsewhere(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
+    """A run on other hardware: its settings, batches and memory."""
+    if not arguments.dry_run:
+        raise ConfigError("--hardware is about a rehearsal; add --dry-run, or leave it out")
+    if arguments.resume or arguments.overwrite:
+        raise ConfigError("--hardware looks at no run directory; leave --resume and --overwrite out")
+    from relax_rl.workflows.memory.rehearsal import plan_for
+
+    overrides = [*arguments.settings, *settings]
+    planned = plan_for(arguments.config, arguments.hardware, overrides=overrides, allow_code=arguments.allow_code)
+    print(planned.settings.to_json())
+    print(planned.plan.words())
+    print(planned.memory.words())
+    counted = f"prompts of {planned.memory.load.prompt} tokens"
+    print(f"          counted: {counted}, which were not read, and no images")
+    print(
+        f"dry run for {arguments.hardware}: the settings fit together; weights and data were not read, nothing written"
+    )
+    return 0
