@@ -42,6 +42,8 @@ _ANCHOR = re.compile(r"""<a\s+(?:id|name)="([^"]+)\"""")
 _CODE = re.compile(r"(`+).+?\1")
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _TARGET = re.compile(r"^([A-Za-z0-9_. -]+?)\s*:(?!=)", re.MULTILINE)
+_PRINTING = {"recipes"}
+"""Verbs that only print what is in the package: they run as they are."""
 _ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*=")
 
 
@@ -261,7 +263,7 @@ def _relax_fault(words: Sequence[str]) -> str | None:
 
     quiet = contextlib.redirect_stdout(io.StringIO())
     with contextlib.ExitStack() as rehearsed, quiet, contextlib.redirect_stderr(io.StringIO()) as said:
-        for name in VERBS:
+        for name in set(VERBS) - _PRINTING:
             rehearsed.enter_context(patch(f"relax_rl.cli.{name.replace('-', '_')}.run", _rehearsal(name)))
         try:
             code = main(list(words))
@@ -273,7 +275,8 @@ def _relax_fault(words: Sequence[str]) -> str | None:
 def _rehearsal(name: str) -> Any:
     def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         if name == "train":
-            _rehearse_training(arguments.config, [*arguments.settings, *settings], arguments.allow_code)
+            words = [*arguments.settings, *settings]
+            _rehearse_training(arguments.config, words, arguments.allow_code, elsewhere=arguments.hardware is not None)
         elif name == "demo":
             _rehearse_training("countdown", list(settings))
         elif name == "compare":
@@ -287,15 +290,19 @@ def _rehearsal(name: str) -> Any:
     return run
 
 
-def _rehearse_training(source: Any, words: list[str], allow_code: Sequence[str] = ()) -> None:
-    """Everything of a run that needs neither its data nor its model; raises what the run would."""
+def _rehearse_training(source: Any, words: list[str], allow_code: Sequence[str] = (), elsewhere: bool = False) -> None:
+    """Everything of a run that needs neither its data nor its model; raises what the run would.
+
+    What is asked about hardware ``elsewhere`` needs no package of that hardware here.
+    """
     from relax_rl.config import load_config
     from relax_rl.workflows.recipe import build_recipe
     from relax_rl.workflows.train import task_and_rewards
 
     config = load_config(source, words, allow_code=allow_code)
     task_and_rewards(config)
-    build_recipe(config, Path("checkpoints"), on_cpu=True)
+    if not elsewhere:
+        build_recipe(config, Path("checkpoints"), on_cpu=True)
 
 
 def _rehearse_method(name: str | None) -> None:
