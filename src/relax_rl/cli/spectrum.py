@@ -5,16 +5,17 @@ relax spectrum smollm2 --prompts questions.jsonl     20 prompts of a file, compl
 relax spectrum Qwen/Qwen3-0.6B --prompts notes.txt --text     reads the lines as they are, generates nothing
 relax spectrum before --compare after --prompts questions.jsonl      do two checkpoints differ?
 relax spectrum looped-model --axis cycles            states of each token over the cycles of a repeated block
+relax spectrum --states recorded                     hidden states that vLLM, nnsight, TransformerLens or NumPy wrote
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from relax_rl.cli.arguments import add_prompt_form, add_remote_code, at_least_one, refuse_settings, say
+from relax_rl.cli.spectrum_modes import READING, command_words, dictionary_files, refuse_beside, run_axis, run_states
 from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
@@ -27,12 +28,13 @@ _KINDS = ("sigmoid", "random_fourier", "radial_basis")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Core options first, then the advanced ones."""
     core = parser.add_argument_group("core")
-    core.add_argument("model", metavar="MODEL", help="'tiny', 'smollm2', a Hugging Face name, or a folder")
+    core.add_argument("model", nargs="?", metavar="MODEL", help="'tiny', 'smollm2', a Hugging Face name, or a folder")
     core.add_argument(
         "--prompts", type=Path, metavar="FILE", help="a prompt a line, or JSON Lines with a prompt column"
     )
     core.add_argument("--task", metavar="NAME", help="prompts of a task, instead (countdown, if neither is given)")
-    core.add_argument("-n", "--num-problems", type=at_least_one, default=20, help="first prompts (%(default)s)")
+    core.add_argument("-n", "--num-problems", type=at_least_one, metavar="N", help="first prompts (20)")
+    core.add_argument("--states", type=Path, metavar="DIR", help="measure recorded hidden states; MODEL gives its norm")
     core.add_argument(
         "--max-completion-length", type=at_least_one, metavar="T", help="completions of at most T tokens (256)"
     )
@@ -47,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     core.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: spectra/MODEL")
     core.add_argument("--overwrite", action="store_true", help="replace the spectra that are in DIR")
     measure = parser.add_argument_group("advanced: what is measured")
+    measure.add_argument(
+        "--layer-ids", metavar="LIST", help="with --states: the layer ids that vLLM was given, such as 1,14,28"
+    )
+    measure.add_argument(
+        "--skip", type=int, metavar="N", help="with --states: leave out the first N states of each trajectory (1)"
+    )
     measure.add_argument("--sites", metavar="LIST", help="embed,layer_3_out,layer_-1_out,final_norm_out or all (five)")
     measure.add_argument(
         "--estimators", default="paper,robust", help="of the DSD, of paper,singular,robust,instrumental (%(default)s)"
@@ -83,8 +91,14 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if arguments.prompts is not None:
         refuse_settings(settings, "spectrum --prompts")
 
+    if arguments.states is not None:
+        return run_states(arguments, settings)
+    if arguments.model is None:
+        raise ConfigError("relax spectrum needs a model, or recorded states: relax spectrum MODEL, or --states DIR.")
+    refuse_beside(arguments, "--states", ("layer_ids", "skip"))
+    arguments.num_problems = arguments.num_problems or 20
     if arguments.axis != AXES[0]:
-        return _run_axis(arguments, settings)
+        return run_axis(arguments, settings)
 
     from relax_rl.workflows.spectrum import default_folder, spectrum
 
@@ -95,10 +109,10 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         num_observables=arguments.observables,
         sites=arguments.sites.split(",") if arguments.sites else (),
         estimators=arguments.estimators.split(","),
-        dictionaries=_dictionaries(arguments.dictionary),
+        dictionaries=dictionary_files(arguments.dictionary),
         task_options=task_options(settings, arguments.data_dir),
         output=arguments.output or default_folder(arguments.model),
-        command=_command(arguments, settings),
+        command=command_words(arguments, settings),
         on_progress=say,
     )
 
@@ -109,63 +123,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     return 0
 
 
-def _run_axis(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
-    """Over layers or cycles: a table, and a file where a folder was named."""
-    for name in ("compare", "sites", "store", "statistics_only", "observables", "dictionary"):
-        if getattr(arguments, name):
-            raise ConfigError(f"--{name.replace('_', '-')} belongs to --axis tokens; leave it out.")
-
-    from relax_rl.cli.spectrum_tables import print_axes
-    from relax_rl.workflows.spectrum_axis import spectrum_along
-
-    result = spectrum_along(
-        arguments.model,
-        arguments.axis,
-        **{name: getattr(arguments, name) for name in _READING},
-        task_options=task_options(settings, arguments.data_dir),
-        output=arguments.output,
-        overwrite=arguments.overwrite,
-        on_progress=say,
-    )
-    print_axes(arguments.model, result.axes)
-    if result.file is not None:
-        print(result.file)
-    return 0
-
-
-_READING = (
-    *("prompts", "task", "text", "num_problems", "max_completion_length", "num_samples", "temperature", "split"),
-    *("seed", "dtype", "revision", "device_map", "plain", "chat_template_kwargs", "overlong"),
-)
-"""Options that say what is read, arguments of `spectrum` and `spectrum_along` under the same name."""
-
 _PASSED_ON = (
-    *_READING,
+    *READING,
     *("compare", "kind", "fit_steps", "batch_tokens", "store", "statistics_only", "overwrite"),
 )
 """Options that are arguments of `spectrum` under the same name."""
-
-
-def _dictionaries(given: Sequence[str]) -> dict[str, str]:
-    """Files by site, from words of the form ``[SITE=]FILE``."""
-    pairs = [word.partition("=") for word in given]
-    return {site if equals else "final_norm_out": path if equals else site for site, equals, path in pairs}
-
-
-def _command(arguments: argparse.Namespace, settings: Sequence[str]) -> list[str]:
-    """Words that do the same again."""
-    words = ["relax", "spectrum", arguments.model, *settings]
-    for name, value in vars(arguments).items():
-        if name in ("verb", "model", "overwrite") or value is None or value is False:
-            continue
-        values = value if isinstance(value, list) else [value]
-        words += [
-            word
-            for each in values
-            for word in ([f"--{name.replace('_', '-')}"] + ([] if each is True else [_word(each)]))
-        ]
-    return words
-
-
-def _word(value: object) -> str:
-    return json.dumps(value) if isinstance(value, dict) else str(value)

@@ -21,7 +21,7 @@ from relax_rl.koopman.spectra.eigenpairs import spectrum_from_statistics
 from relax_rl.koopman.spectra.pseudospectrum import pseudospectrum_from_statistics
 from relax_rl.latent.sites import default_sites, resolve_sites
 from relax_rl.latent.store import LatentStore
-from relax_rl.spectra.reading import LatentText, MeasuredText, TextReader
+from relax_rl.spectra.reading import Capture, LatentText, MeasuredText, Source, TextReader, capture_texts
 from relax_rl.spectra.rulers import SiteRuler, SpectrumSettings, TrajectorySpectrum, fit_rulers
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Pseudospectrum",
     "SiteSpectrum",
     "latent_spectra",
+    "recorded_spectra",
 ]
 
 EXPLOSIVE_MODULUS = 1.5
@@ -192,8 +193,47 @@ def latent_spectra(
         raise DataError("There is no text to read; give at least one.")
     settings = settings or SpectrumSettings()
     sites = resolve_sites(model, settings.sites) if settings.sites else default_sites(model)
-    reader = TextReader(model, texts, sites, tokens_per_batch, store, keep_statistics_only)
-    rulers = reader.stored_rulers(dictionaries or {})
+    capture = capture_texts(model, texts, sites, tokens_per_batch)
+    reader = TextReader(texts, sites, capture, store, keep_statistics_only)
+    return _measured(reader, texts, sites, settings, dictionaries or {}, name)
+
+
+def recorded_spectra(
+    recordings: Sequence[Source],
+    capture: Capture,
+    settings: SpectrumSettings,
+    *,
+    name: str = "states",
+    dictionaries: Mapping[str, StoredDictionary] | None = None,
+    store: LatentStore | None = None,
+    keep_statistics_only: bool = False,
+) -> LatentSpectra:
+    """Measure the dynamics of states that are there already, as :func:`latent_spectra` does of a model's.
+
+    Args:
+        recordings: what there is, such as :class:`~relax_rl.latent.recordings.Recording`.
+        capture: gives the trajectories of those at some positions, with all sites of the settings.
+        settings: with the sites named.
+
+    Raises:
+        DataError: nothing recorded, or too few pairs for the dictionary.
+    """
+    if not recordings:
+        raise DataError("There are no recorded states to measure; give at least one trajectory.")
+    sites = list(settings.sites)
+    reader = TextReader(recordings, sites, capture, store, keep_statistics_only)
+    return _measured(reader, recordings, sites, settings, dictionaries or {}, name)
+
+
+def _measured(
+    reader: TextReader,
+    texts: Sequence[Source],
+    sites: list[str],
+    settings: SpectrumSettings,
+    dictionaries: Mapping[str, StoredDictionary],
+    name: str,
+) -> LatentSpectra:
+    rulers = reader.stored_rulers(dictionaries)
     rulers = rulers or fit_rulers(reader.first(settings.fit_tokens), settings, dictionaries)
     reader.keep_rulers(rulers)
     num_observables = next(iter(rulers.values())).dictionary.num_observables
@@ -207,7 +247,7 @@ def latent_spectra(
 class _Collection:
     """Sums and rows, from which the result is made."""
 
-    def __init__(self, texts: list[LatentText], settings: SpectrumSettings, rulers: dict[str, SiteRuler]) -> None:
+    def __init__(self, texts: Sequence[Source], settings: SpectrumSettings, rulers: dict[str, SiteRuler]) -> None:
         self._texts, self._settings, self._rulers = texts, settings, rulers
         self._pooled: dict[str, GramStatistics] = {}
         self._rows: dict[int, dict[str, TrajectorySpectrum]] = {}

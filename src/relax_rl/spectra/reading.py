@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from relax_rl.latent.store import LatentStore, StoreRow
 from relax_rl.latent.trajectories import LatentTrajectory, capture_sequences
 from relax_rl.spectra.rulers import SiteRuler, SpectrumSettings, TrajectorySpectrum, measure
 
-__all__ = ["LatentText", "MeasuredText", "TextReader"]
+__all__ = ["Capture", "LatentText", "MeasuredText", "Source", "TextReader", "capture_texts"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,34 @@ class LatentText:
         """The same for the same tokens, whoever asks."""
         content = json.dumps([self.start, *self.token_ids]).encode()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+    @property
+    def num_tokens(self) -> int:
+        """Those that are measured."""
+        return len(self.token_ids) - self.start
+
+
+class Source(Protocol):
+    """What a trajectory comes from: a text, or a recording of one."""
+
+    @property
+    def id(self) -> str:
+        """Of the prompt."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """Unique in a store."""
+        ...
+
+    @property
+    def num_tokens(self) -> int:
+        """T of the trajectory."""
+        ...
+
+
+Capture = Callable[[Sequence[int]], Iterator[LatentTrajectory]]
+"""Gives the trajectories of the sources at these positions, in any order; `row` says which each is."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +95,7 @@ class MeasuredText:
             sum(states.nbytes for states in trajectory.states.values()),
         )
 
-    def to_row(self, text: LatentText, num_tokens: int) -> StoreRow:
+    def to_row(self, text: Source, num_tokens: int) -> StoreRow:
         tensors = {f"{site}/path": path for site, path in self.paths.items()}
         for site, statistics in self.statistics.items():
             tensors |= {f"{site}/{part}": getattr(statistics, part) for part in ("gram", "cross", "future")}
@@ -98,15 +126,14 @@ class TextReader:
 
     def __init__(
         self,
-        model: Any,
-        texts: list[LatentText],
+        texts: Sequence[Source],
         sites: list[str],
-        tokens_per_batch: int,
+        capture: Capture,
         store: LatentStore | None,
         keep_statistics_only: bool,
     ) -> None:
-        self._model, self._texts, self._sites = model, texts, sites
-        self._tokens_per_batch, self._store = tokens_per_batch, store
+        self._texts, self._sites = texts, sites
+        self._captured, self._store = capture, store
         self._is_statistics = store is not None and keep_statistics_only
         self._is_states = store is not None and not keep_statistics_only
         self._held: dict[int, LatentTrajectory] = {}
@@ -140,7 +167,7 @@ class TextReader:
             if total >= num_tokens:
                 break
             rows.append(row)
-            total += len(text.token_ids) - text.start
+            total += text.num_tokens
         self._held = {trajectory.row: trajectory for trajectory in self._states(rows)}
         return [self._held[row] for row in rows]
 
@@ -185,13 +212,19 @@ class TextReader:
                 states = {site: stored.tensors[site] for site in self._sites}
                 yield LatentTrajectory(row, states, tuple(stored.columns["token_ids"]))
 
-    def _captured(self, rows: Sequence[int]) -> Iterator[LatentTrajectory]:
-        texts = [self._texts[row] for row in rows]
+
+def capture_texts(model: Any, texts: Sequence[LatentText], sites: list[str], tokens_per_batch: int) -> Capture:
+    """The trajectories of texts as the model reads them."""
+
+    def capture(rows: Sequence[int]) -> Iterator[LatentTrajectory]:
+        chosen = [texts[row] for row in rows]
         for trajectory in capture_sequences(
-            self._model,
-            [text.token_ids for text in texts],
-            self._sites,
-            starts=[text.start for text in texts],
-            tokens_per_batch=self._tokens_per_batch,
+            model,
+            [text.token_ids for text in chosen],
+            sites,
+            starts=[text.start for text in chosen],
+            tokens_per_batch=tokens_per_batch,
         ):
             yield replace(trajectory, row=rows[trajectory.row])
+
+    return capture

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relax_rl.errors import ConfigError, DataError, RunError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.tasks.base import Problem, Task
 from relax_rl.workflows.loading import load_quietly
 from relax_rl.workflows.progress import OnProgress, Progress, Stage, silent
+from relax_rl.workflows.spectrum_checks import check_output, check_words, load_dictionaries
 from relax_rl.workflows.spectrum_texts import Reading, problems_of, texts_of
 
 if TYPE_CHECKING:
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from relax_rl.spectra.measure import LatentSpectra
     from relax_rl.spectra.rulers import SpectrumSettings
 
-__all__ = ["ESTIMATORS", "KINDS", "Loading", "SpectrumResult", "default_folder", "spectrum"]
-
-ESTIMATORS = ("paper", "singular", "robust", "instrumental")
-KINDS = ("sigmoid", "random_fourier", "radial_basis")
+__all__ = ["Loading", "SpectrumResult", "default_folder", "spectrum"]
 
 
 @dataclass(frozen=True)
@@ -133,9 +130,11 @@ def spectrum(
     prompted = (bool(plain), dict(chat_template_kwargs or {}), overlong or "refuse")
     reading = Reading(text, max_completion_length, num_samples, temperature, seed, *prompted)
     reading.check()
-    _check_words(prompts, task, store, statistics_only, fit_steps, estimators, kind)
+    if prompts is not None and task is not None:
+        raise ConfigError("--prompts and --task both say what to read; give one of them.")
+    check_words(store, statistics_only, fit_steps, estimators, kind)
     if output is not None:
-        _check_output(Path(output), overwrite)
+        check_output(Path(output), overwrite)
     problems, where = problems_of(prompts, task, dict(task_options or {}), split, num_problems)
 
     from relax_rl.spectra.rulers import SpectrumSettings
@@ -150,7 +149,7 @@ def spectrum(
     )
     loading = Loading(tokenizer, dtype, revision, device_map)
     measuring = _Measuring(problems, reading, settings, loading, statistics_only, batch_tokens, say)
-    given = _dictionaries(dictionaries or {})
+    given = load_dictionaries(dictionaries or {})
     place = None if store is None else Path(store)
     for named in (model, compare):
         if named is not None and (settings.sites or named is compare):
@@ -180,48 +179,6 @@ def spectrum(
 def default_folder(model: str) -> Path:
     """Where the command keeps the spectra of a model that is given no folder."""
     return Path("spectra") / ("-".join(part for part in Path(model).parts if part not in ("/", ".", "..")) or "model")
-
-
-def _check_words(
-    prompts: Any,
-    task: Any,
-    store: Any,
-    statistics_only: bool,
-    fit_steps: int,
-    estimators: Sequence[str],
-    kind: str,
-) -> None:
-    """All that can be wrong before torch is loaded and anything is computed."""
-    if prompts is not None and task is not None:
-        raise ConfigError("--prompts and --task both say what to read; give one of them.")
-    if statistics_only and store is None:
-        raise ConfigError("--statistics-only says what a store keeps; name one with --store DIR.")
-    if fit_steps < 0:
-        raise ConfigError(f"--fit-steps is {fit_steps}; give 0 or more.")
-    unknown = [name for name in estimators if name not in ESTIMATORS]
-    if unknown:
-        raise ConfigError(f"--estimators has {unknown[0]!r}; choose among {', '.join(ESTIMATORS)}.")
-    if kind not in KINDS:
-        raise ConfigError(f"--kind is {kind!r}; choose among {', '.join(KINDS)}.")
-
-
-def _check_output(output: Path, overwrite: bool) -> None:
-    if (output / "spectrum.json").is_file():
-        if not overwrite:
-            raise RunError(
-                f"there are spectra in {output} already; replace them with --overwrite, or name another -o DIR"
-            )
-    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise RunError(f"{output} is not empty and holds no spectra; name another folder with -o DIR")
-    existing = next(folder for folder in output.absolute().parents if folder.exists())
-    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
-        raise RunError(f"{output} cannot be written: {existing} is a file or forbids it; name another with -o DIR")
-
-
-def _dictionaries(given: Mapping[str, str | Path | StoredDictionary]) -> dict[str, StoredDictionary]:
-    from relax_rl.koopman import load_dictionary
-
-    return {site: load_dictionary(ruler) if isinstance(ruler, str | Path) else ruler for site, ruler in given.items()}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""What ``relax spectrum`` does beside its main work: other axes than tokens, and states that are on disk already."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from relax_rl.cli.arguments import refuse_settings, say
+from relax_rl.config import task_options
+from relax_rl.errors import ConfigError
+
+__all__ = ["READING", "command_words", "dictionary_files", "refuse_beside", "run_axis", "run_states"]
+
+READING = (
+    *("prompts", "task", "text", "num_problems", "max_completion_length", "num_samples", "temperature", "split"),
+    *("seed", "dtype", "revision", "device_map", "plain", "chat_template_kwargs", "overlong"),
+)
+"""Options that say what is read, arguments of the workflows under the same name."""
+
+_MEASURE = ("kind", "fit_steps", "seed", "store", "statistics_only", "overwrite")
+_LOADING = ("dtype", "revision", "device_map")
+
+
+def refuse_beside(arguments: argparse.Namespace, needed: str, names: Sequence[str]) -> None:
+    """Options that belong to another mode. Raises ``ConfigError`` naming the first that was given."""
+    for name in names:
+        if getattr(arguments, name):
+            raise ConfigError(f"--{name.replace('_', '-')} belongs to {needed}; leave it out.")
+
+
+def run_axis(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
+    """Over layers or cycles: a table, and a file where a folder was named."""
+    refuse_beside(
+        arguments, "--axis tokens", ("compare", "sites", "store", "statistics_only", "observables", "dictionary")
+    )
+
+    from relax_rl.cli.spectrum_tables import print_axes
+    from relax_rl.workflows.spectrum_axis import spectrum_along
+
+    result = spectrum_along(
+        arguments.model,
+        arguments.axis,
+        **{name: getattr(arguments, name) for name in READING},
+        task_options=task_options(settings, arguments.data_dir),
+        output=arguments.output,
+        overwrite=arguments.overwrite,
+        on_progress=say,
+    )
+    print_axes(arguments.model, result.axes)
+    if result.file is not None:
+        print(result.file)
+    return 0
+
+
+def run_states(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
+    """States on disk: the folder and the tables of the main work."""
+    refuse_settings(settings, "spectrum --states")
+    refuse_beside(arguments, "a model that reads or writes texts, without --states", _TEXTS)
+    if arguments.axis != "tokens":
+        raise ConfigError("--states are measured over tokens; leave --axis out.")
+
+    from relax_rl.workflows.spectrum import default_folder
+    from relax_rl.workflows.spectrum_states import spectrum_of_states
+
+    result = spectrum_of_states(
+        arguments.states,
+        model=arguments.model,
+        **{name: getattr(arguments, name) for name in (*_MEASURE, *_LOADING, "skip")},
+        estimators=arguments.estimators.split(","),
+        num_trajectories=arguments.num_problems,
+        num_observables=arguments.observables,
+        sites=arguments.sites.split(",") if arguments.sites else (),
+        layer_ids=_numbers(arguments.layer_ids),
+        dictionaries=dictionary_files(arguments.dictionary),
+        output=arguments.output or default_folder(str(arguments.states)),
+        command=command_words(arguments, settings),
+        on_progress=say,
+    )
+
+    from relax_rl.cli.spectrum_tables import print_tables
+
+    print_tables(result.models, result.differences)
+    print(result.page)
+    return 0
+
+
+_TEXTS = ("prompts", "task", "text", "compare", "max_completion_length", "plain", "chat_template_kwargs", "overlong")
+
+
+def _numbers(words: str | None) -> list[int]:
+    parts = words.split(",") if words else []
+    if not all(part.strip().isdecimal() for part in parts):
+        raise ConfigError(f"--layer-ids is {words!r}; give whole numbers with commas between, such as 1,14,28.")
+    return [int(part) for part in parts]
+
+
+def dictionary_files(given: Sequence[str]) -> dict[str, str | Path]:
+    """Files by site, from words of the form ``[SITE=]FILE``."""
+    pairs = [word.partition("=") for word in given]
+    return {site if equals else "final_norm_out": path if equals else site for site, equals, path in pairs}
+
+
+def command_words(arguments: argparse.Namespace, settings: Sequence[str]) -> list[str]:
+    """Words that do the same again."""
+    words = ["relax", "spectrum", *([] if arguments.model is None else [arguments.model]), *settings]
+    for name, value in vars(arguments).items():
+        if name in ("verb", "model", "overwrite") or value is None or value is False:
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += [
+            word
+            for each in values
+            for word in ([f"--{name.replace('_', '-')}"] + ([] if each is True else [_word(each)]))
+        ]
+    return words
+
+
+def _word(value: object) -> str:
+    return json.dumps(value) if isinstance(value, dict) else str(value)
