@@ -11,7 +11,7 @@ import torch
 from objectives.batches import fields_of, random_batch, with_inputs
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives import METHODS, RolloutBatch, UpdateTotals, build_objective, method_options
-from relax_rl.objectives.inputs import MODES, PROMPT_KEYS, SCORE_FEATURES
+from relax_rl.objectives.inputs import LATENT_KEYS, MODES, PROMPT_KEYS
 
 BASELINES = [name for name in METHODS if name not in ("grpo", "relax", "relax_as_run")]
 LEARN_FROM_EQUAL_REWARDS = {
@@ -26,6 +26,7 @@ OPTIONS = {
     "kl_cov": {"k_ratio": 0.2},
     "clip_cov": {"ratio": 0.2, "cov_low": 0.0},
     "coverage": {"k": 2},
+    "latent_coverage": {"k": 2},
     "poly_epo": {"n": 2},
     "mara": {"strength": 0.1},
 }
@@ -39,7 +40,7 @@ def test_padding_and_what_is_behind_the_mask_do_not_matter(method):
     expected = objective(batch)
 
     def padded(tensor):
-        if tensor.dim() < 3 or tensor is batch.extras[SCORE_FEATURES]:
+        if tensor.dim() < 3 or tensor.shape[:3] != batch.mask.shape:
             return tensor
         fill = False if tensor.dtype == torch.bool else float("nan")
         mask, side = (batch.mask, (0, 5)) if tensor.dim() == 3 else (batch.mask.unsqueeze(-1), (0, 0, 0, 5))
@@ -60,7 +61,7 @@ def test_padding_and_what_is_behind_the_mask_do_not_matter(method):
 @pytest.mark.parametrize("method", BASELINES)
 def test_micro_batches_add_up_to_the_whole(method):
     whole = random_batch(prompts=4)
-    told = (whole.extras[PROMPT_KEYS], whole.rewards, whole.extras[MODES], whole.lengths)
+    told = (whole.extras[PROMPT_KEYS], whole.rewards, whole.extras[MODES], whole.lengths, whole.extras[LATENT_KEYS])
     objective = build_objective(method, beta=0.1, **OPTIONS.get(method, {})).before_rollout(*told)
     expected = objective(whole).loss
     (gradient,) = torch.autograd.grad(expected, whole.log_probs)

@@ -67,6 +67,8 @@ BOUNDS: list[tuple[str, str, list[Any], list[Any]]] = [
     ("g2rl", "strength", [-0.01], [0.0]),
     ("log_det", "coefficient", [-0.01], [0.0]),
     ("coverage", "k", [0], [1]),
+    ("latent_coverage", "k", [0], [1]),
+    ("latent_coverage", "quantile", [0.0, 1.0], [0.01, 0.99]),
     ("poly_epo", "n", [0], [1]),
     ("poly_epo", "num_sets", [0], [1]),
     ("mara", "beta", [0.0], [0.01]),

@@ -12,7 +12,7 @@ import torch
 from objectives.batches import random_batch, two_completions, with_inputs
 from relax_rl.errors import ConfigError
 from relax_rl.objectives import METHODS, Objective, RolloutBatch, build_objective
-from relax_rl.objectives.inputs import MODES, PROMPT_KEYS
+from relax_rl.objectives.inputs import LATENT_KEYS, MODES, PROMPT_KEYS
 from relax_rl.objectives.matching import MatchedAdvantage
 
 NOT_KNOWN_BEFORE = {
@@ -92,12 +92,20 @@ def test_every_method_is_matched_or_refused_in_one_sentence(method: str) -> None
             build_objective(method, match_rms=True)
         return
     options: dict[str, Any] = (
-        {"k": 2} if method in ("pass_at_k", "pkpo", "coverage") else {"n": 2} if method == "poly_epo" else {}
+        {"k": 2}
+        if method in ("pass_at_k", "pkpo", "coverage", "latent_coverage")
+        else {"n": 2}
+        if method == "poly_epo"
+        else {}
     )
     batch = random_batch(prompts=4)
     objective = build_objective(method, match_rms=True, **options)
     objective = objective.before_rollout(
-        batch.extras[PROMPT_KEYS], batch.rewards, batch.extras[MODES], batch.lengths_as_sampled
+        batch.extras[PROMPT_KEYS],
+        batch.rewards,
+        batch.extras[MODES],
+        batch.lengths_as_sampled,
+        batch.extras[LATENT_KEYS],
     )
     grpo = build_objective("grpo").advantage(batch)
     assert rms(objective.advantage(batch)) == pytest.approx(rms(grpo), rel=1e-6)

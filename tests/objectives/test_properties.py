@@ -18,7 +18,7 @@ from objectives.batches import INPUTS, fields_of, random_batch, with_inputs
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import METHODS, Objective, RolloutBatch, UpdateTotals, build_objective
 
-RIGHT_OR_WRONG = {"pass_at_k", "pkpo", "maxrl", "f_grpo", "w_reinforce", "mode_max_rl", "coverage"}
+RIGHT_OR_WRONG = {"pass_at_k", "pkpo", "maxrl", "f_grpo", "w_reinforce", "mode_max_rl", "coverage", "latent_coverage"}
 """These take rewards of 0 and 1."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "pass_at_k": {"k": 2},
@@ -26,6 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "kl_cov": {"k_ratio": 0.2},
     "clip_cov": {"ratio": 0.2, "cov_low": 0.0},
     "coverage": {"k": 2},
+    "latent_coverage": {"k": 2},
     "poly_epo": {"n": 2},
 }
 LATENT = ("relax", "relax_as_run")
@@ -146,6 +147,7 @@ def test_any_cut_into_micro_batches_gives_the_loss_of_the_whole(
     batch, objective = make(method), objective_of(method)
     cut = data.draw(st.integers(0, batch.num_prompts))
     told = (batch.extras[INPUTS["prompt_keys"]], batch.rewards, batch.extras[INPUTS["modes"]], batch.lengths)
+    told += (batch.extras[INPUTS["latent_keys"]],)
     objective = objective.before_rollout(*told)
     loss, gradient = result(objective, batch)
     totals = UpdateTotals(batch.num_prompts, batch.rewards.numel(), float(batch.mask.sum()))

@@ -13,7 +13,7 @@ from relax_rl.errors import DataError
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import METHODS, RolloutBatch, UpdateTotals, build_objective
 from relax_rl.objectives.groups import grouped, joined
-from relax_rl.objectives.inputs import HIDDEN_STATES, LIFTED_STATES, LOG_PARTITION, MODES, PROMPT_KEYS
+from relax_rl.objectives.inputs import HIDDEN_STATES, LATENT_KEYS, LIFTED_STATES, LOG_PARTITION, MODES, PROMPT_KEYS
 from relax_rl.objectives.shares import LOG_PROBS, shares_of
 
 PROMPTS, GROUP, TOKENS, WIDTH = 4, 4, 24, 3
@@ -28,7 +28,9 @@ INTERLEAVED = torch.arange(PROMPTS * GROUP).view(PROMPTS, GROUP).T.flatten()
 def objective_of(method: str, whole: RolloutBatch):
     options = LATENT[method] if method in LATENT else OPTIONS.get(method, {})
     objective = build_objective(method, beta=0.1, **options)
-    return objective.before_rollout(whole.extras[PROMPT_KEYS], whole.rewards, whole.extras[MODES], whole.lengths)
+    return objective.before_rollout(
+        whole.extras[PROMPT_KEYS], whole.rewards, whole.extras[MODES], whole.lengths, whole.extras[LATENT_KEYS]
+    )
 
 
 class Policy:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from relax_rl.objectives import METHODS, build_objective
+from relax_rl.rewards.turns import conversation_text
 from support.scripted import make_trainer
 
 DICTIONARY = {"xi": "quantile:0.5", "dictionary": {"num_observables": 8, "steps": 3}}
@@ -16,6 +17,7 @@ OPTIONS = {
     "pass_at_k": {"k": 2},
     "pkpo": {"k": 2},
     "coverage": {"k": 2},
+    "latent_coverage": {"k": 2},
     "poly_epo": {"n": 2},
     "spectral_diversity": DICTIONARY,
     "state_volume": DICTIONARY,
@@ -25,6 +27,7 @@ OPTIONS = {
 
 def one_in_four(completions, log_extra, **_):
     log_extra("mode", [f"solution {index % 3}" for index in range(len(completions))])
+    log_extra("answer_found", [conversation_text(one)[5:8] for one in completions])
     return [float(index % 4 == 1) for index in range(len(completions))]
 
 

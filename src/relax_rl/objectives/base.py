@@ -123,7 +123,12 @@ class Component:
         return None
 
     def before_rollout(
-        self, keys: Tensor, rewards: Tensor, modes: Tensor | None = None, lengths: Tensor | None = None
+        self,
+        keys: Tensor,
+        rewards: Tensor,
+        modes: Tensor | None = None,
+        lengths: Tensor | None = None,
+        latent: Tensor | None = None,
     ) -> Self:
         """The component that knows a rollout batch's rewards (P, G) and prompt keys (P,) int64.
 
@@ -133,6 +138,7 @@ class Component:
         Args:
             modes: (P, G) int64, for objectives that read `MODES`.
             lengths: (P, G) int64, tokens of each completion that the loss is of.
+            latent: (P, G, D) positions, for objectives that read `LATENT_KEYS`.
         """
         return self
 

@@ -10,12 +10,14 @@ The first four are fields of `RolloutBatch`, since many methods read them. The o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 __all__ = [
     "DISPERSION",
     "ENTROPY",
     "ENTROPY_FLOW",
     "HIDDEN_STATES",
+    "LATENT_KEYS",
     "LIFTED_STATES",
     "LOG_PARTITION",
     "MODES",
@@ -27,6 +29,8 @@ __all__ = [
     "SIGNAL",
     "TOKEN_CHOICE",
     "Input",
+    "KeySource",
+    "LatentKeys",
     "PlanningMask",
 ]
 
@@ -130,3 +134,33 @@ class PlanningMask(Input):
 
 
 PLANNING_MASK = PlanningMask()
+
+
+KeySource = Literal["answer", "answer_end", "mean", "tokens"]
+"""Where the position of a completion comes from."""
+
+
+@dataclass(frozen=True)
+class LatentKeys(Input):
+    """Where each completion lies among those of its prompt, for methods that tell solutions apart by hidden states.
+
+    Attributes:
+        source: "answer" is the final-norm state that predicts the first token of the answer, "answer_end" that of the
+            last one, "mean" the mean state of the completion, and "tokens" its set of tokens, which reads no state and
+            is a control.
+        quantile: of the distances between completions of one prompt in the first rollout batch: that distance is 1.
+        is_shuffled: the positions of a group are dealt out at random, which is a control.
+    """
+
+    name: str = "latent_keys"
+    shape: tuple[str, ...] = (*_PER_COMPLETION, "D")
+    about: str = field(
+        default="position of each completion in units of the calibrated distance, no gradient; NaN where it has none",
+        compare=False,
+    )
+    source: KeySource = field(default="answer", compare=False)
+    quantile: float = field(default=0.5, compare=False)
+    is_shuffled: bool = field(default=False, compare=False)
+
+
+LATENT_KEYS = LatentKeys()

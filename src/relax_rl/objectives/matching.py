@@ -19,13 +19,13 @@ from relax_rl.errors import ConfigError
 from relax_rl.objectives.advantages import GroupRelativeAdvantage
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
-from relax_rl.objectives.inputs import MODES, PROMPT_KEYS, Input
+from relax_rl.objectives.inputs import LATENT_KEYS, MODES, PROMPT_KEYS, Input
 from relax_rl.objectives.updates import UpdateReport
 
 __all__ = ["MatchedAdvantage", "require_matchable"]
 
-_KNOWN_BEFORE = frozenset({MODES, PROMPT_KEYS})
-"""Inputs that a rollout batch has before its first forward."""
+_KNOWN_BEFORE = frozenset({MODES, PROMPT_KEYS, LATENT_KEYS})
+"""Inputs that a rollout batch has before its first update."""
 
 
 def require_matchable(advantage: Advantage, method: str) -> None:
@@ -84,10 +84,15 @@ class MatchedAdvantage(Advantage):
         return self.base(batch) * self.factor
 
     def before_rollout(
-        self, keys: Tensor, rewards: Tensor, modes: Tensor | None = None, lengths: Tensor | None = None
+        self,
+        keys: Tensor,
+        rewards: Tensor,
+        modes: Tensor | None = None,
+        lengths: Tensor | None = None,
+        latent: Tensor | None = None,
     ) -> MatchedAdvantage:
-        base = self.base.before_rollout(keys, rewards, modes, lengths)
-        batch = _without_tokens(keys, rewards, modes, lengths)
+        base = self.base.before_rollout(keys, rewards, modes, lengths, latent)
+        batch = _without_tokens(rewards, lengths, {PROMPT_KEYS: keys, MODES: modes, LATENT_KEYS: latent})
         own = self.decay * self.own + _mean_square(base(batch))
         grpo = self.decay * self.grpo + _mean_square(GroupRelativeAdvantage()(batch))
         return replace(self, base=base, own=own, grpo=grpo)
@@ -113,15 +118,14 @@ def _mean_square(advantages: Tensor) -> float:
     return float(advantages.double().square().mean())
 
 
-def _without_tokens(keys: Tensor, rewards: Tensor, modes: Tensor | None, lengths: Tensor | None) -> RolloutBatch:
+def _without_tokens(rewards: Tensor, lengths: Tensor | None, given: Mapping[Input, Tensor | None]) -> RolloutBatch:
     """A rollout batch as an advantage sees it that reads no tokens."""
     nothing = torch.zeros(*rewards.shape, 1, device=rewards.device)
-    extras = {PROMPT_KEYS: keys} if modes is None else {PROMPT_KEYS: keys, MODES: modes}
     return RolloutBatch(
         log_probs=nothing,
         old_log_probs=nothing,
         mask=torch.ones_like(nothing, dtype=torch.bool),
         rewards=rewards,
         sampled_lengths=lengths,
-        extras=extras,
+        extras={wanted: tensor for wanted, tensor in given.items() if tensor is not None},
     )

@@ -185,10 +185,15 @@ class Objective:
         return replace(self, **parts, regularizers=tuple(regularizers))
 
     def before_rollout(
-        self, keys: Tensor, rewards: Tensor, modes: Tensor | None = None, lengths: Tensor | None = None
+        self,
+        keys: Tensor,
+        rewards: Tensor,
+        modes: Tensor | None = None,
+        lengths: Tensor | None = None,
+        latent: Tensor | None = None,
     ) -> Objective:
         """The objective that knows a rollout batch's rewards (P, G) and prompt keys (P,); see `Component`."""
-        told = (keys, rewards, modes, lengths)
+        told = (keys, rewards, modes, lengths, latent)
         return self._with({name: part.before_rollout(*told) for name, part in self._components.items()})
 
     def after(self, report: UpdateReport) -> Objective:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -18,7 +18,20 @@ from relax_rl.objectives.kl import KLEstimator
 from relax_rl.objectives.regularizers import KLReduction, ReferenceKL
 from relax_rl.objectives.surrogates import ClippedSurrogate
 
-__all__ = ["AdvantageSettings", "ClipSettings", "MethodSettings", "RatioSettings", "nearest", "parsed"]
+__all__ = [
+    "AdvantageSettings",
+    "ClipSettings",
+    "CoverageBaseline",
+    "CoverageSettings",
+    "MethodSettings",
+    "RatioSettings",
+    "SubsetSettings",
+    "nearest",
+    "parsed",
+]
+
+CoverageBaseline = Literal["mean", "leave_one_out", "none"]
+"""What coverage subtracts; see `CoverageSettings`."""
 
 
 class MethodSettings(BaseModel):
@@ -98,6 +111,26 @@ class RatioSettings(ClipSettings):
     @property
     def surrogate(self) -> ClippedSurrogate:
         return ClippedSurrogate(self.clip_low, self.clip_high, self.delta, self.dual_clip)
+
+
+class SubsetSettings(RatioSettings):
+    """With credit for what subsets of a group reach.
+
+    Attributes:
+        k: size of the subsets; 4 is for groups of 8.
+    """
+
+    k: int = 4
+
+
+class CoverageSettings(SubsetSettings):
+    """With credit for the solutions that a completion adds to k - 1 others.
+
+    Attributes:
+        baseline: "mean" of the group, "leave_one_out" or "none".
+    """
+
+    baseline: CoverageBaseline = "mean"
 
 
 Settings = TypeVar("Settings", bound=BaseModel)

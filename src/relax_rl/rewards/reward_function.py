@@ -27,7 +27,8 @@ class VerifierReward:
     assistant's last message is graded: if a tool or a user has the last word, there is no answer. A gold answer may be
     text, a number, or a list of them; a row whose gold answer is None has no score. Of a weighted set the members' own
     scores are logged too, as ``verifiers/NAME``; completions without a score, or whose answer no grader could read, as
-    ``grading/...``, and the modes of a verifier that has them as TRL's extra column ``mode``. Training of this package
+    ``grading/...``; the modes of a verifier that has them and the answers that it extracted are TRL's extra columns
+    ``mode`` and ``answer_found``. Training of this package
     tells it which completions hit their length limit (``truncated``) and which prompts opened a thought
     (``opened_thought``), which TRL alone does not.
 
@@ -80,6 +81,8 @@ class VerifierReward:
                 log_metric(f"grading/{name}", value)
         if log_extra is not None and self._verifier.has_modes:
             log_extra("mode", [verdict.mode for verdict in verdicts])
+        if log_extra is not None and any(verdict.extracted or verdict.how for verdict in verdicts):
+            log_extra("answer_found", [verdict.extracted for verdict in verdicts])
         return [verdict.score for verdict in verdicts]
 
     def _answers(self, columns: Mapping[str, Any]) -> Sequence[Any]:

@@ -26,6 +26,7 @@ def require_modes(method: str, rewards: Rewards) -> None:
     grader = "a run without a verifier" if verifier is None else f"the verifier '{verifier.name}'"
     raise ConfigError(
         f"The objective {method!r} reads the mode of each completion, that is which solution it found, and {grader} "
-        f"tells none; train on a task that has modes ({', '.join(WITH_MODES)}), or set has_modes = True in a verifier "
-        "of your own and give each Verdict its mode."
+        f"tells none; train on a task that has modes ({', '.join(WITH_MODES)}), set has_modes = True in a verifier of "
+        "your own and give each Verdict its mode, or choose latent_coverage, which tells solutions apart by hidden "
+        "states."
     )

@@ -80,6 +80,7 @@ METHODS: dict[str, str] = {
     "repo_r": f"{_HERE}.repo_r:repo_r",
     "outcome_exploration": f"{_HERE}.outcome_exploration:outcome_exploration",
     "elliptical_counts": f"{_HERE}.elliptical_counts:elliptical_counts",
+    "latent_coverage": f"{_HERE}.latent_coverage:latent_coverage",
 }
 """Every method of the package, by its name: where its function stands, as one's own would be given."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -17,28 +17,18 @@ from relax_rl.objectives.inputs import MODES, Input
 from relax_rl.objectives.limits import RunLimits
 from relax_rl.objectives.modes import mode_counts
 from relax_rl.objectives.objective import Objective
-from relax_rl.objectives.settings import RatioSettings
+from relax_rl.objectives.settings import CoverageBaseline, CoverageSettings
 
-__all__ = ["CoverageAdvantage", "CoverageBaseline", "CoverageSettings", "coverage"]
-
-CoverageBaseline = Literal["mean", "leave_one_out", "none"]
+__all__ = ["CoverageAdvantage", "ModeCoverageSettings", "coverage"]
 
 
-class CoverageSettings(RatioSettings):
-    """The method is its advantage; the rest is GRPO's. It needs a task that has modes.
-
-    Attributes:
-        k: size of the subsets; 4 is for groups of 8.
-        baseline: "mean" of the group, "leave_one_out" or "none".
-    """
+class ModeCoverageSettings(CoverageSettings):
+    """The method is its advantage; the rest is GRPO's. It needs a task that has modes."""
 
     paper: ClassVar[str | None] = None
 
-    k: int = 4
-    baseline: CoverageBaseline = "mean"
 
-
-def coverage(settings: CoverageSettings, limits: RunLimits) -> Objective:
+def coverage(settings: ModeCoverageSettings, limits: RunLimits) -> Objective:
     """GRPO's loss with `CoverageAdvantage`. Raises ConfigError for k above what the run's groups hold."""
     limits.require_subset("k", settings.k, others=int(settings.baseline == "leave_one_out"))
     return Objective(

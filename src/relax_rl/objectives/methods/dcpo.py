@@ -165,7 +165,12 @@ class SmoothedAdvantage(Advantage):
         return (group - mean) / (std + self.epsilon) if std > 0 else torch.zeros_like(group)
 
     def before_rollout(
-        self, keys: Tensor, rewards: Tensor, modes: Tensor | None = None, lengths: Tensor | None = None
+        self,
+        keys: Tensor,
+        rewards: Tensor,
+        modes: Tensor | None = None,
+        lengths: Tensor | None = None,
+        latent: Tensor | None = None,
     ) -> SmoothedAdvantage:
         return replace(self, memory=self.memory.after(keys, rewards))
 

@@ -168,7 +168,12 @@ class OutcomeNovelty(Advantage):
         return torch.tensor(rows, dtype=torch.float64, device=modes.device)
 
     def before_rollout(
-        self, keys: Tensor, rewards: Tensor, modes: Tensor | None = None, lengths: Tensor | None = None
+        self,
+        keys: Tensor,
+        rewards: Tensor,
+        modes: Tensor | None = None,
+        lengths: Tensor | None = None,
+        latent: Tensor | None = None,
     ) -> OutcomeNovelty:
         if self.kind == "batch" or modes is None:
             return self

@@ -16,23 +16,22 @@ from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.limits import RunLimits
 from relax_rl.objectives.objective import Objective
-from relax_rl.objectives.settings import RatioSettings
+from relax_rl.objectives.settings import SubsetSettings
 
 __all__ = ["PKPOAdvantage", "PKPOBaseline", "PKPOSettings", "pkpo"]
 
 PKPOBaseline = Literal["subset", "leave_one_out", "none"]
 
 
-class PKPOSettings(RatioSettings):
-    """The method is its advantage; the rest is GRPO's.
+class PKPOSettings(SubsetSettings):
+    """The method is its advantage; the rest is GRPO's. The authors vary k; the default is ours.
 
     Attributes:
-        k, baseline: see `PKPOAdvantage`. The authors vary k; 4 is our choice, for groups of 8.
+        baseline: see `PKPOAdvantage`.
     """
 
     paper: ClassVar[str | None] = "2505.15201"
 
-    k: int = 4
     baseline: PKPOBaseline = "subset"
 
 

@@ -105,7 +105,12 @@ class WhitenedAdvantage(Advantage):
         return replace(self, mean=float(mean), variance=float(variance))
 
     def before_rollout(
-        self, keys: Tensor, rewards: Tensor, modes: Tensor | None = None, lengths: Tensor | None = None
+        self,
+        keys: Tensor,
+        rewards: Tensor,
+        modes: Tensor | None = None,
+        lengths: Tensor | None = None,
+        latent: Tensor | None = None,
     ) -> WhitenedAdvantage:
         rewards = rewards if rewards.is_floating_point() else rewards.float()
         return self._told(rewards, torch.ones_like(rewards) if lengths is None else lengths)

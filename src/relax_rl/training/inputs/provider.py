@@ -27,6 +27,7 @@ class Trainer(Protocol):
     state: Any
     temperature: float
     objective: Objective
+    notices: Any
 
     @property
     def policy(self) -> Any:
@@ -46,6 +47,11 @@ class Trainer(Protocol):
     @property
     def sampled_modes(self) -> list[str | None]:
         """The modes of the rows that were scored last; empty where no reward function tells any."""
+        ...
+
+    @property
+    def sampled_answers(self) -> list[str | None]:
+        """The answers that a verifier found in the rows that were scored last; empty where none tells any."""
         ...
 
     def completion_mask(self, rows: Rows) -> Tensor:
@@ -121,6 +127,10 @@ class Provider:
     def tensor(self, micro: MicroBatch) -> Tensor | None:
         """(B, ...) the input of a micro-batch's rows, or (P, ...) if it is one of prompts; None where there is none."""
         raise NotImplementedError
+
+    def figures(self) -> dict[str, float]:
+        """Scalars to log of a rollout batch, each once; asked for after `before_updates`."""
+        return {}
 
     def join(self, optimizer: torch.optim.Optimizer) -> None:
         """The optimiser was made: a provider that learns has it step its parameters, too."""

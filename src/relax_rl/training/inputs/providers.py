@@ -13,6 +13,7 @@ from relax_rl.objectives.inputs import (
     ENTROPY,
     ENTROPY_FLOW,
     HIDDEN_STATES,
+    LATENT_KEYS,
     LOG_PARTITION,
     MODES,
     OLD_ENTROPY,
@@ -23,6 +24,7 @@ from relax_rl.objectives.inputs import (
     TOKEN_CHOICE,
     Input,
 )
+from relax_rl.training.inputs.latent_keys import LatentPositions
 from relax_rl.training.inputs.modes import Modes
 from relax_rl.training.inputs.partition import LearnedPartition
 from relax_rl.training.inputs.planning import PlanningPhrases
@@ -86,6 +88,7 @@ PROVIDERS: dict[Input, type[Provider]] = {
     LOG_PARTITION: LearnedPartition,
     PROMPT_KEYS: PromptKeys,
     MODES: Modes,
+    LATENT_KEYS: LatentPositions,
     TOKEN_CHOICE: ChoiceOverUpdate,
 }
 

@@ -94,6 +94,7 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         self._local_rewards: Tensor | None = None
         self._local_lengths: Tensor | None = None
         self._modes: list[str | None] = []
+        self._answers: list[str | None] = []
         if branching is not None and self.use_vllm:
             raise ConfigError("sampling.trunks needs generation by transformers; leave trainer.use_vllm out.")
         if group_sampler is not None and (kwargs.get("tools") or kwargs.get("environment_factory")):
@@ -162,16 +163,17 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         opened = self._opened_thoughts(prompts)
         if any(opened):
             told = [given | {"opened_thought": tag} for given, tag in zip(told, opened, strict=True)]
-        self._modes = []
+        self._modes, self._answers = [], []
         try:
             scores = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
         except DataError as error:
             raise self._with_rollout_kept(error, told, completions) from error
-        if self._modes and len(self._modes) != len(prompts):
-            raise DataError(
-                f"A reward function called log_extra('mode', ...) with {len(self._modes)} values for {len(prompts)} "
-                "completions; give one each, None where no solution was found."
-            )
+        for column, told_values in (("mode", self._modes), ("answer_found", self._answers)):
+            if told_values and len(told_values) != len(prompts):
+                raise DataError(
+                    f"A reward function called log_extra('{column}', ...) with {len(told_values)} values for "
+                    f"{len(prompts)} completions; give one each, None where none was found."
+                )
         if self.model.training:
             for sentence in self._silent.sentences(scores, self.state.global_step):
                 self.notices(sentence)
@@ -201,10 +203,18 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         """See `relax_rl.training.inputs.provider.Trainer`."""
         return self._modes
 
+    @property
+    def sampled_answers(self) -> list[str | None]:
+        """See `relax_rl.training.inputs.provider.Trainer`."""
+        return self._answers
+
     def _log_completion_extra(self, column: str, values: list[Any]) -> None:
         # What reward functions call as `log_extra`. TRL keeps the other columns for its own table of completions.
+        texts = [None if value is None else str(value) for value in values]
         if column == "mode":
-            self._modes = [None if value is None else str(value) for value in values]
+            self._modes = texts
+        elif column == "answer_found":
+            self._answers = texts
         else:
             super()._log_completion_extra(column, values)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from relax_rl.errors import ModelError
-from relax_rl.objectives.inputs import MODES, OLD_ENTROPY
+from relax_rl.objectives.inputs import LATENT_KEYS, MODES, OLD_ENTROPY
 from relax_rl.training.inputs.provider import Rows, Trainer
 from relax_rl.training.rows import in_row_order
 
@@ -33,6 +33,8 @@ def gathered_rewards(trainer: Trainer, batches: list[Rows], group_size: int) -> 
     columns = {"rewards": [batch["rewards"] for batch in batches]}
     columns["lengths"] = [trainer.completion_mask(batch).sum(-1) for batch in batches]
     columns |= {"modes": [batch["mode"] for batch in batches]} if MODES in trainer.objective.inputs else {}
+    if LATENT_KEYS in trainer.objective.inputs:
+        columns["latent"] = [batch["latent_keys"] for batch in batches]
     ordered = {name: in_row_order(batches, parts) for name, parts in columns.items()}
     told = {name: column.unflatten(0, (-1, group_size)) for name, column in ordered.items()}
     return {name: trainer.accelerator.gather(tensor) for name, tensor in (told | {"keys": keys}).items()}

@@ -179,6 +179,8 @@ class RelaxTrainer(RolloutTrainer):
                 remember_old(self, self._buffered_inputs)
             for wanted in self._in_order:
                 self._provider(wanted).before_updates(self._buffered_inputs)
+                for name, value in self._provider(wanted).figures().items():
+                    self._metrics["train"][name].append(value)
             if PROMPT_KEYS in self.objective.inputs:
                 told = gathered_rewards(self, self._buffered_inputs, self.num_generations)
                 self._set_objective(self.objective.before_rollout(**told))
