@@ -50,7 +50,7 @@ soak: .venv/.installed
 mutants: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/mutants.py
 
-# One table of ratios, a new file in benchmarks/history, docs/benchmarks.md anew; for an idle machine.
+# One table of ratios, a new file in benchmarks/history, docs/research/benchmarks.md anew; for an idle machine.
 bench: .venv/.installed
 	$(BIN)/python benchmarks/suite.py
 
@@ -68,7 +68,7 @@ examples: smollm2
 	$(BIN)/python examples/own_task.py --updates 1
 	$(BIN)/python examples/own_data.py --updates 1 --problems 1 --samples 2
 
-# The studies of docs/evidence: all in miniature, or as they count (hours; goes on where it was stopped).
+# The studies of docs/research/evidence: all in miniature, or as they count (hours; goes on where it was stopped).
 evidence-small: .venv/.installed
 	$(BIN)/python evidence/studies.py --size small
 
@@ -98,7 +98,7 @@ VERL_ENV ?= $(abspath $(RELAX_ENVIRONMENTS))/verl
 verl-env:
 	$(PYTHON) scripts/verl_env.py $(VERL_ENV)
 
-# What a CPU cannot say, under ten minutes on one H200-class card; its figures are for docs/benchmarks.md.
+# What a CPU cannot say, under ten minutes on one H200-class card; its figures are for docs/research/benchmarks.md.
 gpu-check: .venv/.installed
 	$(BIN)/python scripts/gpu_check.py
 

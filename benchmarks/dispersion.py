@@ -1,7 +1,7 @@
 """Dispersion: how fast ours is, and which robust estimator to keep.
 
 python benchmarks/suite.py --only dispersion   forward and backward against a loop, and against raw torch
-python benchmarks/dispersion.py                the tables of docs/robust-dispersion.md
+python benchmarks/dispersion.py                the tables of docs/research/robust-dispersion.md
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which estimator for which noise: the table of docs/toolkit.md.
+"""Which estimator for which noise: the table of docs/guides/toolkit.md.
 
 python benchmarks/noise.py          a minute on one core; prints the table
 

@@ -1,6 +1,6 @@
 """Similarity of trajectories: how well each measure separates Lorenz systems, and how fast KoopSTD's matrix is.
 
-python benchmarks/similarity.py             the table of docs/similarity.md: silhouettes on 100 clips
+python benchmarks/similarity.py             the table of docs/reference/similarity.md: silhouettes on 100 clips
 python benchmarks/similarity.py --settings  silhouettes of KoopSTD over windows, hops and tapers
 python benchmarks/suite.py --only similarity   KoopSTD's matrix against the steps of its released code
 
@@ -131,7 +131,7 @@ def print_settings() -> None:
 
 
 def released_form(clips: Tensor, *, window: int, hop: int, rank: int) -> np.ndarray:
-    """Distances (B, B) by the steps of the released code, which are not those of the paper (docs/similarity.md).
+    """Distances (B, B) by the steps of the released code, not the paper (docs/reference/similarity.md).
 
     A transform a channel, padded, frames and frequencies reshaped into each other; the SVD of all of it, in float32; a
     residual for every singular vector, one after the other; the vectors of the largest; and for each pair the

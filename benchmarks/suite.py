@@ -3,7 +3,7 @@
 python benchmarks/suite.py                     all of them; a new file in benchmarks/history, and the page is redrawn
 python benchmarks/suite.py --quick             the five-minute subset; prints regressions, writes nothing
 python benchmarks/suite.py --only dispersion   one or several of them; writes nothing unless you add --save
-python benchmarks/suite.py --page              docs/benchmarks.md from the history, nothing measured
+python benchmarks/suite.py --page              docs/research/benchmarks.md from the history, nothing measured
 
 A ratio is ours over theirs within a round, its median over rounds: smaller is better, and it depends little on how fast
 the machine is. Seconds are processor time of one thread unless a row says otherwise. Every benchmark runs in a process
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the five-minute subset")
     parser.add_argument("--rounds", type=int, help="instead of 5, or 3 with --quick")
     parser.add_argument("--save", action="store_true", help="keep the result where it would not be kept")
-    parser.add_argument("--page", action="store_true", help="only redraw docs/benchmarks.md")
+    parser.add_argument("--page", action="store_true", help="only redraw docs/research/benchmarks.md")
     arguments = parser.parse_args()
     # Before torch is imported, here and in the processes that are started.
     os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")

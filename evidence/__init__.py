@@ -1,1 +1,1 @@
-"""The studies of docs/evidence. Run its modules from the root of the repository: `python -m evidence.tables.page`."""
+"""The studies of docs/research/evidence. Run its modules from the repository's root: `python -m NAME`."""

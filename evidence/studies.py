@@ -1,4 +1,4 @@
-"""All studies of docs/evidence/plan.md, or any part of them alone; what was done before is kept.
+"""All studies of docs/research/evidence/plan.md, or any part of them alone; what was done before is kept.
 
 python evidence/studies.py --size small                in miniature, under half an hour on two cores; proves nothing
 python evidence/studies.py --size full                 the studies themselves, hours; the tables go to evidence/results
@@ -217,7 +217,7 @@ def latent_signals(scale: Scale) -> None:
 
 
 def page(scale: Scale) -> None:
-    """Pictures from the tables, and the tables of docs/evidence/README.md."""
+    """Pictures from the tables, and the tables of docs/research/evidence/README.md."""
     scale.python("evidence.tables.figures", "--results", scale.results, "--out", scale.figures)
     if not scale.is_small:
         scale.python("evidence.tables.page")

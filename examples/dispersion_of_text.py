@@ -9,7 +9,7 @@ A file holds one text a line. A dictionary of 12 observables is fitted on the te
 Expect: a DSD between 0.067 and 0.089 for the searches and between 0.047 and 0.059 for the repetitions; of the first
 text, "eigenvalue 0.999+0.000j, modulus 0.999, residual 0.058" (7 s of one CPU core).
 
-docs/spectrum.md says what the numbers mean, and how to tell a real mode from an artefact.
+docs/guides/spectrum.md says what the numbers mean, and how to tell a real mode from an artefact.
 """
 
 from __future__ import annotations

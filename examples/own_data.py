@@ -4,9 +4,9 @@
     python examples/own_data.py
     python examples/own_data.py --updates 1 --problems 1 --samples 2        (as CI runs it)
 
-A row needs a question and an answer; the columns' names are settings of the task `math` (docs/tasks.md). This script
-writes the file: 120 sums. The reward is a function of its own, since a model of this size rarely puts a number in
-\\boxed{}, which the task's own verifier reads.
+A row needs a question and an answer; the columns' names are settings of the task `math` (docs/guides/tasks.md). This
+script writes the file: 120 sums. The reward is a function of its own, since a model of this size rarely puts a number
+in \\boxed{}, which the task's own verifier reads.
 
 Settings: ReLaX, 2 updates of 2 prompts x 4 completions of at most 32 tokens, temperature 0.7, seed 0. The evaluation
 takes 4 problems x 4 samples.

@@ -1,10 +1,10 @@
-"""The matrix of architectures: measure it, and write its table into docs/architectures.md.
+"""The matrix of architectures: measure it, and write its table into docs/reference/architectures.md.
 
     python scripts/architectures.py            # measures all (minutes), writes the results and the page
     python scripts/architectures.py --page     # writes the page from the results
 
-The results are kept in docs/architectures.json. The slow tests measure every row again; a fast one sees to it that the
-page holds the table of these results.
+The results are kept in docs/reference/architectures.json. The slow tests measure every row again; a fast one checks
+that the page holds the table of these results.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from support.architectures import ARCHITECTURES  # noqa: E402  # pyright: ignore[reportMissingImports]
 
-PAGE, RESULTS = ROOT / "docs" / "architectures.md", ROOT / "docs" / "architectures.json"
+PAGE, RESULTS = ROOT / "docs/reference/architectures.md", ROOT / "docs/reference/architectures.json"
 BEGIN, END = "<!-- table: scripts/architectures.py -->\n", "<!-- end of table -->\n"
 HEADER = """\
 | Architecture | Sets it apart | Cache | Updates | KL at update 1 | Same samples at batch 8 and 1 | Padding | Spectra |

@@ -174,7 +174,7 @@ def test_the_exit_code_and_the_lines_that_people_read(tmp_path, capsys):
 
 
 def test_every_metric_of_every_objective_is_in_the_table():
-    table = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    table = (ROOT / "docs" / "reference" / "metrics.md").read_text("utf-8")
     batch = random_batch(prompts=2, group=4, tokens=40)
     batch = dataclasses.replace(batch, mask=torch.ones(2, 4, 40, dtype=torch.bool))
     states, mask = batch.required(HIDDEN_STATES), batch.mask

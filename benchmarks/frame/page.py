@@ -1,4 +1,4 @@
-"""docs/benchmarks.md from the history: its tables and figures are rewritten, what people wrote between them stays.
+"""Rewrite the tables and figures of docs/research/benchmarks.md from the history; the prose between them stays.
 
 Tables stand between ``<!-- rows: NAME -->`` and ``<!-- end -->``; machines, versions and the figure of all results
 between ``<!-- machines -->`` and ``<!-- end -->``. A benchmark is shown as in the newest result that has it.
@@ -16,7 +16,7 @@ from frame.rows import Row
 
 __all__ = ["PAGE", "filled", "rewrite"]
 
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGE = ROOT / "docs" / "research" / "benchmarks.md"
 IMAGES = ROOT / "docs" / "images"
 _BLOCK = re.compile(r"<!-- (rows: (?P<name>\S+)|(?P<machines>machines)) -->\n.*?<!-- end -->", re.DOTALL)
 _UNITS = {"s": "s", "s wall": "s by the clock", "MiB": "MiB", "exponent": ""}
@@ -105,4 +105,4 @@ def _machines(results: Sequence[Result]) -> Iterator[str]:
             f"| {machine['cores']} | {machine['load']} | {libraries} |"
         )
     yield ""
-    yield "![Ratios of all results](images/benchmarks-history.svg)"
+    yield "![Ratios of all results](../images/benchmarks-history.svg)"

@@ -1,7 +1,7 @@
 """Ours (study G): methods by a latent signal that tells the completions of one group apart.
 
-They came to nothing (docs/evidence), so they stand here and not in the package. They run by their import path, from
-the root of the repository: ``--objective evidence.latent_signals.signal_methods:spectral_diversity``.
+They came to nothing (docs/research/evidence), so they stand here and not in the package. They run by their import path,
+from the root of the repository: ``--objective evidence.latent_signals.signal_methods:spectral_diversity``.
 
 The signal is put to use in one of two ways, ``form``: "advantage" adds it to the reward, without gradient;
 "regularizer" adds its mean to the loss, with gradient through the hidden states. (`spectral_novelty`, against a memory,

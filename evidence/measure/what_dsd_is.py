@@ -3,7 +3,7 @@
 python -m evidence.measure.what_dsd_is --out runs/evidence --size small    the embedded policy, minutes
 python -m evidence.measure.what_dsd_is --out runs/evidence --size full     SmolLM2 too (make smollm2), half an hour
 
-Every table goes to OUT/a_*.csv. Which numbers count for what is in docs/evidence/plan.md.
+Every table goes to OUT/a_*.csv. Which numbers count for what is in docs/research/evidence/plan.md.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ python -m evidence.tables.choose runs/evidence/signals_search --out evidence/met
     --beside evidence/methods/head_to_head.toml --keep grpo,entropy_bonus
 
 Labels of a search are METHOD: STRENGTH, the published strength of a method first. The rule is that of the plan
-(docs/evidence/plan.md): the largest sum of mean@1 and pass@16, and the published strength where it is within MARGIN.
+(docs/research/evidence/plan.md): the largest sum of mean@1 and pass@16, and the published
+strength where it is within MARGIN.
 """
 
 from __future__ import annotations

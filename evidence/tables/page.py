@@ -1,4 +1,4 @@
-"""The tables of docs/evidence/README.md, from the CSV files of the studies.
+"""The tables of docs/research/evidence/README.md, from the CSV files of the studies.
 
 python -m evidence.tables.page             writes every table of the page anew, between its marks
 python -m evidence.tables.page --check     says which tables are not those of the results, and changes nothing
@@ -34,7 +34,9 @@ HACKED = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--page", type=Path, default=EVIDENCE.parent / "docs/evidence/README.md", help="(%(default)s)")
+    parser.add_argument(
+        "--page", type=Path, default=EVIDENCE.parent / "docs/research/evidence/README.md", help="(%(default)s)"
+    )
     parser.add_argument("--results", type=Path, default=EVIDENCE / "results", help="(%(default)s)")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()

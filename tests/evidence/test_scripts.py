@@ -129,7 +129,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_the_tables_of_the_results() -> None:
-    page = (EVIDENCE.parent / "docs/evidence/README.md").read_text("utf-8")
+    page = (EVIDENCE.parent / "docs/research/evidence/README.md").read_text("utf-8")
     assert with_tables(page, EVIDENCE / "results") == page
     assert "<!-- table head_to_head -->" in page
 

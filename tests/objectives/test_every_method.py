@@ -187,7 +187,9 @@ def test_a_whole_number_is_asked_for_where_it_must_be_one():
 
 def test_every_method_has_a_row_with_a_test_that_is_there():
     folder = Path(__file__).parent
-    rows = re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", (folder.parents[1] / "docs/methods.md").read_text("utf-8"), re.M)
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\| (.+) \|$", (folder.parents[1] / "docs/reference/methods.md").read_text("utf-8"), re.M
+    )
     assert [name for name, _ in rows if name in METHODS] == [name for name, _ in rows]
     assert {name for name, _ in rows} == set(METHODS)
     tests = "".join(path.read_text("utf-8") for path in folder.glob("test_*.py"))

@@ -11,7 +11,7 @@ import pytest
 from relax_rl.rewards import ExactVerifier, MathVerifier, grade
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "grading.jsonl"
-# Rows whose expectation is arguable, with the reason as docs/grading.md has it.
+# Rows whose expectation is arguable, with the reason as docs/reference/grading.md has it.
 ARGUABLE = {
     "grading-180": "a decimal comma, which is an option",
     "grading-300": "a percentage against a share",

@@ -27,7 +27,7 @@ class DMD(EigenfunctionEstimator):
     Args:
         rank: directions to keep: a number, a share of the energy in (0, 1), "optimal" (Gavish and Donoho), None (all).
         variant: "least_squares", "ridge", "forward_backward", "total_least_squares", "measure_preserving" or
-            "instrumental"; see "Which estimator for which noise" in docs/toolkit.md.
+            "instrumental"; see "Which estimator for which noise" in docs/guides/toolkit.md.
         modes: "projected" or "exact".
         ridge: of the variant "ridge", relative to the mean square of the singular values kept.
         solver: "auto", "svd", "gram" or "randomised".

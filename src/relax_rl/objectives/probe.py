@@ -47,7 +47,7 @@ class DictionarySettings:
     the printed one (Eq. 8), whose minimum is a collapsed dictionary, and a learning rate at which a few hundred steps
     suffice; ``fit_objective="paper"`` and ``learning_rate=1e-4`` are the printed choices. Of the relative residual, a
     fifth of the completions chooses the step. Hidden channels are scaled to unit root mean square, on which the paper
-    is silent (docs/koopman.md); the scale is a part of W.
+    is silent (docs/reference/koopman.md); the scale is a part of W.
 
     Attributes:
         num_observables: F.

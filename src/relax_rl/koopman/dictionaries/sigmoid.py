@@ -132,9 +132,9 @@ class KoopmanDictionary(StoredDictionary):
             batch_size: trajectories a step; the paper's is 64.
             standardize: start from, and step in, coordinates where every hidden channel has unit root mean square; the
                 scale is folded into W, so the dictionary is sigmoid(x W) either way, and the digest covers it. Without
-                it a few huge channels saturate the sigmoids (docs/koopman.md has by how much); taking off the mean as
-                well changes nothing there, and would need a bias. False is the paper's form. None is the objective's
-                own: False for "as_run", True for the others.
+                it a few huge channels saturate the sigmoids (docs/reference/koopman.md has by how much); taking off the
+                mean as well changes nothing there, and would need a bias. False is the paper's form. None is the
+                objective's own: False for "as_run", True for the others.
             validation_share: of the trajectories, held out whole: the step with the smallest residual on them is
                 returned. None is 0.2 for "relative_residual" and 0 (the last step) for the other two, which stay as
                 they were published.

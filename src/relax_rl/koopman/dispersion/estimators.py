@@ -10,7 +10,7 @@ Four estimators of one idea, the variance of a spectrum's moduli:
               instruments, on the directions that the past predicts
               (:mod:`~relax_rl.koopman.dispersion.instrumental`).
 
-Why ``robust`` is built as it is (numbers in docs/robust-dispersion.md):
+Why ``robust`` is built as it is (numbers in docs/research/robust-dispersion.md):
 
 - Not a function of length. A least-squares spectrum from N pairs carries noise of radius sqrt(F / N), so any statistic
   of it depends on N. Every window here has the same N, so for stationary dynamics the expectation is the same at every

@@ -32,7 +32,7 @@ def instrumental_dispersion(lifted: Tensor, pairs: Tensor, num_nonfinite: Tensor
     (:func:`~relax_rl.koopman.operators.instruments.instrumental_operator`). Moduli above 1, which no stationary
     trajectory has, count as 1, so that 0 <= DSD <= 1/4. Where fewer than two directions stand out, the dispersion is
     undefined: short trajectories tell nothing about dynamics that are driven by noise and seen with noise
-    (docs/robust-dispersion.md has the lengths). The gradient holds the directions fixed.
+    (docs/research/robust-dispersion.md has the lengths). The gradient holds the directions fixed.
 
     Args:
         lifted: (B, T, F), finite.

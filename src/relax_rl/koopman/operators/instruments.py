@@ -20,7 +20,7 @@ __all__ = ["INSTRUMENTS", "SUBSPACE_WINDOW", "instrumental_operator", "subspace_
 
 INSTRUMENTS = 2
 """Snapshots before each pair that serve as its instruments. One is enough for consistency; the second lowers the
-variance (docs/toolkit.md, "Which estimator for which noise")."""
+variance (docs/guides/toolkit.md, "Which estimator for which noise")."""
 
 SUBSPACE_WINDOW = 4
 """Two past snapshots and two future ones."""

@@ -33,7 +33,7 @@ __all__ = ["KoopSTD", "ShortTimeSpectrum", "Taper", "koopstd_distance", "koopstd
 
 Taper = Literal["rectangular", "hann"]
 """Weights of the states within a frame. Rectangular ones see all of a window alike; Hann's leak less from one frequency
-into others and see half of it. Neither separates systems better throughout (docs/similarity.md)."""
+into others and see half of it. Neither separates systems better throughout (docs/reference/similarity.md)."""
 
 # Numbers in the frames of trajectories decomposed together: enough to hide what a small matrix costs besides its
 # arithmetic, and few enough to stay in the cache.

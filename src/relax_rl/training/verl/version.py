@@ -19,7 +19,7 @@ def check_version() -> None:
         version = metadata.version("verl")
     except metadata.PackageNotFoundError as error:
         raise ConfigError(
-            "verl is not installed; install relax-rl[verl] in an environment of its own (docs/scaling.md)."
+            "verl is not installed; install relax-rl[verl] in an environment of its own (docs/guides/scaling.md)."
         ) from error
     if version.split(".")[:2] != ["0", "9"]:
         raise ConfigError(
