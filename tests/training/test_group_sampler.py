@@ -101,7 +101,7 @@ def arguments(**other: object) -> SimpleNamespace:
     defaults: dict[str, object] = {
         "use_vllm": False, "num_generations": 2, "max_completion_length": 8, "temperature": 1.0, "top_p": 1.0,
         "seed": 0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None,
-        "cache_implementation": None, "fsdp": None, "deepspeed": None,
+        "cache_implementation": None, "ds3_gather_for_generation": True,
     }  # fmt: skip
     return SimpleNamespace(**defaults | other)
 
@@ -138,8 +138,6 @@ def test_weights_that_are_never_gathered_are_refused_or_left_to_generate() -> No
 def test_it_samples_wherever_it_can() -> None:
     assert group_sampler(arguments(), "generate") is None
     assert group_sampler(arguments(), "auto") == group_sampler(arguments()) is not None
-    for how in ("fsdp", "deepspeed"):
-        assert group_sampler(arguments(**{how: "full_shard"}), "auto") is not None
 
 
 def test_the_command_refuses_before_anything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

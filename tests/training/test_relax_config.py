@@ -29,7 +29,7 @@ BATCHES: dict[str, Any] = {
     [
         ({"per_device_train_batch_size": 6, "gradient_accumulation_steps": 1}, "use 4 or 8."),
         ({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}, "groups; use 4."),
-        ({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}, "gradient_accumulation_steps = 2, the"),
+        ({"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2}, "of one process must hold whole groups"),
         ({"steps_per_generation": 3}, "steps_per_generation = 3 is not a multiple"),
     ],
 )

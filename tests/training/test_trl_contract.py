@@ -189,9 +189,9 @@ def test_monitoring_leaves_the_training_bit_identical(tmp_path):
     assert "latent/dsd" in watched.state.log_history[0]
 
 
-def test_a_micro_batch_of_broken_groups_is_refused(tmp_path):
+def test_an_update_of_broken_groups_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="whole groups"):
-        make_trainer(build_objective("grpo"), tmp_path, per_device_train_batch_size=6)
+        make_trainer(build_objective("grpo"), tmp_path, per_device_train_batch_size=5)
 
 
 # Options -----------------------------------------------------------------------------------------------------------

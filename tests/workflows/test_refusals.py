@@ -38,7 +38,7 @@ WRONG = {
     "option that is replaced": (["--trainer.loss_type", "dapo"], "set objective.name instead"),
     "value that TRL refuses": (["--trainer.optim", "nosuch"], "TRL refuses"),
     "what TRL's trainer refuses": (["--trainer.reward_weights", "[1.0,2.0]"], "TRL refuses"),
-    "batch of broken groups": (["--trainer.per_device_train_batch_size", "20"], "is not a multiple of"),
+    "batch of broken groups": (["--trainer.per_device_train_batch_size", "18"], "is not a multiple of"),
     "group of one": (["--trainer.num_generations", "1"], "group of one"),
     "too many observables": (["--dictionary.num_observables", "95"], "num_observables = 95"),
     "too short completions": (["--trainer.max_completion_length", "12"], "num_observables"),

@@ -59,16 +59,23 @@ class BatchPlan:
         """How often each of so many problems is sampled from, on average."""
         return self.rollouts * self.prompts_per_rollout / num_problems
 
+    @property
+    def splits_groups(self) -> bool:
+        """Whether a micro-batch holds parts of groups, so that an update takes one more forward."""
+        return self.completions_per_micro_batch % self.group_size != 0
+
     def words(self) -> str:
         """Four lines for people, to be read before the run."""
         processes = "1 process" if self.num_processes == 1 else f"{self.num_processes} processes"
+        parts = " (parts of groups: each update takes two passes)" if self.splits_groups else ""
         serves = f"{self.updates_per_rollout} updates" if self.updates_per_rollout > 1 else "1 update"
         return "\n".join(
             [
                 f"rollout   {self.prompts_per_rollout:,} prompts x {self.group_size} completions = "
                 f"{self.completions_per_rollout:,} completions, for {serves}",
                 f"update    {self.prompts_per_update:,} prompts, {self.completions_per_update:,} completions: "
-                f"{processes} x {self.micro_batches_per_update} micro-batches of {self.completions_per_micro_batch}",
+                f"{processes} x {self.micro_batches_per_update} micro-batches of "
+                f"{self.completions_per_micro_batch}{parts}",
                 f"run       {self.updates:,} updates from {self.rollouts:,} rollout batches",
                 f"in all    {self.total_completions:,} completions sampled",
             ]

@@ -294,12 +294,12 @@ class TrainConfig(Section):
                 f"trainer.num_generations is {group}, and an advantage relative to a group of one is always zero; "
                 "use at least 2 (the paper uses 16)"
             )
-        if micro % group:
+        if micro % group and micro * self.trainer.gradient_accumulation_steps % group:
             below, above = micro // group * group, -(-micro // group) * group
             choices = f"{below} or {above}" if below else f"{above}"
             raise ValueError(
                 f"trainer.per_device_train_batch_size = {micro} is not a multiple of trainer.num_generations = "
-                f"{group}, and a micro-batch holds whole groups; use {choices}"
+                f"{group}, and an update of one process holds whole groups; use {choices}"
             )
         return self
 

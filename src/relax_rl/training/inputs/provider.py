@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.latent.capture import ForwardRecord
-from relax_rl.objectives import Objective, RolloutBatch
+from relax_rl.objectives import Objective
 from relax_rl.objectives.inputs import Input
 
 __all__ = ["MicroBatch", "Provider", "Rows", "Trainer"]
@@ -62,8 +62,8 @@ class Trainer(Protocol):
         """One forward of a micro-batch without gradient. Collective: call it on every rank."""
         ...
 
-    def rollout_batch(self, rows: Rows, forward: ForwardRecord) -> RolloutBatch:
-        """What the objective reads of a micro-batch."""
+    def surveys(self, batches: list[Rows]) -> list[Tensor]:
+        """`Objective.survey` for each micro-batch of an update (N_b, C). Collective: it takes forwards."""
         ...
 
 

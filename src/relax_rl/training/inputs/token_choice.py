@@ -66,8 +66,7 @@ class ChoiceOverUpdate(Provider):
         if selector.is_idle_on_policy and "old_per_token_logps" not in batches[0]:
             choices = [torch.zeros_like(mask, dtype=torch.float32) for mask in masks]
         else:
-            surveyed = (trainer.rollout_batch(batch, trainer.forward_only(batch)) for batch in batches)
-            columns = [trainer.objective.survey(batch) for batch in surveyed]
+            columns = trainer.surveys(batches)
             # In the order of the rows: neither length nor the size of a micro-batch decides between equals.
             mask = in_row_order(batches, masks)
             tokens = in_row_order(batches, [_by_token(part, own) for part, own in zip(columns, masks, strict=True)])

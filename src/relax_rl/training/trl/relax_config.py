@@ -21,8 +21,9 @@ class RelaxConfig(GRPOConfig):
     """`trl.GRPOConfig` for `RelaxTrainer`: every field is TRL's, and every default but that of `disable_dropout`.
 
     A field that the objective replaces (`loss_type`, `beta`, `epsilon`, `scale_rewards`, ...) keeps its default: the
-    method and its settings are arguments of `RelaxTrainer`, `objective` and `objective_options`. A micro-batch holds
-    whole groups: `per_device_train_batch_size` is a multiple of `num_generations`.
+    method and its settings are arguments of `RelaxTrainer`, `objective` and `objective_options`. An update of a process
+    holds whole groups. So does a micro-batch, unless `per_device_train_batch_size` is no multiple of `num_generations`:
+    then each update takes two passes.
 
     Raises:
         ConfigError: for a field that would have no effect, naming the setting to use, and for batches that would break
@@ -59,19 +60,13 @@ class RelaxConfig(GRPOConfig):
 
     def _check_whole_groups(self) -> None:
         micro, group = self.per_device_train_batch_size, self.num_generations or 1
-        if micro % group == 0:
+        if micro % group == 0 or micro * self.gradient_accumulation_steps % group == 0:
             return
-        below, above, update = (
-            micro // group * group,
-            -(-micro // group) * group,
-            micro * self.gradient_accumulation_steps,
-        )
+        below, above = micro // group * group, -(-micro // group) * group
         advice = f"use {below} or {above}" if below else f"use {above}"
-        if update % above == 0:
-            advice = f"use {above} and gradient_accumulation_steps = {update // above}, the same completions an update"
         raise ConfigError(
-            f"per_device_train_batch_size = {micro} is not a multiple of num_generations = {group}, and a micro-batch "
-            f"must hold whole groups; {advice}."
+            f"per_device_train_batch_size = {micro} is not a multiple of num_generations = {group}, and an update of "
+            f"one process must hold whole groups; {advice}."
         )
 
 

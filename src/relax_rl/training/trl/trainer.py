@@ -1,7 +1,8 @@
 """GRPO training by TRL, with our objective as the loss.
 
 Nothing is copied out of TRL. Its `compute_loss` runs the forward while hooks listen; its loss is dropped, and the
-objective's is returned. Groups are a tensor shape, (P, G, ...): every micro-batch holds whole groups, in order.
+objective's is returned. Groups are a tensor shape, (P, G, ...): a micro-batch holds whole groups, in order, or all
+micro-batches are parts of groups, and an update takes two passes (`relax_rl.training.trl.split_groups`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from relax_rl.config import GuardConfig
-from relax_rl.errors import ConfigError, ModelError
+from relax_rl.errors import ConfigError
 from relax_rl.latent.capture import ForwardCapture, ForwardRecord
 from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
 from relax_rl.objectives.base import ObjectiveOutput
@@ -26,6 +27,7 @@ from relax_rl.training.calibration import Calibration
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows
 from relax_rl.training.inputs.providers import provider_of
+from relax_rl.training.inputs.rollout import rollout_batch_of
 from relax_rl.training.notices import Notices
 from relax_rl.training.objective import objective_for
 from relax_rl.training.objective_state import restore_objective, save_objective
@@ -35,9 +37,10 @@ from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for, check_reference, given_arguments
 from relax_rl.training.trl.rollouts import RolloutTrainer
 from relax_rl.training.trl.sampled import gathered_rewards, remember_old
+from relax_rl.training.trl.split_groups import SplitUpdate, check_split_groups, lifted, survey_of_parts
 from relax_rl.training.trl.strategy import check_strategy, leave_groups_of_vllm
 from relax_rl.training.trl.update_size import UpdateSize
-from relax_rl.training.trl.update_sums import UpdateSums
+from relax_rl.training.trl.update_sums import UpdateSums, rank_means
 
 __all__ = ["RelaxTrainer"]
 
@@ -125,6 +128,10 @@ class RelaxTrainer(RolloutTrainer):
         self.objective = method
         self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))
         self._update = UpdateSums()
+        self._splits_groups = bool(self.args.per_device_train_batch_size % self.num_generations)
+        self._split: SplitUpdate | None = None
+        if self._splits_groups:
+            check_split_groups(method, disable_dropout=self.args.disable_dropout)
         self._to_remember: deque[Tensor] = deque(maxlen=self.args.steps_per_generation)
         self._forecast = EntropyForecast()
         self._providers = {wanted: provider_of(wanted, self) for wanted in self._wanted}
@@ -150,6 +157,11 @@ class RelaxTrainer(RolloutTrainer):
     def forward_only(self, rows: Rows) -> ForwardRecord:
         with torch.no_grad():
             return self._forward(self.model_wrapped, rows)[0]
+
+    def surveys(self, batches: list[Rows]) -> list[Tensor]:
+        if self._splits_groups:
+            return survey_of_parts(self.objective, batches, self._read_part)
+        return [self.objective.survey(self.rollout_batch(rows, self.forward_only(rows))) for rows in batches]
 
     @property
     def _wanted(self) -> frozenset[Input]:
@@ -190,8 +202,11 @@ class RelaxTrainer(RolloutTrainer):
         if place % window == 0:
             if "padding" in self._buffered_inputs[place]:  # a checkpoint of an earlier version lacks it
                 self._metrics["train"]["batch/padding"].append(self._buffered_inputs[place]["padding"])
+            update = self._buffered_inputs[place : place + window]
             for wanted in self._in_order:
-                self._provider(wanted).before_update(self._buffered_inputs[place : place + window])
+                self._provider(wanted).before_update(update)
+            if self._splits_groups:
+                self._split = self._split_update(update)
         return self._buffered_inputs[place]
 
     @property
@@ -215,27 +230,49 @@ class RelaxTrainer(RolloutTrainer):
             )
         mode = "train" if self.model.training else "eval"
         forward, logged = self._forward(model, inputs)
-        batch = self.rollout_batch(inputs, forward)
-        output = self.objective(batch)
-        if mode == "train":
-            self._inspect(batch, output)
-        metrics = self._rank_means(output)
+        if mode == "train" and self._split is not None:
+            loss = self._split.loss(inputs["row"], self._part(inputs, forward))
+            metrics = {name: value for name, value in logged.items() if name not in self._split.output.metrics}
+        else:
+            batch = self.rollout_batch(inputs, forward)
+            output = self.objective(batch)
+            loss, metrics = output.loss, logged | rank_means(self.accelerator, output)
+            if mode == "train":
+                self._note(batch, output, inputs["row"], metrics)
         # TRL's own figures stay, except where the objective computes the same one.
-        for name, value in (logged | metrics).items():
+        for name, value in metrics.items():
             self._metrics[mode][name].append(value)
         if mode == "train":
-            self._update.add(batch, output.per_completion["advantage"], metrics)
-            if output.to_remember is not None:
-                self._to_remember.append(output.to_remember)
-            window = self.args.gradient_accumulation_steps
-            if self._step % window == window - 1:
-                self._end_of_update()
-        if self._recorder is not None and mode == "train":
-            self._recorder.add(output.per_completion, inputs["row"])
-            if self._step % self.args.steps_per_generation == self.args.steps_per_generation - 1:
-                self._recorder.finish(self.state.global_step + 1)
+            self._end_of_micro_batch()
         # Shares are of the whole update on all ranks and simply add up, but DDP averages over ranks.
-        return output.loss * self.accelerator.num_processes
+        return loss * self.accelerator.num_processes
+
+    def _split_update(self, batches: list[Rows]) -> SplitUpdate:
+        """The first pass over an update whose micro-batches break groups, and what it says of the whole."""
+        split = SplitUpdate.read(self.objective, batches, self._read_part)
+        metrics = rank_means(self.accelerator, split.output)
+        for name, value in metrics.items():
+            self._metrics["train"][name].append(value)
+        self._note(split.batch, split.output, split.rows, metrics)
+        return split
+
+    def _note(self, batch: RolloutBatch, output: ObjectiveOutput, rows: Tensor, metrics: dict[str, float]) -> None:
+        """What an objective says of whole groups, for whatever sums it up or writes it down."""
+        self._inspect(batch, output)
+        self._update.add(batch, output.per_completion["advantage"], metrics)
+        if output.to_remember is not None:
+            self._to_remember.append(output.to_remember)
+        if self._recorder is not None:
+            self._recorder.add(output.per_completion, rows)
+
+    def _end_of_micro_batch(self) -> None:
+        window = self.args.gradient_accumulation_steps
+        if self._step % window == window - 1:
+            self._end_of_update()
+        if self._recorder is not None and self._step % self.args.steps_per_generation == (
+            self.args.steps_per_generation - 1
+        ):
+            self._recorder.finish(self.state.global_step + 1)
 
     def _end_of_update(self) -> None:
         """The update's gradient is there: what its figures say goes into the log and into the next objective."""
@@ -268,31 +305,20 @@ class RelaxTrainer(RolloutTrainer):
 
     def rollout_batch(self, rows: Rows, forward: ForwardRecord) -> RolloutBatch:
         """What the objective reads of a micro-batch: its groups as a tensor shape, and the inputs it asks for."""
-        mask = self._completion_mask(rows)
-        num_rows, num_tokens = mask.shape
         group = self.num_generations if self.model.training else self.num_generations_eval
-        if forward.log_probs is None:
-            raise ModelError("TRL's fused head gave no log-probabilities; this version of TRL does not fit.")
-        log_probs = forward.log_probs[:, -num_tokens:]
-        # Without them the policy that samples is the policy that learns, and every ratio is 1.
-        old = rows.get("old_per_token_logps")
-        found = self._inputs_of(MicroBatch(rows, forward, mask, group))
-        fields = {wanted.name: tensor for wanted, tensor in found.items() if wanted.is_field}
+        micro = MicroBatch(rows, forward, self._completion_mask(rows), group)
+        return rollout_batch_of(micro, self._inputs_of(micro), self._totals(rows, micro.mask, group))
 
-        def grouped(column: Tensor | None) -> Tensor | None:
-            return None if column is None else column.unflatten(0, (num_rows // group, group))
+    def _part(self, rows: Rows, forward: ForwardRecord) -> RolloutBatch:
+        """What the objective reads of a micro-batch that breaks groups, by row, in few columns."""
+        micro = MicroBatch(rows, forward, self._completion_mask(rows), group_size=1)
+        totals = self._totals(rows, micro.mask, self.num_generations)
+        part = rollout_batch_of(micro, self._inputs_of(micro), totals, rows["row"] // self.num_generations)
+        return lifted(part, self.objective)
 
-        return RolloutBatch(
-            log_probs=log_probs.unflatten(0, (-1, group)),
-            old_log_probs=(log_probs.detach() if old is None else old).unflatten(0, (-1, group)),
-            mask=mask.unflatten(0, (-1, group)),
-            rewards=rows["rewards"].unflatten(0, (-1, group)),
-            sampling_weights=grouped(rows.get("importance_sampling_ratio")),
-            sampled_lengths=grouped(rows.get("sampled_length")),
-            totals=self._totals(rows, mask, group),
-            extras={wanted: tensor for wanted, tensor in found.items() if not wanted.is_field},
-            **fields,
-        )
+    @torch.no_grad()
+    def _read_part(self, rows: Rows) -> RolloutBatch:
+        return self._part(rows, self.forward_only(rows))
 
     def _totals(self, rows: Rows, mask: Tensor, group: int) -> UpdateTotals:
         """Counts of the whole update on all ranks, by which every share of a loss is divided."""
@@ -305,20 +331,13 @@ class RelaxTrainer(RolloutTrainer):
         )
 
     def _inputs_of(self, micro: MicroBatch) -> dict[Input, Tensor]:
-        """The inputs that the objective asks for; those of completions by group, those of prompts as they are."""
+        """The inputs that the objective asks for."""
         found: dict[Input, Tensor] = {}
         for wanted in self._in_order:
             tensor = self._provider(wanted).tensor(micro)
             if tensor is not None:
-                is_of_rows = wanted.shape[:2] == ("P", "G")
-                found[wanted] = tensor.unflatten(0, (-1, micro.group_size)) if is_of_rows else tensor
+                found[wanted] = tensor
         return found
-
-    def _rank_means(self, output: ObjectiveOutput) -> dict[str, float]:
-        """The objective's metrics, averaged over the ranks that have them."""
-        names = sorted(output.metrics)
-        local = torch.tensor([[output.metrics[name] for name in names]], device=self.accelerator.device)
-        return dict(zip(names, self.accelerator.gather(local).nanmean(0).tolist(), strict=True))
 
     def _calibrate(self, batches: list[Rows]) -> None:
         self._set_objective(self._calibration.fitted(batches, self.state.global_step))

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from relax_rl.objectives import RolloutBatch
+from relax_rl.objectives.base import ObjectiveOutput
 from relax_rl.objectives.updates import UpdateReport
 
-__all__ = ["UpdateSums", "report_of"]
+__all__ = ["UpdateSums", "rank_means", "report_of"]
 
 
 class UpdateSums:
@@ -51,6 +52,13 @@ class UpdateSums:
 
 
 _NUM_SUMS = 7
+
+
+def rank_means(accelerator: Any, output: ObjectiveOutput) -> dict[str, float]:
+    """An objective's metrics, averaged over the processes that have them. Collective."""
+    names = sorted(output.metrics)
+    local = torch.tensor([[output.metrics[name] for name in names]], device=accelerator.device)
+    return dict(zip(names, accelerator.gather(local).nanmean(0).tolist(), strict=True))
 
 
 def report_of(sums: list[float], metrics: dict[str, float], step: int, num_steps: int) -> UpdateReport:
