@@ -115,10 +115,6 @@ def test_every_replaced_option_is_refused(name, tmp_path):
         ({"epsilon": 0.3}, "objective_options={'clip_low': ...}"),
         ({"loss_type": "grpo"}, "RelaxTrainer(objective=...)"),
         ({"use_transformers_continuous_batching": True}, "casts the trained weights for good"),
-        (
-            {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
-            "use 4 and gradient_accumulation_steps = 2, the same completions an update",
-        ),
         ({"per_device_train_batch_size": 6}, "whole groups; use 4 or 8."),
         ({"gradient_accumulation_steps": 2, "steps_per_generation": 3}, "use one batch of rollouts"),
     ],
