@@ -71,7 +71,7 @@ def test_figures_are_of_the_whole_update(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_depends_on_the_cut_is_refused(tmp_path: Path) -> None:
-    objective = build_objective("relax", **RELAX, mean_scope="micro_batch", xi=0.1)
+    objective = build_objective("relax", dictionary=RELAX["dictionary"], mean_scope="micro_batch", xi=0.1)
     with pytest.raises(ConfigError, match="depends on which groups share a micro-batch"):
         make_trainer(objective, tmp_path, **ROWS | SPLIT["a half"])
 
