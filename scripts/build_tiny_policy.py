@@ -24,7 +24,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,11 @@ def _apply(sign: str, a: int, b: int) -> int | None:
     return value if 1 <= value <= LARGEST_RESULT else None
 
 
-def write_trace(problem: Problem, rng: random.Random) -> tuple[str, str]:
+Draw = Callable[[tuple[int, ...], random.Random], Attempt | None]
+"""How an attempt is drawn: `random_attempt`, or another distribution over the same expressions."""
+
+
+def write_trace(problem: Problem, rng: random.Random, draw: Draw = random_attempt) -> tuple[str, str]:
     """The prompt, its numbers in a random order, and one search for it."""
     gold = CountdownAnswer.parse(problem.answer)
     assert gold is not None
@@ -91,7 +95,7 @@ def write_trace(problem: Problem, rng: random.Random) -> tuple[str, str]:
     text, tried = "", set()
     budget = rng.randint(2, 5)
     while True:
-        attempt = random_attempt(numbers, rng)
+        attempt = draw(numbers, rng)
         if attempt is None or attempt.steps in tried:
             continue
         tried.add(attempt.steps)
@@ -144,14 +148,14 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, batch_size: int, rng: random.Random
+    tokenizer: PreTrainedTokenizerFast, batch_size: int, rng: random.Random, draw: Draw = random_attempt
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless (tokens, labels), each (B, T), padded on the right; traces of like length share a batch."""
     problems = TASK.problems("train", 6000)
     while True:
         rows = []
         for _ in range(16 * batch_size):
-            prompt, completion = write_trace(rng.choice(problems), rng)
+            prompt, completion = write_trace(rng.choice(problems), rng, draw)
             prompt_ids = tokenizer.encode(prompt)
             rows.append((len(prompt_ids), [*prompt_ids, *tokenizer.encode(completion), END_ID]))
         rows.sort(key=lambda row: len(row[1]))
@@ -168,13 +172,15 @@ def batches(
             yield tokens, labels
 
 
-def train(args: argparse.Namespace, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+def train(
+    args: argparse.Namespace, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, draw: Draw = random_attempt
+) -> None:
     """AdamW with warm-up and a cosine that ``args.stop_after`` cuts short; snapshots on the way if asked for."""
     decayed = [p for p in model.parameters() if p.dim() == 2]
     rest = [p for p in model.parameters() if p.dim() != 2]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, betas=(0.9, 0.98))
-    stream = batches(tokenizer, args.batch_size, random.Random(args.seed))
+    stream = batches(tokenizer, args.batch_size, random.Random(args.seed), draw)
     begun, smooth = time.perf_counter(), math.nan
     model.train()
     for step in range(1, min(args.stop_after, args.steps) + 1):
@@ -212,10 +218,16 @@ def save(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFa
 
 @torch.no_grad()
 def measure(
-    model: Any, tokenizer: PreTrainedTokenizerFast, *, problems: int, samples: int = 16, seed: int = 0
+    model: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    problems: int,
+    samples: int = 16,
+    seed: int = 0,
+    held_out: Sequence[Problem] | None = None,
 ) -> dict[str, float]:
     """Sample held-out problems at temperature 1: mean@1, pass@k (k = ``samples``), lengths in tokens, cut-off share."""
-    held_out = TASK.problems("test", problems)
+    held_out = TASK.problems("test", problems) if held_out is None else held_out[:problems]
     torch.manual_seed(seed)
     model.eval()
     scores: list[list[float]] = []

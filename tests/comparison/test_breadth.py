@@ -91,5 +91,7 @@ def test_solutions_are_tested_on_tasks_that_tell_them_apart_alone() -> None:
     with pytest.raises(ConfigError, match="'modes@5' cannot be tested; give mean@1 and pass@k"):
         check_metrics(["modes@5"], load_config("countdown", {"evaluation.num_samples": 4}))
     other = load_config("countdown", {"evaluation.num_samples": 4, "task.name": "math500"})
-    with pytest.raises(ConfigError, match=r"'math500' does not tell apart; .*\(countdown, many_solutions\)"):
+    with pytest.raises(
+        ConfigError, match=r"'math500' does not tell apart; .*\(countdown, many_solutions, countdown_muted\)"
+    ):
         check_metrics(["modes@4"], other)

@@ -60,7 +60,7 @@ def test_a_higher_level_is_harder_to_hit_by_luck():
         for problem in CountdownTask.of_level(level).problems("train", 60):
             gold = CountdownAnswer.parse(problem.answer)
             assert gold is not None
-            hits += sum(countdown._random_expression(gold.numbers, rng)[1] == gold.target for _ in range(100))
+            hits += sum(countdown.random_expression(gold.numbers, rng)[1] == gold.target for _ in range(100))
         shares.append(hits)
     assert shares == sorted(shares, reverse=True)
     assert shares[0] > 3 * shares[-1]

@@ -39,7 +39,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names() -> None:
     papers = {"math500", "minerva", "amc22", "amc23", "aime24", "aime25", "olympiadbench", "dapo_math_17k", "relax_mix"}
-    assert set(task_names()) == {"countdown", "many_solutions", "math", "gsm8k", "data"} | papers
+    assert set(task_names()) == {"countdown", "many_solutions", "countdown_muted", "math", "gsm8k", "data"} | papers
     assert build_task("countdown", max_target=30) == CountdownTask(max_target=30)
     assert build_task("math", path="a.jsonl") == MathTask(path="a.jsonl")
     for name in (*sorted(set(task_names()) - {"data"}), "reasoning_gym:chain_sum"):
@@ -67,7 +67,9 @@ def test_math_is_the_set_or_the_users_own_problems() -> None:
 def test_a_slip_gets_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="no task 'coundown', did you mean 'countdown'"):
         build_task("coundown")
-    with pytest.raises(ConfigError, match="no task 'zzz'; the tasks are countdown, many_solutions, gsm8k, math"):
+    with pytest.raises(
+        ConfigError, match="no task 'zzz'; the tasks are countdown, many_solutions, countdown_muted, gsm8k, math"
+    ):
         build_task("zzz")
     with pytest.raises(ConfigError, match="exclude names 'amc24', did you mean 'amc2"):
         build_task("relax_mix", exclude=["amc24"])

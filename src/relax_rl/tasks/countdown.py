@@ -14,14 +14,14 @@ import functools
 import hashlib
 import random
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.countdown import MAX_NUMBERS, CountdownAnswer, CountdownVerifier
 from relax_rl.tasks.base import BaseTask, Problem
 
-__all__ = ["LEVELS", "CountdownTask", "split_of"]
+__all__ = ["LEVELS", "CountdownTask", "random_expression", "split_of", "worded"]
 
 LEVELS = {
     1: {"num_numbers": 2, "max_number": 20, "max_target": 60},
@@ -121,28 +121,30 @@ class CountdownTask(BaseTask):
         rng = random.Random(_digest(self.num_numbers, self.max_number, self.max_target, split, seed, index))
         for _ in range(MAX_DRAWS):
             numbers = tuple(rng.randint(1, self.max_number) for _ in range(self.num_numbers))
-            expression, target = _random_expression(numbers, rng)
+            expression, target = random_expression(numbers, rng)
             key = (tuple(sorted(numbers)), target)
             if target > self.max_target or key in seen or split_of(*key) != split:
                 continue
             seen.add(key)
-            return self._worded(f"countdown-{split}-{seed}-{index}", CountdownAnswer(numbers, target), expression)
+            return worded(f"countdown-{split}-{seed}-{index}", CountdownAnswer(numbers, target), expression)
         raise DataError(
             f"Countdown with num_numbers={self.num_numbers}, max_number={self.max_number}, max_target="
             f"{self.max_target} ran out of new {split} problems after {len(seen)}; ask for fewer or raise max_number."
         )
 
-    @staticmethod
-    def _worded(identity: str, gold: CountdownAnswer, expression: str) -> Problem:
-        numbers = ", ".join(map(str, gold.numbers))
-        return Problem(
-            id=identity,
-            prompt=f"{gold}:",
-            answer=str(gold),
-            instruction=_INSTRUCTION.format(numbers=numbers, target=gold.target),
-            solution=f"<answer>{expression}</answer>",
-            mistake=f"<answer>{expression}+1</answer>",
-        )
+
+def worded(identity: str, gold: CountdownAnswer, expression: str, **columns: Any) -> Problem:
+    """A problem of countdown in its words, with an expression that solves it."""
+    numbers = ", ".join(map(str, gold.numbers))
+    return Problem(
+        id=identity,
+        prompt=f"{gold}:",
+        answer=str(gold),
+        instruction=_INSTRUCTION.format(numbers=numbers, target=gold.target),
+        solution=f"<answer>{expression}</answer>",
+        mistake=f"<answer>{expression}+1</answer>",
+        columns=columns,
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -153,7 +155,7 @@ def _drawn(task: CountdownTask, split: str, seed: int, count: int) -> tuple[Prob
     return tuple(draw(split, seed, index, seen) for index in range(count))
 
 
-def _random_expression(numbers: tuple[int, ...], rng: random.Random) -> tuple[str, int]:
+def random_expression(numbers: tuple[int, ...], rng: random.Random) -> tuple[str, int]:
     """Join two random terms by a random sign that keeps the result a positive whole number, until one is left."""
     terms = [(str(number), number) for number in numbers]
     while len(terms) > 1:

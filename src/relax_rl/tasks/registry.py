@@ -19,6 +19,8 @@ from relax_rl.rewards.registry import build_verifier
 from relax_rl.tasks.base import BaseTask, Task, as_task
 from relax_rl.tasks.benchmarks import BENCHMARKS, EVALUATION_SETS, benchmark, parse_levels
 from relax_rl.tasks.countdown import DEFAULT_SIZES, CountdownTask
+from relax_rl.tasks.countdown_muted import SIZES as MUTED_SIZES
+from relax_rl.tasks.countdown_muted import MutedCountdownTask
 from relax_rl.tasks.data import DataTask
 from relax_rl.tasks.gym import PREFIX, ReasoningGymTask
 from relax_rl.tasks.many_solutions import SIZES, ManySolutionsTask
@@ -167,6 +169,7 @@ def _data(
 _TASKS: dict[str, Callable[..., Task]] = {
     "countdown": CountdownTask.of_level,
     "many_solutions": ManySolutionsTask,
+    "countdown_muted": MutedCountdownTask,
     "gsm8k": functools.partial(_benchmark, "gsm8k"),
     "math": _math,
     **{name: functools.partial(_benchmark, name) for name in EVALUATION_SETS},
@@ -177,6 +180,9 @@ _TASKS: dict[str, Callable[..., Task]] = {
 
 _MADE = TaskEntry("countdown", DEFAULT_SIZES, "reach a target with + - * /; levels 1 to 5; made without end")
 _MANY = TaskEntry("many_solutions", SIZES, "countdown or subset sums (--task.kind) with 6 solutions or more, counted")
+_MUTED = TaskEntry(
+    "countdown_muted", MUTED_SIZES, "countdown of which half, and all of split hard, needs one sign (--task.operator)"
+)
 _DATA = TaskEntry("data", {}, "your own file, folder or dataset (--task.path): JSON Lines, CSV, parquet, verl's, TRL's")
 _MIX = TaskEntry(
     "relax_mix",
@@ -193,9 +199,13 @@ def task_names() -> tuple[str, ...]:
 
 def task_entries() -> list[TaskEntry]:
     """What there is to list, in the order of ``task_names``, and last reasoning-gym."""
-    known = {"countdown": _MADE, "many_solutions": _MANY, "relax_mix": _MIX, "data": _DATA} | {
-        name: TaskEntry(name, entry.sizes, entry.about, str(entry.hub["hub"])) for name, entry in BENCHMARKS.items()
-    }
+    known = {
+        "countdown": _MADE,
+        "many_solutions": _MANY,
+        "countdown_muted": _MUTED,
+        "relax_mix": _MIX,
+        "data": _DATA,
+    } | {name: TaskEntry(name, entry.sizes, entry.about, str(entry.hub["hub"])) for name, entry in BENCHMARKS.items()}
     return [*(known[name] for name in _TASKS), _GYM]
 
 
