@@ -5,14 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
-from relax_rl.errors import DataError
+from relax_rl import estimators
+from relax_rl.errors import DataError, RelaxError
 from relax_rl.estimators import DMD, EDMD, DelayDMD, KernelEDMD, OptimisedDMD
 from relax_rl.koopman import (
     Estimator,
@@ -44,6 +46,7 @@ from relax_rl.koopman.dictionaries.fixed import (
 from relax_rl.koopman.dictionaries.network import NetworkDictionary
 from relax_rl.koopman.dispersion.controls import dispersion_by_length, held_out_heterogeneity
 from relax_rl.koopman.geometry import effective_rank_growth, log_det_diversity, stable_rank, trajectory_curvature
+from relax_rl.koopman.pairs.lags import lagged_snapshots
 from relax_rl.koopman.similarity.landscape import classical_scaling, silhouette
 from relax_rl.koopman.similarity.representation import (
     canonical_correlation,
@@ -52,9 +55,15 @@ from relax_rl.koopman.similarity.representation import (
     representational_similarity,
 )
 from relax_rl.koopman.similarity.vector_fields import delay_spectrum, vector_field_distance
+from relax_rl.koopman.spectra.bagging import bagged_spectrum
+from relax_rl.koopman.spectra.control import dmd_with_control
 from relax_rl.koopman.spectra.dmd import dmd_from_statistics
 from relax_rl.koopman.spectra.eigenpairs import spectrum_from_statistics
 from relax_rl.koopman.spectra.kernels import LinearKernel
+from relax_rl.koopman.spectra.lyapunov import lyapunov_exponents, singular_values_of_jacobian
+from relax_rl.koopman.spectra.reduced_rank_dmd import reduced_rank_dmd
+from relax_rl.koopman.spectra.subspace_dmd import subspace_dmd
+from relax_rl.koopman.spectra.vamp import cross_validated_rank, vamp_score
 
 STEPS = torch.arange(61, dtype=torch.float64)
 ROTATION = torch.stack([0.95**STEPS * (0.5 * STEPS).cos(), 0.95**STEPS * (0.5 * STEPS).sin()], 1)
@@ -118,15 +127,75 @@ REAL += ["koopstd_distance", "vector_field_distance", "classical_scaling", "log_
 
 
 @pytest.mark.parametrize("name", [*LISTS, *TENSORS])
-@pytest.mark.parametrize("given", [ROTATION.numpy(), ROTATION.tolist(), [ROTATION.numpy()], None, "x", 3.0, []])
-def test_what_is_no_tensor_is_refused_in_one_sentence(name: str, given: Any) -> None:
+@pytest.mark.parametrize("given", [ROTATION.tolist(), None, "x", 3.0, []])
+def test_what_is_no_tensor_and_no_array_is_refused_in_one_sentence(name: str, given: Any) -> None:
     with pytest.raises(DataError) as refused:
         (LISTS | TENSORS)[name](given)
     message = str(refused.value)
     assert "\n" not in message
     assert "tensor" in message
-    if isinstance(given, np.ndarray):
-        assert "torch.from_numpy" in message
+
+
+def numbers(result: Any) -> list[Tensor]:
+    """All floating numbers that a result holds, in order."""
+    if isinstance(result, Tensor):
+        return [result] if result.is_floating_point() or result.is_complex() else []
+    if isinstance(result, np.ndarray):
+        return numbers(torch.from_numpy(result)) if result.dtype.kind in "fc" else []
+    if isinstance(result, float | int | str | bool | None):
+        return [torch.tensor(float(result))] if isinstance(result, float) else []
+    if isinstance(result, dict):
+        return [part for value in result.values() for part in numbers(value)]
+    if isinstance(result, list | tuple):
+        return [part for each in result for part in numbers(each)]
+    return [part for name, value in vars(result).items() if "diagnostics" not in name for part in numbers(value)]
+
+
+@pytest.mark.parametrize("name", [*LISTS, *TENSORS])
+def test_an_array_is_what_its_tensor_is(name: str) -> None:
+    """NumPy arrays, read-only ones and those that run backwards, and pandas frames."""
+    call = (LISTS | TENSORS)[name]
+    square = (ROTATION.unsqueeze(1) - ROTATION).norm(dim=-1)
+    states = {
+        "classical_scaling": square,
+        "silhouette": square,
+        "vector_field_distance": torch.tensor([[0.5, 1.0], [0.2, 0.1]]).double(),
+        "held_out_heterogeneity": torch.stack([ROTATION, ROTATION.flip(0)]),
+    }.get(name, ROTATION.unsqueeze(0) if "dispersion" in name or name == "surrogate_null" else ROTATION)
+    expected = call(states)
+    frozen = states.numpy().copy()
+    frozen.setflags(write=False)
+    given = [frozen, states.flip(0).numpy()[::-1]]
+    given += [pd.DataFrame(states.numpy())] if states.ndim == 2 else []
+    given += [[states.numpy()]] if name in LISTS else []
+    for form in given:
+        for one, other in zip(numbers(expected), numbers(call(form)), strict=True):
+            assert torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
+
+
+SHAPES = {name: TENSORS[name] for name in ("effective_rank", "stable_rank", "trajectory_curvature")}
+SHAPES |= {
+    "effective_rank_growth": lambda x: effective_rank_growth(x, stride=5).velocity,
+    "dispersion": lambda x: dynamic_spectral_dispersion(x, None, DICTIONARY).values,
+    "from_lifted": lambda x: dispersion_from_lifted(x, None).values,
+    "by_length": lambda x: dispersion_by_length(x, None, DICTIONARY, [20])[0].values,
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_ragged_list_is_a_batch(name: str) -> None:
+    parts = [ROTATION[:40] + 0.1 * ROTATION[20:60] ** 2, ROTATION[5:30]]
+    together = SHAPES[name](parts)
+    alone = torch.cat([torch.atleast_1d(SHAPES[name](part)) for part in parts])
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(SHAPES[name]([part.numpy() for part in parts]), together, rtol=0, atol=0)
+
+
+def test_similarities_take_lists_token_by_token() -> None:
+    parts = [ROTATION[:40], ROTATION[45:]]
+    expected = linear_cka(torch.cat(parts), torch.cat(parts).flip(1))
+    arrays: Any = [part.flip(1).numpy() for part in parts]
+    torch.testing.assert_close(linear_cka(parts, arrays), expected)
 
 
 @pytest.mark.parametrize("weight", [torch.ones(3), torch.ones(0, 3), torch.full((2, 3), torch.nan)])
@@ -145,14 +214,6 @@ def test_statistics_with_a_nan_in_any_part_are_refused() -> None:
 
 @pytest.mark.parametrize("name", LISTS)
 def test_one_trajectory_or_a_list_of_one_are_the_same(name: str) -> None:
-    def numbers(result: Any) -> list[Tensor]:
-        if isinstance(result, Tensor):
-            return [result]
-        if isinstance(result, tuple):
-            return list(result)
-        found = [value for value in vars(result).values() if isinstance(value, Tensor)]
-        return found or [result(ROTATION)]
-
     for one, listed in zip(numbers(LISTS[name](ROTATION)), numbers(LISTS[name]([ROTATION])), strict=True):
         assert torch.equal(torch.nan_to_num(one), torch.nan_to_num(listed))
 
@@ -309,3 +370,66 @@ def test_estimators_take_tensors_too_and_refuse_complex_observables() -> None:
         np.testing.assert_allclose(moduli(DMD().fit(X).eigenvalues_), [MODULUS] * 2, rtol=2e-2)
     with pytest.raises(DataError, match="must be real"):
         EDMD(lambda states: states * 1j).fit(ROTATION.numpy())
+
+
+HARD: dict[str, Tensor] = {
+    "two snapshots": ROTATION[:2],
+    "three snapshots": ROTATION[:3],
+    "one snapshot": ROTATION[:1],
+    "no snapshot": ROTATION[:0],
+    "all zero": 0.0 * ROTATION,
+    "all the same": 0.0 * ROTATION + 3.7,
+    "a constant column": torch.stack([ROTATION[:, 0], 0.0 * ROTATION[:, 0] + 3.7], 1),
+    "NaN": ROTATION * torch.nan,
+    "1e200": 1e200 * ROTATION,
+    "1e-200": 1e-200 * ROTATION,
+    "1e200 and a constant": 1e200 * torch.stack([ROTATION[:, 0], 0.0 * ROTATION[:, 0] + 3.7], 1),
+    "units apart": torch.stack([1e150 * ROTATION[:, 0], 1e-150 * ROTATION[:, 1]], 1),
+}
+VARIANTS = ("forward_backward", "total_least_squares", "measure_preserving", "instrumental")
+ALL: dict[str, Callable[[Any], Any]] = {name: call for name, call in (LISTS | TENSORS).items() if "dispers" not in name}
+del ALL["surrogate_null"]
+ALL |= {
+    "subspace_dmd": lambda x: subspace_dmd(x, rank=1),
+    "reduced_rank_dmd": lambda x: reduced_rank_dmd(x, rank=1),
+    "vamp_score": lambda x: vamp_score(gram_from_trajectories(x, lambda states: states)),
+    "cross_validated_rank": lambda x: cross_validated_rank(x, ranks=(1, 2)),
+    "dmd_with_control": lambda x: dmd_with_control(x, x[..., :1].flip(0)),
+    "bagged_spectrum": lambda x: bagged_spectrum([x, x], lambda parts: dmd(parts, rank=1).eigenvalues, bags=3),
+    "lagged_snapshots": lambda x: lagged_snapshots(x, None, 1),
+    "lyapunov_exponents": lambda x: lyapunov_exponents(lambda state: 0.5 * state, x, num_steps=2),
+    "singular_values": lambda x: singular_values_of_jacobian(lambda state: state**2, x[:, 0], count=1, iterations=2),
+    **{name: lambda x, variant=name: dmd(x, variant=variant) for name in VARIANTS},
+    **{f"DSD {name}": lambda x, name=name: dispersion_from_lifted(x, None, name) for name in get_args(Estimator)},
+    **{name: lambda x, name=name: getattr(estimators, name)().fit(x.numpy()) for name in estimators.__all__},
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_hard_data_give_a_value_or_one_sentence(name: str) -> None:
+    """No LinAlgError, no division by zero, and no number that is the algorithm's and not the data's."""
+    for case, states in HARD.items():
+        # scikit-learn's own checks of too few rows and NaN are ValueErrors, of more than one line.
+        refusals = (RelaxError, ValueError) if name in estimators.__all__ else RelaxError
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found, said = None, ""
+            try:
+                found = ALL[name](states)
+            except refusals as refusal:
+                said = str(refusal)
+        assert name in estimators.__all__ or "\n" not in said
+        if found is None:
+            continue
+        if "1e" not in case and case != "units apart":
+            assert all(not bool((values.abs() > 1e10).any()) for values in numbers(found)), (case, name)
+
+
+def test_estimators_take_pandas_frames() -> None:
+    frame = pd.DataFrame(ROTATION.numpy(), columns=["re", "im"])
+    single = DMD().fit(frame)
+    assert list(single.feature_names_in_) == ["re", "im"]
+    np.testing.assert_allclose(moduli(single.eigenvalues_), [MODULUS] * 2, rtol=1e-9)
+    several = DMD().fit([frame[:30], frame[30:]])
+    assert several.n_pairs_ == 29 + 30
+    assert single.predict(frame).shape == (61, 2)

@@ -3,20 +3,21 @@
 Measures that other work on hidden states uses, to stand beside the dispersion. They look at where the states are, not
 at the operator that moves them: permuting the tokens changes none of them but the curvature and the rank's growth.
 
-All take states (..., T, H) of any floating dtype with an optional mask (..., T), true at valid tokens; what stands at
-masked positions is ignored, NaN included. All are computed in float64, from the Gram matrix of the short side, and are
-differentiable in the states.
+All take states (..., T, H) of any floating dtype, or a list of (T_i, H) as a batch, with an optional mask (..., T),
+true at valid tokens; what stands at masked positions is ignored, NaN included. All are computed in float64, from the
+Gram matrix of the short side, and are differentiable in the states.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import in_its_unit, require_tensor
+from relax_rl.koopman.inputs import as_tensor, batch_of, in_its_unit
 
 __all__ = [
     "EffectiveRankGrowth",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 
-def effective_rank(states: Tensor, mask: Tensor | None = None, *, center: bool = True) -> Tensor:
+def effective_rank(states: Tensor | Sequence[Tensor], mask: Tensor | None = None, *, center: bool = True) -> Tensor:
     """exp of the entropy of the normalised singular values, (...) float64 in [1, min(T - 1, H)].
 
     ``ER = exp(-sum_j p_j log p_j)``, ``p_j = s_j / sum_k s_k``, s the singular values, not their squares (Roy and
@@ -47,15 +48,17 @@ def effective_rank(states: Tensor, mask: Tensor | None = None, *, center: bool =
     Raises:
         DataError: shapes or dtypes that do not fit, or a NaN or Inf at a valid token.
     """
+    states, mask = _padded(states, mask)
     return _effective_rank(_valid_states(states, mask, center=center))
 
 
-def stable_rank(states: Tensor, mask: Tensor | None = None, *, center: bool = False) -> Tensor:
+def stable_rank(states: Tensor | Sequence[Tensor], mask: Tensor | None = None, *, center: bool = False) -> Tensor:
     """Squared Frobenius norm over squared spectral norm, (...) float64 in [1, min(T, H)]; 0 where all states are zero.
 
     The reward of SR-GRPO (arXiv 2512.02807), there of the final layer's states as they are, hence not centred.
     Arguments and errors as in :func:`effective_rank`.
     """
+    states, mask = _padded(states, mask)
     values = _gram_eigenvalues(_valid_states(states, mask, center=center))
     largest = values[..., -1]
     # Twice `where`: a division by zero in the branch not taken would still make the gradient NaN.
@@ -77,7 +80,7 @@ class EffectiveRankGrowth:
 
 
 def effective_rank_growth(
-    states: Tensor, mask: Tensor | None = None, *, stride: int = 40, max_tokens: int | None = 512
+    states: Tensor | Sequence[Tensor], mask: Tensor | None = None, *, stride: int = 40, max_tokens: int | None = 512
 ) -> EffectiveRankGrowth:
     """Effective rank, its velocity and its acceleration along a trajectory, as VERL defines them (arXiv 2509.23808).
 
@@ -95,6 +98,7 @@ def effective_rank_growth(
         ConfigError: a stride below 1, or fewer than 2 tokens to look at.
         DataError: as :func:`effective_rank`.
     """
+    states, mask = _padded(states, mask)
     if stride < 1:
         raise ConfigError(f"stride must be at least 1 token, got {stride}.")
     if max_tokens is not None and max_tokens < 2:
@@ -129,7 +133,7 @@ def effective_rank_growth(
     )
 
 
-def trajectory_curvature(states: Tensor, mask: Tensor | None = None) -> Tensor:
+def trajectory_curvature(states: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
     """Mean angle between successive steps of a trajectory, in radians, (...) float64 in [0, pi].
 
     ``mean_t arccos cos(h_{t+1} - h_t, h_{t+2} - h_{t+1})``, 0 on a straight line and pi where each step takes the last
@@ -137,6 +141,7 @@ def trajectory_curvature(states: Tensor, mask: Tensor | None = None) -> Tensor:
     turn needs three neighbouring valid tokens, so none crosses a hole of the mask, and two steps of some length.
     Arguments and errors as in :func:`effective_rank`; 0, without gradient, where there is no turn.
     """
+    states, mask = _padded(states, mask)
     tokens = _valid_states(states, mask)
     steps = tokens.diff(dim=-2)
     lengths = torch.linalg.vector_norm(steps, dim=-1, keepdim=True)
@@ -184,15 +189,23 @@ def log_det_gains(vectors: Tensor, mask: Tensor | None = None, *, scale: float =
     return gains if mask is None else torch.where(mask, gains, 0.0)
 
 
+def _padded(states: Tensor | Sequence[Tensor], mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """A list of trajectories as a padded batch; tensors and arrays as they are."""
+    if isinstance(states, list | tuple) and mask is None:
+        return batch_of(states, None, "States")
+    return as_tensor(states, "States"), mask
+
+
 def _valid_states(states: Tensor, mask: Tensor | None, *, center: bool = False, is_scale_free: bool = True) -> Tensor:
     """States (..., T, H) float64, zero at masked tokens, and, if asked, less the mean of the valid ones.
 
     Each trajectory in a unit that its squares fit in, where the measure `is_scale_free`.
     """
-    require_tensor(states, "States")
+    states = as_tensor(states, "States")
     if states.ndim < 2 or not states.is_floating_point():
         raise DataError(f"States must be a floating (..., T, H), got {tuple(states.shape)} {states.dtype}.")
-    if mask is not None and (require_tensor(mask, "The mask").shape != states.shape[:-1] or mask.dtype != torch.bool):
+    mask = None if mask is None else as_tensor(mask, "The mask")
+    if mask is not None and (mask.shape != states.shape[:-1] or mask.dtype != torch.bool):
         raise DataError(
             f"The mask must be a bool {tuple(states.shape[:-1])}, got {tuple(mask.shape)} {mask.dtype}; "
             "it says which of the T tokens are valid."

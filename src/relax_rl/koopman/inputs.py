@@ -1,4 +1,4 @@
-"""What the toolkit is given: tensors and nothing that only looks like one, real where it must be, in a unit that fits.
+"""What the toolkit is given: tensors, or arrays made into tensors; real where it must be, in a unit that fits.
 
 Everything is computed in double precision, and most of it through squares: of numbers beyond 1e154 these are Inf, of
 numbers below 1e-154 they are 0 or a few digits of it. What is measured here is mostly the same in every unit, so such
@@ -14,22 +14,29 @@ from torch import Tensor
 
 from relax_rl.errors import DataError
 
-__all__ = ["in_its_unit", "require_real", "require_tensor", "trajectory_list"]
+__all__ = ["as_tensor", "batch_of", "in_its_unit", "require_real", "trajectory_list"]
 
 _LARGEST_EXPONENT = 256
 """Beyond 2^256, 1e77, and below its inverse, fourth powers and sums of them leave double precision."""
 
 
-def require_tensor(value: object, name: str) -> Tensor:
-    """The value, which must be a tensor.
+def as_tensor(value: object, name: str) -> Tensor:
+    """The value as a tensor: a tensor itself, or a copy of what NumPy can read as an array of numbers.
 
     Raises:
         DataError: something else; the message says how to make a tensor of it.
     """
     if isinstance(value, Tensor):
         return value
+    # NumPy's protocol, which arrays, pandas frames and JAX arrays have, and lists and numbers have not.
+    convert = getattr(type(value), "__array__", None)
+    if convert is not None:
+        try:
+            return torch.tensor(convert(value).copy())
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"{name} must hold numbers, but {error}; convert them to float64.") from error
     is_list = isinstance(value, list | tuple)
-    way = "torch.stack or pack_trajectories joins tensors" if is_list else "use torch.from_numpy for a NumPy array"
+    way = "torch.stack or pack_trajectories joins tensors" if is_list else "give a tensor or a NumPy array"
     raise DataError(f"{name} must be a torch tensor, but {type(value).__name__} was given; {way}.")
 
 
@@ -48,7 +55,7 @@ def require_real(states: Tensor, name: str) -> Tensor:
 
 
 def trajectory_list(trajectories: object, name: str = "Trajectories") -> list[Tensor]:
-    """One trajectory (T, H) or several (T_i, H) as a list of them.
+    """One trajectory (T, H) or several (T_i, H), tensors or arrays, as a list of tensors.
 
     Raises:
         DataError: no trajectory, or something that is no tensor or not (T, H) with H of at least 1 and the same for
@@ -57,11 +64,9 @@ def trajectory_list(trajectories: object, name: str = "Trajectories") -> list[Te
     if isinstance(trajectories, Tensor):
         found = [trajectories]
     elif isinstance(trajectories, Sequence) and not isinstance(trajectories, str):
-        found = [
-            require_tensor(part, f"Item {place} of a list of trajectories") for place, part in enumerate(trajectories)
-        ]
+        found = [as_tensor(part, f"Item {place} of a list of trajectories") for place, part in enumerate(trajectories)]
     else:
-        found = [require_tensor(trajectories, name)]
+        found = [as_tensor(trajectories, name)]
     if not found:
         raise DataError("There is no trajectory; give at least one tensor (T, H).")
     if len({part.shape[1:] for part in found}) != 1 or any(part.ndim != 2 or part.shape[1] < 1 for part in found):
@@ -70,6 +75,27 @@ def trajectory_list(trajectories: object, name: str = "Trajectories") -> list[Te
             f"{name} must be (T, F), or a list of (T_i, F) with the same F of at least 1; got shapes such as {shapes}."
         )
     return found
+
+
+def batch_of(states: object, mask: object, name: str) -> tuple[Tensor, Tensor]:
+    """Trajectories as a padded batch (B, T, H) with its mask (B, T), whichever way they are given.
+
+    Args:
+        states: (B, T, H); one trajectory (T, H); or a list of (T_i, H), which is padded with zeros.
+        mask: (B, T), or (T,) beside one trajectory; None: every token is valid. A list has its own.
+
+    Raises:
+        DataError: a list of trajectories of different widths, or one with a mask.
+    """
+    if isinstance(states, list | tuple) and mask is None:
+        parts = trajectory_list(states, name)
+        padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+        lengths = torch.tensor([len(part) for part in parts], device=padded.device)
+        return padded, torch.arange(padded.shape[1], device=padded.device) < lengths.unsqueeze(-1)
+    states = as_tensor(states, name)
+    mask = torch.ones(states.shape[:-1], dtype=torch.bool, device=states.device) if mask is None else mask
+    mask = as_tensor(mask, "The mask")
+    return (states.unsqueeze(0), mask.unsqueeze(0)) if states.ndim == 2 else (states, mask)
 
 
 def in_its_unit(values: Tensor, dims: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from relax_rl.errors import DataError
-from relax_rl.koopman.inputs import require_real, require_tensor
+from relax_rl.koopman.inputs import as_tensor, require_real
 
 __all__ = ["Dictionary", "DictionaryFitReport", "StoredDictionary", "load_dictionary"]
 
@@ -107,8 +107,9 @@ class StoredDictionary(ABC):
         settings: Mapping[str, Any] | None = None,
         report: DictionaryFitReport | None = None,
     ) -> None:
+        tensors = {name: as_tensor(tensor, f"Dictionary {name}") for name, tensor in tensors.items()}
         for name, tensor in tensors.items():
-            require_real(require_tensor(tensor, f"Dictionary {name}"), f"Dictionary {name}")
+            require_real(tensor, f"Dictionary {name}")
             if not torch.isfinite(tensor).all():
                 raise DataError(f"Dictionary {name} must be finite, but holds NaN or Inf.")
         # A copy: the tensor given may be a parameter that goes on being trained, under a digest that is cached.
@@ -152,7 +153,7 @@ class StoredDictionary(ABC):
 
     def __call__(self, states: Tensor) -> Tensor:
         """Lift hidden states (..., H) to (..., F), in float32 whatever the dtype or autocast."""
-        require_real(require_tensor(states, "Hidden states"), "Hidden states")
+        states = require_real(as_tensor(states, "Hidden states"), "Hidden states")
         if states.ndim < 1 or states.shape[-1] != self.hidden_size:
             raise DataError(
                 f"The dictionary was fitted on hidden states of width {self.hidden_size}, but these have shape "

@@ -25,7 +25,7 @@ from relax_rl.koopman.dictionaries.fit import (
 )
 from relax_rl.koopman.dictionaries.lifting import sigmoid_lift
 from relax_rl.koopman.dictionaries.protocol import DictionaryFitReport, StoredDictionary, load_dictionary
-from relax_rl.koopman.inputs import require_tensor, trajectory_list
+from relax_rl.koopman.inputs import as_tensor, trajectory_list
 
 __all__ = ["DictionaryFitReport", "KoopmanDictionary"]
 
@@ -46,7 +46,7 @@ class KoopmanDictionary(StoredDictionary):
     kind: ClassVar[str] = "sigmoid"
 
     def __init__(self, weight: Tensor, report: DictionaryFitReport | None = None) -> None:
-        require_tensor(weight, "Dictionary weight")
+        weight = as_tensor(weight, "Dictionary weight")
         if weight.ndim != 2 or 0 in weight.shape or not torch.isfinite(weight).all():
             raise DataError(f"Dictionary weights must be a finite (H, F) matrix, got shape {tuple(weight.shape)}.")
         super().__init__({"weight": weight}, report=report)

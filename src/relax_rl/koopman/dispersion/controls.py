@@ -12,7 +12,7 @@ from torch import Tensor
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.dictionaries.protocol import Dictionary
 from relax_rl.koopman.dispersion.estimators import ROBUST_WINDOW, Dispersion, Estimator, dispersion_from_lifted
-from relax_rl.koopman.inputs import in_its_unit, require_real, require_tensor
+from relax_rl.koopman.inputs import as_tensor, batch_of, in_its_unit, require_real
 from relax_rl.koopman.pairs.snapshots import exclude_nonfinite
 
 __all__ = ["SurrogateNull", "dispersion_by_length", "held_out_heterogeneity", "surrogate_null"]
@@ -20,8 +20,8 @@ __all__ = ["SurrogateNull", "dispersion_by_length", "held_out_heterogeneity", "s
 
 @torch.no_grad()
 def dispersion_by_length(
-    hidden_states: Tensor,
-    mask: Tensor,
+    hidden_states: Tensor | Sequence[Tensor],
+    mask: Tensor | None,
     dictionary: Dictionary,
     lengths: Sequence[int],
     estimator: Estimator = "paper",
@@ -44,7 +44,7 @@ def dispersion_by_length(
     """
     if any(length < 2 for length in lengths):
         raise ConfigError(f"lengths must be at least 2 tokens, which are one snapshot pair, got {list(lengths)}.")
-    states, kept, is_nonfinite = exclude_nonfinite(hidden_states, mask)
+    states, kept, is_nonfinite = exclude_nonfinite(*batch_of(hidden_states, mask, "Hidden states"))
     lifted, position = dictionary(states), kept.cumsum(-1)
     # Only where all n tokens are there: a shorter trajectory would be measured at its own length under this one.
     is_reached = [kept & (position <= length) & (position[:, -1:] >= length) for length in lengths]
@@ -80,8 +80,8 @@ class SurrogateNull:
 
 @torch.no_grad()
 def surrogate_null(
-    hidden_states: Tensor,
-    mask: Tensor,
+    hidden_states: Tensor | Sequence[Tensor],
+    mask: Tensor | None,
     dictionary: Dictionary,
     estimator: Estimator = "paper",
     *,
@@ -102,7 +102,7 @@ def surrogate_null(
     """
     if num_surrogates < 2:
         raise ConfigError(f"num_surrogates must be at least 2, got {num_surrogates}.")
-    states, kept, is_nonfinite = exclude_nonfinite(hidden_states, mask)
+    states, kept, is_nonfinite = exclude_nonfinite(*batch_of(hidden_states, mask, "Hidden states"))
     lifted = dictionary(states)
     observed = dispersion_from_lifted(lifted, kept, estimator, **options)
     observed = replace(observed, dictionary_digest=dictionary.digest, num_nonfinite=is_nonfinite.sum())
@@ -138,7 +138,8 @@ def held_out_heterogeneity(lifted: Tensor, *, rank: int = 8, window: int = ROBUS
         DataError: trajectories shorter than a window, not (B, T, F) or not real; or a window with fewer than ``rank``
             directions.
     """
-    if require_real(require_tensor(lifted, "Lifted states"), "Lifted states").ndim != 3 or lifted.shape[1] <= window:
+    lifted = require_real(as_tensor(lifted, "Lifted states"), "Lifted states")
+    if lifted.ndim != 3 or lifted.shape[1] <= window:
         raise DataError(f"Lifted states must be (B, T, F) with T above {window}, got {tuple(lifted.shape)}.")
     if not bool(torch.isfinite(lifted.detach()).all()):
         raise DataError("The lifted states hold NaN or Inf; leave that trajectory out.")

@@ -27,7 +27,7 @@ Why ``robust`` is built as it is (numbers in docs/research/robust-dispersion.md)
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Literal, get_args
@@ -40,7 +40,7 @@ from relax_rl.koopman.dictionaries.protocol import Dictionary
 from relax_rl.koopman.dispersion.instrumental import instrumental_dispersion
 from relax_rl.koopman.dispersion.moduli import median_of, variance_of
 from relax_rl.koopman.dispersion.result import Diagnostics, Dispersion
-from relax_rl.koopman.inputs import in_its_unit, require_tensor
+from relax_rl.koopman.inputs import batch_of, in_its_unit
 from relax_rl.koopman.linalg.eigensolvers import lapack_on_one_thread
 from relax_rl.koopman.operators.fits import least_squares_operator, ridge_operator, whitened_operator
 from relax_rl.koopman.pairs.snapshots import GramStatistics, exclude_nonfinite, gram_statistics, snapshot_pairs
@@ -76,8 +76,8 @@ _NEGLIGIBLE_VARIANCE = 1e-6
 
 
 def dynamic_spectral_dispersion(
-    hidden_states: Tensor,
-    mask: Tensor,
+    hidden_states: Tensor | Sequence[Tensor],
+    mask: Tensor | None,
     dictionary: Dictionary,
     estimator: Estimator = "paper",
     *,
@@ -88,8 +88,9 @@ def dynamic_spectral_dispersion(
     """DSD of hidden states (B, T, H) under a dictionary, differentiable with respect to the hidden states.
 
     Args:
-        hidden_states: (B, T, H), any floating dtype; lifted in float32, everything after it in float64.
-        mask: (B, T) bool, true at the tokens of the trajectory; padding may hold anything, NaN included.
+        hidden_states: (B, T, H), any floating dtype; lifted in float32, everything after it in float64. One trajectory
+            (T, H) is a batch of one; a list of (T_i, H) is padded.
+        mask: (B, T) bool, true at the tokens of the trajectory; padding may hold anything, NaN included. None: all.
         dictionary: of the same width H; its digest is in the result.
         estimator: "paper", "singular", "robust" or "instrumental".
         ridge: absolute ridge of "paper" (default: none) or "singular" (default 1e-3); the others take none.
@@ -105,15 +106,15 @@ def dynamic_spectral_dispersion(
         DataError: shapes or dtypes that do not fit.
         ConfigError: an unknown estimator or a ridge that it cannot take.
     """
-    _require_shapes(hidden_states, mask, "hidden states", "H")
+    hidden_states, mask = _batch(hidden_states, mask, "hidden states", "H")
     states, kept, is_nonfinite = exclude_nonfinite(hidden_states, mask)
     measured = _from_finite(dictionary(states), kept, is_nonfinite, estimator, ridge, chunk_size, window)
     return replace(measured, dictionary_digest=dictionary.digest)
 
 
 def dispersion_from_lifted(
-    lifted: Tensor,
-    mask: Tensor,
+    lifted: Tensor | Sequence[Tensor],
+    mask: Tensor | None,
     estimator: Estimator = "paper",
     *,
     ridge: float | None = None,
@@ -121,7 +122,7 @@ def dispersion_from_lifted(
     window: int = ROBUST_WINDOW,
 ) -> Dispersion:
     """DSD of states (B, T, F) that were lifted already; otherwise :func:`dynamic_spectral_dispersion`."""
-    _require_shapes(lifted, mask, "lifted states", "F")
+    lifted, mask = _batch(lifted, mask, "lifted states", "F")
     states, kept, is_nonfinite = exclude_nonfinite(lifted, mask)
     if ridge is None and estimator != "singular":  # an absolute ridge has a unit
         states, _ = in_its_unit(states, (-2, -1))
@@ -349,11 +350,12 @@ def _require_estimator(estimator: str, ridge: float | None) -> None:
         )
 
 
-def _require_shapes(states: Tensor, mask: Tensor, name: str, letter: str) -> None:
-    require_tensor(states, name.capitalize())
-    has_mask = require_tensor(mask, "The mask").shape == states.shape[:2]
+def _batch(given: Tensor | Sequence[Tensor], valid: Tensor | None, name: str, letter: str) -> tuple[Tensor, Tensor]:
+    states, mask = batch_of(given, valid, name.capitalize())
+    has_mask = mask.shape == states.shape[:2]
     if states.ndim != 3 or states.shape[2] < 1 or not has_mask or not states.is_floating_point():
         raise DataError(
             f"{name.capitalize()} must be a floating (B, T, {letter}) and the mask (B, T), got {tuple(states.shape)} "
             f"{states.dtype} and {tuple(mask.shape)}."
         )
+    return states, mask

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import in_its_unit, require_tensor
+from relax_rl.koopman.inputs import as_tensor, in_its_unit
 from relax_rl.koopman.linalg.eigensolvers import eigh
 from relax_rl.koopman.linalg.ranks import Rank, check_rank, select_rank
 from relax_rl.koopman.pairs.snapshots import GramStatistics, double_of, paired_snapshots
@@ -153,8 +153,7 @@ def reduce_kernel(
     targets = _masked_pairs(_clean(states, paired_snapshots(pairs)), pairs)
     # An inner product counts where both of its snapshots are the first of a pair; padding has a kernel with everything.
     links = pairs.unsqueeze(-1) & pairs.unsqueeze(-2)
-    require_tensor(kernel, "the kernel of the states")
-    kernel = kernel.detach().to(double_of(kernel.dtype))
+    kernel = as_tensor(kernel, "the kernel of the states").detach().to(double_of(kernel.dtype))
     xx, yx = torch.where(links, kernel[..., :-1, :-1], 0.0), torch.where(links, kernel[..., 1:, :-1], 0.0)
     if not bool(torch.isfinite(xx).all() and torch.isfinite(yx).all()):
         raise DataError("The kernel of some snapshots is NaN or Inf; use another kernel, or scale the states.")

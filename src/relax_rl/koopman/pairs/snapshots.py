@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from relax_rl.errors import DataError
-from relax_rl.koopman.inputs import require_real, require_tensor, trajectory_list
+from relax_rl.koopman.inputs import as_tensor, require_real, trajectory_list
 
 __all__ = [
     "GramStatistics",
@@ -88,6 +88,7 @@ def snapshot_pairs(mask: Tensor) -> Tensor:
 
     A pair therefore never crosses a hole of the mask.
     """
+    mask = as_tensor(mask, "The mask")
     if mask.dtype != torch.bool:
         raise DataError(f"The mask of a trajectory must be bool, not {mask.dtype}; use `mask.bool()`.")
     return mask[..., :-1] & mask[..., 1:]
@@ -106,18 +107,17 @@ def joined_snapshots(snapshots: Tensor | Sequence[Tensor], pairs: Tensor | None)
     """
     if isinstance(snapshots, list | tuple) and pairs is None:
         snapshots, pairs = pack_trajectories(snapshots)
-    snapshots = require_tensor(snapshots, "snapshots")
+    snapshots = as_tensor(snapshots, "snapshots")
     return snapshots, require_pairs(snapshots, pairs)
 
 
 def require_pairs(snapshots: Tensor, pairs: Tensor | None) -> Tensor:
     """The pairs given, or all neighbours; a DataError where they do not belong to the snapshots."""
-    require_tensor(snapshots, "snapshots")
     if snapshots.ndim < 2 or snapshots.shape[-2] < 2 or snapshots.shape[-1] < 1:
         raise DataError(f"Snapshots must be (..., T, F) with T >= 2 and F >= 1, got {tuple(snapshots.shape)}.")
     if pairs is None:
         pairs = torch.ones(snapshots.shape[:-1], dtype=torch.bool, device=snapshots.device)[..., 1:]
-    require_tensor(pairs, "pairs")
+    pairs = as_tensor(pairs, "pairs")
     if pairs.dtype != torch.bool or pairs.shape != (*snapshots.shape[:-2], snapshots.shape[-2] - 1):
         raise DataError(
             f"pairs must be bool (..., T-1) beside snapshots (..., T, F), got {pairs.dtype} {tuple(pairs.shape)} "
@@ -138,8 +138,8 @@ def exclude_nonfinite(states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Ten
         NaN that meets a zero weight later would still be NaN, in the value and in the gradient); the mask without the
         trajectories taken out; and (B,) bool, true for each of those.
     """
-    require_real(require_tensor(states, "States"), "States")
-    if require_tensor(mask, "The mask").shape != states.shape[:-1] or states.ndim < 2:
+    states, mask = require_real(as_tensor(states, "States"), "States"), as_tensor(mask, "The mask")
+    if mask.shape != states.shape[:-1] or states.ndim < 2:
         raise DataError(f"The mask must be {tuple(states.shape[:-1])} as the states are, got {tuple(mask.shape)}.")
     # One read of the states: a sum is finite only if its terms are (or overflow float32, which no lift survives).
     is_bad_token = ~torch.isfinite(states.detach().sum(-1, dtype=torch.float32))

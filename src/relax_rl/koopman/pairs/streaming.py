@@ -7,13 +7,13 @@ addition rounds off is carried along (Neumaier 1974), in one more matrix for eac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import DataError
-from relax_rl.koopman.inputs import require_tensor
+from relax_rl.koopman.inputs import as_tensor, trajectory_list
 from relax_rl.koopman.pairs.snapshots import GramStatistics, double_of, gram_statistics, snapshot_pairs
 
 __all__ = ["GramStream"]
@@ -52,8 +52,10 @@ class GramStream:
         gram, cross, future = (total.value for total in self._sums)
         return GramStatistics(gram, cross, future, torch.tensor(self._num_pairs, device=gram.device))
 
-    def update(self, states: Tensor, mask: Tensor | None = None, *, is_continuation: bool = False) -> GramStream:
-        """Add a piece (T, H) of one trajectory, or of a batch (B, T, H) of them; returns the stream.
+    def update(
+        self, states: Tensor | Sequence[Tensor], mask: Tensor | None = None, *, is_continuation: bool = False
+    ) -> GramStream:
+        """Add a piece (T, H) of one trajectory, a batch (B, T, H), or a list of (T_i, H); returns the stream.
 
         Args:
             states: any floating dtype; what stands where the mask is False is ignored.
@@ -64,9 +66,15 @@ class GramStream:
         Raises:
             DataError: shapes that do not fit those before, or NaN or Inf in a valid snapshot.
         """
-        if require_tensor(states, "A piece").ndim not in (2, 3) or states.shape[-1] < 1:
+        if isinstance(states, list | tuple) and mask is None:
+            for part in trajectory_list(states, "A piece"):
+                self.update(part, is_continuation=is_continuation)
+            return self
+        states = as_tensor(states, "A piece")
+        if states.ndim not in (2, 3) or states.shape[-1] < 1:
             raise DataError(f"A piece must be (T, H) or (B, T, H) with H >= 1, got {tuple(states.shape)}.")
         mask = torch.ones(states.shape[:-1], dtype=torch.bool, device=states.device) if mask is None else mask
+        mask = as_tensor(mask, "The mask")
         if mask.shape != states.shape[:-1]:
             raise DataError(f"The mask must be {tuple(states.shape[:-1])} as the states are, got {tuple(mask.shape)}.")
         if states.ndim == 2:

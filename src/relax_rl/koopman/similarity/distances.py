@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import in_its_unit, require_tensor
+from relax_rl.koopman.inputs import as_tensor, in_its_unit
 from relax_rl.koopman.linalg.assignment import optimal_assignment
+from relax_rl.koopman.linalg.transport import uniform_transport
 
 __all__ = ["MAX_COMMON_SIZE", "spectral_wasserstein", "spectral_wasserstein_matrix"]
 
 MAX_COMMON_SIZE = 256
-"""Largest least common multiple of two sizes at which spectra of unequal sizes are compared."""
+"""Largest least common multiple of two sizes at which unequal spectra are compared by copies of their points, a whole
+batch at once. Beyond, every pair of spectra is one problem of transport."""
 
 
 def spectral_wasserstein(left: Tensor, right: Tensor, *, order: float = 1.0) -> Tensor:
@@ -23,7 +25,8 @@ def spectral_wasserstein(left: Tensor, right: Tensor, *, order: float = 1.0) -> 
 
     ``W_p = (min over transport plans of the mean of |l - r|^p)^(1/p)``: a metric for every p >= 1, with no square left
     on it, so that two point masses 3 apart are 3 apart at every order. Sets of one size have an optimal plan that is an
-    assignment; sets of n and m points one between lcm(n, m) copies. Differentiable in the points, the plan held fixed.
+    assignment; sets of n and m points one between lcm(n, m) copies, or a transport plan. Differentiable in the points,
+    the plan held fixed.
 
     Args:
         left: (..., n) complex or real.
@@ -32,23 +35,25 @@ def spectral_wasserstein(left: Tensor, right: Tensor, *, order: float = 1.0) -> 
 
     Raises:
         ConfigError: an order below 1.
-        DataError: an empty set, a NaN or Inf, or n and m whose least common multiple is above
-            :data:`MAX_COMMON_SIZE`.
+        DataError: an empty set, a NaN or Inf, or batches that do not fit.
     """
     if not 1.0 <= order < math.inf:
         raise ConfigError(f"The order of a Wasserstein distance must be at least 1 and finite, got {order}.")
+    left, right = as_tensor(left, "A spectrum"), as_tensor(right, "A spectrum")
     for points in (left, right):
-        if require_tensor(points, "A spectrum").ndim < 1:
+        if points.ndim < 1:
             raise DataError("A spectrum must be (..., n) eigenvalues, but a single number was given.")
     n, m = left.shape[-1], right.shape[-1]
     if n == 0 or m == 0:
         raise DataError("A spectrum without eigenvalues has no distance to another; leave it out.")
+    batches = (left.shape[:-1], right.shape[:-1])
+    if any(a != b and 1 not in (a, b) for a, b in zip(reversed(batches[0]), reversed(batches[1]), strict=False)):
+        raise DataError(
+            f"Spectra must be one set each, or as many on both sides, got {tuple(left.shape)} and {tuple(right.shape)}."
+        )
     common = math.lcm(n, m)
     if n != m and common > MAX_COMMON_SIZE:
-        raise DataError(
-            f"Spectra of {n} and {m} eigenvalues need {common} copies to be compared exactly, more than "
-            f"{MAX_COMMON_SIZE}; keep the same number of modes of each."
-        )
+        return _by_transport(left.to(torch.complex128), right.to(torch.complex128), order)
     # Repeated, both are sets of lcm(n, m) points of one weight, and their best plan is an assignment.
     first, second = (
         points.to(torch.complex128).repeat_interleave(common // size, -1) for points, size in ((left, n), (right, m))
@@ -66,12 +71,24 @@ def spectral_wasserstein(left: Tensor, right: Tensor, *, order: float = 1.0) -> 
     return unit * torch.where(mean > 0, torch.where(mean > 0, mean, 1.0) ** (1.0 / order), 0.0)
 
 
+def _by_transport(left: Tensor, right: Tensor, order: float) -> Tensor:
+    """The distance of sets whose copies would be too many: one plan a pair."""
+    cost = (left.unsqueeze(-1) - right.unsqueeze(-2)).abs()
+    cost, unit = in_its_unit(cost)
+    cost = cost**order
+    flat = cost.reshape(-1, *cost.shape[-2:])
+    plans = torch.stack([uniform_transport(matrix) for matrix in flat]).view(cost.shape)
+    mean = (plans * cost).sum((-2, -1))
+    return unit * torch.where(mean > 0, torch.where(mean > 0, mean, 1.0) ** (1.0 / order), 0.0)
+
+
 def spectral_wasserstein_matrix(spectra: Sequence[Tensor] | Tensor, *, order: float = 1.0) -> Tensor:
     """Distances of all pairs of B spectra (n_i,), which may differ in size: (B, B) float64, zero diagonal, symmetric.
 
     All pairs of two sizes are assigned together. Arguments and errors as in :func:`spectral_wasserstein`.
     """
-    sizes = torch.tensor([len(require_tensor(spectrum, "A spectrum")) for spectrum in spectra])
+    spectra = [as_tensor(spectrum, "A spectrum") for spectrum in spectra]
+    sizes = torch.tensor([len(spectrum) for spectrum in spectra])
     distances = torch.zeros((len(sizes), len(sizes)), dtype=torch.float64)
     groups = {int(size): (sizes == size).nonzero().squeeze(-1) for size in sizes.unique()}
     stacked = {size: torch.stack([spectra[i] for i in members.tolist()]) for size, members in groups.items()}

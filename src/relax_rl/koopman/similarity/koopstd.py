@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import in_its_unit, require_tensor
+from relax_rl.koopman.inputs import as_tensor, in_its_unit
 from relax_rl.koopman.linalg.directions import leading_directions
 from relax_rl.koopman.similarity.distances import spectral_wasserstein, spectral_wasserstein_matrix
 from relax_rl.koopman.spectra.dmd import DynamicModes, dmd
@@ -93,19 +93,20 @@ class KoopSTD:
         Raises:
             DataError: too short for as many frames as it takes for residuals to mean something; NaN or Inf.
         """
-        return next(self._spectra(require_tensor(x, "A trajectory").unsqueeze(0)))
+        return next(self._spectra(as_tensor(x, "A trajectory").unsqueeze(0)))
 
     def spectra(self, trajectories: Sequence[Tensor] | Tensor) -> list[ShortTimeSpectrum]:
         """:meth:`spectrum` of each of B trajectories (T_i, H_i); those of one shape are decomposed together."""
         shapes: dict[tuple[int, ...], list[int]] = {}
-        for index, trajectory in enumerate(trajectories):
-            shapes.setdefault(tuple(require_tensor(trajectory, "A trajectory").shape), []).append(index)
+        given = [as_tensor(trajectory, "A trajectory") for trajectory in trajectories]
+        for index, trajectory in enumerate(given):
+            shapes.setdefault(tuple(trajectory.shape), []).append(index)
         spectra: dict[int, ShortTimeSpectrum] = {}
         for shape, members in shapes.items():
             size = max(1, _BATCH_NUMBERS * self.hop // max(math.prod(shape) * self.window, 1))
             for start in range(0, len(members), size):
                 batch = members[start : start + size]
-                states = torch.stack([trajectories[index] for index in batch])
+                states = torch.stack([given[index] for index in batch])
                 spectra.update(zip(batch, self._spectra(states), strict=True))
         return [spectra[index] for index in range(len(spectra))]
 
@@ -179,7 +180,7 @@ def short_time_frames(x: Tensor, *, window: int, hop: int, taper: Taper = "recta
     Raises:
         DataError: a trajectory that is not real and finite, or shorter than two frames.
     """
-    require_tensor(x, "A trajectory")
+    x = as_tensor(x, "A trajectory")
     if x.ndim < 2 or x.is_complex() or x.shape[-1] < 1:
         raise DataError(f"A trajectory must be a real (..., T, H) with H >= 1, got {tuple(x.shape)} {x.dtype}.")
     if not torch.isfinite(x).all():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import in_its_unit, require_real, require_tensor
+from relax_rl.koopman.inputs import as_tensor, in_its_unit, require_real
 from relax_rl.koopman.similarity.distances import spectral_wasserstein_matrix
 from relax_rl.koopman.similarity.koopstd import KoopSTD
 
@@ -102,7 +102,8 @@ def silhouette(distances: Tensor, labels: Tensor) -> Tensor:
         DataError: not a matrix of distances, or labels that do not fit it.
     """
     distances = _distances(distances)
-    if require_tensor(labels, "labels").shape != distances.shape[:1]:
+    labels = as_tensor(labels, "labels")
+    if labels.shape != distances.shape[:1]:
         raise DataError(f"There must be one label a row, got {tuple(labels.shape)} for {len(distances)} rows.")
     groups, members = torch.unique(labels.cpu(), return_inverse=True)
     if len(groups) < 2:
@@ -187,7 +188,7 @@ def dynamical_landscape(
 
 def _distances(distances: Tensor) -> Tensor:
     """A matrix of distances, on the CPU in float64."""
-    require_real(require_tensor(distances, "Distances"), "Distances")
+    distances = require_real(as_tensor(distances, "Distances"), "Distances")
     if distances.ndim != 2 or distances.shape[0] != distances.shape[1] or len(distances) == 0:
         raise DataError(f"Distances must be a square (B, B), got {tuple(distances.shape)}.")
     matrix = distances.detach().to("cpu", torch.float64)

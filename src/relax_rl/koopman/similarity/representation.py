@@ -9,13 +9,14 @@ is a metric for CKA and Procrustes (Williams, Kunz, Kornblith and Linderman, Neu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import in_its_unit, require_tensor
+from relax_rl.koopman.inputs import as_tensor, in_its_unit, trajectory_list
 
 __all__ = [
     "PatternDistance",
@@ -30,7 +31,7 @@ PatternDistance = Literal["euclidean", "correlation"]
 which is not invariant to rotations."""
 
 
-def linear_cka(x: Tensor, y: Tensor, *, debiased: bool = False) -> Tensor:
+def linear_cka(x: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor], *, debiased: bool = False) -> Tensor:
     """Centred kernel alignment with linear kernels, in [0, 1] (Kornblith, Norouzi, Lee and Hinton, ICML 2019).
 
     ``||X^T Y||_F^2 / (||X^T X||_F ||Y^T Y||_F)``.
@@ -56,7 +57,7 @@ def linear_cka(x: Tensor, y: Tensor, *, debiased: bool = False) -> Tensor:
     )
 
 
-def canonical_correlation(x: Tensor, y: Tensor, *, energy: float = 1.0) -> Tensor:
+def canonical_correlation(x: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor], *, energy: float = 1.0) -> Tensor:
     """Mean canonical correlation, in [0, 1], over as many as the smaller of the two ranks.
 
     Args:
@@ -71,7 +72,7 @@ def canonical_correlation(x: Tensor, y: Tensor, *, energy: float = 1.0) -> Tenso
     if not 0.0 < energy <= 1.0:
         raise ConfigError(f"energy must lie in (0, 1], got {energy}.")
     (first, ranks), (second, other_ranks) = (_scores(a, energy) for a in _centered(x, y))
-    tokens = x.shape[-2]
+    tokens = first.shape[-2]
     if int(torch.maximum(ranks, other_ranks).max()) >= tokens - 1:
         raise DataError(
             f"States of {tokens} tokens that fill {tokens - 1} directions correlate perfectly with anything; give more "
@@ -81,7 +82,7 @@ def canonical_correlation(x: Tensor, y: Tensor, *, energy: float = 1.0) -> Tenso
     return correlations.sum(-1) / torch.minimum(ranks, other_ranks)
 
 
-def procrustes_similarity(x: Tensor, y: Tensor) -> Tensor:
+def procrustes_similarity(x: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor]) -> Tensor:
     """Largest cosine between the states and any rotation of the others, in [0, 1]: ||X^T Y||_* / (||X||_F ||Y||_F).
 
     The Procrustes distance of states of norm one is sqrt(2 - 2 s). Arguments and errors as in :func:`linear_cka`.
@@ -91,7 +92,9 @@ def procrustes_similarity(x: Tensor, y: Tensor) -> Tensor:
     return (nuclear / (torch.linalg.matrix_norm(x) * torch.linalg.matrix_norm(y))).clamp_max(1.0)
 
 
-def representational_similarity(x: Tensor, y: Tensor, *, distance: PatternDistance = "euclidean") -> Tensor:
+def representational_similarity(
+    x: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor], *, distance: PatternDistance = "euclidean"
+) -> Tensor:
     """Spearman correlation of the distances between tokens, in [-1, 1] (Kriegeskorte, Mur and Bandettini 2008).
 
     Args:
@@ -112,10 +115,10 @@ def representational_similarity(x: Tensor, y: Tensor, *, distance: PatternDistan
     return (first * second).sum(-1) / norms
 
 
-def _centered(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _centered(x: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Both in float64, less their means over the tokens."""
+    x, y = _tokens(x), _tokens(y)
     for states in (x, y):
-        require_tensor(states, "States")
         if states.ndim < 2 or not states.is_floating_point():
             raise DataError(f"States must be a real floating (..., T, H), got {tuple(states.shape)} {states.dtype}.")
     if x.shape[-2] != y.shape[-2]:
@@ -137,6 +140,13 @@ def _centered(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             )
         centered.append(deviations)
     return centered[0], centered[1]
+
+
+def _tokens(states: Tensor | Sequence[Tensor]) -> Tensor:
+    """States (..., T, H), those of a list of trajectories one after the other."""
+    if isinstance(states, list | tuple):
+        return torch.cat(trajectory_list(states, "States"))
+    return as_tensor(states, "States")
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import in_its_unit, require_real, require_tensor
+from relax_rl.koopman.inputs import as_tensor, in_its_unit, require_real
 from relax_rl.koopman.linalg.eigensolvers import eig
 from relax_rl.koopman.operators.reduction import reduce_snapshots
 from relax_rl.koopman.pairs.delays import delay_embedding
@@ -43,7 +43,8 @@ def delay_operator(x: Tensor, *, delays: int, rank: int) -> Tensor:
     Raises:
         DataError: too short for the delays, or no more pairs than directions, where a fit is exact for any dynamics.
     """
-    if require_tensor(x, "A trajectory").ndim != 2:
+    x = as_tensor(x, "A trajectory")
+    if x.ndim != 2:
         raise DataError(f"A trajectory must be (T, H), got {tuple(x.shape)}.")
     embedded, pairs = delay_embedding(x, None, delays)
     reduction = reduce_snapshots(embedded, pairs, rank=min(rank, embedded.shape[-1]), solver="gram")
@@ -87,8 +88,7 @@ def vector_field_distance(
         raise ConfigError(f"Unknown score {score!r}; use one of {', '.join(get_args(VectorFieldScore))}.")
     if num_starts < 2 or num_starts % 2:
         raise ConfigError(f"num_starts must be an even number of at least 2, got {num_starts}.")
-    for operator in (left, right):
-        require_real(require_tensor(operator, "An operator"), "An operator")
+    left, right = (require_real(as_tensor(operator, "An operator"), "An operator") for operator in (left, right))
     if left.shape[-2:] != right.shape[-2:] or left.ndim < 2 or left.shape[-1] != left.shape[-2]:
         raise DataError(
             f"Operators must be square and of one rank to be compared up to a rotation, got {tuple(left.shape)} and "

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import DataError
+from relax_rl.koopman.inputs import as_tensor, trajectory_list
 from relax_rl.koopman.linalg.ranks import Rank, check_rank
 from relax_rl.koopman.operators.reduction import reduce_snapshots
-from relax_rl.koopman.pairs.snapshots import double_of, require_pairs
+from relax_rl.koopman.pairs.snapshots import double_of, joined_snapshots
 from relax_rl.koopman.spectra.dmd import DynamicModes, modes_of_operator
 
 __all__ = ["ControlledModes", "dmd_with_control"]
@@ -37,15 +39,19 @@ class ControlledModes:
 
 
 def dmd_with_control(
-    snapshots: Tensor, inputs: Tensor, pairs: Tensor | None = None, *, rank: Rank = None
+    snapshots: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    pairs: Tensor | None = None,
+    *,
+    rank: Rank = None,
 ) -> ControlledModes:
     """Fit A and B by least squares of the next snapshot on the snapshot and the input together; without gradient.
 
     The snapshots are projected onto their leading `rank` directions first, and A and B are fitted there.
 
     Args:
-        snapshots: (T, F), real or complex.
-        inputs: (T, U); u_t acts between t and t + 1, so the last one is not read.
+        snapshots: (T, F), real or complex, or a list of (T_i, F) that share A and B.
+        inputs: (T, U), or a list of (T_i, U); u_t acts between t and t + 1, so the last one is not read.
         pairs: (T-1,) bool, which neighbours are snapshot pairs; None: all.
         rank: directions of the snapshots to keep.
 
@@ -53,7 +59,12 @@ def dmd_with_control(
         DataError: shapes that do not belong together; NaN or Inf; inputs that cannot be told from the states (an input
             that is a linear function of the state has no effect of its own).
     """
-    pairs = require_pairs(snapshots, pairs)
+    if isinstance(snapshots, list | tuple) and isinstance(inputs, list | tuple):
+        if [len(part) for part in snapshots] != [len(part) for part in inputs]:
+            raise DataError("Snapshots and inputs must be lists of as many steps each; give one input a snapshot.")
+        inputs = torch.cat(trajectory_list(inputs, "Inputs"))
+    inputs = as_tensor(inputs, "inputs")
+    snapshots, pairs = joined_snapshots(snapshots, pairs)
     if snapshots.ndim != 2 or inputs.ndim != 2 or len(inputs) != len(snapshots):
         raise DataError(
             f"Snapshots must be (T, F) and inputs (T, U), got {tuple(snapshots.shape)} and {tuple(inputs.shape)}."

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import in_its_unit, require_tensor
+from relax_rl.koopman.inputs import as_tensor, in_its_unit
 from relax_rl.koopman.linalg.eigensolvers import eig
 from relax_rl.koopman.linalg.ranks import Rank
 from relax_rl.koopman.operators.fits import (
@@ -148,7 +148,7 @@ def edmd(
     states = torch.where(
         paired_snapshots(pairs).unsqueeze(-1), states, torch.zeros((), dtype=states.dtype, device=states.device)
     )
-    lifted = require_tensor(observables(states), "what `observables` returns")
+    lifted = as_tensor(observables(states), "what `observables` returns")
     reduction = reduce_snapshots(lifted, pairs, rank=rank, solver=solver, states=states)
     return modes_of(reduction, variant=variant, modes=modes, ridge=ridge)
 

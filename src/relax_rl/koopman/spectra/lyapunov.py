@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import as_tensor
 
 __all__ = ["LyapunovExponents", "lyapunov_exponents", "singular_values_of_jacobian"]
 
@@ -54,6 +55,7 @@ def lyapunov_exponents(
         ConfigError: a number out of range.
         DataError: a state that is not (H,) or (B, H) floating, or that leaves the finite numbers.
     """
+    state = as_tensor(state, "The state")
     if state.ndim not in (1, 2) or not state.is_floating_point():
         raise DataError(f"The state must be a floating (H,) or (B, H), got {tuple(state.shape)} {state.dtype}.")
     size = state.shape[-1]
@@ -103,7 +105,11 @@ def singular_values_of_jacobian(
 
     Raises:
         ConfigError: a count outside 1..H, or no iteration.
+        DataError: a state or a Jacobian that is not finite.
     """
+    state = as_tensor(state, "The state")
+    if state.ndim != 1 or not state.is_floating_point() or not bool(torch.isfinite(state).all()):
+        raise DataError(f"The state must be a finite floating (H,), got {tuple(state.shape)} {state.dtype}.")
     if not 1 <= count <= len(state) or iterations < 1:
         raise ConfigError(
             f"count must lie in 1..{len(state)} and iterations be positive, got {count} and {iterations}."
@@ -122,6 +128,8 @@ def singular_values_of_jacobian(
         _, pushed = _carried(step, state, frame)
         frame = torch.linalg.qr(adjoint(torch.linalg.qr(pushed).Q)).Q
     _, pushed = _carried(step, state, frame)
+    if not bool(torch.isfinite(pushed).all()):
+        raise DataError("The Jacobian at this state holds NaN or Inf; take another state.")
     _, values, right = torch.linalg.svd(pushed, full_matrices=False)
     vectors = frame @ right.mH
     return values, torch.linalg.eigvals(vectors.mH @ pushed @ right.mH)

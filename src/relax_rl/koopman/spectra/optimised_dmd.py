@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import in_its_unit, require_real, require_tensor, trajectory_list
+from relax_rl.koopman.inputs import as_tensor, in_its_unit, require_real, trajectory_list
 from relax_rl.koopman.linalg.assignment import optimal_assignment
 from relax_rl.koopman.linalg.ranks import check_rank
 from relax_rl.koopman.pairs.snapshots import double_of, pack_trajectories
@@ -121,7 +121,7 @@ def optimised_dmd(
     if initial is None:
         exponents = _first_exponents(snapshots @ basis, pairs, clocks, dt if times is None else None)
     else:
-        exponents = require_tensor(initial, "initial").detach().to(torch.complex128)
+        exponents = as_tensor(initial, "initial").detach().to(torch.complex128)
         if exponents.shape != (rank,):
             raise ConfigError(
                 f"initial must hold {rank} exponents, one for each direction, got {tuple(initial.shape)}."
@@ -155,9 +155,8 @@ def _clocks(trajectories: Sequence[Tensor], times: Sequence[Tensor] | None, dt: 
     """Times of each trajectory, (T_k,) float64."""
     if times is None:
         return [dt * torch.arange(len(trajectory), dtype=torch.float64) for trajectory in trajectories]
-    for clock in times:
-        require_real(require_tensor(clock, "times"), "times")
-    clocks = [clock.detach().to("cpu", torch.float64) for clock in times]
+    given = [require_real(as_tensor(clock, "times"), "times") for clock in times]
+    clocks = [clock.detach().to("cpu", torch.float64) for clock in given]
     if not all(bool(torch.isfinite(clock).all()) for clock in clocks):
         raise DataError("times hold NaN or Inf; leave those snapshots out.")
     if [clock.shape for clock in clocks] != [trajectory.shape[:1] for trajectory in trajectories]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import in_its_unit, require_tensor, trajectory_list
+from relax_rl.koopman.inputs import as_tensor, in_its_unit, trajectory_list
 from relax_rl.koopman.linalg.eigensolvers import lapack_on_one_thread
 from relax_rl.koopman.linalg.ranks import Rank
 from relax_rl.koopman.operators.reduction import reduce_snapshots, reduce_statistics
@@ -97,7 +97,7 @@ def _smallest(cross: Tensor, future: Tensor, points: Tensor, chunk_size: int) ->
     """Square root of the smallest eigenvalue of L - z A* - conj(z) A + |z|^2 at each point."""
     if chunk_size < 1:
         raise ConfigError(f"chunk_size must be at least 1, got {chunk_size}.")
-    require_tensor(points, "points")
+    points = as_tensor(points, "points")
     # view_as_real refuses a tensor whose conjugation is still pending.
     flat = points.resolve_conj().flatten().to(torch.complex128)
     if not cross.is_complex():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
+from relax_rl.koopman.inputs import in_its_unit
 from relax_rl.koopman.linalg.eigensolvers import eigh
 from relax_rl.koopman.operators.reduction import reduce_snapshots
 from relax_rl.koopman.pairs.snapshots import joined_snapshots
@@ -43,7 +44,8 @@ def reduced_rank_dmd(
         raise ConfigError(f"rank must be at least 1 and ridge at least 0, got {rank} and {ridge}.")
     snapshots, pairs = joined_snapshots(snapshots, pairs)
     reduction = reduce_snapshots(snapshots, pairs)
-    scales = reduction.scales
+    # Squared below, and the operator has no unit.
+    scales, _ = in_its_unit(reduction.scales)
     energy = scales.square()
     shift = ridge * energy.sum(-1, keepdim=True) / reduction.rank.clamp_min(1).unsqueeze(-1)
     shrinkage = torch.where(scales > 0, energy / torch.where(scales > 0, energy + shift, 1.0), 0.0).unsqueeze(-1)

@@ -7,17 +7,19 @@ predicts nothing (Takeishi, Kawahara and Yairi 2017, Phys. Rev. E 96, 033310).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import in_its_unit
 from relax_rl.koopman.linalg.eigensolvers import eig
 from relax_rl.koopman.linalg.ranks import Rank, check_rank, select_rank
 from relax_rl.koopman.operators.instruments import SUBSPACE_WINDOW, subspace_operator
 from relax_rl.koopman.operators.reduction import Reduction, reduce_snapshots
 from relax_rl.koopman.pairs.lags import lagged_statistics
-from relax_rl.koopman.pairs.snapshots import joined_snapshots
+from relax_rl.koopman.pairs.snapshots import double_of, joined_snapshots
 from relax_rl.koopman.spectra.dmd import DynamicModes
 from relax_rl.koopman.spectra.residuals import primal_residuals
 
@@ -50,6 +52,7 @@ def subspace_dmd(
     rank = check_rank(rank, snapshots.shape[-1])
     if rank == "optimal":
         raise ConfigError("rank='optimal' is a threshold for white noise in X; give subspace DMD a number or a share.")
+    snapshots, unit = in_its_unit(snapshots.to(double_of(snapshots.dtype)))
     reduction = reduce_snapshots(snapshots, pairs)
     scales = reduction.scales
     states, links = reduction.sequence()
@@ -63,7 +66,13 @@ def subspace_dmd(
     if chosen == 0:
         raise DataError("The past predicts nothing of the future in these snapshots; there is no operator to fit.")
     matrix, directions, _ = subspace_operator(lagged, chosen)
-    return _modes(matrix, directions, predicted[:chosen], reduction)
+    modes = _modes(matrix, directions, predicted[:chosen], reduction)
+    return replace(
+        modes,
+        eigenvectors=modes.eigenvectors / unit,
+        modes=modes.modes * unit,
+        singular_values=modes.singular_values * unit,
+    )
 
 
 def _modes(matrix: Tensor, directions: Tensor, predicted: Tensor, reduction: Reduction) -> DynamicModes:

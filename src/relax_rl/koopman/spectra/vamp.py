@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import in_its_unit
 from relax_rl.koopman.linalg.eigensolvers import eigh
-from relax_rl.koopman.pairs.snapshots import GramStatistics, gram_statistics, joined_snapshots
+from relax_rl.koopman.pairs.snapshots import GramStatistics, double_of, gram_statistics, joined_snapshots
 
 __all__ = ["VampScore", "cross_validated_rank", "vamp_score"]
 
@@ -54,7 +55,11 @@ def vamp_score(
     for sums in (statistics, test):
         if sums.gram.ndim != 2 or int(sums.num_pairs) < 1:
             raise DataError("A VAMP score needs the Gram statistics of one set of pairs; index or sum the batch.")
+        if not all(bool(torch.isfinite(part).all()) for part in (sums.gram, sums.cross, sums.future)):
+            raise DataError("The Gram statistics hold NaN or Inf; scale the snapshots, or leave that trajectory out.")
     left, right = _inverse_root(statistics.gram), _inverse_root(statistics.future)
+    if left.shape[-1] == 0 or right.shape[-1] == 0:
+        raise DataError("The Gram statistics are zero, and have no singular functions; scale the snapshots.")
     first, scales, second = torch.linalg.svd(left.mH @ statistics.cross @ right, full_matrices=False)
     kept = slice(0, rank)
     left, right, scales = left @ first[:, kept], right @ second.mH[:, kept], scales[kept]
@@ -100,6 +105,7 @@ def cross_validated_rank(
     snapshots, pairs = joined_snapshots(snapshots, pairs)
     if snapshots.ndim != 2 or int(pairs.sum()) < folds:
         raise DataError(f"{folds} folds need snapshots (T, F) with at least {folds} pairs; use fewer folds.")
+    snapshots, _ = in_its_unit(snapshots.detach().to(double_of(snapshots.dtype)))
     places = pairs.nonzero().squeeze(-1).tensor_split(folds)
     parts = [_statistics_of(snapshots, pairs, place) for place in places]
     totals = [0.0] * len(ranks)
