@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from datasets import Dataset
+from PIL import Image
+from trl.data_utils import prepare_multimodal_messages
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.evaluation.prompts import render_prompt
 from relax_rl.rewards import ExactVerifier
 from relax_rl.rewards.reward_function import VerifierReward
 from relax_rl.tasks.base import Problem
+from relax_rl.tasks.images.picture import as_picture
 from relax_rl.training.models import load_model
 from relax_rl.training.trl.dataset import dataset_digest, prompt_dataset
-from support.images import square
+from support.images import image_text_model, square
 
 _CHATML = (
     "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
@@ -93,3 +97,28 @@ def test_rows_of_problems_have_images_if_one_has() -> None:
     assert rows.to_list() == [{"prompt": "words", "answer": "5", "problem_id": "a"}]
     with pytest.raises(ConfigError, match="'a' shows an image"):
         prompt_dataset([Problem("a", "words", "5", images=(square(0),))], plain)
+
+
+def test_interleaved_images_reach_trl_at_their_places_and_are_decoded_when_read(tmp_path: Path) -> None:
+    _, processor = image_text_model()
+    files = []
+    for place, color in enumerate(("red", "blue")):
+        files.append(tmp_path / f"{color}.png")
+        Image.new("RGB", (16, 16), color).save(files[place])
+    shown: Any = tuple(map(as_picture, files))
+    problem = Problem("a", "x", "1", instruction="b <image 2> a <image 1>?", images=shown, interleaved=True)
+    rows: Any = prompt_dataset([problem, Problem("b", "words", "2")], processor)
+    row, words = rows[0], rows[1]
+    assert (words["images"], words["image_names"]) == ([], [])
+    assert [image.getpixel((0, 0)) for image in row["images"]] == [(0, 0, 255), (255, 0, 0)]
+    assert row["image_names"] == [str(files[1]), str(files[0])]
+    for given, of in ((row, problem), (words, Problem("b", "words", "2"))):
+        filled = prepare_multimodal_messages(given["prompt"], images=given["images"])
+        text = processor.apply_chat_template(filled, tokenize=False, add_generation_prompt=True)
+        assert text == render_prompt(processor, of)
+    # The table itself holds digests, so that its own digest needs no decoder.
+    assert all(isinstance(one, str) for one in rows.with_format(None)[0]["images"])
+    assert dataset_digest(rows) == dataset_digest(prompt_dataset([problem, Problem("b", "words", "2")], processor))
+    files[0].unlink()
+    with pytest.raises(DataError, match=r"red\.png' cannot be read: No such file"):
+        prompt_dataset([problem], processor)

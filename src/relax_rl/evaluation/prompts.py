@@ -14,6 +14,7 @@ from transformers import ProcessorMixin
 from relax_rl.errors import ConfigError
 from relax_rl.latent.contract.template import read_template, text_tokenizer
 from relax_rl.tasks.base import Problem
+from relax_rl.tasks.images.picture import Picture
 
 __all__ = [
     "ProcessedPrompt",
@@ -89,9 +90,14 @@ class ProcessedPrompt(Sequence[int]):
         self, processor: Any, conversation: list[dict[str, Any]], switches: Mapping[str, Any] | None = None
     ) -> None:
         self.processor = processor
-        self.conversation = conversation
+        self._conversation = conversation
         self.switches = dict(switches or {})
         self._token_ids = list(processed([self])["input_ids"][0])
+
+    @property
+    def conversation(self) -> list[dict[str, Any]]:
+        """Messages in parts, as the processor takes them; each call decodes the images anew."""
+        return [turn | {"content": [_opened(part) for part in turn["content"]]} for turn in self._conversation]
 
     def __len__(self) -> int:
         return len(self._token_ids)
@@ -149,9 +155,20 @@ def encode_prompt(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL
     return ids if form.most_tokens is None else ids[-form.most_tokens :]
 
 
-def prompt_words(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL) -> str | list[dict[str, str]]:
-    """What TRL is given: messages for the chat template, or plain text. It renders and encodes them as we do."""
-    return _messages(tokenizer, problem) if form.uses_template(tokenizer) else problem.prompt
+def prompt_words(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL) -> str | list[dict[str, Any]]:
+    """What TRL is given: messages for the chat template, or plain text. It renders and encodes them as we do.
+
+    An interleaved problem has messages in parts, with a place for each image; TRL fills these in order.
+    """
+    if not form.uses_template(tokenizer):
+        return problem.prompt
+    messages = _messages(tokenizer, problem)
+    if not problem.interleaved:
+        return messages
+    return [
+        turn | {"content": [{"type": "image"} if "image" in part else part for part in turn["content"]]}
+        for turn in _conversation(messages, problem)
+    ]
 
 
 _TAKES_SYSTEM: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
@@ -175,13 +192,27 @@ def _takes_system(tokenizer: Any) -> bool:
 
 
 def _conversation(messages: Sequence[Mapping[str, str]], problem: Problem) -> list[dict[str, Any]]:
-    """Messages in parts, with the problem's images before the words of the question, which is the last turn."""
-    turns = []
-    for message in messages:
-        shown = problem.images if message is messages[-1] else ()
-        parts: list[dict[str, Any]] = [{"type": "image", "image": image} for image in shown]
-        turns.append({"role": message["role"], "content": [*parts, {"type": "text", "text": message["content"]}]})
+    """Messages in parts; the question, which is the last turn, with its images where it shows them, not decoded yet."""
+    turns: list[dict[str, Any]] = [
+        {"role": message["role"], "content": [{"type": "text", "text": message["content"]}]} for message in messages
+    ]
+    if problem.images:
+        # Above the first turn stands the system message, where the template takes none.
+        above = messages[-1]["content"].removesuffix(problem.question)
+        parts = [_part(part) for part in problem.parts]
+        first = next((place for place, part in enumerate(parts) if part["type"] == "text"), None)
+        if above and first is not None:
+            parts[first] = {"type": "text", "text": above + parts[first]["text"]}
+        turns[-1]["content"] = parts
     return turns
+
+
+def _part(part: str | Picture) -> dict[str, Any]:
+    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "image": part}
+
+
+def _opened(part: dict[str, Any]) -> dict[str, Any]:
+    return part | {"image": part["image"].open()} if part["type"] == "image" else part
 
 
 def prompt_inputs(prompts: Sequence[Sequence[int]], device: torch.device) -> dict[str, Tensor]:

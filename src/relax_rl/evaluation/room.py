@@ -112,7 +112,7 @@ def _long_prompts(tokenizer: Any, problems: Sequence[Problem], form: PromptForm,
     # A template wraps each turn, so that a conversation has the overhead once a turn.
     chosen = [p for p in problems if not p.images and overhead * (1 + len(p.turns)) + _num_bytes(p) > room]
     if shown:
-        chosen.append(max(shown, key=lambda problem: sum(image.size[0] * image.size[1] for image in problem.images)))
+        chosen.append(max(shown, key=lambda problem: sum(one.size[0] * one.size[1] for one in problem.pictures)))
     lengths = {problem.id: len(encode_prompt(tokenizer, problem, form)) for problem in chosen}
     return {problem_id: length for problem_id, length in lengths.items() if length > room}
 

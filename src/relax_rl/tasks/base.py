@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import Verdict, Verifier, as_verifier, grade
 from relax_rl.rewards.own_code import called, is_own, place_of
+from relax_rl.tasks.images.faults import fault_of, fault_words
+from relax_rl.tasks.images.picture import Picture, as_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,6 +34,10 @@ __all__ = [
 ]
 
 
+_LOG = logging.getLogger(__name__)
+_MARK = re.compile(r"<image (\d{1,3})>", re.ASCII)
+
+
 @dataclass(frozen=True)
 class Problem:
     """One question, in the words for both kinds of model, with all that its verifier needs.
@@ -42,12 +50,18 @@ class Problem:
         instruction: What a chat model is asked; ``None`` means the same words as ``prompt`` (see ``question``).
         solution: A whole completion that must score 1.0, if the task knows one.
         mistake: A whole completion that must score 0.0 although it looks like an answer, if the task knows one.
-        images: What is shown with the question, before its words. Only an image-text model with a chat template is
-            given such problems.
+        images: What is shown with the question, before its words: PIL images, or a `Picture`, which is decoded when
+            it is used. Only an image-text model with a chat template is given such problems.
+        interleaved: ``<image 1>``, ``<image 2>``, ... in the question is where the first, the second, ... image is
+            shown. An image without a mark is shown before the words; a second mark of an image stays as words.
         options: The texts of a multiple-choice question, in the order of their letters; a verifier that asks for them
             gets them beside ``answer``.
         turns: (role, text) of what was said before the question, oldest first, without the system message.
         columns: Further columns of the row, for reward functions that take them by name as TRL passes them.
+        group: Problems of one group are variants of one question, so that an evaluation resamples groups and asks
+            which are right in all variants; "" for a problem that stands alone.
+        facets: What the problem is an example of, by the name of the division: ``{"subject": ("Art",)}``. An evaluation
+            gives a mean for each.
     """
 
     id: str
@@ -57,10 +71,44 @@ class Problem:
     instruction: str | None = None
     solution: str | None = None
     mistake: str | None = None
-    images: tuple[Image, ...] = field(default=(), hash=False)
+    images: tuple[Image | Picture, ...] = field(default=(), hash=False)
     options: tuple[str, ...] = ()
     turns: tuple[tuple[str, str], ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    # Not in the repr, which stands for what a model reads.
+    interleaved: bool = field(default=False, repr=False)
+    group: str = field(default="", repr=False)
+    facets: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]], hash=False, repr=False)
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """The images, none of them decoded yet. Raises DataError for what is no image."""
+        return tuple(
+            as_picture(image, name=f"image {place} of {self.id}") for place, image in enumerate(self.images, 1)
+        )
+
+    @property
+    def image_names(self) -> tuple[str, ...]:
+        """A name for each image in records: its file, or the problem's id with its number."""
+        return tuple(picture.name or f"{self.id}#{place}" for place, picture in enumerate(self.pictures, 1))
+
+    @property
+    def parts(self) -> tuple[str | Picture, ...]:
+        """The question as it is shown: words and images in their order."""
+        pictures = self.pictures
+        if not self.interleaved:
+            return (*pictures, self.question)
+        words, start, shown = list[str | Picture](), 0, set[int]()
+        for mark in _MARK.finditer(self.question):
+            place = int(mark[1]) - 1
+            if place in shown or not 0 <= place < len(pictures):
+                continue
+            shown.add(place)
+            words += [self.question[start : mark.start()], pictures[place]]
+            start = mark.end()
+        words.append(self.question[start:])
+        before = [picture for place, picture in enumerate(pictures) if place not in shown]
+        return (*before, *(part for part in words if part != ""))
 
     @property
     def question(self) -> str:
@@ -151,7 +199,14 @@ class _OwnTask(BaseTask):
                     f"{self._what} returned problem {number} with {wrong[0]} = {getattr(problem, wrong[0])!r:.80}; it "
                     "must be text."
                 )
-        return problems
+        return self._usable(problems)
+
+    def _usable(self, problems: list[Problem]) -> list[Problem]:
+        """The problems without those whose images cannot be used, which are named and counted in the log."""
+        faults = {problem.id: why for problem in problems if problem.images and (why := fault_of(problem.images))}
+        if (words := fault_words(faults.items())) is not None:
+            _LOG.warning("%s: %s.", self._what, words)
+        return [problem for problem in problems if problem.id not in faults]
 
 
 def as_task(own: Any, words: str = "") -> BaseTask:
@@ -311,9 +366,9 @@ def digest(*parts: str) -> int:
     return int.from_bytes(hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).digest(), "big")
 
 
-def image_digest(images: Sequence[Image]) -> str:
-    """Hexadecimal digits that tell images by what they show, whatever file or object holds them; "" without any."""
+def image_digest(images: Sequence[Any]) -> str:
+    """Hexadecimal digits that tell images by what they show (PIL) or by their encoded bytes; "" without any."""
     found = hashlib.blake2b(digest_size=8)
     for image in images:
-        found.update(f"{image.mode} {image.size} ".encode() + image.tobytes())
+        found.update(as_picture(image).identity)
     return found.hexdigest() if images else ""

@@ -14,6 +14,10 @@ from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.extraction import extract_answer, read_gold
 from relax_rl.rewards.mathematics.verifier import MathVerifier
 from relax_rl.tasks.base import BaseTask, FindsTooLong, Problem, digest, in_order
+from relax_rl.tasks.images.cells import cell_pictures, numbered_marks
+from relax_rl.tasks.images.faults import fault_words, usable
+from relax_rl.tasks.images.picture import Picture
+from relax_rl.tasks.images.tables import is_picture
 from relax_rl.tasks.layout import ANSWERS, PROMPTS, Layout, Named, layout_of
 from relax_rl.tasks.review import parse_drop, question_key, reviewed, shared
 from relax_rl.tasks.rows import LETTERS, Options, Row
@@ -50,6 +54,9 @@ class DataTask(BaseTask):
             `layout.ANSWERS`; ``""``: there is none, and a reward function does without.
         solution_column: of a reference solution; None: ``solution``, if there is one; rows may lack it.
         options_column: of the texts of a multiple-choice question; None: ``options`` or ``choices``, if there is one.
+        image_column: of the images of a row: paths that start from the file's folder, encoded bytes, or a column of the
+            Hub; ``<image>`` or ``<image 1>`` in the prompt is where an image is shown. Rows whose image cannot be used
+            are left out, named and counted. None: images are not read.
         id_column: of the ids; None: ``id``, ``unique_id`` or ``problem_id``, if there is one.
         answer_after: the gold answer is what follows this mark in its column (``####`` in GSM8K, thousands commas
             dropped); the whole column is then the reference solution. None: ``####``, if all rows have it.
@@ -82,6 +89,7 @@ class DataTask(BaseTask):
     answer_column: str | None = None
     solution_column: str | None = None
     options_column: str | None = None
+    image_column: str | None = None
     id_column: str | None = None
     answer_after: str | None = None
     first_option: int | None = None
@@ -121,7 +129,14 @@ class DataTask(BaseTask):
             seen = {name: other for name, other in self._parts.items() if name != split}
             for line in [*part.lines, *self._shared(split, seen)]:
                 _LOG.warning("%s: %s.", source.of(split), line)
-        return in_order(part.problems, count, seed, source=source.of(split), split=split)
+        ordered = in_order(part.problems, None, seed, source=source.of(split), split=split)
+        if self.image_column is None:
+            return in_order(part.problems, count, seed, source=source.of(split), split=split)
+        faults: dict[int, str] = {}
+        kept = usable(ordered, lambda problem: problem.pictures, count, faults)
+        if (words := fault_words((ordered[place].id, why) for place, why in faults.items())) is not None:
+            _LOG.warning("%s: %s.", source.of(split), words)
+        return in_order(kept, count, 0, source=source.of(split), split=split)
 
     def remarks(self, split: str) -> list[str]:
         """What is to be said of a split: guessed columns, what `Review` finds, and what other splits share with it."""
@@ -243,11 +258,13 @@ class DataTask(BaseTask):
         return numbers, [f"the ids in '{column}' are not unique, so that problems are called by their row"]
 
     def _problem(self, row: Row, identity: str, layout: Layout) -> Problem:
-        asked = row.conversation(layout.prompt)
+        asked, images = row.conversation(layout.prompt), self._images(row)
         options = Options() if layout.options is None else row.options(layout.options)
         gold, solution = self._gold(row, layout, options)
         # A question without its options cannot be answered.
         asked = replace(asked, question=options.below(asked.question))
+        if images:
+            asked = replace(asked, question=numbered_marks(asked.question))
         system = self.system if asked.system is None else asked.system
         return Problem(
             id=identity,
@@ -260,7 +277,22 @@ class DataTask(BaseTask):
             options=options.texts,
             turns=asked.turns,
             columns=self._further(row, layout),
+            images=images,
+            interleaved=bool(images),
         )
+
+    def _images(self, row: Row) -> tuple[Picture, ...]:
+        if self.image_column is None:
+            return ()
+        name = f"the column '{self.image_column}' of {row.where}"
+        return cell_pictures(row.cell(self.image_column), self._folder, name)
+
+    @property
+    def _folder(self) -> Path | None:
+        """That relative paths of images start from."""
+        if self.path is None or isinstance(self.path, Mapping):
+            return None
+        return Path(self.path) if Path(self.path).is_dir() else Path(self.path).parent
 
     def _gold(self, row: Row, layout: Layout, options: Options) -> tuple[str, str]:
         """The gold answer, and the reference solution; each may be empty."""
@@ -298,7 +330,8 @@ class DataTask(BaseTask):
         """The columns that reward functions are given, under their own names."""
         if self.columns is not None:
             return {name: row.cell(name) for name in self.columns}
-        return {name: value for name, value in row.columns.items() if name not in (layout.prompt, *NOT_HANDED_ON)}
+        left_out = (layout.prompt, self.image_column, *NOT_HANDED_ON)
+        return {name: one for name, one in row.columns.items() if name not in left_out and not is_picture(one)}
 
 
 @dataclass(frozen=True)

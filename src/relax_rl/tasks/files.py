@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from relax_rl.errors import DataError
+from relax_rl.tasks.images.tables import dataset_rows, parquet_rows
 from relax_rl.tasks.rows import Row
 
 __all__ = ["DATA_SUFFIXES", "file_rows", "json_lines", "numbered"]
@@ -92,12 +93,9 @@ def _csv(path: Path) -> Iterator[Row]:
 
 def _parquet(path: Path) -> Iterator[Row]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        batches = pq.ParquetFile(path).iter_batches(_BATCH)
-        rows: Iterator[Any] = (row for batch in batches for row in batch.to_pylist())
-        yield from numbered(rows, str(path))
+        yield from numbered(parquet_rows(path, _BATCH), str(path))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"The file '{path}' cannot be read as parquet: {_words(error)}.") from error
 
@@ -107,8 +105,7 @@ def _arrow(path: Path) -> Iterator[Row]:
     from datasets import Dataset
 
     try:
-        rows: Any = Dataset.from_file(str(path))
-        yield from numbered(iter(rows), str(path))
+        yield from numbered(dataset_rows(Dataset.from_file(str(path)), str(path)), str(path))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"The file '{path}' cannot be read as Arrow: {_words(error)}.") from error
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from relax_rl.errors import DataError
 from relax_rl.tasks.files import DATA_SUFFIXES, file_rows, numbered
+from relax_rl.tasks.images.tables import dataset_rows
 from relax_rl.tasks.rows import Row
 
 __all__ = ["Hub", "Parts", "SourceOfRows", "Whole", "source_of"]
@@ -124,7 +125,7 @@ class Hub:
                 f"Hub{offline}: {words}; give a local file instead (a benchmark: the folder of its files, --data-dir), "
                 "or load the dataset once while online."
             ) from error
-        return numbered(iter(rows), self.name)
+        return numbered(dataset_rows(rows, self.name), self.name)
 
 
 def source_of(path: str | Path | Mapping[str, str | Path]) -> SourceOfRows:
@@ -190,7 +191,7 @@ def _saved(folder: Path) -> SourceOfRows:
 
 
 def _table(rows: Any, name: str) -> Rows:
-    return lambda: numbered(iter(rows), name)
+    return lambda: numbered(dataset_rows(rows, name), name)
 
 
 def _parts(tables: Mapping[str, Rows], folder: Path) -> SourceOfRows:

@@ -13,6 +13,7 @@ from datasets import Dataset
 from relax_rl.errors import DataError
 from relax_rl.evaluation.prompts import PromptForm, check_images, prompt_words
 from relax_rl.tasks.base import Problem
+from relax_rl.training.trl.opening import OpensImages
 
 __all__ = ["dataset_digest", "prompt_dataset"]
 
@@ -26,6 +27,7 @@ _TAKEN = frozenset(
             "gold_answer",
             "image",
             "images",
+            "image_names",
             "truncated",
             "opened_thought",
         ),
@@ -39,8 +41,9 @@ _TAKEN = frozenset(
 def prompt_dataset(problems: Sequence[Problem], tokenizer: Any, form: PromptForm | None = None) -> Dataset:
     """Rows of `prompt`, `answer` and `problem_id`, under TRL's own names, with what else problems have.
 
-    If any problem shows images, there is a column `images`; if any has options, `problem_options`. The further columns
-    of a row keep their names. A column `answer` of the row's own is one of them: reward functions get it as it is, and
+    If any problem shows images, there is a column `images`, whose rows are decoded when they are read (a worker of the
+    data loader reads its own), and `image_names`; if any has options, `problem_options`. The further columns of a row
+    keep their names. A column `answer` of the row's own is one of them: reward functions get it as it is, and
     the gold answer that a verifier reads is in `gold_answer`.
 
     Args:
@@ -66,13 +69,24 @@ def prompt_dataset(problems: Sequence[Problem], tokenizer: Any, form: PromptForm
         }
         for problem in problems
     ]
+    opens = OpensImages()
     if any(problem.images for problem in problems):
-        rows = [row | {"images": list(problem.images)} for row, problem in zip(rows, problems, strict=True)]
+        rows = [row | opens.columns(problem) for row, problem in zip(rows, problems, strict=True)]
     if any(problem.options for problem in problems):
         rows = [row | {"problem_options": list(problem.options)} for row, problem in zip(rows, problems, strict=True)]
     if any(problem.columns for problem in problems):
         rows = _with_columns(rows, problems)
-    return Dataset.from_list(rows)
+    if any(problem.interleaved for problem in problems):
+        rows = [row | {"prompt": _in_parts(row["prompt"])} for row in rows]
+    return Dataset.from_list(rows).with_transform(opens) if opens.is_needed else Dataset.from_list(rows)
+
+
+def _in_parts(prompt: Any) -> Any:
+    """Arrow has one type for a column: with one conversation in parts, all are."""
+    return [
+        turn if isinstance(turn["content"], list) else turn | {"content": [{"type": "text", "text": turn["content"]}]}
+        for turn in prompt
+    ]
 
 
 def _with_columns(rows: list[dict[str, Any]], problems: Sequence[Problem]) -> list[dict[str, Any]]:
@@ -102,7 +116,7 @@ def dataset_digest(dataset: Any) -> str | None:
     if not isinstance(dataset, Dataset):
         return None
     digest = hashlib.sha256()
-    # As Arrow has them: images stay the bytes that they are.
+    # As Arrow has them: of an image, the digest of its content.
     for table in dataset.with_format("arrow").iter(batch_size=1000):
         for row in table.to_pylist():  # type: ignore[union-attr]
             digest.update(json.dumps(row, sort_keys=True, default=_as_text).encode())

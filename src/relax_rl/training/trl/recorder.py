@@ -39,7 +39,7 @@ class RolloutRecorder:
         rewards: list[float],
         modes: list[str | None] | None = None,
     ) -> None:
-        """A new rollout batch, in row order; `inputs` are rows of `prompt_dataset`, whose images are not kept.
+        """A new rollout batch, in row order; `inputs` are rows of `prompt_dataset`, of whose images the names are kept.
 
         Args:
             modes: of the completions (`relax_rl.rewards.Verdict.mode`); empty where nothing tells them.
@@ -58,6 +58,9 @@ class RolloutRecorder:
             }
             for index, (given, completion, reward) in enumerate(zip(inputs, completions, rewards, strict=True))
         ]
+        for row, given in zip(self._rows, inputs, strict=True):
+            if names := given.get("image_names"):
+                row["images"] = names
         for row, mode in zip(self._rows, modes or [], strict=False):
             row["mode"] = mode
 
