@@ -16,7 +16,7 @@ from relax_rl.errors import DataError
 from relax_rl.tasks import DataTask, Problem, build_task
 from relax_rl.tasks.base import as_task, image_digest
 from relax_rl.tasks.images.picture import Picture, as_picture, file_picture
-from support.hostile import HOSTILE, SOUND, encoded
+from support.hostile_images import HOSTILE, SOUND, encoded
 
 
 def pixel(color: str = "red", side: int = 8) -> Image.Image:
