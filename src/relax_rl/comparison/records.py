@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from relax_rl.errors import DataError, RunError
+from relax_rl.errors import DataError, RelaxError, RunError
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.redaction import without_secrets
 from relax_rl.runs import RunDirectory
+
+T = TypeVar("T")
 
 __all__ = ["PLACES", "Rollout", "RunRecord", "by_method", "flatten", "read_runs"]
 
@@ -60,6 +62,8 @@ class RunRecord:
         evaluations: by name; ``before`` and ``after`` training are those that the page shows.
         rollouts: the first and the last that were kept.
         starts: what ran each time that training was started; empty for runs of earlier versions.
+        during: evaluations during training, by the update after which they were made.
+        missing: what of the run could not be read, in sentences; only of a report, which shows the rest.
         method: shared by runs that differ in nothing but the seed; the label of a run that is the only one of its kind.
     """
 
@@ -71,6 +75,8 @@ class RunRecord:
     rollouts: tuple[Rollout, ...]
     method: str
     starts: tuple[Mapping[str, Any], ...] = ()
+    during: Mapping[int, EvaluationResult] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -93,12 +99,15 @@ class RunRecord:
         return np.array(steps, dtype=np.float64), np.array(values, dtype=np.float64)
 
 
-def read_runs(paths: Sequence[Path], methods: Sequence[str] | None = None) -> list[RunRecord]:
+def read_runs(
+    paths: Sequence[Path], methods: Sequence[str] | None = None, *, despite_damage: bool = False
+) -> list[RunRecord]:
     """Read runs and label each so that no two labels are alike.
 
     Args:
         paths: run directories.
         methods: what each run's method is called; read off the settings when None.
+        despite_damage: read what can be read of a damaged run, and say in ``missing`` what cannot.
 
     Raises:
         RunError: no path, a path without a run, the same run twice, or a broken metrics file.
@@ -117,7 +126,7 @@ def read_runs(paths: Sequence[Path], methods: Sequence[str] | None = None) -> li
     else:
         labels = [f"{method}, seed {config.get('seed')}" for method, config in zip(methods, configs, strict=True)]
         labels = list(methods) if len(set(methods)) == len(methods) else labels
-    return [_read(*each) for each in zip(runs, labels, methods, configs, strict=True)]
+    return [_read(*each, forgives=despite_damage) for each in zip(runs, labels, methods, configs, strict=True)]
 
 
 def by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -136,21 +145,44 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _read(run: RunDirectory, label: str, method: str, config: Mapping[str, Any]) -> RunRecord:
+def _read(run: RunDirectory, label: str, method: str, config: Mapping[str, Any], *, forgives: bool) -> RunRecord:
+    missing: list[str] = []
+
+    def attempt(read: Callable[[], T], empty: T) -> T:
+        try:
+            return read()
+        except (RelaxError, OSError) as error:
+            if not forgives:
+                raise
+            missing.append(str(error))
+            return empty
+
     # JSON by type alone: who edits a metrics file can leave a row there that is no table.
-    found = cast("list[object]", run.read_metrics())
+    found = cast("list[object]", attempt(run.read_metrics, []))
     rows = [row for row in found if isinstance(row, dict) and _is_number(row.get("step"))]
     steps = run.completion_steps()
     kept = [steps[0], steps[-1]] if len(steps) > 1 else steps
+    evaluations = {
+        path.stem: attempt(lambda path=path: EvaluationResult.load(path), None)
+        for path in sorted(run.evaluations.glob("*.json"))
+    }
+    during = {
+        int(path.stem.removeprefix("update_")): attempt(lambda path=path: EvaluationResult.load(path), None)
+        for path in sorted(run.evaluations.glob("during/update_*.json"))
+    }
     return RunRecord(
         path=run.path,
         label=label,
         config=config,
         metrics=tuple(sorted(rows, key=lambda row: row["step"])),
-        evaluations={path.stem: EvaluationResult.load(path) for path in sorted(run.evaluations.glob("*.json"))},
-        rollouts=tuple(Rollout(step, tuple(run.read_completions(step))) for step in kept),
+        evaluations={name: found for name, found in evaluations.items() if found is not None},
+        rollouts=tuple(
+            Rollout(step, tuple(attempt(lambda step=step: run.read_completions(step), []))) for step in kept
+        ),
         method=method,
-        starts=tuple(run.read_starts()),
+        starts=tuple(attempt(run.read_starts, [])),
+        during={update: found for update, found in during.items() if found is not None},
+        missing=tuple(missing),
     )
 
 

@@ -1,4 +1,4 @@
-"""What every page is made of: one HTML file that loads nothing, written whole or not at all."""
+"""What every page is made of: one HTML file that loads nothing from elsewhere, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,34 +7,54 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Sequence
-from importlib import resources
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from relax_rl.comparison.tables import csv_text
 from relax_rl.errors import RunError
+from relax_rl.reports.interactive.payload import data_element, script_element, script_hash, style_text
 from relax_rl.reports.markup import Html, element
 
-__all__ = ["document", "download", "figure", "footer", "listed", "unique", "wide", "write_document"]
+__all__ = [
+    "document",
+    "download",
+    "figure",
+    "footer",
+    "listed",
+    "part",
+    "still",
+    "unique",
+    "wide",
+    "wide_table",
+    "write_document",
+]
 
 _PACKAGES = ("relax-rl", "torch", "transformers", "trl", "numpy", "matplotlib")
 
 
-def document(title: str, sections: Sequence[Html]) -> str:
-    """A page with the package's style, which no markup in it can make load or run anything."""
-    style = resources.files("relax_rl.reports").joinpath("style.css").read_text(encoding="utf-8")
+def document(title: str, sections: Sequence[Html], data: Mapping[str, Any], *, is_served: bool = False) -> str:
+    """A page with the package's style and scripts, in which no other markup can load or run anything.
+
+    Args:
+        data: for the scripts (`relax_rl.reports.interactive`).
+        is_served: the page may ask its own server whether its runs have changed.
+    """
     # Belt and braces: even markup that got past the escaping could load and run nothing.
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{script_hash()}'"
+    if is_served:
+        policy += "; connect-src 'self'"
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", title),
-        element("style", Html(style)),
+        element("meta", name="color-scheme", content="light dark"),
+        element("style", Html(style_text())),
     )
-    return "<!doctype html>\n" + element("html", head, element("body", *sections), lang="en") + "\n"
+    body = element("body", *sections, data_element(data), script_element())
+    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
 
 
 def write_document(page: str, output: Path) -> Path:
@@ -69,6 +89,22 @@ def footer() -> Html:
 def figure(source: str, alt: str, caption: str) -> Html:
     """An image with its caption; `source` is a data URI."""
     return element("figure", element("img", src=source, alt=alt), element("figcaption", caption))
+
+
+def still(source: str, alt: str) -> Html:
+    """An image that stands where scripts do not run and on paper; on a screen, the scripts draw in its place."""
+    return element("img", src=source, alt=alt, class_="static")
+
+
+def part(name: str) -> Html:
+    """A place that the scripts draw in."""
+    return element("div", data_part=name)
+
+
+def wide_table(*children: Html, class_: str, label: str, is_tall: bool = False) -> Html:
+    """A table that scrolls sideways where the page is narrower, and down if it is tall; also by keys."""
+    table = element("table", *children, class_=class_)
+    return element("div", table, class_="wide tall" if is_tall else "wide", tabindex=0, role="region", aria_label=label)
 
 
 def wide(tag: str, *children: Html) -> Html:

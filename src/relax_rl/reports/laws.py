@@ -10,11 +10,20 @@ from relax_rl.analysis.entropy_change import change_agreement
 from relax_rl.analysis.entropy_law import MIN_POINTS, fit_entropy_law, forecast_from_start
 from relax_rl.comparison.records import RunRecord
 from relax_rl.errors import DataError
+from relax_rl.reports.document import wide_table
 from relax_rl.reports.markup import Html, element
 
 __all__ = ["entropy_laws"]
 
-_HEADINGS = ("run", "a", "b", "ceiling b − a", "R²", "error from the first 15 %", "predicted and measured change")
+_HEADINGS = (
+    "run",
+    "a",
+    "b",
+    "ceiling b − a",
+    "R²",
+    "error from the first 15 %",
+    "rank correlation of predicted and measured change",
+)
 _NOTE = (
     "R = −a exp(H) + b fitted to the logged training reward and token entropy of each run (arXiv 2505.22617, which has "
     "validation reward). It is meant for runs without an intervention on the entropy. Brackets are 95 % intervals that "
@@ -24,18 +33,23 @@ _NOTE = (
 )
 
 
-def entropy_laws(runs: Sequence[RunRecord]) -> Html:
-    """A section with a row a run; empty where no run has logged entropy and reward of ten steps."""
+def entropy_laws(runs: Sequence[RunRecord], *plane: Html) -> Html:
+    """A section with a row a run; empty where no run has logged entropy and reward of ten steps.
+
+    Args:
+        plane: where the scripts draw the reward against the entropy.
+    """
     series = [(run, *_series(run, "entropy", "reward")) for run in runs]
     if not any(len(entropy) >= MIN_POINTS for _, entropy, _ in series):
         return Html("")
     rows = [element("tr", element("td", run.label, class_="run"), *_cells(run, *pair)) for run, *pair in series]
     head = element("tr", *(element("th", heading) for heading in _HEADINGS))
-    table = element("table", element("thead", head), element("tbody", *rows), class_="results")
+    table = wide_table(element("thead", head), element("tbody", *rows), class_="results", label="Entropy and reward")
     return element(
         "section",
-        element("h2", "Entropy and reward"),
-        element("div", table, class_="wide"),
+        element("h2", "Entropy and reward", id="laws"),
+        *plane,
+        table,
         element("p", _NOTE, class_="note"),
     )
 

@@ -1,4 +1,7 @@
-"""The report: one HTML file that needs nothing else, neither network nor scripts, and opens from a mail attachment."""
+"""The report: one HTML file that needs nothing else, no network, and opens from a mail attachment.
+
+Its scripts draw what can be asked; without scripts, and on paper, figures stand in their place.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,26 @@ from typing import Any
 
 from relax_rl.comparison.methods import compare_methods, unlike_evaluation
 from relax_rl.comparison.pairs import metric_names
-from relax_rl.comparison.records import PLACES, RunRecord, by_method, flatten, read_runs
+from relax_rl.comparison.records import RunRecord, by_method, read_runs
 from relax_rl.comparison.tables import METHOD_COLUMNS, method_rows
 from relax_rl.reports.canvas import svg_source
 from relax_rl.reports.completions import evaluation_samples, rollout_samples
-from relax_rl.reports.curves import PANELS, curve_of, draw_curves, smoothing_window
-from relax_rl.reports.document import document, download, figure, footer, listed, unique, wide, write_document
+from relax_rl.reports.curves import PANELS, draw_curves, smoothing_window
+from relax_rl.reports.document import document, download, footer, listed, part, still, unique, write_document
+from relax_rl.reports.files import curve_rows, eigenvalue_rows, write_figures
+from relax_rl.reports.header import contents, page_header, settings_section, values_of
+from relax_rl.reports.interactive.completions import completion_data
+from relax_rl.reports.interactive.curves import curve_data
+from relax_rl.reports.interactive.evaluations import during_panels, pass_panels
+from relax_rl.reports.interactive.planes import law_planes, spectrum_planes
 from relax_rl.reports.laws import entropy_laws
 from relax_rl.reports.markup import Html, element, join
+from relax_rl.reports.passes import draw_pass_curves, pass_rows
+from relax_rl.reports.problems import coverage
 from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL, draw_spectra
 from relax_rl.reports.tables import ResultRow, comparison_notes, comparison_table, result_rows, results_table
-from relax_rl.runs.starts import start_in_words
 
-__all__ = ["write_report"]
+__all__ = ["page_of", "write_report"]
 
 
 def write_report(
@@ -32,6 +42,7 @@ def write_report(
     methods: Sequence[str] | None = None,
     baseline: str | None = None,
     metrics: Sequence[str] | None = None,
+    figures: Path | None = None,
 ) -> Path:
     """Write one self-contained page about runs, compared with the first of them.
 
@@ -45,67 +56,65 @@ def write_report(
         methods: what each run's method is called; read off the settings when None.
         baseline: the method that others are compared with; the first when None.
         metrics: whose differences are tested; as for `compare_methods`.
+        figures: a folder for the figures as SVG and PNG, with their data as CSV; None: no such files.
 
     Returns:
         ``output``.
 
     Raises:
-        RunError: no such run, a broken one, or a file that cannot be written.
-        DataError: an evaluation that cannot be read.
+        RunError: no such run, or a file that cannot be written.
+        DataError: settings that are not JSON.
     """
-    return write_document(_page(read_runs(run_dirs, methods), output, baseline, metrics), output)
+    runs = read_runs(run_dirs, methods, despite_damage=True)
+    page = page_of(runs, output, baseline=baseline, metrics=metrics)
+    if figures is not None:
+        write_figures(runs, figures)
+    return write_document(page, output)
 
 
-def _page(runs: Sequence[RunRecord], output: Path, baseline: str | None, metrics: Sequence[str] | None) -> str:
+def page_of(
+    runs: Sequence[RunRecord],
+    output: Path,
+    *,
+    baseline: str | None = None,
+    metrics: Sequence[str] | None = None,
+    version: str | None = None,
+) -> str:
+    """The page of some runs as HTML.
+
+    Args:
+        output: where it will be, for the commands that it shows.
+        version: of the runs' files, for a page that a server keeps fresh; None: a page that stands alone.
+    """
     has_seeds = len(by_method(runs)) < len(runs)
     # What cannot be shown for all runs is shown for the first of each method.
     shown = [replace(members[0], label=method) for method, members in by_method(runs).items()] if has_seeds else runs
-    title = f"{listed([run.label for run in shown])} on {_values(runs, 'task.name')}"
+    title = f"{listed([run.label for run in shown])} on {values_of(runs, 'task.name')}"
     can_be_compared = has_seeds and unlike_evaluation(runs) is None
     results = _compared(runs, baseline, metrics) if can_be_compared else _results(runs)
-    sections = [_header(runs, title), _settings(shown), results, _curves(runs), entropy_laws(runs), _spectra(shown)]
-    sections += [_completions(shown), _commands(runs, output), footer()]
-    return document(title, sections)
+    header = page_header(runs, title, is_live=version is not None)
+    sections = [header, settings_section(shown), results, _pass_curves(shown), _curves(runs), _laws(runs)]
+    sections += [coverage(shown), _spectra(shown), _completions(shown), _commands(runs, output), footer()]
+    sections = [section for section in sections if section]
+    return document(title, [contents(sections), *sections], _data(runs, shown, version), is_served=version is not None)
 
 
-def _header(runs: Sequence[RunRecord], title: str) -> Html:
-    steps = unique(str(int(run.metrics[-1]["step"])) for run in runs if run.metrics)
-    length = f"{listed(steps)} steps" if steps else "no step logged yet"
-    seeds = {run.seed for run in runs}
-    of = f", {len(seeds)} seeds" if len(by_method(runs)) < len(runs) else ""
-    lead = f"{len(runs)} run{'s' * (len(runs) > 1)} of the policy {_values(runs, 'model')}{of}, {length}."
-    ran = [f"{run.label}, {start_in_words(start)}" for run in runs for start in run.starts]
-    parts = [element("h1", title), element("p", lead, class_="lead")]
-    if ran:
-        lines = [element("li", line) for line in ran]
-        parts.append(element("details", element("summary", "What the training ran on"), element("ul", *lines)))
-    return element("header", *parts)
-
-
-def _settings(runs: Sequence[RunRecord]) -> Html:
-    flat = [flatten(run.config) for run in runs]
-    keys = list(dict.fromkeys(key for settings in flat for key in settings))
-    different = [key for key in keys if key not in PLACES and len({_show(settings.get(key)) for settings in flat}) > 1]
-    shared = [key for key in keys if key not in PLACES and key not in different]
-    parts = [element("h2", "What was compared")]
-    if different:
-        head = element("tr", element("th", "setting"), *(element("th", run.label) for run in runs))
-        rows = [
-            element("tr", element("td", element("code", key)), *(element("td", _show(s.get(key))) for s in flat))
-            for key in different
-        ]
-        parts += [element("p", "The runs differ in these settings and in no other."), wide("table", head, *rows)]
-    rows = [
-        element("tr", element("td", element("code", key)), element("td", _show(flat[0].get(key)))) for key in shared
-    ]
-    summary = element("summary", f"{len(shared)} settings that all runs share" if len(runs) > 1 else "All settings")
-    parts.append(element("details", summary, wide("table", *rows)))
-    return element("section", *parts)
+def _data(runs: Sequence[RunRecord], shown: Sequence[RunRecord], version: str | None) -> dict[str, Any]:
+    """What the scripts draw."""
+    panels = {"pass": pass_panels(shown), "during": during_panels(runs)}
+    planes = {"spectra": spectrum_planes(shown), "laws": law_planes(runs)}
+    return {
+        "version": version,
+        "curves": curve_data(runs),
+        "panels": {name: found for name, found in panels.items() if found},
+        "planes": {name: found for name, found in planes.items() if found is not None},
+        "completions": completion_data(shown),
+    }
 
 
 def _results(runs: Sequence[RunRecord]) -> Html:
     rows, names = result_rows(runs), metric_names(runs)
-    heading = element("h2", "Results")
+    heading = element("h2", "Results", id="results")
     if not rows:
         return element("section", heading, element("p", "No run has been evaluated.", class_="lead"))
     evaluations = [run.evaluations[stage] for run in runs for stage in ("before", "after") if stage in run.evaluations]
@@ -125,7 +134,7 @@ def _results(runs: Sequence[RunRecord]) -> Html:
     return element(
         "section",
         heading,
-        element("div", results_table(rows, names), class_="wide"),
+        results_table(rows, names),
         element("p", note, class_="note"),
         *_notes(comparison_notes(runs)),
         download("results.csv", ["run", "row", "metric", "value", "low", "high", "problems"], _result_data(rows)),
@@ -134,7 +143,7 @@ def _results(runs: Sequence[RunRecord]) -> Html:
 
 def _compared(runs: Sequence[RunRecord], baseline: str | None, metrics: Sequence[str] | None) -> Html:
     """Methods over seeds: a table, a sentence for each, and the data."""
-    heading = element("h2", "Results")
+    heading = element("h2", "Results", id="results")
     if not any("after" in run.evaluations for run in runs):
         return element("section", heading, element("p", "No run has been evaluated.", class_="lead"))
     comparison = compare_methods(runs, baseline, metrics)
@@ -147,7 +156,7 @@ def _compared(runs: Sequence[RunRecord], baseline: str | None, metrics: Sequence
     return element(
         "section",
         heading,
-        element("div", comparison_table(comparison), class_="wide"),
+        comparison_table(comparison),
         element("ul", *sentences),
         *_notes(comparison.remarks),
         element("p", note, class_="note"),
@@ -160,7 +169,7 @@ def _notes(notes: Sequence[str]) -> list[Html]:
 
 
 def _curves(runs: Sequence[RunRecord]) -> Html:
-    heading = element("h2", "Training")
+    heading = element("h2", "Training", id="training")
     if not any(run.metrics for run in runs):
         return element("section", heading, element("p", "No step has been logged.", class_="lead"))
     titles = ", ".join(panel.title.lower() for panel in PANELS)
@@ -173,18 +182,35 @@ def _curves(runs: Sequence[RunRecord]) -> Html:
     if len(by_method(runs)) < len(runs):
         caption += " Over seeds: the mean, in a band from the lowest to the highest smoothed curve."
     alt = f"Five panels against the training step: {titles}, for {', '.join(_names(runs))}."
-    rows = [
-        (run.label, panel.title, int(step), value)
-        for run in runs
-        for panel in PANELS
-        for step, value in zip(*curve_of(run, panel), strict=True)
-    ]
-    data = download("curves.csv", ["run", "metric", "step", "value"], rows)
-    return element("section", heading, figure(svg_source(draw_curves(runs)), alt, caption), data)
+    data = download("curves.csv", ["run", "metric", "step", "value"], curve_rows(runs))
+    image = still(svg_source(draw_curves(runs)), alt)
+    still_figure = element("figure", image, element("figcaption", caption), class_="static")
+    during = [element("h3", "Evaluations during training"), part("during")] if any(run.during for run in runs) else []
+    return element("section", heading, part("curves"), still_figure, *during, data)
+
+
+def _laws(runs: Sequence[RunRecord]) -> Html:
+    """Reward against entropy: the table of laws, and a plane with a point a step."""
+    return entropy_laws(runs, part("laws"))
+
+
+def _pass_curves(runs: Sequence[RunRecord]) -> Html:
+    """pass@k over k with intervals; empty where no evaluation has it."""
+    drawn = draw_pass_curves(runs)
+    if drawn is None:
+        return Html("")
+    note = (
+        "Share of the problems of which at least one of k samples is right, unbiased, with 95 % intervals by bootstrap "
+        "over problems. Two curves whose intervals overlap may still differ: read the paired differences above."
+    )
+    data = download("pass_at_k.csv", ["run", "evaluation", "k", "value", "low", "high"], pass_rows(runs))
+    alt = f"pass@k against k with intervals, for {', '.join(run.label for run in runs)}."
+    figure_ = element("figure", part("pass"), still(svg_source(drawn), alt), element("figcaption", note))
+    return element("section", element("h2", "pass@k", id="pass"), figure_, data)
 
 
 def _spectra(runs: Sequence[RunRecord]) -> Html:
-    heading = element("h2", "Koopman spectra of the latent dynamics")
+    heading = element("h2", "Koopman spectra of the latent dynamics", id="spectra")
     drawn = draw_spectra(runs)
     if drawn is None:
         return element("section", heading, element("p", "No evaluation measured a spectrum.", class_="lead"))
@@ -194,32 +220,26 @@ def _spectra(runs: Sequence[RunRecord]) -> Html:
         f"grey marks a spurious pair, with a residual of {SPURIOUS_RESIDUAL:g} or more."
     )
     alt = f"Eigenvalues in the complex plane with the unit circle, for {', '.join(run.label for run in runs)}."
-    rows = [
-        (run.label, stage, real, imaginary, residual, evaluation.spectrum.dictionary_digest)
-        for run in runs
-        for stage, evaluation in run.evaluations.items()
-        if evaluation.spectrum
-        for (real, imaginary), residual in zip(
-            evaluation.spectrum.eigenvalues, evaluation.spectrum.residuals, strict=True
-        )
-    ]
-    data = download("spectra.csv", ["run", "evaluation", "real", "imaginary", "residual", "dictionary"], rows)
-    return element("section", heading, figure(svg_source(drawn), alt, caption), data)
+    data = download(
+        "spectra.csv", ["run", "evaluation", "real", "imaginary", "residual", "dictionary"], eigenvalue_rows(runs)
+    )
+    figure_ = element("figure", part("spectra"), still(svg_source(drawn), alt), element("figcaption", caption))
+    return element("section", heading, figure_, data)
 
 
 def _completions(runs: Sequence[RunRecord]) -> Html:
     evaluated, rolled = evaluation_samples(runs), join([rollout_samples(run) for run in runs])
-    parts = [element("h2", "Completions")]
-    if evaluated:
-        parts += [
-            element("p", "One sample of each policy for the first problems of the evaluation, not chosen."),
-            evaluated,
-        ]
-    if rolled:
-        parts.append(element("details", element("summary", "Completions that training saw"), rolled))
+    parts = [element("h2", "Completions", id="completions")]
     if not evaluated and not rolled:
-        parts.append(element("p", "No completion has been kept.", class_="lead"))
-    return element("section", *parts)
+        return element("section", *parts, element("p", "No completion has been kept.", class_="lead"))
+    lead = (
+        "Choose two completions with A and B: what only one of them has is marked. Text of models is shown as it is; "
+        "the run directories have all of it."
+    )
+    first = element("p", "One sample of each policy for the first problems of the evaluation, not chosen.")
+    training = [element("h3", "Completions that training saw"), rolled] if rolled else []
+    stills = element("div", *([first, evaluated] if evaluated else []), *training, class_="static")
+    return element("section", *parts, element("p", lead, class_="note screen"), part("completions"), stills)
 
 
 def _commands(runs: Sequence[RunRecord], output: Path) -> Html:
@@ -229,7 +249,7 @@ def _commands(runs: Sequence[RunRecord], output: Path) -> Html:
         for run, path in zip(runs, paths, strict=True)
     ]
     lines = [*again, f"relax report {' '.join(paths)} --output {shlex.quote(str(output))}"]
-    return element("section", element("h2", "To repeat"), element("pre", "\n".join(lines)))
+    return element("section", element("h2", "To repeat", id="repeat"), element("pre", "\n".join(lines)))
 
 
 def _result_data(rows: Sequence[ResultRow]) -> list[tuple]:
@@ -243,12 +263,3 @@ def _result_data(rows: Sequence[ResultRow]) -> list[tuple]:
 def _names(runs: Sequence[RunRecord]) -> list[str]:
     """What the legends say."""
     return [members[0].label if len(members) == 1 else method for method, members in by_method(runs).items()]
-
-
-def _values(runs: Sequence[RunRecord], key: str) -> str:
-    """The values of a setting over the runs, each once."""
-    return listed(unique(_show(flatten(run.config).get(key, "unknown")) for run in runs))
-
-
-def _show(value: Any) -> str:
-    return "–" if value is None else str(value)

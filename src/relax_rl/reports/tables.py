@@ -10,6 +10,7 @@ from relax_rl.comparison.pairs import comparability, evaluated_stages, metric_na
 from relax_rl.comparison.records import RunRecord
 from relax_rl.evaluation.bounds import Bounds, metric_bounds, unscored_note
 from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.reports.document import wide_table
 from relax_rl.reports.markup import Html, element
 from relax_rl.statistics.intervals import Estimate
 
@@ -93,7 +94,7 @@ def _pairs(run: RunRecord, reference: RunRecord) -> Iterator[_Pair]:
 
 
 def comparison_table(comparison: Comparison) -> Html:
-    """Methods over seeds: values, then differences to the baseline with their p-values; what is seen is bold."""
+    """Methods over seeds: values, then differences to the baseline with their p-values; significant ones are bold."""
     names = list(dict.fromkeys(name for row in comparison.methods for name in row.values))
     heads = [element("th", heading) for heading in ("method", "seeds", *map(_heading, names))]
     for name in comparison.metrics:
@@ -111,7 +112,8 @@ def comparison_table(comparison: Comparison) -> Html:
             cells += [element("td", shown, class_="number"), p_value]
         seeds = element("td", str(len(row.seeds)), class_="number")
         body.append(element("tr", element("td", row.method, class_="run"), seeds, *cells, class_="first"))
-    return element("table", element("thead", element("tr", *heads)), element("tbody", *body), class_="results")
+    head = element("thead", element("tr", *heads))
+    return wide_table(head, element("tbody", *body), class_="results", label="Results of the methods")
 
 
 def results_table(rows: Sequence[ResultRow], names: Sequence[str]) -> Html:
@@ -132,7 +134,7 @@ def results_table(rows: Sequence[ResultRow], names: Sequence[str]) -> Html:
         classes = " ".join(["first"] * is_first + ["difference"] * row.is_difference)
         label = element("td", row.run if is_first else "", class_="run")
         body.append(element("tr", label, element("td", row.what, class_="what"), *cells, class_=classes))
-    return element("table", element("thead", head), element("tbody", *body), class_="results")
+    return wide_table(element("thead", head), element("tbody", *body), class_="results", label="Results of the runs")
 
 
 def _differences(first: EvaluationResult, second: EvaluationResult, names: Sequence[str]) -> dict[str, Estimate]:

@@ -59,7 +59,7 @@ def write_spectrum_page(page: SpectrumPage, output: Path) -> Path:
     header = element("header", element("h1", title), element("p", page.source, class_="lead"))
     sections = [header, _numbers(page), *([_differences(page)] if len(page.models) > 1 else []), *_drawn(page)]
     sections += [_texts(page), _excerpts(page), _settings(page), footer()]
-    return write_document(document(title, [section for section in sections if section]), output)
+    return write_document(document(title, [section for section in sections if section], {}), output)
 
 
 def _numbers(page: SpectrumPage) -> Html:

@@ -1,0 +1,91 @@
+"""Coverage: the problems that training won and lost, and how many of their solutions a policy finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relax_rl.comparison.pairs import comparability
+from relax_rl.comparison.records import RunRecord
+from relax_rl.comparison.turnover import turnover
+from relax_rl.evaluation.result import EvaluationResult, ProblemResult
+from relax_rl.reports.document import download, wide_table
+from relax_rl.reports.markup import Html, element
+from relax_rl.statistics.intervals import Estimate
+
+__all__ = ["coverage", "problem_rows"]
+
+_MOST_PROBLEMS = 1000
+COLUMNS = ("run", "problem", "change", "right before", "right after", "samples", "modes", "length", "DSD")
+
+
+def coverage(runs: Sequence[RunRecord]) -> Html:
+    """Shares won and lost beside those of chance, and a table of all problems; empty without evaluations."""
+    measured = [run for run in runs if "after" in run.evaluations and run.evaluations["after"].per_problem]
+    if not measured:
+        return Html("")
+    sentences = [element("li", sentence) for run in measured if (sentence := _turnover(run))]
+    rows = [row for run in measured for row in problem_rows(run)]
+    head = element("tr", *(element("th", name) for name in COLUMNS))
+    body = [element("tr", *(element("td", _shown(cell)) for cell in row)) for row in rows[:_MOST_PROBLEMS]]
+    note = (
+        "A problem counts as won if no sample was right before training and one is right after it. Modes: different "
+        "solutions among the right samples, where the task can tell them."
+    )
+    if len(rows) > _MOST_PROBLEMS:
+        note += f" The table has the first {_MOST_PROBLEMS} of {len(rows)} rows, problems.csv all."
+    return element(
+        "section",
+        element("h2", "Problems won and lost", id="problems"),
+        *([element("ul", *sentences)] if sentences else []),
+        wide_table(
+            element("thead", head), element("tbody", *body), class_="results sortable", label="Problems", is_tall=True
+        ),
+        element("p", note, class_="note"),
+        download("problems.csv", COLUMNS, rows),
+    )
+
+
+def problem_rows(run: RunRecord) -> list[tuple[str | float | None, ...]]:
+    """Rows of `COLUMNS`: each problem of the evaluation after training, beside the one before where they compare."""
+    after = run.evaluations["after"]
+    before = run.evaluations.get("before")
+    others = {} if before is None or not comparability(before, after).is_comparable else _by_id(before)
+    return [_row(run.label, others.get(problem.id), problem) for problem in after.per_problem]
+
+
+def _by_id(result: EvaluationResult) -> dict[str, ProblemResult]:
+    return {problem.id: problem for problem in result.per_problem}
+
+
+def _row(label: str, before: ProblemResult | None, after: ProblemResult) -> tuple[str | float | None, ...]:
+    modes = None if after.modes is None else len(after.modes)
+    numbers = (None if before is None else before.num_correct, after.num_correct, after.num_scored, modes)
+    return (label, after.id, _change(before, after), *numbers, after.length, after.dsd)
+
+
+def _change(before: ProblemResult | None, after: ProblemResult) -> str:
+    if before is None:
+        return "solved" if after.num_correct else "not solved"
+    names = {(False, True): "won", (True, False): "lost", (True, True): "kept", (False, False): "never solved"}
+    return names[before.num_correct > 0, after.num_correct > 0]
+
+
+def _turnover(run: RunRecord) -> str:
+    before, after = run.evaluations.get("before"), run.evaluations["after"]
+    if before is None or not comparability(before, after).is_comparable:
+        return ""
+    found = turnover(before, after)
+    if found is None:
+        return ""
+    return (
+        f"{run.label}: won {_share(found.gained)} of the problems (chance alone: {found.gained_by_chance:.1%}), "
+        f"lost {_share(found.lost)} (chance alone: {found.lost_by_chance:.1%})."
+    )
+
+
+def _share(estimate: Estimate) -> str:
+    return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
+
+
+def _shown(cell: str | float | None) -> str:
+    return "–" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else str(cell)

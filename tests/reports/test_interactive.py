@@ -1,0 +1,153 @@
+"""The page under a mouse, at the width of a desk and of a phone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from relax_rl.evaluation.result import SampleRecord
+from relax_rl.reports.page import write_report
+from relax_rl.statistics.intervals import Estimate
+from support.browser import Chromium
+from support.runs import HOSTILE, synthetic_evaluation, write_run
+
+pytestmark = pytest.mark.slow  # starts a browser
+SEE_CURVES = "document.querySelector('[data-part=curves]').scrollIntoView()"
+WIDTHS = pytest.mark.parametrize("width", [1400, 390])
+READOUT = "[...document.querySelectorAll('.panel .readout')].map((e) => e.textContent)"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    browser = Chromium(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two runs with rollouts of ten steps and evaluations whose texts differ in one word."""
+    folder = tmp_path_factory.mktemp("runs")
+    runs = []
+    for name, skill in (("grpo", 0.4), ("relax", 0.6)):
+        found = {stage: synthetic_evaluation(skill - shift, seed=3) for stage, shift in (("before", 0.2), ("after", 0))}
+        for stage, evaluation in found.items():
+            sample = SampleRecord("p/1", HOSTILE, f"the same words but {name}{stage}", "14", 1.0, 40, 9.5)
+            curve = tuple(Estimate(0.1 * k, 0.1 * k - 0.05, 0.1 * k + 0.05, 40) for k in range(1, 9))
+            found[stage] = replace(evaluation, samples=(sample,), pass_at_k=curve)
+        run = write_run(folder, name, name, evaluations=found)
+        (run / "completions" / "step_000060.jsonl").unlink()
+        for step in range(1, 11):
+            row = {"step": step, "problem_id": f"train/{step}", "prompt": "1 2>3", "completion": f"text of step {step}"}
+            rows = [row | {"reward": float(step % 2), "num_tokens": step, "mode": "a", "dsd": 0.1 * step}] * 2
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (run / "completions" / f"step_{step:06d}.jsonl").write_text(text)
+        runs.append(run)
+    return write_report(runs, folder / "page.html").as_uri()
+
+
+@WIDTHS
+def test_nothing_is_cut_off_and_the_console_is_silent(chromium: Chromium, page: str, width: int) -> None:
+    chromium.visit(page, width)
+    chromium.ask("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
+    chromium.ask("scrollTo(0, document.body.scrollHeight)")
+    assert chromium.ask("document.documentElement.scrollWidth <= innerWidth")
+    assert chromium.errors == []
+
+
+@WIDTHS
+def test_the_crosshair_is_shared(chromium: Chromium, page: str, width: int) -> None:
+    chromium.visit(page, width)
+    chromium.ask(SEE_CURVES)
+    chromium.wait_for("document.querySelectorAll('[data-part=curves] .u-over').length >= 2")
+    chromium.wait_for(f"{READOUT}.filter((text) => text.includes('step 60')).length >= 2")
+    chromium.ask("document.querySelector('[data-part=curves] .u-over').scrollIntoView({ block: 'center' })")
+    box = chromium.ask(
+        "(() => { const b = document.querySelector('[data-part=curves] .u-over').getBoundingClientRect();"
+        "return [b.left, b.top, b.width, b.height]; })()"
+    )
+    chromium.mouse("mouseMoved", box[0] + box[2] / 2, box[1] + box[3] / 2)
+    chromium.wait_for(
+        f"{READOUT}.filter((text) => /step (29|30|31|32) /.test(text + ' ')).length >= 2 || "
+        f"{READOUT}.filter((text) => /step (29|30|31|32)/.test(text)).length >= 2"
+    )
+    assert chromium.errors == []
+
+
+def test_a_run_can_be_left_out_and_the_axis_be_logarithmic(chromium: Chromium, page: str) -> None:
+    chromium.visit(page)
+    chromium.ask(SEE_CURVES)
+    chromium.wait_for(f"{READOUT}.some((text) => text.includes('step 60') && text.includes('ReLaX'))")
+    chromium.ask("[...document.querySelectorAll('.toggles button')].find((e) => e.textContent === 'ReLaX').click()")
+    chromium.wait_for(f"!{READOUT}.some((text) => text.includes('step 60') && text.includes('ReLaX'))")
+    chromium.ask("document.querySelector('[data-part=curves] input[type=checkbox]').click()")
+    assert chromium.errors == []
+
+
+def test_keys_move_along_a_curve(chromium: Chromium, page: str) -> None:
+    chromium.visit(page)
+    chromium.ask(SEE_CURVES)
+    chromium.wait_for("document.querySelector('[data-part=curves] .panel').plot")
+    chromium.ask(
+        "document.querySelector('[data-part=curves] .panel')"
+        ".dispatchEvent(new KeyboardEvent('keydown', { key: 'Home', bubbles: true }))"
+    )
+    chromium.wait_for("document.querySelector('[data-part=curves] .readout').textContent.startsWith('step 1')")
+
+
+@WIDTHS
+def test_completions_are_filtered_and_the_slider_goes_through_the_steps(
+    chromium: Chromium, page: str, width: int
+) -> None:
+    chromium.visit(page, width)
+    status = "document.querySelector('[data-part=completions] > div:last-child output').textContent"
+    assert chromium.ask(status).startswith("44 of 44")
+    chromium.ask(
+        "(() => { const e = document.querySelector('[data-part=completions] input[type=range]');"
+        "e.value = 3; e.dispatchEvent(new Event('input')); })()"
+    )
+    assert chromium.ask(status).startswith("4 of 44")
+    assert "step 3" in chromium.ask("document.querySelector('[data-part=completions] tbody').textContent")
+    chromium.ask(
+        "(() => { const e = document.querySelector('[data-part=completions] input[type=search]');"
+        "e.value = 'nowhere'; e.dispatchEvent(new Event('input')); })()"
+    )
+    assert chromium.ask(status).startswith("0 of 44")
+    assert chromium.errors == []
+
+
+@WIDTHS
+def test_two_completions_side_by_side(chromium: Chromium, page: str, width: int) -> None:
+    chromium.visit(page, width)
+    shown = "[...document.querySelectorAll('.pair {0}')].map((e) => e.textContent)"
+    # To begin with: one problem after training under the two runs.
+    assert chromium.ask(shown.format("del")) == ["grpoafter"]
+    assert chromium.ask(shown.format("ins")) == ["relaxafter"]
+    chromium.ask("document.querySelector('[data-part=completions] tbody tr button:nth-child(2)').click()")
+    assert chromium.ask(shown.format("ins")) == ["grpobefore"]
+    assert HOSTILE.replace("\x00", "").split("\ud800")[0] in chromium.ask(
+        "document.querySelector('.pair .prompt').textContent"
+    ).replace("\x00", "")
+    assert chromium.errors == []
+
+
+@WIDTHS
+def test_tables_are_sorted_and_eigenvalues_asked(chromium: Chromium, page: str, width: int) -> None:
+    chromium.visit(page, width)
+    cells = "[...document.querySelectorAll('table.sortable tbody tr')].map((r) => Number(r.cells[4].textContent))"
+    chromium.ask("document.querySelectorAll('table.sortable th')[4].click()")
+    values = chromium.ask(cells)
+    assert values == sorted(values)
+    assert len(set(values)) > 1
+    plane = "document.querySelector('[data-part=spectra] svg')"
+    chromium.ask(f"{plane}.dispatchEvent(new KeyboardEvent('keydown', {{ key: 'ArrowRight', bubbles: true }}))")
+    assert "half-life" in chromium.ask("document.querySelector('[data-part=spectra] .readout').textContent")
+    chromium.ask(
+        "(() => { const e = document.querySelector('[data-part=spectra] input[type=range]');"
+        "e.value = 0; e.dispatchEvent(new Event('input')); })()"
+    )
+    assert "before" in chromium.ask("document.querySelector('[data-part=spectra] h4').textContent")
+    assert chromium.errors == []
