@@ -62,8 +62,14 @@ def report(
 
     from relax_rl.reports.page import write_report  # after the checks: drawing takes a second to import
 
-    names = {"methods": subject.methods, "baseline": subject.baseline, "metrics": subject.metrics}
-    return write_report(subject.paths, page, **names, figures=None if figures is None else Path(figures))
+    return write_report(
+        subject.paths,
+        page,
+        methods=subject.methods,
+        baseline=subject.baseline,
+        metrics=subject.metrics,
+        figures=None if figures is None else Path(figures),
+    )
 
 
 def report_server(runs: str | Path | Sequence[str | Path], port: int = 0) -> ReportServer:

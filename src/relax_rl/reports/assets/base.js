@@ -57,7 +57,7 @@ function followRun() {
   let failures = 0;
   const look = async () => {
     try {
-      const answer = await fetch("version?" + location.pathname.replace(/^\//, ""), { cache: "no-store" });
+      const answer = await fetch("/version?" + location.pathname.replace(/^\//, ""), { cache: "no-store" });
       const found = await answer.text();
       failures = 0;
       if (answer.ok && found !== data.version) {
