@@ -12,8 +12,8 @@ from relax_rl.comparison.records import RunRecord, flatten, read_runs
 from relax_rl.errors import RelaxError
 from relax_rl.reports.document import document, footer, wide_table
 from relax_rl.reports.interactive.curves import curve_data
-from relax_rl.reports.interactive.payload import rounded
 from relax_rl.reports.markup import Html, element
+from relax_rl.reports.payload import rounded
 from relax_rl.runs import RunDirectory
 from relax_rl.runs.lock import Owner
 from relax_rl.training.watch import LearningWatch

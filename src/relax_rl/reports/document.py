@@ -13,8 +13,8 @@ from typing import Any
 
 from relax_rl.comparison.tables import csv_text
 from relax_rl.errors import RunError
-from relax_rl.reports.interactive.payload import data_element, script_element, script_hash, style_text
 from relax_rl.reports.markup import Html, element
+from relax_rl.reports.payload import data_element, script_element, script_hash, style_text
 
 __all__ = [
     "document",

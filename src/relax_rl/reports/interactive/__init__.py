@@ -1,1 +1,1 @@
-"""What the page's scripts draw from: plain tables and lists, bounded in size, made JSON by `.payload`."""
+"""What the page's scripts draw from: plain tables and lists, bounded in size, made JSON by `relax_rl.reports.payload`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from relax_rl.comparison.records import RunRecord
 from relax_rl.errors import RelaxError
-from relax_rl.reports.interactive.payload import rounded
+from relax_rl.reports.payload import rounded
 from relax_rl.runs import RunDirectory
 
 __all__ = ["completion_data"]

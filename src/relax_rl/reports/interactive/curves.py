@@ -9,7 +9,7 @@ import numpy as np
 
 from relax_rl.comparison.records import RunRecord, by_method
 from relax_rl.reports.curves import smoothing_window
-from relax_rl.reports.interactive.payload import rounded
+from relax_rl.reports.payload import rounded
 
 __all__ = ["GROUPS", "curve_data", "group_of", "line_data"]
 

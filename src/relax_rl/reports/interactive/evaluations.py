@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from relax_rl.comparison.records import RunRecord
-from relax_rl.reports.interactive.payload import rounded
+from relax_rl.reports.payload import rounded
 
 __all__ = ["during_panels", "pass_panels"]
 
