@@ -1,1 +1,1 @@
-"""What the page's scripts draw from: plain tables and lists, bounded in size, made JSON by `relax_rl.reports.payload`."""
+"""Data that the scripts of a page draw: plain tables and lists, bounded in size."""
