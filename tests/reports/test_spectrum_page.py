@@ -182,7 +182,7 @@ def test_a_page_of_two_models(tmp_path: Path, hostile: str) -> None:
         excerpts=[(hostile, hostile)],
     )
     text = write_spectrum_page(page, tmp_path / "spectrum.html").read_text()
-    assert "<script" not in text
+    assert text.count("<script") == 2  # the data and our own
     assert text.count("<img") == 7
     assert "dsd/paper *" in text
     assert "+0.05" in text
@@ -196,3 +196,12 @@ def test_a_page_where_nothing_could_be_measured(tmp_path: Path) -> None:
     nothing = spectra(sites=(), trajectories=rows, paths=())
     text = write_spectrum_page(SpectrumPage((nothing,)), tmp_path / "spectrum.html").read_text()
     assert "No site has a spectrum" in text
+
+
+def test_texts_go_by_their_prompts(tmp_path: Path) -> None:
+    measured = spectra()
+    names = {row.id: f"prompt of {row.id} <b>" for row in measured.trajectories}
+    page = write_spectrum_page(SpectrumPage((measured,), names=names), tmp_path / "spectrum.html").read_text()
+    first = measured.trajectories[0].id
+    assert f">prompt of {first} &lt;b&gt;</td>" in page
+    assert f'"label":"prompt of {first} \\u003cb\\u003e"' in page

@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from relax_rl.comparison.methods import compare_methods, unlike_evaluation
+from relax_rl.comparison.methods import Comparison, compare_methods, unlike_evaluation
 from relax_rl.comparison.pairs import metric_names
 from relax_rl.comparison.records import RunRecord, by_method, read_runs
 from relax_rl.comparison.tables import METHOD_COLUMNS, method_rows
 from relax_rl.reports.canvas import svg_source
 from relax_rl.reports.completions import evaluation_samples, rollout_samples
 from relax_rl.reports.curves import PANELS, draw_curves, smoothing_window
-from relax_rl.reports.document import document, download, footer, listed, part, still, unique, write_document
+from relax_rl.reports.document import document, download, figure, footer, listed, part, still, unique, write_document
 from relax_rl.reports.files import curve_rows, eigenvalue_rows, write_figures
 from relax_rl.reports.header import contents, page_header, settings_section, values_of
 from relax_rl.reports.interactive.completions import completion_data
@@ -27,7 +27,7 @@ from relax_rl.reports.interactive.evaluations import during_panels, pass_panels
 from relax_rl.reports.interactive.planes import law_planes, spectrum_planes
 from relax_rl.reports.laws import entropy_laws
 from relax_rl.reports.markup import Html, element, join
-from relax_rl.reports.passes import draw_pass_curves, pass_rows
+from relax_rl.reports.passes import draw_differences, draw_pass_curves, pass_rows
 from relax_rl.reports.problems import coverage
 from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL, draw_spectra
 from relax_rl.reports.tables import ResultRow, comparison_notes, comparison_table, result_rows, results_table
@@ -157,11 +157,25 @@ def _compared(runs: Sequence[RunRecord], baseline: str | None, metrics: Sequence
         "section",
         heading,
         comparison_table(comparison),
+        *_bars(comparison),
         element("ul", *sentences),
         *_notes(comparison.remarks),
         element("p", note, class_="note"),
         download("methods.csv", METHOD_COLUMNS, method_rows(comparison)),
     )
+
+
+def _bars(comparison: Comparison) -> list[Html]:
+    """A figure a metric: the differences to the baseline as bars; none where nothing is compared."""
+    found = []
+    for metric in comparison.metrics:
+        differences = {m.method: m.differences[metric].mean for m in comparison.methods if metric in m.differences}
+        if differences:
+            name = f"{metric} − {comparison.baseline}"
+            drawn = draw_differences(differences, name)
+            said = "A bar a method, the line its 95 % interval over seeds and problems; pale: the interval has zero."
+            found.append(figure(svg_source(drawn), f"Differences in {name}.", said))
+    return found
 
 
 def _notes(notes: Sequence[str]) -> list[Html]:

@@ -13,7 +13,7 @@ from relax_rl.reports.canvas import INK, MUTED, as_axes, color_of, linestyle_of,
 from relax_rl.statistics.intervals import Estimate
 from relax_rl.statistics.seeded_means import SeededMean
 
-__all__ = ["draw_pass_curves", "pass_curves", "pass_rows", "plot_differences", "plot_pass_curves"]
+__all__ = ["draw_differences", "draw_pass_curves", "pass_curves", "pass_rows", "plot_differences", "plot_pass_curves"]
 
 
 def pass_curves(runs: Sequence[RunRecord]) -> dict[str, tuple[Estimate, ...]]:
@@ -91,3 +91,10 @@ def plot_differences(
     ax.invert_yaxis()
     ax.set_xlabel(name, fontsize=8.5, color=INK)
     return ax
+
+
+def draw_differences(differences: Mapping[str, Estimate | SeededMean], name: str) -> Figure:
+    """The bars of `plot_differences` in a figure of their own."""
+    figure = Figure(figsize=(6.4, 0.7 + 0.42 * max(1, len(differences))), layout="constrained")
+    plot_differences(differences, figure.add_subplot(), name=name)
+    return figure

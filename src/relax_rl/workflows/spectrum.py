@@ -172,7 +172,8 @@ def spectrum(
     from relax_rl.reports.spectra.page import SpectrumPage
     from relax_rl.workflows.spectrum_folder import write_folder
 
-    page = SpectrumPage(result.models, result.differences, result.source, command, result.excerpts)
+    names = {problem.id: problem.question for problem in problems}
+    page = SpectrumPage(result.models, result.differences, result.source, command, result.excerpts, names)
     return replace(result, page=write_folder(page, Path(output)))
 
 

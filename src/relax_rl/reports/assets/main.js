@@ -4,7 +4,7 @@ function start() {
   const at = (name) => document.querySelector(`[data-part="${name}"]`);
   if (data.curves && at("curves")) showCurves(at("curves"), data.curves);
   for (const [name, panels] of Object.entries(data.panels || {})) if (at(name)) showPanels(at(name), panels);
-  for (const [name, planes] of Object.entries(data.planes || {})) if (at(name)) showPlanes(at(name), planes, data.tokens ? showTokens : null);
+  for (const [name, planes] of Object.entries(data.planes || {})) if (at(name)) showPlanes(at(name), planes);
   if (data.completions && at("completions")) new Browser(at("completions"), data.completions);
   for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);
   watchLooks();

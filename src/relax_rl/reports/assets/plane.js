@@ -8,6 +8,12 @@ function extent(values, pad = 0.06) {
   return [low - margin, high + margin];
 }
 
+// Without the outermost half per cent: a few tokens of huge states would leave the others a point.
+function middle(values) {
+  const sorted = [...values].sort((a, b) => a - b), cut = Math.floor(sorted.length * 0.005);
+  return sorted.slice(cut, sorted.length - cut);
+}
+
 function ticksOf([low, high], count = 5) {
   const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
@@ -17,11 +23,12 @@ function ticksOf([low, high], count = 5) {
 }
 
 // view: { title, x, y, circle, equal, series: [{ label, color, line, points: [[x, y, hollow, shade, text]] }] }
-function drawPlane(view, onPick) {
+function drawPlane(view) {
   const height = view.equal ? WIDTH : 300, left = 46, bottom = 34, right = WIDTH - 10, top = 10;
   const points = view.series.flatMap((series) => series.points);
   const xs = points.map((p) => p[0]), ys = points.map((p) => p[1]);
-  let xr = view.range ? [-view.range, view.range] : extent(xs), yr = view.range ? xr : extent(ys);
+  const some = view.clip ? middle : (values) => values;
+  const xr = view.range ? [-view.range, view.range] : extent(some(xs)), yr = view.range ? xr : extent(some(ys));
   const X = (v) => left + ((v - xr[0]) / (xr[1] - xr[0])) * (right - left);
   const Y = (v) => height - bottom - ((v - yr[0]) / (yr[1] - yr[0])) * (height - bottom - top);
   const root = svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", tabindex: 0, class: "plane",
@@ -66,20 +73,17 @@ function drawPlane(view, onPick) {
     });
     if (best >= 0 && best !== chosen) ask(best);
   });
-  const pick = () => { if (onPick && chosen >= 0) onPick(marks[chosen].point, marks[chosen].series); };
-  root.addEventListener("click", pick);
   root.addEventListener("keydown", (event) => {
     const way = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (way) { event.preventDefault(); ask(chosen + way); }
-    if (event.key === "Enter") pick();
   });
   return make("div", { class: "panel" }, view.title ? make("h4", {}, view.title) : null, root, place);
 }
 
 // Views with several steps have a slider: { name, steps: [text], views: [[view, ...] of each step] }
-function showPlanes(root, planes, onPick) {
+function showPlanes(root, planes) {
   const grid = make("div", { class: "panels" });
-  const draw = (step) => grid.replaceChildren(...planes.views[step].map((view) => drawPlane(view, onPick)));
+  const draw = (step) => grid.replaceChildren(...planes.views[step].map((view) => drawPlane(view)));
   const last = planes.views.length - 1;
   if (last > 0) root.append(make("div", { class: "controls" }, labelled(planes.name, slider(0, last, last, draw, (step) => planes.steps[step]))));
   root.append(grid);

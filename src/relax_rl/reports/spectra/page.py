@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from relax_rl.reports.canvas import svg_source
-from relax_rl.reports.document import document, download, figure, footer, listed, wide, write_document
+from relax_rl.reports.document import (
+    document,
+    download,
+    figure,
+    footer,
+    listed,
+    part,
+    still,
+    wide,
+    wide_table,
+    write_document,
+)
 from relax_rl.reports.markup import Html, element
 from relax_rl.reports.spectra import figures
 from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL
+from relax_rl.reports.spectra.points import spectrum_data
 from relax_rl.reports.spectra.tables import (
     DIFFERENCE_COLUMNS,
     EIGENVALUE_COLUMNS,
@@ -32,6 +44,7 @@ from relax_rl.statistics.intervals import Estimate
 __all__ = ["SpectrumPage", "write_spectrum_page"]
 
 _MOST_TEXTS = 50
+_NAME_LENGTH = 60
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,7 @@ class SpectrumPage:
         source: what was read, in words.
         command: that made it.
         excerpts: prompt and text of the first texts; untrusted.
+        names: the prompt of a text, by the text's id; untrusted.
     """
 
     models: Sequence[LatentSpectra]
@@ -51,15 +65,22 @@ class SpectrumPage:
     source: str = ""
     command: Sequence[str] = ()
     excerpts: Sequence[tuple[str, str]] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def name_of(self, identity: str) -> str:
+        """The beginning of a text's prompt, by which a reader knows it; its id where the prompt is unknown."""
+        words = " ".join(self.names.get(identity, identity).split())
+        return words if len(words) <= _NAME_LENGTH else words[: _NAME_LENGTH - 1] + "…"
 
 
 def write_spectrum_page(page: SpectrumPage, output: Path) -> Path:
     """Write one self-contained HTML file. Raises ``RunError`` if it cannot be written."""
-    title = f"Latent dynamics of {listed([spectra.model for spectra in page.models])}"
+    title = f"Latent dynamics of {listed([_short(spectra.model) for spectra in page.models])}"
     header = element("header", element("h1", title), element("p", page.source, class_="lead"))
     sections = [header, _numbers(page), *([_differences(page)] if len(page.models) > 1 else []), *_drawn(page)]
     sections += [_texts(page), _excerpts(page), _settings(page), footer()]
-    return write_document(document(title, [section for section in sections if section], {}), output)
+    data = spectrum_data(page.models, page.name_of)
+    return write_document(document(title, [section for section in sections if section], data), output)
 
 
 def _numbers(page: SpectrumPage) -> Html:
@@ -70,7 +91,7 @@ def _numbers(page: SpectrumPage) -> Html:
     for spectra in page.models:
         for position, summary in enumerate(site_summaries(spectra)):
             label = element("td", spectra.model if position == 0 else "", class_="run")
-            cells = [element("td", _unbroken(text)) for text in summary_cells(summary, estimators)]
+            cells = [element("td", text) for text in summary_cells(summary, estimators)]
             rows.append(element("tr", label, *cells, class_="first" if position == 0 else ""))
     note = (
         "DSD, the spread of the moduli, is the mean over prompts, in brackets its 95 % interval by bootstrap over "
@@ -87,7 +108,7 @@ def _numbers(page: SpectrumPage) -> Html:
     return element(
         "section",
         element("h2", "By site"),
-        wide("table", element("thead", head), element("tbody", *rows)),
+        wide_table(element("thead", head), element("tbody", *rows), class_="results", label="By site"),
         element("p", note, class_="note"),
         *([element("p", "To keep in mind:"), element("ul", *told)] if told else []),
     )
@@ -109,6 +130,11 @@ def summary_cells(summary: SiteSummary, estimators: Sequence[str]) -> list[str]:
         f"{summary.pooled.num_pairs} / {summary.pooled.num_observables}",
         summary.pooled.dictionary_digest[:8],
     ]
+
+
+def _short(model: str) -> str:
+    """A path's last part: a title need not say where a model lies."""
+    return Path(model).name if Path(model).is_absolute() else model
 
 
 def _unbroken(text: str) -> str:
@@ -170,6 +196,7 @@ def _drawn(page: SpectrumPage) -> list[Html]:
             f"oscillates. Dark: an eigenpair to believe; hollow grey: a residual of {SPURIOUS_RESIDUAL:g} or more, or "
             "vacuous. The point at 1 is the mean of all states. Read: other points near the circle, and dark, are what "
             "the model keeps over many tokens.",
+            "planes",
         ),
         _section(
             "How slowly do they fade?",
@@ -213,15 +240,20 @@ def _drawn(page: SpectrumPage) -> list[Html]:
             "components of each site; a colour a text, a pale dot a token, the line their moving mean over "
             f"{figures.PATH_WINDOW} tokens from the large dot on; one token in a hundred lies outside. Read: clouds "
             "with short lines are states ruled by the present token, long lines are drifts that outlast it.",
+            "paths",
         ),
     ]
     return [part for part in parts if part]
 
 
-def _section(question: str, drawn: Figure | None, caption: str) -> Html:
+def _section(question: str, drawn: Figure | None, caption: str, place: str | None = None) -> Html:
     if drawn is None:
         return Html("")
-    return element("section", element("h2", question), figure(svg_source(drawn), question, caption))
+    if place is None:
+        return element("section", element("h2", question), figure(svg_source(drawn), question, caption))
+    image = still(svg_source(drawn), question)
+    live = element("figure", part(place), image, element("figcaption", caption))
+    return element("section", element("h2", question), live)
 
 
 def _texts(page: SpectrumPage) -> Html:
@@ -234,13 +266,18 @@ def _texts(page: SpectrumPage) -> Html:
         names = ("prompt", "tokens", *(f"DSD {n}" for n in estimators), "max |λ|", "residual", "condition")
         head = element("tr", *(element("th", name) for name in (*names, "effective rank", "curvature")))
         rows = [
-            element("tr", *(element("td", _unbroken(cell)) for cell in text_cells(row, estimators)))
+            element(
+                "tr",
+                element("td", page.name_of(row.id), title=row.id),
+                *(element("td", _unbroken(cell)) for cell in text_cells(row, estimators)[1:]),
+            )
             for row in spectra.at(site)[:_MOST_TEXTS]
         ]
         parts.append(
             element("p", f"{spectra.model} at {site}, the first {len(rows)} of {len(spectra.at(site))} texts.")
         )
-        parts.append(wide("table", element("thead", head), element("tbody", *rows)))
+        body = element("tbody", *rows)
+        parts.append(wide_table(element("thead", head), body, class_="results sortable", label="Texts", is_tall=True))
     for spectra in page.models:
         name = "" if len(page.models) == 1 else f"{Path(spectra.model).name}-"
         parts.append(download(f"{name}trajectories.csv", *trajectory_rows(spectra)))
