@@ -11,6 +11,7 @@ import numpy as np
 from relax_rl.reports.payload import rounded
 from relax_rl.reports.spectra.figures import PATH_WINDOW
 from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL
+from relax_rl.reports.spectra.tables import half_life
 from relax_rl.spectra.measure import LatentSpectra, SiteSpectrum
 
 __all__ = ["eigenvalue_point", "spectrum_data"]
@@ -22,9 +23,8 @@ _MOST_POINTS = 400
 def eigenvalue_point(real: float, imaginary: float, residual: float | None, is_vacuous: bool = False) -> list[Any]:
     """A point of a plane: where, whether it is hollow, how dark, and what it says."""
     modulus, angle = math.hypot(real, imaginary), math.atan2(imaginary, real)
-    half = "does not decay" if modulus >= 1 else f"half-life {math.log(2) / -math.log(modulus):.3g} tokens"
-    if modulus == 0:
-        half = "gone at once"
+    life = half_life(modulus)
+    half = "does not decay" if math.isinf(life) else f"half-life {life:.3g} tokens"
     turn = "" if abs(angle) < 1e-9 else f", period {2 * math.pi / abs(angle):.3g} tokens"
     spurious = is_vacuous or residual is None or not residual < SPURIOUS_RESIDUAL
     said = "" if residual is None else f", residual {residual:.2f}{' (spurious)' if spurious else ''}"
