@@ -11,14 +11,14 @@ from transformers import GenerationConfig
 
 from relax_rl.errors import ConfigError
 from relax_rl.evaluation import evaluate
-from relax_rl.evaluation.prompts import encode_prompt, prompt_inputs, render_prompt
+from relax_rl.evaluation.prompts import encode_prompt, render_prompt
 from relax_rl.evaluation.replay import replay
 from relax_rl.evaluation.samplers.server import ServerSampler
 from relax_rl.evaluation.samplers.transformers import sample_completions
 from relax_rl.evaluation.samplers.vllm import VllmSampler
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.tasks.base import Problem, image_digest
-from support.images import KINDS, SquareTask, image_text_model, square
+from support.images import KINDS, SquareTask, image_text_model, read_together, square
 
 # Words of different lengths, so that a batch is padded; one problem has two images, and one none.
 PROBLEMS = [
@@ -45,8 +45,8 @@ def test_greedy_completions_are_those_of_generate(policy) -> None:
         pad_token_id=processor.tokenizer.pad_token_id,
         suppress_tokens=[model.config.image_token_id],
     )
-    for prompt, (completion,) in zip(prompts, drawn, strict=True):
-        inputs = prompt_inputs([prompt], model.device)
+    for problem, prompt, (completion,) in zip(PROBLEMS, prompts, drawn, strict=True):
+        inputs = read_together(processor, [problem])
         assert inputs["input_ids"][0].tolist() == list(prompt)
         expected = model.generate(**inputs, generation_config=greedy)[0, len(prompt) :]
         assert list(completion.token_ids) == expected.tolist()
@@ -86,7 +86,7 @@ def test_replayed_states_and_entropies_are_those_of_a_forward_alone(policy) -> N
     completions = [[70, 71, 72], [80], [90, 91, 92, 93, 94], [65, 66]]
     for batch in replay(model, prompts, completions, temperature=0.7):
         for row, states, entropy, mask in zip(batch.rows, batch.hidden_states, batch.entropy, batch.mask, strict=True):
-            inputs = prompt_inputs([prompts[row]], model.device)
+            inputs = read_together(processor, [PROBLEMS[row]])
             after = torch.tensor([completions[row]])
             width = after.shape[1]
             inputs["input_ids"] = torch.cat([inputs["input_ids"], after], dim=1)

@@ -24,6 +24,7 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.tasks.base import Problem
 from relax_rl.training.models import load_model, load_tokenizer
 
@@ -131,6 +132,20 @@ def _qwen2_vl() -> tuple[Any, Any]:
         chat_template=TEMPLATE.replace("IMAGE", "'<|vision_start|><|image_pad|><|vision_end|>'"),
     )
     return model.eval(), processor
+
+
+def read_together(processor: Any, problems: Sequence[Problem]) -> dict[str, Any]:
+    """What the processor itself makes of some problems at once, pixels included, padded on the left."""
+    return dict(
+        processor.apply_chat_template(
+            [encode_prompt(processor, problem).conversation for problem in problems],  # type: ignore[attr-defined]
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True, "padding_side": "left"},
+        )
+    )
 
 
 def square(place: int) -> Image.Image:

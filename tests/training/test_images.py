@@ -9,10 +9,8 @@ from typing import Any, cast
 
 import pytest
 import torch
-from trl.trainer.utils import split_pixel_values_by_grid
 
 from relax_rl.errors import ConfigError
-from relax_rl.evaluation.prompts import encode_prompt, prompt_inputs
 from relax_rl.objectives import build_objective
 from relax_rl.runs import RunDirectory
 from relax_rl.training.inputs.prompt_keys import prompt_key
@@ -20,7 +18,7 @@ from relax_rl.training.models import load_model
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.workflows.train import train
-from support.images import KINDS, SquareTask, image_text_model, llava_folder
+from support.images import KINDS, SquareTask, image_text_model, llava_folder, read_together
 from support.scripted import GROUP, ScriptedTrainer, make_trainer
 
 pytestmark = pytest.mark.slow
@@ -61,16 +59,17 @@ def test_every_row_keeps_its_image_and_no_update_depends_on_micro_batches(kind, 
         batches = first_rollout(trainer)
         shown = {}
         for batch in batches:
-            rows = split_pixel_values_by_grid(batch)["pixel_values"]
-            for key, pixels in zip(batch["prompt_key"].tolist(), rows, strict=True):
-                shown.setdefault(key, []).append(pixels)
+            for key, look in zip(batch["prompt_key"].tolist(), batch["looks"], strict=True):
+                shown.setdefault(key, []).append(look)
         _, processor = image_text_model(kind)
         assert len(shown) == 4
         for problem in SquareTask().problems("train"):
-            made = prompt_inputs([encode_prompt(processor, problem)], trainer.model.device)["pixel_values"]
+            made = read_together(processor, [problem])["pixel_values"]
             rows = shown[prompt_key(problem.messages if processor.chat_template else problem.prompt, problem.images)]
             assert len(rows) == GROUP
-            assert all(torch.equal(row, made) for row in rows)
+            assert all(torch.equal(row.images["pixel_values"], made) for row in rows)
+            # One object, so that the vision part looks once.
+            assert len({id(row) for row in rows}) == 1
         trainer.model.zero_grad()
         loss = sum(trainer.compute_loss(trainer.model, batch) for batch in batches)
         loss.backward()
@@ -93,7 +92,12 @@ def test_the_states_of_the_loss_are_those_of_the_language_model(kind, tmp_path):
     batch = trainer.rollout_batch(inputs, forward)
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
     mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-    beside = {key: inputs[key] for key in ("pixel_values", "image_grid_thw", "mm_token_type_ids") if key in inputs}
+    looks = inputs["looks"]
+    beside = {name: torch.cat([look.images[name] for look in looks]) for name in looks[0].images}
+    # The prompts are of one length.
+    after = torch.zeros_like(inputs["completion_ids"])
+    for name in looks[0].per_token:
+        beside[name] = torch.cat([torch.stack([look.per_token[name] for look in looks]), after], dim=1)
     with torch.no_grad():
         output = trainer.model(ids, attention_mask=mask, **beside, output_hidden_states=True)
         other = trainer.model(

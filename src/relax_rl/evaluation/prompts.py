@@ -13,6 +13,8 @@ from transformers import ProcessorMixin
 
 from relax_rl.errors import ConfigError
 from relax_rl.latent.contract.template import read_template, text_tokenizer
+from relax_rl.latent.images.look import Look, look_at
+from relax_rl.latent.images.sharing import per_token, placed
 from relax_rl.tasks.base import Problem
 from relax_rl.tasks.images.picture import Picture
 
@@ -22,13 +24,13 @@ __all__ = [
     "check_images",
     "encode_prompt",
     "left_pad",
+    "looks_of",
     "position_ids",
     "prompt_inputs",
     "prompt_positions",
     "prompt_words",
     "render_prompt",
     "text_tokenizer",
-    "with_completions",
     "without_image_token",
 ]
 
@@ -82,8 +84,7 @@ def check_images(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL)
 class ProcessedPrompt(Sequence[int]):
     """A prompt of an image-text model: its token ids, those that stand for an image among them, and its conversation.
 
-    Pixels are made batch by batch (`prompt_inputs`). Those of all problems would not fit into memory, and how images of
-    several sizes are laid out side by side is the processor's own affair.
+    Pixels are made batch by batch (`looks_of`). Those of all problems would not fit into memory.
     """
 
     def __init__(
@@ -92,7 +93,11 @@ class ProcessedPrompt(Sequence[int]):
         self.processor = processor
         self._conversation = conversation
         self.switches = dict(switches or {})
-        self._token_ids = list(processed([self])["input_ids"][0])
+        self._token_ids = self.look().token_ids
+
+    def look(self) -> Look:
+        """The prompt as the processor reads it, images and all; made anew at each call."""
+        return look_at(self.processor, self.conversation, switches=self.switches)
 
     @property
     def conversation(self) -> list[dict[str, Any]]:
@@ -109,16 +114,13 @@ class ProcessedPrompt(Sequence[int]):
         return iter(self._token_ids)
 
 
-def processed(prompts: Sequence[ProcessedPrompt], **options: Any) -> dict[str, Any]:
-    """What the processor makes of some prompts, as TRL has it do: a chat template brings its own special tokens."""
-    return prompts[0].processor.apply_chat_template(
-        [prompt.conversation for prompt in prompts],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        **prompts[0].switches,
-        **options,
-    )
+def looks_of(prompts: Sequence[Sequence[int]]) -> list[Look]:
+    """What the processor makes of each prompt, equal objects once; empty for prompts of a tokenizer."""
+    distinct = {id(prompt): prompt for prompt in prompts if isinstance(prompt, ProcessedPrompt)}
+    if not distinct:
+        return []
+    made = {key: prompt.look() for key, prompt in distinct.items()}
+    return [made[id(prompt)] for prompt in prompts]
 
 
 def render_prompt(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL) -> str:
@@ -215,28 +217,24 @@ def _opened(part: dict[str, Any]) -> dict[str, Any]:
     return part | {"image": part["image"].open()} if part["type"] == "image" else part
 
 
-def prompt_inputs(prompts: Sequence[Sequence[int]], device: torch.device) -> dict[str, Tensor]:
-    """A batch of prompts, all of one tokenizer or processor, as the model takes it.
+def prompt_inputs(
+    model: Any, prompts: Sequence[Sequence[int]], looks: Sequence[Look], completions: tuple[Tensor, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """A batch of prompts, all of one tokenizer or processor, as the model takes it inside `shown(model, looks)`.
+
+    Args:
+        looks: of the prompts (`looks_of`).
+        completions: ids and mask (B, T), padded on the right, that follow the prompts.
 
     Returns:
-        "input_ids" and "attention_mask" (B, L), padded on the left; for prompts of a processor also what it makes of
-        their images, in its own shapes.
+        "input_ids" and "attention_mask" (B, L), padded on the left; for prompts of a processor also its further entries
+        of each token, and what positions are counted from.
     """
-    processed_prompts = [prompt for prompt in prompts if isinstance(prompt, ProcessedPrompt)]
-    if not processed_prompts:
-        ids, attention = left_pad(prompts, device)
-        return {"input_ids": ids, "attention_mask": attention}
-    padding = {"padding": True, "padding_side": "left"}
-    made = processed(processed_prompts, return_tensors="pt", processor_kwargs=padding)
-    return {name: value.to(device) for name, value in made.items()}
-
-
-def with_completions(inputs: dict[str, Tensor], ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """The batch with completions (B, T) after its prompts; a completion is text, whose token type is 0."""
-    after = {"input_ids": ids, "attention_mask": mask}
-    types = {name: torch.zeros_like(ids) for name in inputs if name.endswith("token_type_ids")}
-    joined = {name: torch.cat([inputs[name], rows], dim=1) for name, rows in (after | types).items()}
-    return inputs | joined
+    ids, mask = left_pad(prompts, model.device)
+    if completions is not None:
+        ids, mask = (torch.cat(pair, dim=1) for pair in zip((ids, mask), completions, strict=True))
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    return inputs | per_token(model, looks, mask) | placed(looks, model.device) if looks else inputs
 
 
 def prompt_positions(model: Any, inputs: dict[str, Tensor]) -> Tensor:
@@ -250,7 +248,8 @@ def prompt_positions(model: Any, inputs: dict[str, Tensor]) -> Tensor:
 def without_image_token(model: Any, logits: Tensor) -> Tensor:
     """Logits (..., V) under which no image token is drawn: one without an image behind it cannot be read again."""
     token = getattr(model.config, "image_token_id", None)
-    if token is None:
+    # Mllama's stands one past the vocabulary of its head, and cannot be drawn.
+    if token is None or token >= logits.shape[-1]:
         return logits
     return logits.index_fill(-1, torch.tensor(token, device=logits.device), -torch.inf)
 

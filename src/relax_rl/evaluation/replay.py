@@ -11,12 +11,13 @@ from torch import Tensor
 
 from relax_rl.evaluation.prompts import (
     left_pad,
+    looks_of,
     prompt_inputs,
     prompt_positions,
-    with_completions,
     without_image_token,
 )
 from relax_rl.latent.capture import ForwardCapture, evaluation_mode
+from relax_rl.latent.images.sharing import shown
 from relax_rl.latent.padding import right_padded
 
 __all__ = ["ReplayBatch", "replay"]
@@ -85,12 +86,13 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     device = model.device
     completion_ids, mask = (tensor.flip(1) for tensor in left_pad([row[::-1] for row in completions], device))
-    inputs = with_completions(prompt_inputs(prompts, device), completion_ids, mask)
+    looks = looks_of(prompts)
+    inputs = prompt_inputs(model, prompts, looks, (completion_ids, mask))
     num_tokens = completion_ids.shape[1]
     # Asking the model for `hidden_states` would keep those of every layer; the backbone's own output is the last.
     capture = ForwardCapture(model)
     try:
-        with capture.armed(), right_padded(model):
+        with capture.armed(), right_padded(model), shown(model, looks):
             output = model(
                 **inputs,
                 position_ids=prompt_positions(model, inputs),

@@ -163,14 +163,14 @@ def _forward(model: Any, tokens: _Tokens, temperature: float, states_before: int
     """One padded forward; states end `states_before` positions before the last one, None for no states."""
     import torch
 
-    from relax_rl.evaluation.prompts import left_pad, prompt_inputs, prompt_positions, with_completions
+    from relax_rl.evaluation.prompts import left_pad, prompt_inputs, prompt_positions
     from relax_rl.latent.capture import ForwardCapture
     from relax_rl.latent.padding import right_padded
 
     device = model.device
     # Prompts end where completions begin, so that one slice holds the completions of all rows.
     ids, mask = (rows.flip(1) for rows in left_pad([row[::-1] for row in tokens.completions], device))
-    inputs = with_completions(prompt_inputs(tokens.prompts, device), ids, mask)
+    inputs = prompt_inputs(model, tokens.prompts, [], (ids, mask))
     num_tokens = ids.shape[1]
     capture = ForwardCapture(model)
     try:

@@ -20,6 +20,7 @@ from relax_rl.errors import ConfigError, DataError
 from relax_rl.evaluation.prompts import (
     PromptForm,
     encode_prompt,
+    looks_of,
     prompt_inputs,
     prompt_positions,
     render_prompt,
@@ -30,6 +31,7 @@ from relax_rl.evaluation.texts import completion_texts
 from relax_rl.latent.caches import CachePlan, cache_plan, new_cache, repeat_rows, select_rows
 from relax_rl.latent.capture import evaluation_mode
 from relax_rl.latent.contract import stop_token_ids
+from relax_rl.latent.images.sharing import shown
 from relax_rl.latent.sites import language_model_of
 from relax_rl.tasks.base import Problem
 
@@ -330,14 +332,16 @@ class _Decoder:
         """Cache, logits (N, V), attention mask (N, L) and last positions (..., N, 1) of ``len(prompts) * repeats``."""
         if not self.plan.moves_rows:
             prompts, repeats = [prompt for prompt in prompts for _ in range(repeats)], 1
-        inputs = prompt_inputs(prompts, self.model.device)
+        looks = looks_of(prompts)
+        inputs = prompt_inputs(self.model, prompts, looks)
         if not self.plan.moves_rows:
             # A state kept in a layer is that of the last block, which a prompt of one token would be taken to follow.
             # A forward without a cache lets go of it.
             self.model(input_ids=inputs["input_ids"][:, :1], use_cache=False, logits_to_keep=1)
         positions = prompt_positions(self.model, inputs)
         cache = new_cache(language_model_of(self.model).config)
-        logits = self._forward(cache, positions, inputs)
+        with shown(self.model, looks):
+            logits = self._forward(cache, positions, inputs)
         if self.plan.moves_rows:
             repeat_rows(cache, repeats, len(prompts), logits.device)
         attention = inputs["attention_mask"].repeat_interleave(repeats, dim=0)

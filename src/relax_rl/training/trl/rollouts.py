@@ -5,7 +5,7 @@ Nothing is copied out of TRL: its generation and its scoring are called, and the
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,8 @@ from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.utils import pad
 
 from relax_rl.errors import ConfigError, DataError, ModelError
+from relax_rl.latent.images.look import Look
+from relax_rl.latent.images.sharing import shown
 from relax_rl.latent.padding import right_padded
 from relax_rl.rewards.turns import opened_thought
 from relax_rl.training.trl.architectures import check_architecture, of_one_length
@@ -22,8 +24,8 @@ from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.group_sampler import GroupSampler
 from relax_rl.training.trl.guarded import GuardedTrainer
 from relax_rl.training.trl.head import in_trimmed_chunks, scored_positions
+from relax_rl.training.trl.looking import LookingTrainer, in_chunks_of_rows
 from relax_rl.training.trl.micro_batches import by_length, in_order, micro_batches, padding_of, trimmed
-from relax_rl.training.trl.policy import PolicyTrainer
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.refill import DynamicSampling, Rollout
 from relax_rl.training.trl.reward_functions import SilentRewards, own_rewards, try_rewards
@@ -34,7 +36,7 @@ from relax_rl.training.unscored import UnscoredLimit
 __all__ = ["RolloutTrainer"]
 
 
-class RolloutTrainer(GuardedTrainer, PolicyTrainer):
+class RolloutTrainer(GuardedTrainer, LookingTrainer):
     """`trl.GRPOTrainer` whose rollout batches are whole groups.
 
     Args:
@@ -152,6 +154,7 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
             self._sampling.draws = last["objects"]["draws"]
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
+        inputs = self._as_given(inputs)
         ends: list[Any] = [*self.eos_token_ids, self._tokenizer.pad_token_id]
         is_truncated = [not ids or ids[-1] not in ends for ids in completion_ids_list]
         if self.model.training:
@@ -315,13 +318,17 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
             return input_ids.new_full((len(input_ids), logits_to_keep), torch.nan, dtype=torch.float32), None, None
         own = self.accelerator.unwrap_model(model)
 
-        def scored(ids: Tensor, mask: Tensor, num_kept: int) -> Any:
+        def scored(ids: Tensor, mask: Tensor, num_kept: int, looks: Sequence[Look] = ()) -> Any:
             # TRL pads prompts on the left and tells the model no positions.
-            with right_padded(own, self._plan), scored_positions(own):
+            with right_padded(own, self._plan), scored_positions(own), shown(own, looks):
                 return super(RolloutTrainer, self)._get_per_token_logps_and_entropies(
                     model, ids, mask, num_kept, batch_size, **kwargs
                 )
 
+        if self._in_view:
+            # As wide as micro-batches are, and with the same rows together: the same bits.
+            size = batch_size or len(input_ids)
+            return in_chunks_of_rows(scored, input_ids, attention_mask, logits_to_keep, size, self._in_view)
         has_images = any(kwargs.get(name) is not None for name in ("num_images", "pixel_values"))
         if batch_size is None or batch_size >= len(input_ids) or has_images or torch.is_grad_enabled():
             return scored(input_ids, attention_mask, logits_to_keep)
@@ -350,7 +357,10 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
             self._occasions = self._group_sampler.occasions(inputs, occasion)
         # TRL asks for the old log-probabilities first, then for those of the reference.
         self._leaves_old_out = self._learns_from_old and self.model.training
-        output = super()._generate_and_score_completions(inputs)
+        with self._showing(inputs) as told:
+            output = super()._generate_and_score_completions(told)
+            if self._in_view:
+                output["looks"] = self._in_view
         if self._local_rewards is None:
             raise ModelError("TRL generated completions without scoring them; this version of TRL does not fit.")
         output["rewards"] = self._local_rewards
@@ -386,7 +396,7 @@ class RolloutTrainer(GuardedTrainer, PolicyTrainer):
         """
         rows = in_order(shuffled)
         window = self.args.gradient_accumulation_steps
-        if self._keeps_layout or "num_images" in rows:
+        if self._keeps_layout or "num_images" in rows or "looks" in rows:
             batches = micro_batches(rows, len(shuffled))
         else:
             if window > 1:

@@ -297,7 +297,7 @@ class RelaxTrainer(RolloutTrainer):
         mode = "train" if self.model.training else "eval"
         kept, self._metrics[mode] = self._metrics[mode], defaultdict(list)
         try:
-            with self._capture.armed():
+            with self._capture.armed(), self._viewing(inputs.get("looks")):
                 super().compute_loss(model, inputs)
         finally:
             logged, self._metrics[mode] = self._metrics[mode], kept
