@@ -218,7 +218,10 @@ def _opened(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def prompt_inputs(
-    model: Any, prompts: Sequence[Sequence[int]], looks: Sequence[Look], completions: tuple[Tensor, Tensor] | None = None
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    looks: Sequence[Look],
+    completions: tuple[Tensor, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """A batch of prompts, all of one tokenizer or processor, as the model takes it inside `shown(model, looks)`.
 

@@ -16,6 +16,7 @@ from relax_rl.latent.contract import stop_token_ids
 from relax_rl.latent.contract.adapter import read_adapter, with_adapter
 from relax_rl.latent.contract.architecture import quantization_of, reads_images
 from relax_rl.latent.contract.files import SMOLLM2_DIRECTORY, find_file, first_line, model_location
+from relax_rl.latent.contract.packages import missing_packages
 from relax_rl.latent.contract.template import text_tokenizer
 from relax_rl.latent.contract.weights import LoadReport, check_finite, read_weights
 from relax_rl.remote_code import remote_code
@@ -52,8 +53,11 @@ def load_processor(name: str, revision: str | None = None) -> ProcessorMixin:
         processor = AutoProcessor.from_pretrained(
             model_location(name), revision=revision, padding_side="left", **remote_code()
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"No processor of images could be loaded from {name}: {first_line(error)}") from error
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        wanted = missing_packages(error, name)
+        raise ModelError(
+            wanted or f"No processor of images could be loaded from {name}: {first_line(error)}"
+        ) from error
     if not isinstance(processor, ProcessorMixin):
         raise ModelError(f"{name} holds an image-text model without a processor; add its preprocessor_config.json.")
     _with_pad_token(processor.tokenizer)
@@ -115,6 +119,12 @@ def load_model(
     adapter = read_adapter(location, revision)
     base, at = (location, revision) if adapter is None else (model_location(adapter.base), adapter.revision)
     given = {"dtype": dtypes[dtype], "device_map": device_map, **(options or {})}
+    # An adapter's folder need not hold the tokenizer again.
+    has_words = adapter is None or find_file(location, "tokenizer_config.json", revision) is not None
+    place, place_at = (name, revision) if has_words or adapter is None else (adapter.base, at)
+    sees = reads_images(_config(name, base, at))
+    # Before the weights: a processor may need a package that is not there.
+    processor = load_processor(place, place_at) if sees else None
     model, report = _load(name, base, at, given, trains=trains)
     report.check(name)
     if tell is not None and report.note is not None:
@@ -122,10 +132,7 @@ def load_model(
     if adapter is not None:
         model = with_adapter(model, location, revision, is_trainable=trains)
     check_finite(model, name)
-    # An adapter's folder need not hold the tokenizer again.
-    has_words = adapter is None or find_file(location, "tokenizer_config.json", revision) is not None
-    place, at = (name, revision) if has_words or adapter is None else (adapter.base, at)
-    tokenizer = load_processor(place, at) if reads_images(model.config) else load_tokenizer(place, at)
+    tokenizer = load_tokenizer(place, place_at) if processor is None else processor
     complete_tokenizer(model, tokenizer)
     return model, tokenizer
 

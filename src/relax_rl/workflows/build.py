@@ -40,7 +40,7 @@ from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.workflows.final import start_card
 from relax_rl.workflows.held_out import Training, training_problems
 from relax_rl.workflows.loading import quiet
-from relax_rl.workflows.policy import FittedPrompts, checked_contract, finds_too_long, fit_prompts
+from relax_rl.workflows.policy import FittedPrompts, check_sight, checked_contract, finds_too_long, fit_prompts
 from relax_rl.workflows.recipe import Recipe, build_recipe
 from relax_rl.workflows.resume import resumed_trainer, resumption, save_notices, settings_for_processes
 from relax_rl.workflows.surroundings import check_disk, check_hub, check_trackers
@@ -85,6 +85,8 @@ def build_run(
         if MODES in recipe.objective.inputs:
             require_modes(recipe.objective.name, rewards)
         data = _data(settings, start, task, rewards)
+        if model is None:
+            check_sight(settings.model, settings.model_revision, [*data.problems, *data.all_evaluated])
         model, tokenizer = _policy(settings, model, tokenizer, notes.append)
         check_tied(settings.peft, model)
         if settings.sampling.engine == "auto" and any(problem.images for problem in data.problems):

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from relax_rl.errors import ConfigError
-from relax_rl.evaluation.prompts import PromptForm, check_images
+from relax_rl.evaluation.prompts import PromptForm, check_images, encode_prompt
 from relax_rl.evaluation.room import Overlong, Room
 from relax_rl.latent.contract import ModelContract, contract_of
+from relax_rl.latent.contract.architecture import reads_images
+from relax_rl.latent.images.sharing import check_looks
 from relax_rl.tasks.base import FindsTooLong, Problem
+from relax_rl.training.models import empty_model, load_processor, model_config
 
-__all__ = ["FittedPrompts", "checked_contract", "finds_too_long", "fit_prompts", "shortened_length"]
+__all__ = ["FittedPrompts", "check_sight", "checked_contract", "finds_too_long", "fit_prompts", "shortened_length"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,28 @@ def checked_contract(model: Any, tokenizer: Any, name: str, switches: Mapping[st
     contract = contract_of(model, tokenizer, name, switches)
     contract.tokens.check(name)
     return contract
+
+
+def check_sight(name: str, revision: str | None, problems: Sequence[Problem]) -> None:
+    """Refuse problems with images for a model that cannot be given them, before its weights are loaded.
+
+    Raises:
+        ConfigError: the model reads text only, or has no chat template.
+        ModelError: the vision part cannot be run apart (`relax_rl.latent.images.sharing.check_looks`); the processor
+            needs a package that is not installed, or does not take such problems.
+    """
+    shows = next((problem.id for problem in problems if problem.images), None)
+    if shows is None:
+        return
+    if not reads_images(model_config(name, revision)):
+        raise ConfigError(
+            f"The problem {shows!r} shows an image, and the model reads text only; choose an image-text model, or a "
+            "task without images."
+        )
+    check_looks(empty_model(name, revision), name)
+    processor = load_processor(name, revision)
+    for problem in {len(problem.images): problem for problem in problems}.values():
+        encode_prompt(processor, problem)
 
 
 def fit_prompts(

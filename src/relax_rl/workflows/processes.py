@@ -99,7 +99,7 @@ def _bytes_of_process(model: Any, batch_size: int, num_tokens: int) -> int:
     """An estimate from above of what a process needs for itself; the weights are shared."""
     from relax_rl.latent.sites import language_model_of
 
-    config = language_model_of(model).config
+    config = language_model_of(model).config.get_text_config(decoder=True)
     num_heads = getattr(config, "num_attention_heads", None)
     if num_heads is None:  # a recurrent model keeps states of one size, which are smaller
         width = config.hidden_size

@@ -79,10 +79,11 @@ class Source:
             return self._vllm(subject, asked, say)
         ruler = _dictionary(asked.dictionary or subject.dictionary)
         model, tokenizer = subject.model, self.tokenizer
-        if not subject.is_loaded:
-            model, tokenizer = load_quietly(subject.model, self.dtype, self.revision, say=say)
-        from relax_rl.workflows.policy import checked_contract
+        from relax_rl.workflows.policy import check_sight, checked_contract
 
+        if not subject.is_loaded:
+            check_sight(subject.model, self.revision, asked.problems)
+            model, tokenizer = load_quietly(subject.model, self.dtype, self.revision, say=say)
         contract = checked_contract(model, tokenizer, subject.name or "the model", self.prompts.switches)
         fitted, sampling = self._fitted(contract, tokenizer, asked, say)
         ruler = None if ruler is None else ruler.to(model.device)

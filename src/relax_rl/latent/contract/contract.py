@@ -28,6 +28,7 @@ from relax_rl.latent.contract.adapter import Adapter, read_adapter
 from relax_rl.latent.contract.architecture import Architecture, read_architecture, reads_images
 from relax_rl.latent.contract.files import first_line, model_location, read_json
 from relax_rl.latent.contract.generation import steering, steering_words
+from relax_rl.latent.contract.packages import missing_packages
 from relax_rl.latent.contract.template import ChatTemplate, read_template
 from relax_rl.latent.contract.tokens import SpecialTokens, read_tokens
 from relax_rl.latent.contract.weights import LoadReport, Weights, nonfinite_in_files, nonfinite_words, read_weights
@@ -236,4 +237,5 @@ def _tokenizer(location: str, revision: str | None, base: str, base_revision: st
     try:
         return kind.from_pretrained(place, revision=at, **remote_code())
     except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"No tokenizer could be loaded from {place}: {first_line(error)}") from error
+        wanted = missing_packages(error, place) if reads_images(config) else None
+        raise ModelError(wanted or f"No tokenizer could be loaded from {place}: {first_line(error)}") from error

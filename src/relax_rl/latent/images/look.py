@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from relax_rl.errors import ModelError
+from relax_rl.latent.contract.files import first_line
+
 __all__ = ["Look", "by_object", "look_at", "rows_of"]
 
 _NOT_FOR_THE_MODEL = {"input_ids", "attention_mask", "labels"}
@@ -59,16 +62,26 @@ def look_at(
         conversation: turns whose content is a list of parts, ``{"type": "image", "image": ...}`` among them.
         switches: of the chat template.
         options: further ones of `apply_chat_template`.
+
+    Raises:
+        ModelError: the processor does not take such a prompt, such as one without an image.
     """
-    made = processor.apply_chat_template(
-        [list(conversation)],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        **options,
-        **(switches or {}),
-    )
+    try:
+        made = processor.apply_chat_template(
+            [list(conversation)],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            **options,
+            **(switches or {}),
+        )
+    except (TypeError, ValueError) as error:
+        count = sum(part["type"] == "image" for turn in conversation for part in turn["content"])
+        raise ModelError(
+            f"{type(processor).__name__} cannot read a prompt with {count} images: {first_line(error)}; leave such "
+            "problems out, or choose another model."
+        ) from error
     ids = made["input_ids"]
     others = {name: value for name, value in made.items() if name not in _NOT_FOR_THE_MODEL}
     is_per_token = {name: name.endswith("token_type_ids") for name in others}

@@ -92,21 +92,24 @@ def shown(model: nn.Module, looks: Sequence[Look]) -> Iterator[None]:
     check_looks(model)
     backbone: Any = language_model_of(model).base_model
     accepted = set(inspect.signature(backbone.get_image_features).parameters)
+    names = list(inspect.signature(backbone.forward).parameters)
 
-    def give(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+    def give(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        # Some families give their backbone its inputs by position.
+        kwargs = dict(zip(names, args, strict=False)) | kwargs
         cache = kwargs.get("past_key_values")
         if cache is not None and cache.get_seq_length():
-            return None
+            return (), kwargs
         ids = kwargs["input_ids"]
         if len(ids) != len(looks):
             raise ModelError(f"A forward of {len(ids)} rows was given the images of {len(looks)}; report this.")
-        given = placed(looks, ids.device)
+        given: dict[str, Any] = dict(placed(looks, ids.device))
         mask = kwargs.get("attention_mask")
         # While it generates, the mask may be of four dimensions already, and the entries are there.
         if isinstance(mask, Tensor) and mask.shape == ids.shape:
             given |= per_token(model, looks, mask)
         given[_FEATURES] = {"image": _features(backbone, accepted, looks, ids.device)}
-        return args, kwargs | given
+        return (), kwargs | given
 
     handle = backbone.register_forward_pre_hook(give, with_kwargs=True)
     try:
@@ -120,16 +123,23 @@ def _features(backbone: Any, accepted: set[str], looks: Sequence[Look], device: 
     found: dict[int, Any] = {}
     for look in by_object(looks):
         if look.images:
-            given = {name: tensor.to(device) for name, tensor in look.images.items() if name in accepted}
+            given = {name: _cast(tensor, backbone, device) for name, tensor in look.images.items() if name in accepted}
             found[id(look)] = backbone.get_image_features(**given, return_dict=True)
     outputs = [found[id(look)] for look in looks if look.images]
     joined = type(outputs[0])()
-    joined["pooler_output"] = _joined([output.pooler_output for output in outputs])
+    # Llama 4 projects what its vision part saw only when it reads it.
+    name = "last_hidden_state" if outputs[0].pooler_output is None else "pooler_output"
+    joined[name] = _joined([output[name] for output in outputs])
     if layers := outputs[0].get("deepstack_features"):
         joined["deepstack_features"] = [
             _joined([output.deepstack_features[depth] for output in outputs]) for depth in range(len(layers))
         ]
     return joined
+
+
+def _cast(tensor: Tensor, backbone: Any, device: torch.device) -> Tensor:
+    # Llama 4's processor makes bfloat16 whatever the weights are.
+    return tensor.to(device, backbone.dtype) if tensor.is_floating_point() else tensor.to(device)
 
 
 def _joined(parts: Sequence[Any]) -> Any:

@@ -10,8 +10,10 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow.compute as pc
 import torch
 from accelerate.utils import gather_object
+from datasets import Dataset
 from torch import Tensor
 from trl.data_utils import prepare_multimodal_messages
 
@@ -20,6 +22,7 @@ from relax_rl.latent.images.look import Look, by_object, look_at, rows_of
 from relax_rl.latent.images.parts import outside_the_decoder
 from relax_rl.latent.images.sharing import placed, shown
 from relax_rl.training.trl.policy import PolicyTrainer
+from relax_rl.training.trl.strategy import is_sharded
 
 __all__ = ["LookingTrainer", "in_chunks_of_rows"]
 
@@ -44,6 +47,12 @@ class LookingTrainer(PolicyTrainer):
         self._shares_looks = self._is_vlm and not any(own)
         self._in_view: list[Look] = []
         self._given: list[Row] | None = None
+        if self._shares_looks and is_sharded(self.accelerator) and _is_mixed(kwargs["train_dataset"]):
+            # The vision part is a collective there: a process without an image would leave the others waiting.
+            raise ConfigError(
+                "Some prompts show images and some do not, which a sharded run cannot train; use several processes "
+                "without FSDP and DeepSpeed, or prompts of one kind."
+            )
 
     @contextmanager
     def _viewing(self, looks: Sequence[Look] | None) -> Generator[None]:
@@ -119,12 +128,17 @@ class LookingTrainer(PolicyTrainer):
         with shown(self.accelerator.unwrap_model(self.model), self._in_view):
             return super()._generate_single_turn(*args, **kwargs)
 
-    @property
-    def _zero_of_what_sees(self) -> Tensor:
-        """0, with a gradient of 0 for the parts that see: DDP waits for every parameter that is trained."""
+    def _unseen(self, inputs: Row) -> Tensor | float:
+        """0, and with a gradient of 0 for the parts that see where these rows show no image and others may.
+
+        DDP waits for the gradient of every parameter that is trained.
+        """
+        shows = any(look.images for look in inputs.get("looks", ()))
+        if not self._shares_looks or shows or self.accelerator.num_processes == 1 or is_sharded(self.accelerator):
+            return 0.0
         seeing = outside_the_decoder(self.accelerator.unwrap_model(self.model))
         parts = [parameter.sum() * 0.0 for parameter in seeing if parameter.requires_grad]
-        return torch.stack(parts).sum() if parts else torch.zeros((), device=self.accelerator.device)
+        return torch.stack(parts).sum() if parts else 0.0
 
     # Checkpoints --------------------------------------------------------------------------------------------------
 
@@ -179,6 +193,14 @@ def _images(row: Row) -> list[Any]:
     if "images" in row:
         return list(row["images"] or ())
     return [row["image"]] if row.get("image") is not None else []
+
+
+def _is_mixed(dataset: Any) -> bool:
+    """Whether some rows of a data set show images and some do not; False for one that is streamed."""
+    if not isinstance(dataset, Dataset) or "images" not in dataset.column_names:
+        return False
+    counts: Any = pc.list_value_length(dataset.with_format("arrow")["images"][:])  # type: ignore[attr-defined]
+    return pc.min(counts).as_py() == 0 < pc.max(counts).as_py()  # type: ignore[attr-defined]
 
 
 def _is_same(row: Row, other: Row) -> bool:

@@ -245,7 +245,7 @@ class RelaxTrainer(RolloutTrainer):
         if mode == "train":
             self._end_of_micro_batch()
         # Shares are of the whole update on all ranks and simply add up, but DDP averages over ranks.
-        return loss * self.accelerator.num_processes
+        return (loss + self._unseen(inputs)) * self.accelerator.num_processes
 
     def _split_update(self, batches: list[Rows]) -> SplitUpdate:
         """The first pass over an update whose micro-batches break groups, and what it says of the whole."""
