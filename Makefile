@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env verl-env gpu-check clean
+.PHONY: lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision verl-env gpu-check clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -90,6 +90,17 @@ $(DEEPSPEED)/.installed: | .venv/.installed
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation --target $(DEEPSPEED) -r requirements-deepspeed.lock
 	PATH="$(DEEPSPEED)/bin:$$PATH" PYTHONPATH=$(DEEPSPEED) TORCH_EXTENSIONS_DIR=$(DEEPSPEED)/operators \
 		DS_ACCELERATOR=cpu $(BIN)/python -c "from deepspeed.comm.torch import build_shm_op; build_shm_op()"
+	touch $@
+
+# torchvision and num2words for the processors of image-text models, in a folder of their own as well: .venv shows what
+# works without them. Which build of torchvision an index offers depends on the machine, as for torch.
+VISION := $(abspath $(RELAX_ENVIRONMENTS))/vision-$(shell sha256sum requirements-vision.lock | cut -c 1-12)
+vision: $(VISION)/.installed
+	@echo $(VISION)
+$(VISION)/.installed: | .venv/.installed
+	rm -rf $(VISION)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VISION) torchvision==0.28.0
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --target $(VISION) -r requirements-vision.lock
 	touch $@
 
 # verl, Ray and vLLM on a CPU in an environment of its own, for the tests of relax_rl.training.verl; kept beside
