@@ -22,8 +22,8 @@ from relax_rl.evaluation.prompts import (
     encode_prompt,
     left_pad,
     position_ids,
+    prompt_inputs,
     prompt_words,
-    with_completions,
     without_image_token,
 )
 from relax_rl.evaluation.records import Sample, sample_of
@@ -35,6 +35,7 @@ from relax_rl.evaluation.samplers.exchange import Exchange
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings
 from relax_rl.evaluation.samplers.server import ServerSampler
 from relax_rl.evaluation.samplers.transformers import TransformersSampler
+from relax_rl.latent.images.look import Look
 from relax_rl.statistics.intervals import Estimate
 from relax_rl.tasks.base import Problem
 
@@ -52,18 +53,22 @@ def test_prompts_are_padded_on_the_left_and_counted_from_their_first_token() -> 
     assert position_ids(mask).tolist() == [[0, 0, 0], [0, 1, 2]]
 
 
-def test_a_completion_follows_its_prompt_as_text() -> None:
-    inputs = {
-        "input_ids": torch.tensor([[1, 2]]),
-        "attention_mask": torch.tensor([[0, 1]]),
-        "mm_token_type_ids": torch.tensor([[1, 1]]),
-        "pixels": torch.ones(3),
-    }
-    joined = with_completions(inputs, torch.tensor([[3, 4]]), torch.tensor([[1, 0]]))
-    assert joined["input_ids"].tolist() == [[1, 2, 3, 4]]
-    assert joined["attention_mask"].tolist() == [[0, 1, 1, 0]]
-    assert joined["mm_token_type_ids"].tolist() == [[1, 1, 0, 0]]
-    assert joined["pixels"] is inputs["pixels"]
+@pytest.mark.parametrize(("model_type", "after"), [("qwen2_vl", 0), ("paligemma", 1)])
+def test_a_completion_follows_its_prompt_as_text(model_type: str, after: int) -> None:
+    """PaliGemma reads tokens of type 0 in both directions, so that a completion of that type would see its end."""
+    model = SimpleNamespace(device=CPU, config=SimpleNamespace(model_type=model_type))
+    looks = [
+        Look([1], {"mm_token_type_ids": torch.tensor([1])}, {"image_grid_thw": torch.tensor([[1, 2, 3]])}),
+        Look([1, 2], {"mm_token_type_ids": torch.tensor([1, 0])}, {}),
+    ]
+    completions = torch.tensor([[3, 4], [5, 0]]), torch.tensor([[1, 1], [1, 0]])
+    joined = prompt_inputs(model, [look.token_ids for look in looks], looks, completions)
+    assert joined["input_ids"].tolist() == [[0, 1, 3, 4], [1, 2, 5, 0]]
+    assert joined["attention_mask"].tolist() == [[0, 1, 1, 1], [1, 1, 1, 0]]
+    assert joined["mm_token_type_ids"].tolist() == [[0, 1, after, after], [1, 0, after, after]]
+    # Pixels come by way of `shown`; what positions are counted from is an input.
+    assert joined["image_grid_thw"].tolist() == [[1, 2, 3]]
+    assert prompt_inputs(model, [[5], [6, 7]], []).keys() == {"input_ids", "attention_mask"}
 
 
 def test_an_image_token_is_impossible_where_the_model_has_one() -> None:

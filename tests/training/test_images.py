@@ -5,18 +5,22 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
 
 from relax_rl.errors import ConfigError
+from relax_rl.latent.images.look import rows_of
 from relax_rl.objectives import build_objective
 from relax_rl.runs import RunDirectory
 from relax_rl.training.inputs.prompt_keys import prompt_key
 from relax_rl.training.models import load_model
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.dataset import prompt_dataset
+from relax_rl.training.trl.looking import _packed, _unpacked
+from relax_rl.training.trl.rank_state import load_rank_state, save_rank_state
 from relax_rl.workflows.train import train
 from support.images import KINDS, SquareTask, image_text_model, llava_folder, read_together
 from support.scripted import GROUP, ScriptedTrainer, make_trainer
@@ -24,6 +28,8 @@ from support.scripted import GROUP, ScriptedTrainer, make_trainer
 pytestmark = pytest.mark.slow
 
 DICTIONARY = {"num_observables": 8, "steps": 3}
+WHOLE = {"per_device_train_batch_size": 4 * GROUP, "gradient_accumulation_steps": 1}
+"""An update in one micro-batch."""
 OBJECTIVES = {
     "grpo": {},
     "kl_cov": {"k_ratio": 0.1},
@@ -130,6 +136,69 @@ def test_two_updates_of_a_rollout_move_words_and_eyes(method, tmp_path):
     rows = [row for row in trainer.state.log_history if "grad_norm" in row]
     assert len(rows) == 2
     assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_prompt_is_read_once_a_rollout_and_seen_once_a_forward(kind, tmp_path):
+    """For G = 4: TRL has 32 images read for an update of 4 prompts, and each looked at 4 times a forward."""
+    objective = build_objective("relax", xi="quantile:0.5", beta=0.0, dictionary=DICTIONARY)
+    trainer = trainer_for(kind, objective, tmp_path, **WHOLE)
+    tower = {"llava": lambda model: model.model.vision_tower, "qwen2_vl": lambda model: model.model.visual}[kind]
+    seen, read = [], []
+
+    def note(module, args, kwargs):
+        grid = kwargs.get("grid_thw")
+        seen.append(len(args[0] if args else kwargs["pixel_values"]) if grid is None else len(grid))
+
+    tower(trainer.model).register_forward_pre_hook(note, with_kwargs=True)
+    image_processor = trainer.processing_class.image_processor
+    own = image_processor.preprocess
+    image_processor.preprocess = lambda images, *args, **kwargs: (read.append(1), own(images, *args, **kwargs))[1]
+    try:
+        batch = first_rollout(trainer)[0]
+    finally:
+        image_processor.preprocess = own
+    assert len(read) == 4
+    # To fit the dictionary: completions are scripted here.
+    assert seen == [1] * 4
+    seen.clear()
+    trainer.compute_loss(trainer.model, batch).backward()
+    assert seen == [1] * 4
+    held = {id(look): look.num_bytes for look in batch["looks"]}
+    alone = sum(look.num_bytes for look in batch["looks"])
+    assert sum(held.values()) * GROUP == alone
+
+
+def test_prompts_with_and_without_images_train_together(tmp_path):
+    model, processor = image_text_model()
+    task = SquareTask()
+    first, *others = task.problems("train")
+    problems = [replace(first, images=()), *others]
+    mixed = SimpleNamespace(name="mixed", verifier=task.verifier, problems=lambda *args, **kwargs: problems)
+    settings = {"per_device_train_batch_size": GROUP, "gradient_accumulation_steps": 4, "max_steps": 1}
+    trainer = make_trainer(
+        build_objective("grpo", beta=0.1), tmp_path, model=model, processor=processor, task=mixed, **settings
+    )
+    trainer.train()
+    (row,) = [row for row in trainer.state.log_history if "grad_norm" in row]
+    assert row["grad_norm"] > 0
+    assert row["kl"] == 0.0
+
+
+def test_a_resumed_rollout_holds_each_prompt_s_images_once(tmp_path):
+    trainer = trainer_for("qwen2_vl", build_objective("grpo"), tmp_path, **WHOLE)
+    (batch,) = first_rollout(trainer)
+    save_rank_state({"rollout": [_packed(batch)]}, tmp_path, 0)
+    state = load_rank_state(tmp_path, 0, "cpu")
+    assert state is not None
+    (again,) = map(_unpacked, state["rollout"])
+    assert rows_of(again["looks"]) == rows_of(batch["looks"]) == [row // GROUP for row in range(4 * GROUP)]
+    for look, other in zip(again["looks"], batch["looks"], strict=True):
+        assert look.token_ids == other.token_ids
+        for name in ("per_token", "images"):
+            held, given = getattr(look, name), getattr(other, name)
+            assert held.keys() == given.keys()
+            assert all(torch.equal(held[key], given[key]) for key in given)
 
 
 def test_a_run_trains_measures_and_can_be_measured_again(tmp_path):
