@@ -199,7 +199,8 @@ def _curves(runs: Sequence[RunRecord]) -> Html:
     data = download("curves.csv", ["run", "metric", "step", "value"], curve_rows(runs))
     image = still(svg_source(draw_curves(runs)), alt)
     still_figure = element("figure", image, element("figcaption", caption), class_="static")
-    during = [element("h3", "Evaluations during training", class_="screen"), part("during")] if any(run.during for run in runs) else []
+    between = element("h3", "Evaluations during training", class_="screen")
+    during = [between, part("during")] if any(run.during for run in runs) else []
     return element("section", heading, part("curves"), still_figure, *during, data)
 
 
