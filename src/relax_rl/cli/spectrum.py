@@ -5,6 +5,7 @@ relax spectrum smollm2 --prompts questions.jsonl     20 prompts of a file, compl
 relax spectrum Qwen/Qwen3-0.6B --prompts notes.txt --text     reads the lines as they are, generates nothing
 relax spectrum before --compare after --prompts questions.jsonl      do two checkpoints differ?
 relax spectrum looped-model --axis cycles            states of each token over the cycles of a repeated block
+relax spectrum smollm2 --sentences texts.jsonl       does sentence-level dynamics tell hallucinated texts apart?
 relax spectrum --states recorded                     hidden states that vLLM, nnsight, TransformerLens or NumPy wrote
 """
 
@@ -15,7 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relax_rl.cli.arguments import add_prompt_form, add_remote_code, at_least_one, refuse_settings, say
-from relax_rl.cli.spectrum_modes import READING, command_words, dictionary_files, refuse_beside, run_axis, run_states
+from relax_rl.cli.spectrum_modes import (
+    READING,
+    command_words,
+    dictionary_files,
+    refuse_beside,
+    run_axis,
+    run_sentences,
+    run_states,
+)
 from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
@@ -46,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=AXES[0],
         help="steps from token to token, layer to layer, or cycle to cycle",
     )
+    core.add_argument(
+        "--sentences", type=Path, metavar="FILE", help="labelled texts: score hallucinations by sentence-level dynamics"
+    )
     core.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: spectra/MODEL")
     core.add_argument("--overwrite", action="store_true", help="replace the spectra that are in DIR")
     measure = parser.add_argument_group("advanced: what is measured")
@@ -54,6 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     measure.add_argument(
         "--skip", type=int, metavar="N", help="with --states: leave out the first N states of each trajectory (1)"
+    )
+    measure.add_argument("--rank", type=at_least_one, metavar="R", help="with --sentences: directions of the operators")
+    measure.add_argument(
+        "--miss-cost",
+        type=float,
+        metavar="C",
+        help="with --sentences: of a missed hallucination (1)",
     )
     measure.add_argument("--sites", metavar="LIST", help="embed,layer_3_out,layer_-1_out,final_norm_out or all (five)")
     measure.add_argument(
@@ -96,6 +115,9 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if arguments.model is None:
         raise ConfigError("relax spectrum needs a model, or recorded states: relax spectrum MODEL, or --states DIR.")
     refuse_beside(arguments, "--states", ("layer_ids", "skip"))
+    if arguments.sentences is not None:
+        return run_sentences(arguments, settings)
+    refuse_beside(arguments, "--sentences", ("rank", "miss_cost"))
     arguments.num_problems = arguments.num_problems or 20
     if arguments.axis != AXES[0]:
         return run_axis(arguments, settings)

@@ -11,7 +11,7 @@ from relax_rl.cli.arguments import refuse_settings, say
 from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
-__all__ = ["READING", "command_words", "dictionary_files", "refuse_beside", "run_axis", "run_states"]
+__all__ = ["READING", "command_words", "dictionary_files", "refuse_beside", "run_axis", "run_sentences", "run_states"]
 
 READING = (
     *("prompts", "task", "text", "num_problems", "max_completion_length", "num_samples", "temperature", "split"),
@@ -83,6 +83,32 @@ def run_states(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
     print_tables(result.models, result.differences)
     print(result.page)
+    return 0
+
+
+def run_sentences(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
+    """Labelled texts: tables, and files where a folder was named."""
+    refuse_settings(settings, "spectrum --sentences")
+    others = (*_TEXTS, "sites", "store", "statistics_only", "observables", "dictionary", "num_problems")
+    refuse_beside(arguments, "a spectrum over tokens, without --sentences", others)
+    if arguments.axis != "tokens":
+        raise ConfigError("--sentences is an axis of its own; leave --axis out.")
+
+    from relax_rl.cli.spectrum_tables import print_sentences
+    from relax_rl.workflows.spectrum_sentences import spectrum_of_sentences
+
+    measured = spectrum_of_sentences(
+        arguments.model,
+        arguments.sentences,
+        rank=arguments.rank,
+        miss_cost=1.0 if arguments.miss_cost is None else arguments.miss_cost,
+        **{name: getattr(arguments, name) for name in ("seed", "overwrite", *_LOADING)},
+        output=arguments.output,
+        on_progress=say,
+    )
+    print_sentences(arguments.model, measured.result)
+    if measured.file is not None:
+        print(measured.file)
     return 0
 
 

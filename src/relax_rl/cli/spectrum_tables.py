@@ -14,8 +14,9 @@ from relax_rl.reports.spectra.tables import remarks, site_summaries
 from relax_rl.spectra.axes import AxisSpectrum
 from relax_rl.spectra.difference import SpectraDifference
 from relax_rl.spectra.measure import LatentSpectra
+from relax_rl.spectra.sentences import SentenceResult
 
-__all__ = ["print_axes", "print_tables"]
+__all__ = ["print_axes", "print_sentences", "print_tables"]
 
 _MOST_ROWS = 20
 _WIDTH = 144
@@ -23,9 +24,7 @@ _WIDTH = 144
 
 def print_tables(models: Sequence[LatentSpectra], differences: Sequence[SpectraDifference]) -> None:
     """By site, by text at the deepest site, and the differences; then what a reader must be told."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, _WIDTH)  # in a file nothing needs folding
+    console = _console()
     for spectra in models:
         _print_sites(console, spectra)
         if spectra.sites:
@@ -39,9 +38,7 @@ def print_tables(models: Sequence[LatentSpectra], differences: Sequence[SpectraD
 
 def print_axes(model: str, axes: Sequence[AxisSpectrum]) -> None:
     """Over layers or cycles: the leading modes of each block, and how its states settle."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, _WIDTH)
+    console = _console()
     table = Table(
         box=SIMPLE_HEAD,
         title=f"{model}: change of a token's state from step to step",
@@ -62,6 +59,46 @@ def print_axes(model: str, axes: Sequence[AxisSpectrum]) -> None:
             f"{axis.contraction[0]:.3f} to {axis.contraction[-1]:.3f}",
         )
     console.print(table)
+
+
+def print_sentences(model: str, result: SentenceResult) -> None:
+    """Whether hallucinated texts can be told apart, beside what length alone says; and the dynamics of each kind."""
+    console = _console()
+    tested = "/".join(str(count) for count in result.num_texts["test"])
+    table = Table(
+        box=SIMPLE_HEAD,
+        title=f"{model}: are hallucinated texts told apart? ({tested} faithful/hallucinated test texts)",
+        caption="AUC: chance that a hallucinated text is ranked above a faithful one; 0.5 tells nothing, below it the "
+        "order is reversed",
+    )
+    for name in ("score", "AUC", "95 % interval"):
+        table.add_column(name)
+    rows = {"two operators": result.auc, **{f"control: {name}": each for name, each in result.controls.items()}}
+    for name, estimate in rows.items():
+        table.add_row(name, f"{estimate.value:.3f}", f"{estimate.low:.3f} to {estimate.high:.3f}")
+    console.print(table)
+    kinds = Table(box=SIMPLE_HEAD, title=f"from sentence to sentence, on {result.rank} directions")
+    for name in ("kind", "texts: fit, calibration, test", "modes a text", "largest |λ| of the operator"):
+        kinds.add_column(name)
+    for place, (kind, moduli) in enumerate(result.moduli.items()):
+        counts = ", ".join(str(counts[place]) for counts in result.num_texts.values())
+        modes = result.num_modes[kind]
+        shown = "–" if modes is None else f"{modes.value:.2f} [{modes.low:.2f}, {modes.high:.2f}]"
+        kinds.add_row(kind, counts, shown, " ".join(f"{value:.2f}" for value in moduli[:4]))
+    console.print(kinds)
+    console.print(
+        f"threshold {result.threshold:.4g}: finds {100 * result.sensitivity:.0f} % of the hallucinated test texts and "
+        f"passes {100 * result.specificity:.0f} % of the faithful",
+        markup=False,
+        highlight=False,
+    )
+
+
+def _console() -> Console:
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH)  # in a file nothing needs folding
+    return console
 
 
 def _print_sites(console: Console, spectra: LatentSpectra) -> None:
