@@ -118,6 +118,19 @@ def test_the_other_sources_and_the_control_train(options: dict[str, Any], tmp_pa
     assert any(math.isfinite(row.get("loss", math.nan)) for row in trainer.state.log_history)
 
 
+def test_micro_batches_that_break_groups_change_no_position(tmp_path: Path) -> None:
+    seen = []
+    for size in (2 * GROUP, GROUP // 2):
+        settings = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 4 * GROUP // size}
+        objective = build_objective("latent_coverage", k=2, shuffled=True)
+        trainer = make_trainer(objective, tmp_path / str(size), max_steps=1, reward=answered, **settings)
+        trainer.train()
+        assert trainer._splits_groups == (size < GROUP)
+        seen.append(next(row for row in trainer.state.log_history if "latent/solutions" in row))
+    for name in ("grad_norm", "advantage/rms", "latent/solutions", "latent/modes_auc", "latent/modes_rand"):
+        assert seen[0][name] == pytest.approx(seen[1][name], rel=1e-5)
+
+
 def test_without_a_verifier_that_tells_answers_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"set objective\.source to mean"):
         trained(tmp_path, reward=lambda completions, **_: [1.0] * len(completions))

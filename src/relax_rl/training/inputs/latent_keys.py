@@ -17,6 +17,7 @@ from relax_rl.objectives.latent_modes import agreement, clusters, pairwise_dista
 from relax_rl.training.inputs.answers import answer_tokens
 from relax_rl.training.inputs.modes import mode_number
 from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows, Trainer
+from relax_rl.training.rows import in_row_order, places_in_row_order
 
 __all__ = ["UNIT_FILE", "LatentPositions"]
 
@@ -68,16 +69,27 @@ class LatentPositions(Provider):
         return torch.tensor([-1 if span is None else span[which] for span in found])
 
     def before_updates(self, batches: list[Rows]) -> None:
-        raw = [self._raw(self._micro(batch)) for batch in batches]
+        # In the order of the rows, which has whole groups: a micro-batch may hold parts of them.
+        raw = in_row_order(batches, [self._raw(self._micro(batch)) for batch in batches])
         if self._unit is None:
             self._unit = self._calibrated(raw)
-        for batch, positions in zip(batches, raw, strict=True):
-            batch["latent_keys"] = self._scaled(positions, batch)
-        self._figures = self._measured(batches)
+        scaled = self._scaled(raw)
+        if self._keys.is_shuffled:
+            scaled = scaled[self._dealt(batches)]
+        for batch, places in zip(batches, places_in_row_order(batches), strict=True):
+            batch["latent_keys"] = scaled[places]
+        self._figures = self._measured(batches, self._by_group(scaled))
+
+    @property
+    def _group(self) -> int:
+        return self.trainer.args.num_generations
+
+    def _by_group(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(0, (-1, self._group))
 
     def _micro(self, batch: Rows) -> MicroBatch:
         mask = self.trainer.completion_mask(batch)
-        return MicroBatch(batch, self.trainer.forward_only(batch), mask, self.trainer.args.num_generations)
+        return MicroBatch(batch, self.trainer.forward_only(batch), mask, group_size=1)
 
     @torch.no_grad()
     def _raw(self, micro: MicroBatch) -> Tensor:
@@ -100,12 +112,11 @@ class LatentPositions(Provider):
         sets.scatter_reduce_(1, ids, micro.mask.float(), reduce="amax")
         return torch.nn.functional.normalize(sets, dim=-1)
 
-    def _calibrated(self, raw: list[Tensor]) -> float | None:
+    def _calibrated(self, raw: Tensor) -> float | None:
         """The quantile of the distances above 0 within prompts, on all processes; None where there is none."""
-        group = self.trainer.args.num_generations
-        above = torch.ones(group, group, dtype=torch.bool).triu(1)
-        distances = [pairwise_distances(one.unflatten(0, (-1, group))).cpu()[:, above].flatten() for one in raw]
-        found = torch.tensor(gather_object(torch.cat(distances).tolist()), dtype=torch.float64)
+        above = torch.ones(self._group, self._group, dtype=torch.bool).triu(1)
+        distances = pairwise_distances(self._by_group(raw)).cpu()[:, above].flatten()
+        found = torch.tensor(gather_object(distances.tolist()), dtype=torch.float64)
         found = found[found > 0]
         if not len(found):
             self.trainer.notices(
@@ -115,39 +126,32 @@ class LatentPositions(Provider):
             return None
         return float(found.quantile(self._keys.quantile))
 
-    def _scaled(self, raw: Tensor, rows: Rows) -> Tensor:
-        if self._unit is None:
-            return torch.full_like(raw, torch.nan)
-        scaled = raw / self._unit
-        if not self._keys.is_shuffled:
-            return scaled
-        group = self.trainer.args.num_generations
-        order = [start + place for start in range(0, len(raw), group) for place in self._dealt(rows, start, group)]
-        return scaled[torch.tensor(order, device=raw.device)]
+    def _scaled(self, raw: Tensor) -> Tensor:
+        return torch.full_like(raw, torch.nan) if self._unit is None else raw / self._unit
 
-    def _dealt(self, rows: Rows, start: int, group: int) -> list[int]:
-        """An order of a group that follows from its tokens, so that no cut into micro-batches changes it."""
-        of_group = slice(start, start + group)
-        tokens = rows["completion_ids"][of_group][rows["completion_mask"][of_group].bool()]
-        digest = hashlib.sha256(str(tokens.tolist()).encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
-        return torch.randperm(group, generator=generator).tolist()
+    def _dealt(self, batches: list[Rows]) -> Tensor:
+        """(B,) another row of its group for each row; it follows from the sampled tokens, not from their layout."""
+        tokens = [batch["completion_ids"] * batch["completion_mask"] for batch in batches]
+        found: list[int] = []
+        for start, ids in enumerate(self._by_group(in_row_order(batches, tokens))):
+            digest = hashlib.sha256(str(ids[ids != 0].tolist()).encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+            found += [start * self._group + one for one in torch.randperm(self._group, generator=generator).tolist()]
+        return torch.tensor(found, device=tokens[0].device)
 
     def tensor(self, micro: MicroBatch) -> Tensor:
         kept = micro.rows.get("latent_keys")
-        return self._scaled(self._raw(micro), micro.rows) if kept is None else kept
+        return self._scaled(self._raw(micro)) if kept is None else kept
 
-    def _measured(self, batches: list[Rows]) -> dict[str, float]:
+    def _measured(self, batches: list[Rows], positions: Tensor) -> dict[str, float]:
         """Figures of the rollout batch, of this process's groups."""
-        group = self.trainer.args.num_generations
-        positions = torch.cat([batch["latent_keys"] for batch in batches]).unflatten(0, (-1, group))
-        is_right = torch.cat([batch["rewards"] for batch in batches]).unflatten(0, (-1, group)) == 1
+        is_right = self._by_group(in_row_order(batches, [batch["rewards"] for batch in batches])) == 1
         figures = {"latent/key_defined": float(positions.isfinite().all(-1).double().mean())}
         found = clusters(positions, is_right)
         counts = [len(labels[labels >= 0].unique()) for labels in found if bool((labels >= 0).any())]
         figures["latent/solutions"] = sum(counts) / len(counts) if counts else float("nan")
         if all("told_mode" in batch for batch in batches):
-            modes = torch.cat([batch["told_mode"] for batch in batches]).unflatten(0, (-1, group))
+            modes = self._by_group(in_row_order(batches, [batch["told_mode"] for batch in batches]))
             agrees = agreement(positions, modes, is_right)
             figures |= {"latent/modes_auc": agrees.auc, "latent/modes_rand": agrees.rand}
         return figures
