@@ -126,6 +126,7 @@ ALLOWED = {
     ("objectives/methods/htpo.py", "getattr"): "fields of its own, by name",
     ("objectives/probe.py", "getattr"): "fields of its own, by name",
     ("objectives/probe.py", "isinstance"): "the ways to give a dictionary or a bound",
+    ("training/bank.py", "isinstance"): "the input among others that names a bank",
     ("training/inputs/prompt_keys.py", "isinstance"): "prompts are text or messages",
     ("training/inputs/vocabulary.py", "getattr"): "the head of a model may have a bias",
     ("training/objective.py", "isinstance"): "an objective by name or as an object",

@@ -23,6 +23,8 @@ SINCE: dict[str, dict[str, Any]] = {
     "repo_r": {"token_weights": {"zeta": 0.02, "first_entropy": 0.3}},
     "outcome_exploration": {"advantage": {"past": {"7": {"-1": 2, "12": 1}}, "present": {"7": {"12": 4}}}},
     "elliptical_counts": {"advantage": {"sums": {"7": [[1.5, 0.0], [0.0, 0.5]]}}},
+    "recoverability_floor": {"regularizers.1": {"weight": 0.25}},
+    "latent_anchor": {"regularizers.1": {"weight": 0.25}},
 }
 """The same of methods that came later."""
 

@@ -7,8 +7,10 @@ import torch
 
 from relax_rl.objectives import METHODS, build_objective
 from relax_rl.rewards.turns import conversation_text
+from support.bank import write_bank
 from support.scripted import make_trainer
 
+BANK = "bank"
 DICTIONARY = {"xi": "quantile:0.5", "dictionary": {"num_observables": 8, "steps": 3}}
 OPTIONS = {
     "relax": DICTIONARY,
@@ -19,6 +21,7 @@ OPTIONS = {
     "coverage": {"k": 2},
     "latent_coverage": {"k": 2},
     "poly_epo": {"n": 2},
+    **{method: {"bank": BANK} for method in ("dph_rl", "recoverability_floor", "latent_anchor")},
     "spectral_diversity": DICTIONARY,
     "state_volume": DICTIONARY,
     "spectral_novelty": DICTIONARY,
@@ -34,6 +37,8 @@ def one_in_four(completions, log_extra, **_):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains(method, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_bank(tmp_path / BANK)
     monkeypatch.setattr("support.scripted.parity_reward", one_in_four)
     objective = build_objective(method, **OPTIONS.get(method, {}))
     trainer = make_trainer(objective, tmp_path, num_iterations=1 if method == "opefo" else 2)

@@ -28,7 +28,7 @@ from relax_rl.rewards.turns import opened_thought
 from relax_rl.stopping import current, deferred
 from relax_rl.tasks.base import Problem, Task, image_digest
 
-__all__ = ["Evaluation", "evaluate", "replay_with"]
+__all__ = ["Evaluation", "digest_of", "evaluate", "replay_with"]
 
 _NUM_SAMPLES_TO_READ = 20
 
@@ -211,7 +211,9 @@ class Evaluation:
         if len({problem.id for problem in problems}) < len(problems):
             raise DataError(f"task {self.task.name!r} has two problems of the same id in split {self.split!r}.")
         # Words alone would not tell a problem from the same one with another image.
-        return problems, _digest([self.sampler.render(problem) + image_digest(problem.images) for problem in problems])
+        return problems, digest_of(
+            [self.sampler.render(problem) + image_digest(problem.images) for problem in problems]
+        )
 
     def _identity(self, problems: Sequence[Problem], prompt_digest: str) -> dict[str, Any]:
         """What decides the samples; the batch size does not."""
@@ -328,7 +330,8 @@ def _opened_by_all(prompts: Sequence[str]) -> dict[str, str]:
     return {"opened": marker} if marker and not others else {}
 
 
-def _digest(prompts: Sequence[str]) -> str:
+def digest_of(prompts: Sequence[str]) -> str:
+    """A digest of rendered prompts, which tells whether two evaluations asked the same."""
     return hashlib.blake2b("\x00".join(prompts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
+    "BANK_TERM",
     "DISPERSION",
     "ENTROPY",
     "ENTROPY_FLOW",
@@ -28,6 +29,8 @@ __all__ = [
     "SCORE_FEATURES",
     "SIGNAL",
     "TOKEN_CHOICE",
+    "BankKind",
+    "BankTerm",
     "Input",
     "KeySource",
     "LatentKeys",
@@ -164,3 +167,32 @@ class LatentKeys(Input):
 
 
 LATENT_KEYS = LatentKeys()
+
+BankKind = Literal["forward", "js", "alpha", "log_ratio", "latent"]
+"""What is measured of a bank trace: a divergence, the log-ratio of the whole trace, or the excess prediction error."""
+
+
+@dataclass(frozen=True)
+class BankTerm(Input):
+    """One number of a correct trace of the start policy, drawn from a bank for each prompt of the batch, with gradient.
+
+    Attributes:
+        path: folder of the evaluation of the start policy that the bank is read from.
+        kind: "forward", "js" and "alpha" are the mean over tokens of `relax_rl.objectives.anchors.token_divergence`;
+            "log_ratio" is log pi(trace) - log pi_start(trace); "latent" is E / E_start - 1, E the error of
+            `relax_rl.objectives.anchors.one_step_error` under the dictionary and the operator of the start policy.
+        alpha: of the divergence "alpha".
+        num_observables: of the dictionary of "latent".
+    """
+
+    name: str = "bank_term"
+    shape: tuple[str, ...] = ("P",)
+    about: str = field(default="what the loss holds of a trace of the start policy's bank", compare=False)
+    has_gradient: bool = True
+    path: str = field(default="", compare=False)
+    kind: BankKind = field(default="log_ratio", compare=False)
+    alpha: float = field(default=0.2, compare=False)
+    num_observables: int = field(default=16, compare=False)
+
+
+BANK_TERM = BankTerm()

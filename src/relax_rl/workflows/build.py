@@ -27,6 +27,7 @@ from relax_rl.training.adapters import (
     lora_config,
     saved_parameters,
 )
+from relax_rl.training.bank import check_bank
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import complete_tokenizer, load_model, model_config
 from relax_rl.training.notices import Notices
@@ -84,6 +85,8 @@ def build_run(
         recipe, resumed, notes = start.recipe, start.resumed, list[str]()
         if MODES in recipe.objective.inputs:
             require_modes(recipe.objective.name, rewards)
+        evaluation = settings.evaluation
+        check_bank(recipe.objective, task.name, evaluation.split if evaluation.enabled else None)
         data = _data(settings, start, task, rewards)
         if model is None:
             check_sight(settings.model, settings.model_revision, [*data.problems, *data.all_evaluated])

@@ -81,6 +81,9 @@ METHODS: dict[str, str] = {
     "outcome_exploration": f"{_HERE}.outcome_exploration:outcome_exploration",
     "elliptical_counts": f"{_HERE}.elliptical_counts:elliptical_counts",
     "latent_coverage": f"{_HERE}.latent_coverage:latent_coverage",
+    "dph_rl": f"{_HERE}.dph_rl:dph_rl",
+    "recoverability_floor": f"{_HERE}.recoverability_floor:recoverability_floor",
+    "latent_anchor": f"{_HERE}.latent_anchor:latent_anchor",
 }
 """Every method of the package, by its name: where its function stands, as one's own would be given."""
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from relax_rl.errors import ConfigError
 from relax_rl.objectives.advantages import right_and_wrong
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
+from relax_rl.objectives.anchors import OneSidedAnchor
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
-from relax_rl.objectives.inputs import LATENT_KEYS, Input, KeySource, LatentKeys
+from relax_rl.objectives.inputs import LATENT_KEYS, BankTerm, Input, KeySource, LatentKeys
 from relax_rl.objectives.latent_modes import clusters, latent_kernel
 from relax_rl.objectives.limits import RunLimits
 from relax_rl.objectives.objective import Objective
@@ -41,6 +42,8 @@ class LatentCoverageSettings(CoverageSettings):
         quantile: of the distances in the first rollout batch, which becomes the unit of the kernel and the threshold of
             the clusters.
         shuffled: deal the positions of each group out at random: a control.
+        bank: folder of an evaluation of the start policy, whose dynamics are then held as `latent_anchor` does with its
+            defaults; none without.
     """
 
     paper: ClassVar[str | None] = None
@@ -50,6 +53,7 @@ class LatentCoverageSettings(CoverageSettings):
     source: KeySource = "answer"
     quantile: float = 0.5
     shuffled: bool = False
+    bank: str = ""
 
 
 def latent_coverage(settings: LatentCoverageSettings, limits: RunLimits) -> Objective:
@@ -58,6 +62,7 @@ def latent_coverage(settings: LatentCoverageSettings, limits: RunLimits) -> Obje
         raise ConfigError(f"objective.quantile must be between 0 and 1, but is {settings.quantile}.")
     if settings.credit == "coverage":
         limits.require_subset("k", settings.k, others=int(settings.baseline == "leave_one_out"))
+    anchors = (OneSidedAnchor(BankTerm(path=settings.bank, kind="latent")),) if settings.bank else ()
     return Objective(
         name="latent_coverage",
         advantage=LatentCoverageAdvantage(
@@ -69,7 +74,7 @@ def latent_coverage(settings: LatentCoverageSettings, limits: RunLimits) -> Obje
         ),
         surrogate=settings.surrogate,
         aggregation=SequenceMeanTokenMean(),
-        regularizers=settings.kl("completion_mean"),
+        regularizers=(*settings.kl("completion_mean"), *anchors),
     )
 
 

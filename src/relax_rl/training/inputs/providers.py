@@ -10,6 +10,7 @@ from torch import Tensor
 from relax_rl.errors import ConfigError, ModelError
 from relax_rl.objectives import Objective
 from relax_rl.objectives.inputs import (
+    BANK_TERM,
     ENTROPY,
     ENTROPY_FLOW,
     HIDDEN_STATES,
@@ -24,6 +25,7 @@ from relax_rl.objectives.inputs import (
     TOKEN_CHOICE,
     Input,
 )
+from relax_rl.training.inputs.bank_term import BankTraces
 from relax_rl.training.inputs.latent_keys import LatentPositions
 from relax_rl.training.inputs.modes import Modes
 from relax_rl.training.inputs.partition import LearnedPartition
@@ -89,6 +91,7 @@ PROVIDERS: dict[Input, type[Provider]] = {
     PROMPT_KEYS: PromptKeys,
     MODES: Modes,
     LATENT_KEYS: LatentPositions,
+    BANK_TERM: BankTraces,
     TOKEN_CHOICE: ChoiceOverUpdate,
 }
 
