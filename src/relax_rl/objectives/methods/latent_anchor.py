@@ -1,7 +1,7 @@
 """Latent anchor: the dynamics of the start policy's correct traces are held, while token probabilities may move.
 
-A hypothesis of ours (docs/evidence/plan.md, I4). Refuted where, at equal pass@64, its mean@1 is no higher than that of
-a plain KL, or where the error of the bank stays at the start's while problems are lost all the same.
+A hypothesis of ours (docs/research/evidence/plan.md, I4). Refuted where, at equal pass@64, its mean@1 is no higher
+than that of a plain KL, or where the error of the bank stays at the start's while problems are lost all the same.
 """
 
 from __future__ import annotations
