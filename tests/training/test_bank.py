@@ -51,7 +51,7 @@ def test_the_right_samples_are_read_and_nothing_else(tmp_path: Path) -> None:
     assert len(traces) == 3
     samples = EvaluationFolder(folder).read_samples()
     assert [trace.completion for trace in traces] == [sample.token_ids for sample in samples if sample.score]
-    assert tokenizer.decode(traces[0].prompt) == samples[0].answer + ":"
+    assert tokenizer.decode(list(traces[0].prompt)) == samples[0].answer + ":"
     wrong = [sample for sample in samples if not sample.score]
     with pytest.raises(DataError, match="has no right sample"):
         read_bank(str(write_bank(tmp_path / "wrong", 3, samples=wrong)), tokenizer)

@@ -81,7 +81,7 @@ def trained(tmp_path: Path, reward: Any = answered, **options: Any) -> tuple[Any
 
 def test_the_positions_are_the_states_before_the_answers_in_units_of_the_first_batch(tmp_path: Path) -> None:
     trainer, seen = trained(tmp_path)
-    distances = []
+    distances, unit = [], 0.0
     for batch, rows, forward in seen:
         positions = batch.extras[LATENT_KEYS]
         assert positions[:, 3].isnan().all()

@@ -1,8 +1,9 @@
 """Latent coverage: credit for solutions that no verifier tells apart, by a kernel between answer states. Rewards are 0
 or 1.
 
-A hypothesis of ours (docs/research/evidence/plan.md, I2). Refuted where the same credit on shuffled positions, or on the token
-sets of the completions (``source = tokens``), covers as many solutions: then the states add nothing.
+A hypothesis of ours (docs/research/evidence/plan.md, I2). Refuted where the same credit on shuffled
+positions, or on the token sets of the completions (``source = tokens``), covers as many solutions: then the states add
+nothing.
 """
 
 from __future__ import annotations
