@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -99,13 +100,14 @@ def test_the_rest_is_grpo(method: str) -> None:
 
 
 def test_what_is_refused() -> None:
-    for method, options in (
+    cases: list[tuple[str, dict[str, Any]]] = [
         ("dph_rl", {"coefficient": 0.0}),
         ("dph_rl", {"divergence": "alpha", "alpha": 1.0}),
         ("recoverability_floor", {"share": 0.0}),
         ("recoverability_floor", {"weight": 2.0}),
         ("latent_anchor", {"slack": -0.1}),
         ("latent_anchor", {"num_observables": 0}),
-    ):
+    ]
+    for method, options in cases:
         with pytest.raises(ConfigError):
             build_objective(method, **options)
