@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from relax_rl.comparison.discovery import discovered
 from relax_rl.comparison.methods import Comparison
 from relax_rl.comparison.records import RunRecord
-from relax_rl.runs import write_whole
+from relax_rl.runs import RunDirectory, write_whole
 
 __all__ = ["METHOD_COLUMNS", "PROBLEM_FIELDS", "csv_text", "method_rows", "write_comparison_data"]
 
@@ -18,6 +19,10 @@ METHOD_COLUMNS = (
     *("method", "metric", "seeds", "value", "low", "high"),
     *("difference", "difference_low", "difference_high", "p", "corrected_p", "seeds_needed", "detectable"),
     *("worst", "best"),
+)
+_RUN_COLUMNS = (
+    *("method", "seed", "evaluation", "updates", "seconds", "tokens"),
+    *("first_reward", "problems_rewarded", "solutions_ever", "solutions_now"),
 )
 PROBLEM_FIELDS = ("num_correct", "num_scored", "mean_score", "entropy", "length", "dsd", "truncated")
 
@@ -36,9 +41,7 @@ def write_comparison_data(comparison: Comparison, runs: Sequence[RunRecord], fol
     names = list(dict.fromkeys(name for run in runs for e in run.evaluations.values() for name in e.metrics))
     texts = {
         "methods.csv": csv_text(METHOD_COLUMNS, method_rows(comparison)),
-        "runs.csv": csv_text(
-            ("method", "seed", "evaluation", "updates", "seconds", "tokens", *names), _runs(runs, names)
-        ),
+        "runs.csv": csv_text((*_RUN_COLUMNS, *names), _runs(runs, names)),
         "problems.csv": csv_text(("method", "seed", "evaluation", "problem", *PROBLEM_FIELDS), _problems(runs)),
     }
     for name, text in texts.items():
@@ -72,11 +75,13 @@ def method_rows(comparison: Comparison) -> list[tuple[Any, ...]]:
 
 def _runs(runs: Sequence[RunRecord], names: Sequence[str]) -> Iterable[Sequence[Any]]:
     for run in runs:
+        found = discovered(RunDirectory.open(run.path))
         spent = (len(run.metrics), run.seconds, run.tokens)
+        spent += (found.first_reward, found.problems, found.ever, found.now)
         for stage, evaluation in run.evaluations.items():
             estimates = [evaluation.metrics.get(name) for name in names]
             values = [None if estimate is None else estimate.value for estimate in estimates]
-            yield (run.method, run.seed, stage, *(spent if stage == "after" else (0, 0, 0)), *values)
+            yield (run.method, run.seed, stage, *(spent if stage == "after" else (0, 0, 0, *(None,) * 4)), *values)
 
 
 def _problems(runs: Sequence[RunRecord]) -> Iterable[Sequence[Any]]:
