@@ -1,12 +1,12 @@
-"""The matrix of image-text families: measure it, and write its table into docs/vision.md.
+"""The matrix of image-text families: measure it, and write its table into docs/guides/vision.md.
 
     make vision                                                # prints FOLDER
     PYTHONPATH=FOLDER python scripts/families.py               # measures all (minutes), writes results and page
     python scripts/families.py --page                          # writes the page from the results
     PYTHONPATH=FOLDER python scripts/families.py --only NAME   # prints rows, writes nothing
 
-The results are kept in docs/families.json. The slow tests measure every row again; a fast one sees to it that the page
-holds the table of these results.
+The results are kept in docs/reference/families.json. The slow tests measure every row again; a fast one sees to it that
+the page holds the table of these results.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from support.families import FAMILIES  # noqa: E402  # pyright: ignore[reportMissingImports]
 
-PAGE, RESULTS = ROOT / "docs" / "vision.md", ROOT / "docs" / "families.json"
+PAGE, RESULTS = ROOT / "docs" / "guides" / "vision.md", ROOT / "docs" / "reference" / "families.json"
 BEGIN, END = "<!-- table: scripts/families.py -->\n", "<!-- end of table -->\n"
 HEADER = """\
 | Family | Needs | Trains | Evaluates | Greedy as `generate` | Gradient | Spectrum of words | Why not |

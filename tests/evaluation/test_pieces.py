@@ -123,7 +123,7 @@ def test_the_switches_of_a_template_reach_the_processor_of_images() -> None:
         return {"input_ids": [[7, 8]]}
 
     processor = SimpleNamespace(apply_chat_template=apply_chat_template)
-    usual = {"add_generation_prompt": True, "tokenize": True, "return_dict": True}
+    usual = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
     for switches in ({"deep": True}, None):
         prompt = ProcessedPrompt(processor, [{"role": "user", "content": []}], switches)
         assert (list(prompt), len(prompt), prompt[-1]) == ([7, 8], 2, 8)

@@ -487,7 +487,7 @@ FAMILIES: dict[str, Family] = {
         _TORCHVISION,
     ),
 }
-"""The matrix of docs/vision.md."""
+"""The matrix of docs/guides/vision.md."""
 
 
 def build(name: str, folder: Path, *, seed: int = 0) -> Path:

@@ -122,15 +122,20 @@ class Row:
 def measure(name: str, folder: Path) -> Row:
     """Take a family through the package, in a folder of its own."""
     logging.disable(logging.WARNING)
-    place = str(build(name, folder / "model"))
+    try:
+        return _measured(str(build(name, folder / "model")), folder)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _measured(place: str, folder: Path) -> Row:
     refused: list[str] = []
 
     def tried(work: Any, *args: Any) -> Any:
         try:
             return work(*args)
         except RelaxError as error:
-            if str(error) not in refused:
-                refused.append(str(error).replace(place, "the model"))
+            refused.append(str(error).replace(place, "this model"))
             return None
 
     trained = {

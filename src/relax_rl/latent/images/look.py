@@ -86,7 +86,7 @@ def look_at(
     others = {name: value for name, value in made.items() if name not in _NOT_FOR_THE_MODEL}
     is_per_token = {name: name.endswith("token_type_ids") for name in others}
     return Look(
-        token_ids=ids[0].tolist(),
+        token_ids=torch.as_tensor(ids)[0].tolist(),
         per_token={name: value[0] for name, value in others.items() if is_per_token[name]},
         images={name: torch.as_tensor(value) for name, value in others.items() if not is_per_token[name]},
     )
