@@ -35,8 +35,10 @@ types: .venv/.installed
 imports: .venv/.installed
 	$(BIN)/lint-imports
 
+# Links and code of all pages; every command of README.md with small settings (a minute of one core).
 docs: .venv/.installed
 	$(BIN)/python scripts/check_docs.py
+	$(BIN)/python scripts/readme_commands.py
 
 # Counts sentences, readers addressed and words that have a plainer one; prints, and fails nothing.
 prose: .venv/.installed

@@ -155,7 +155,7 @@ def check(root: Path) -> list[Failure]:
         found = [*_check_links(page, root)]
         if page.unclosed is not None:
             found.append(Failure(path, page.unclosed, "this fence is never closed"))
-        with _workplace(page):
+        with _workplace(page, root):
             found += [*_check_commands(page, root, targets), *_check_data(page), *_check_code(page)]
         failures += sorted(found, key=lambda failure: failure.line)
     return failures
@@ -385,11 +385,16 @@ def _check_data(page: Page) -> Iterator[Failure]:
 
 
 @contextlib.contextmanager
-def _workplace(page: Page) -> Iterator[None]:
-    """Inside, the current folder is a fresh one with the files of the page; modules imported from it are forgotten."""
+def _workplace(page: Page, root: Path) -> Iterator[None]:
+    """Inside, the current folder is a fresh one with the examples of the repository and the files of the page.
+
+    Modules imported from it are forgotten.
+    """
     before, path = Path.cwd(), list(sys.path)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
+        if (root / "examples").is_dir():
+            os.symlink(root / "examples", folder / "examples")
         for block in page.blocks:
             if block.file_name:
                 (folder / block.file_name).write_text(block.text, "utf-8")

@@ -1,4 +1,4 @@
-"""Say what state a run is in: what can be resumed, what is damaged, who works there. Nothing is loaded or written.
+"""Say what is wrong with a run: its training, its checkpoints, who works there. Nothing is loaded or written.
 
 relax doctor runs/countdown-relax-seed0
 relax doctor runs/countdown-relax-seed0 --checkpoints
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EPILOG", "add_arguments", "run"]
 
-EPILOG = "exit code 2 where the run cannot be resumed, or a checkpoint is damaged"
+EPILOG = "exit code 2 if the run cannot be resumed, or a checkpoint is damaged; symptoms do not change it"
 
 _STATES = {
     "whole": "whole",
@@ -50,6 +50,12 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     print(f"resume     {'from ' + found.resumes_from.name if found.resumes_from else 'not possible'}")
     for sentence in found.said:
         print(f"           {sentence}")
+    for symptom in found.symptoms:
+        print(f"symptom    {symptom.name}: {symptom.found}")
+        print(f"  cause    {symptom.cause}")
+        print(f"  change   {symptom.change}")
+    if found.num_rows and not found.symptoms:
+        print("training   nothing wrong in the log")
     return 0 if found.is_healthy else 2
 
 

@@ -30,7 +30,7 @@ VERBS: dict[str, str] = {
     "compare": "train several methods with several seeds, and say what can be said",
     "spectrum": "the Koopman spectrum of a model's hidden states",
     "report": "write one page about one run or several",
-    "doctor": "verify the checkpoints of a run, and say what can be resumed",
+    "doctor": "say what is wrong with a run: its training and its checkpoints",
     "demo": "train the embedded policy with GRPO and with ReLaX, and compare",
     "tasks": "list, show and validate the tasks",
     "recipes": "list the configs for larger hardware, with the number to expect",

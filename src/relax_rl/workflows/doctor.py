@@ -1,4 +1,4 @@
-"""What state a run directory is in: its checkpoints, who works there, what a killed process left."""
+"""What state a run directory is in: its checkpoints, who works there, what is wrong with its training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from relax_rl.runs import RunDirectory
 from relax_rl.runs.checkpoints import Checkpoint, checkpoints_in
 from relax_rl.runs.lock import Owner
 from relax_rl.runs.resumption import resumption_of
+from relax_rl.workflows.symptoms import Symptom, symptoms_of
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -28,6 +29,7 @@ class Diagnosis:
         starts: rows of ``starts.jsonl``: what ran each time that training was started.
         resumes_from: the checkpoint that ``--resume`` takes; None where it refuses.
         said: the sentences that come with a resume, or the one that refuses it.
+        symptoms: what is wrong with the training itself, by its log.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class Diagnosis:
     starts: tuple[Mapping[str, Any], ...]
     resumes_from: Path | None
     said: tuple[str, ...]
+    symptoms: tuple[Symptom, ...]
 
     @property
     def is_healthy(self) -> bool:
@@ -63,12 +66,14 @@ def diagnose(run: str | Path, *, checkpoints: bool = False) -> Diagnosis:
         resumes_from, said = resumption.checkpoint.path, resumption.notices
     except RunError as error:
         resumes_from, said = None, (str(error),)
+    rows = directory.read_metrics()
     return Diagnosis(
         path=directory.path,
         owner=str(owner) if owner is not None and owner.is_alive(directory.path) else "",
         checkpoints=found,
-        num_rows=len(directory.read_metrics()),
+        num_rows=len(rows),
         starts=tuple(directory.read_starts()),
         resumes_from=resumes_from,
         said=said,
+        symptoms=tuple(symptoms_of(directory.read_config(), rows)),
     )
