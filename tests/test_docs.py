@@ -14,7 +14,6 @@ import torch
 from objectives.batches import random_batch
 from relax_rl.objectives import METHODS, build_objective, method_options
 from relax_rl.objectives.inputs import HIDDEN_STATES
-from relax_rl.workflows.methods import method_entries
 
 ROOT = Path(__file__).parent.parent
 
@@ -188,10 +187,3 @@ def test_every_metric_of_every_objective_is_in_the_table():
         metrics = objective(batch).metrics
         assert metrics
         assert [name for name in metrics if f"`{name}`" not in table] == []
-
-
-def test_every_paper_of_a_method_is_in_the_index():
-    page = (ROOT / "docs" / "reference" / "papers.md").read_text("utf-8")
-    for entry in method_entries():
-        assert f"`{entry.name}`" in page, entry.name
-        assert entry.paper is None or f"https://arxiv.org/abs/{entry.paper}" in page, entry.paper
