@@ -20,6 +20,7 @@ from relax_rl.training.trl.group_sampler import GroupSampler
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.rehearsal import rehearse_optimisation
 from relax_rl.training.trl.reward_functions import paid_by
+from relax_rl.training.trl.tracked import track
 from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.training.trl.what_ran import StartsFile
 
@@ -92,6 +93,7 @@ def run_trainer(
         raise ConfigError(f"TRL refuses the settings under {tables}: {' '.join(str(error).split())}") from error
     trainer.run_facts = directory.facts
     trainer.add_callback(StartsFile(directory, trainer))
+    track(trainer, directory)
     # Added by transformers where there are no bars; it prints every log to stdout.
     trainer.remove_callback(PrinterCallback)
     trainer.args.push_to_hub = pushes

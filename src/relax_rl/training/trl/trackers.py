@@ -11,7 +11,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from relax_rl.training.notices import Notices
 
-__all__ = ["make_harmless"]
+__all__ = ["Harmless", "make_harmless"]
 
 _EVENTS = [name for name in vars(TrainerCallback) if name.startswith("on_")]
 
@@ -27,10 +27,10 @@ def make_harmless(callbacks: list[TrainerCallback], report_to: str | list[str] |
     trackers = set(get_reporting_integration_callbacks(report_to))
     for callback in callbacks:
         if type(callback) in trackers:
-            _Harmless(callback, say)
+            Harmless(callback, say)
 
 
-class _Harmless:
+class Harmless:
     """Stands before every event of one tracker."""
 
     def __init__(self, tracker: TrainerCallback, say: Notices) -> None:
