@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision verl-env gpu-check clean
+.PHONY: site site-lock lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision verl-env gpu-check clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -39,6 +39,24 @@ imports: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python scripts/check_docs.py
 	$(BIN)/python scripts/readme_commands.py
+
+# The documentation site with its API pages, in build/site/html: pages open without a server, and search works offline.
+# mkdocs stands in a folder of its own, as DeepSpeed does below. Some 20 s of one core; strict, so a warning fails it.
+RELAX_ENVIRONMENTS ?= .environments
+SITE := $(abspath $(RELAX_ENVIRONMENTS))/site-$(shell sha256sum requirements-site.lock | cut -c 1-12)
+site: .venv/.installed $(SITE)/.installed
+	$(BIN)/python scripts/site.py
+	cd build/site && NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(SITE) $(abspath $(BIN))/python -m mkdocs build --strict --quiet
+$(SITE)/.installed: | .venv/.installed
+	rm -rf $(SITE)
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --only-binary :all: --target $(SITE) -r requirements-site.lock
+	touch $@
+
+# After a change of scripts/site.in.
+site-lock: .venv/.installed
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet scripts/site.in --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--custom-compile-command "make site-lock" -o requirements-site.lock
 
 # Counts sentences, readers addressed and words that have a plainer one; prints, and fails nothing.
 prose: .venv/.installed
@@ -84,7 +102,6 @@ smollm2: .venv/.installed
 
 # DeepSpeed for tests, in a folder of its own beside .venv, which stays as it is; outside of the clone where
 # RELAX_ENVIRONMENTS names a folder. It is published as source only, and compiles one operator (g++ is needed).
-RELAX_ENVIRONMENTS ?= .environments
 DEEPSPEED := $(abspath $(RELAX_ENVIRONMENTS))/deepspeed-$(shell sha256sum requirements-deepspeed.lock | cut -c 1-12)
 sharded-env: $(DEEPSPEED)/.installed
 $(DEEPSPEED)/.installed: | .venv/.installed
