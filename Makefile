@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: site site-lock lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision verl-env gpu-check clean
+.PHONY: site site-lock lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision verl-env vllm-env gpu-check clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -127,6 +127,14 @@ $(VISION)/.installed: | .venv/.installed
 VERL_ENV ?= $(abspath $(RELAX_ENVIRONMENTS))/verl
 verl-env:
 	$(PYTHON) scripts/verl_env.py $(VERL_ENV)
+
+# TRL beside vLLM on a CPU, for the tests of runs that sample with vLLM: a folder on top of the environment of verl.
+VLLM_TRL := $(abspath $(RELAX_ENVIRONMENTS))/vllm-trl-$(shell sha256sum requirements-vllm-trl.txt | cut -c 1-12)
+vllm-env: verl-env $(VLLM_TRL)/.installed
+$(VLLM_TRL)/.installed:
+	rm -rf $(VLLM_TRL)
+	$(VERL_ENV)/bin/python -m pip install --quiet --no-deps --target $(VLLM_TRL) -r requirements-vllm-trl.txt
+	touch $@
 
 # What a CPU cannot say, under ten minutes on one H200-class card; its figures are for docs/research/benchmarks.md.
 gpu-check: .venv/.installed

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, get_layer_types_and_kwargs
+from transformers import DynamicCache, cache_utils
+from transformers.cache_utils import DynamicLayer
 
 from relax_rl.errors import ModelError
 
@@ -114,11 +114,24 @@ def cache_kind(config: Any) -> CacheKind:
     text = config.get_text_config(decoder=True)
     if text.model_type in _OWN_CACHES:
         return _OWN_CACHES[text.model_type]
-    layers = set(get_layer_types_and_kwargs(text)[0]) - _LAYERS_WITHOUT
+    layers = set(_layer_types(text)) - _LAYERS_WITHOUT
     states = layers & (_STATE_LAYERS | _LAYERS_OF_BOTH)
     if states:
         return "recurrent" if layers <= _STATE_LAYERS else "hybrid"
     return "sliding" if layers & _SLIDING_LAYERS else "attention"
+
+
+def _layer_types(text: Any) -> list[str]:
+    """The type of each layer's cache, as transformers chooses it."""
+    if hasattr(cache_utils, "get_layer_types_and_kwargs"):
+        return cache_utils.get_layer_types_and_kwargs(text)[0]
+    # transformers before 5.14, which verl needs, has the rule inside of `DynamicCache` alone.
+    given = getattr(text, "layer_types", None)
+    if given is not None:
+        return list(given)
+    if getattr(text, "sliding_window", None) is not None:
+        return ["sliding_attention"]
+    return ["chunked_attention" if getattr(text, "attention_chunk_size", None) is not None else "full_attention"]
 
 
 def cache_plan(config: Any) -> CachePlan:

@@ -5,13 +5,14 @@ Ray counts logical GPUs, processes talk by gloo, and vLLM keeps weights that can
 """
 
 import functools
-import sys
 import types
 from contextlib import nullcontext
 
 import torch
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
+
+from support.vllm_cpu import keep_weights_loadable
 
 
 def _module() -> types.ModuleType:
@@ -102,42 +103,6 @@ def _over_gloo() -> None:
     distributed.initialize_global_process_group_ray = functools.partial(original, backend="gloo")
 
 
-def _loadable_weights(module: types.ModuleType) -> None:
-    """vLLM packs the weights of linear layers for oneDNN; what is packed cannot be loaded again."""
-
-    def dispatch(layer, remove_weight: bool) -> None:
-        layer.cpu_linear = torch.nn.functional.linear
-
-    module.dispatch_cpu_unquantized_gemm = dispatch
-
-
-class _WhenVllmComes:
-    """Replaces vLLM's function when its module is imported, also later and in processes of its own."""
-
-    name = "vllm.model_executor.layers.utils"
-
-    def find_spec(self, name, path=None, target=None):
-        if name != self.name:
-            return None
-        sys.meta_path.remove(self)
-        try:
-            from importlib.util import find_spec
-
-            spec = find_spec(name)
-        finally:
-            sys.meta_path.insert(0, self)
-        if spec is None or spec.loader is None:
-            return spec
-        run = spec.loader.exec_module
-
-        def run_and_replace(module: types.ModuleType) -> None:
-            run(module)
-            _loadable_weights(module)
-
-        spec.loader.exec_module = run_and_replace
-        return spec
-
-
 def _without_pinning() -> None:
     """FSDP2 offloads the reference's weights to pinned memory, which a CPU build of torch has not."""
     from torch.distributed.fsdp import CPUOffloadPolicy
@@ -148,6 +113,4 @@ def _without_pinning() -> None:
 
 _without_pinning()
 _over_gloo()
-if (loaded := sys.modules.get(_WhenVllmComes.name)) is not None:
-    _loadable_weights(loaded)
-sys.meta_path.insert(0, _WhenVllmComes())
+keep_weights_loadable()
