@@ -40,8 +40,9 @@ docs: .venv/.installed
 	$(BIN)/python scripts/check_docs.py
 	$(BIN)/python scripts/readme_commands.py
 
-# The documentation site with its API pages, in build/site/html: pages open without a server, and search works offline.
-# mkdocs stands in a folder of its own, as DeepSpeed does below. Some 20 s of one core; strict, so a warning fails it.
+# The documentation site with its API pages, in build/site/html. To read it, with a search that needs no network:
+# python -m http.server --directory build/site/html
+# mkdocs has a folder of its own, as DeepSpeed below. Takes 25 s of one core. A warning fails it.
 RELAX_ENVIRONMENTS ?= .environments
 SITE := $(abspath $(RELAX_ENVIRONMENTS))/site-$(shell sha256sum requirements-site.lock | cut -c 1-12)
 site: .venv/.installed $(SITE)/.installed
