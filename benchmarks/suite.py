@@ -32,6 +32,7 @@ BENCHMARKS = {
     "capture": "capture:rows",
     "rollouts": "rollouts:rows",
     "update": "update:rows",
+    "looks": "looks:rows",
     "steps": "steps:rows",
     "verifier": "verifier:rows",
     "startup": "startup:rows",
