@@ -10,6 +10,7 @@ from relax_rl.errors import ConfigError
 from relax_rl.tasks import CountdownTask, MathTask, Task, TrainingMix, build_task, task_names, validate_task
 from relax_rl.tasks.countdown import LEVELS
 from relax_rl.tasks.registry import task_entries
+from relax_rl.tasks.visual.sets import VISUAL_SETS
 
 OWN = """
 from relax_rl.tasks import Problem
@@ -39,7 +40,14 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names() -> None:
     papers = {"math500", "minerva", "amc22", "amc23", "aime24", "aime25", "olympiadbench", "dapo_math_17k", "relax_mix"}
-    assert set(task_names()) == {"countdown", "many_solutions", "countdown_muted", "math", "gsm8k", "data"} | papers
+    assert set(task_names()) == {
+        "countdown",
+        "many_solutions",
+        "countdown_muted",
+        "math",
+        "gsm8k",
+        "data",
+    } | papers | set(VISUAL_SETS)
     assert build_task("countdown", max_target=30) == CountdownTask(max_target=30)
     assert build_task("math", path="a.jsonl") == MathTask(path="a.jsonl")
     for name in (*sorted(set(task_names()) - {"data"}), "reasoning_gym:chain_sum"):

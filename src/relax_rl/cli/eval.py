@@ -215,8 +215,25 @@ def _print_result(result: EvaluationResult) -> None:
         numbers = (estimate.value, estimate.low, estimate.high, *((bounds.worst, bounds.best) if bounds else ()))
         table.add_row(name, *(f"{number:.4g}" for number in numbers))
     Console().print(table)
+    if result.breakdown:
+        _print_breakdown(result)
     if (note := unscored_note(result)) is not None:
         print(f"note: {note}", file=sys.stderr)
+
+
+def _print_breakdown(result: EvaluationResult) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(caption="n: independent units behind a mean, which are questions where problems are variants")
+    table.add_column("of variants, and by facet")
+    for column in ("value", "low", "high", "n"):
+        table.add_column(column, justify="right")
+    for name, estimate in result.breakdown.items():
+        numbers = (f"{number:.4g}" for number in (estimate.value, estimate.low, estimate.high))
+        table.add_row(escape(name), *numbers, str(estimate.num_problems))
+    Console().print(table)
 
 
 def _options(result: EvaluationResult) -> str:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from relax_rl.evaluation.records import Sample
 from relax_rl.rewards.extraction.thoughts import after_thinking
-from relax_rl.rewards.official import Graded, official_rules, official_scores
+from relax_rl.rewards.official import Graded, OfficialRule, official_rules
+from relax_rl.rewards.visual.official import VISUAL_RULES
 from relax_rl.tasks.base import Problem
 
 __all__ = ["with_official_scores"]
@@ -25,7 +26,8 @@ def with_official_scores(
         problems: of the benchmark, in the same order.
         benchmark: the name of the task.
     """
-    if not official_rules(benchmark):
+    rules = official_rules(benchmark) or VISUAL_RULES.get(benchmark, ())
+    if not rules:
         return [list(row) for row in samples]
     scored = []
     for row, problem in zip(samples, problems, strict=True):
@@ -34,7 +36,10 @@ def with_official_scores(
             None if text is None else Graded(text, problem.answer, sample.score, problem.columns)
             for sample, text in zip(row, texts, strict=True)
         ]
-        scored.append(
-            [replace(sample, official=official_scores(benchmark, one)) for sample, one in zip(row, seen, strict=True)]
-        )
+        scored.append([replace(sample, official=_scores(rules, one)) for sample, one in zip(row, seen, strict=True)])
     return scored
+
+
+def _scores(rules: Sequence[OfficialRule], graded: Graded | None) -> dict[str, float]:
+    """By the name of each rule; every rule refuses a completion that ends inside its thought."""
+    return {rule.name: float(graded is not None and rule.is_right(graded)) for rule in rules}

@@ -43,6 +43,7 @@ class Sample:
         path: digest of its calculation (see `.grading.solution_path`).
         entropy: summed over its tokens, in nats; None where it was not measured.
         dsd: None where it is not defined or not measured.
+        images: where its problem's images are; not in the line if it has none.
     """
 
     problem_id: str
@@ -65,6 +66,7 @@ class Sample:
     entropy: float | None = None
     dsd: float | None = None
     mode: str | None = None
+    images: tuple[str, ...] = ()
 
     @property
     def is_ungradable(self) -> bool:
@@ -73,7 +75,10 @@ class Sample:
 
     def to_json(self) -> str:
         """One line, without its end. Any text survives, also half a surrogate pair."""
-        return json.dumps(asdict(self), allow_nan=False)
+        data = asdict(self)
+        if not self.images:
+            del data["images"]
+        return json.dumps(data, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> Sample:
@@ -86,6 +91,7 @@ class Sample:
             row: dict[str, Any] = json.loads(line)
             known: dict[str, Any] = {one.name: row[one.name] for one in fields(cls) if one.name in row}
             known["token_ids"] = tuple(known["token_ids"])
+            known["images"] = tuple(known.get("images", ()))
             for name, kind in _KINDS.items():
                 if name in known and type(known[name]) is not kind:
                     raise TypeError(f"{name} is {known[name]!r:.40}")
@@ -107,4 +113,5 @@ def sample_of(draw: Draw, problems: Sequence[Problem]) -> Sample:
         completion.is_truncated,
         problem.answer,
         entropy=completion.entropy,
+        images=problem.image_names,
     )

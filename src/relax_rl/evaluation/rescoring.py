@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from relax_rl.errors import DataError
+from relax_rl.evaluation.breakdown import break_down, units_of
 from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.grading import grade_samples, grader_version, grading_options
 from relax_rl.evaluation.published import with_official_scores
@@ -64,7 +65,7 @@ def rescore(folder: EvaluationFolder, task: Task, verifier: Verifier | None = No
     opened = opened_again(settings, old.samples, before)
     after = grade_samples(verifier, before, answers, opened, [problem.options for problem in problems])
     after = with_official_scores(after, problems, task.name)
-    summary = summarize(after, seed=old.seed, with_dsd=old.dsd_estimator is not None)
+    summary = summarize(after, seed=old.seed, with_dsd=old.dsd_estimator is not None, units=units_of(problems))
     scores = {(sample.problem_id, sample.index): sample.score for row in after for sample in row}
     result = replace(
         old,
@@ -78,6 +79,7 @@ def rescore(folder: EvaluationFolder, task: Task, verifier: Verifier | None = No
         grader=grader_version(verifier),
         grading=grading_options(verifier),
         reasons=summary.reasons,
+        breakdown=break_down(problems, after, seed=old.seed),
     )
     folder.finish(after, result)
     folder.regraded(result.grading)

@@ -91,6 +91,8 @@ class SampleRecord:
     score: float | None
     num_tokens: int
     dsd: float | None
+    images: tuple[str, ...] = ()
+    """Where its problem's images are; not in the file if it has none."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class EvaluationResult:
         grading: the verifier's options that decide verdicts and are not the default, such as the policy of finding the
             answer (`.grading.grading_options`); not in the file if there are none.
         reasons: how many samples have each reason (`relax_rl.rewards.Verdict.reason`); not in the file if none has.
+        breakdown: means by subject and the like, and metrics of variants (`.breakdown.break_down`); not in the file if
+            there are none. Problems that are variants of one question are one unit of every interval.
     """
 
     task: str
@@ -141,6 +145,7 @@ class EvaluationResult:
     grader: str = ""
     grading: Mapping[str, Any] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
+    breakdown: Mapping[str, Estimate] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The result as JSON text: finite numbers, ``null`` and ASCII alone, so that any reader takes it.
@@ -152,9 +157,12 @@ class EvaluationResult:
     def to_dict(self) -> dict[str, Any]:
         """The same as `to_json`, as plain tables and lists."""
         data = asdict(self)
-        for name in ("grading", "reasons"):
+        for name in ("grading", "reasons", "breakdown"):
             if not data[name]:
                 del data[name]
+        for sample in data["samples"]:
+            if not sample["images"]:
+                del sample["images"]
         return data
 
     @classmethod
@@ -170,10 +178,13 @@ class EvaluationResult:
                 **{name: data[name] for name in _SETTINGS},
                 metrics={name: Estimate(**_known(Estimate, value)) for name, value in data["metrics"].items()},
                 **{name: data[name] for name in _LATER_SETTINGS if name in data},
+                breakdown={
+                    name: Estimate(**_known(Estimate, value)) for name, value in data.get("breakdown", {}).items()
+                },
                 pass_at_k=tuple(Estimate(**_known(Estimate, value)) for value in data.get("pass_at_k", ())),
                 spectrum=_read_spectrum(data.get("spectrum")),
                 per_problem=tuple(_read_problem(row) for row in data.get("per_problem", ())),
-                samples=tuple(SampleRecord(**_known(SampleRecord, row)) for row in data.get("samples", ())),
+                samples=tuple(_read_sample(row) for row in data.get("samples", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
@@ -209,6 +220,12 @@ def _read_problem(row: Mapping[str, Any]) -> ProblemResult:
     if found.get("modes") is not None:  # JSON has lists alone
         found["modes"] = tuple(int(count) for count in found["modes"])
     return ProblemResult(**found)
+
+
+def _read_sample(row: Mapping[str, Any]) -> SampleRecord:
+    found = _known(SampleRecord, row)
+    found["images"] = tuple(found.get("images", ()))
+    return SampleRecord(**found)
 
 
 def _read_spectrum(data: Mapping[str, Any] | None) -> PooledSpectrum | None:

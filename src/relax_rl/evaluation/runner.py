@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from relax_rl.errors import DataError
+from relax_rl.evaluation.breakdown import break_down, units_of
 from relax_rl.evaluation.dynamics import Dynamics, measure_dynamics
 from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.grading import grade_samples, grader_version, grading_options
@@ -182,9 +183,12 @@ class Evaluation:
         samples = grade_samples(self.verifier, samples, answers, opened, [problem.options for problem in problems])
         samples = with_official_scores(samples, problems, self.task.name)
         samples, spectrum = self._measured(problems, samples)
-        summary = summarize(samples, seed=self.settings.seed, with_dsd=self.measured_by is not None)
+        summary = summarize(
+            samples, seed=self.settings.seed, with_dsd=self.measured_by is not None, units=units_of(problems)
+        )
         to_read = _to_read(prompts, samples)
         result = self._result(summary, to_read, spectrum, prompt_digest)
+        result = replace(result, breakdown=break_down(problems, samples, seed=self.settings.seed))
         if folder is not None:
             folder.finish(samples, result)
         return result
@@ -319,6 +323,7 @@ def _to_read(prompts: Sequence[str], samples: Sequence[Sequence[Sample]]) -> tup
                 score=sample.score,
                 num_tokens=sample.num_tokens,
                 dsd=sample.dsd,
+                images=sample.images,
             )
         )
     return tuple(records)

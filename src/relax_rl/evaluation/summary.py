@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from relax_rl.evaluation.breakdown import by_unit
 from relax_rl.evaluation.coverage import COVERAGE, coverage_value
 from relax_rl.evaluation.metrics import CORRECT_MIN, VerdictCounts, count_verdicts, majority_scores, pass_at_k
 from relax_rl.evaluation.records import Sample
@@ -34,13 +35,20 @@ class Summary:
     reasons: dict[str, int] = field(default_factory=dict)
 
 
-def summarize(samples: Sequence[Sequence[Sample]], *, seed: int = 0, with_dsd: bool = False) -> Summary:
+def summarize(
+    samples: Sequence[Sequence[Sample]],
+    *,
+    seed: int = 0,
+    with_dsd: bool = False,
+    units: Sequence[str] | None = None,
+) -> Summary:
     """Metrics of graded samples.
 
     Args:
         samples: one list a problem, all of the same length.
         seed: of the bootstrap.
         with_dsd: DSD was measured, though it may be defined for none.
+        units: the independent unit of each problem, which the bootstrap resamples; None: the problem itself.
 
     Raises:
         DataError: a score outside [0, 1].
@@ -69,8 +77,10 @@ def summarize(samples: Sequence[Sequence[Sample]], *, seed: int = 0, with_dsd: b
         values["ungradable"] = ungradable
     tokens = np.array([sum(sample.num_tokens for sample in row) for row in samples], dtype=np.float64)
     weights = {"entropy": tokens}  # a mean over tokens, not over problems
-    metrics = {name: bootstrap_mean(rows, weights.get(name), seed=seed) for name, rows in values.items()}
-    curve = [bootstrap_mean(rows, seed=seed) for rows in passes]
+    metrics = {
+        name: bootstrap_mean(*by_unit(rows, weights.get(name), units), seed=seed) for name, rows in values.items()
+    }
+    curve = [bootstrap_mean(*by_unit(rows, None, units), seed=seed) for rows in passes]
     return Summary(
         {name: estimate for name, estimate in metrics.items() if estimate is not None},
         tuple(estimate for estimate in curve if estimate is not None),

@@ -26,6 +26,8 @@ from relax_rl.tasks.gym import PREFIX, ReasoningGymTask
 from relax_rl.tasks.many_solutions import SIZES, ManySolutionsTask
 from relax_rl.tasks.math import PLAIN_PROMPT, SYSTEM_PROMPT, MathTask
 from relax_rl.tasks.mix import TrainingMix
+from relax_rl.tasks.visual.sets import VISUAL_SETS
+from relax_rl.tasks.visual.task import VISION_PROMPT, VisualTask
 
 __all__ = ["TaskEntry", "build_task", "task_entries", "task_names"]
 
@@ -168,6 +170,10 @@ def _data(
     )
 
 
+def _visual(name: str, path: str | None = None, blind: bool = False, system: str | None = VISION_PROMPT) -> VisualTask:
+    return VisualTask(name, path, blind, system)
+
+
 _TASKS: dict[str, Callable[..., Task]] = {
     "countdown": CountdownTask.of_level,
     "many_solutions": ManySolutionsTask,
@@ -178,6 +184,7 @@ _TASKS: dict[str, Callable[..., Task]] = {
     "dapo_math_17k": _dapo,
     "relax_mix": _relax_mix,
     "data": _data,
+    **{name: functools.partial(_visual, name) for name in VISUAL_SETS},
 }
 
 _MADE = TaskEntry("countdown", DEFAULT_SIZES, "reach a target with + - * /; levels 1 to 5; made without end")
@@ -208,6 +215,7 @@ def task_entries() -> list[TaskEntry]:
         "relax_mix": _MIX,
         "data": _DATA,
     } | {name: TaskEntry(name, entry.sizes, entry.about, str(entry.hub["hub"])) for name, entry in BENCHMARKS.items()}
+    known |= {name: TaskEntry(name, entry.sizes, entry.about, entry.hub) for name, entry in VISUAL_SETS.items()}
     return [*(known[name] for name in _TASKS), _GYM]
 
 

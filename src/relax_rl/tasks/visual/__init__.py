@@ -1,0 +1,1 @@
+"""Visual benchmarks and training data by name: their published layouts as problems."""
