@@ -6,6 +6,7 @@ relax spectrum Qwen/Qwen3-0.6B --prompts notes.txt --text     reads the lines as
 relax spectrum before --compare after --prompts questions.jsonl      do two checkpoints differ?
 relax spectrum looped-model --axis cycles            states of each token over the cycles of a repeated block
 relax spectrum smollm2 --sentences texts.jsonl       does sentence-level dynamics tell hallucinated texts apart?
+relax spectrum A B C --landscape                     distances between the dynamics of several models
 relax spectrum --states recorded                     hidden states that vLLM, nnsight, TransformerLens or NumPy wrote
 """
 
@@ -22,6 +23,7 @@ from relax_rl.cli.spectrum_modes import (
     dictionary_files,
     refuse_beside,
     run_axis,
+    run_landscape,
     run_sentences,
     run_states,
 )
@@ -37,7 +39,7 @@ _KINDS = ("sigmoid", "random_fourier", "radial_basis")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Core options first, then the advanced ones."""
     core = parser.add_argument_group("core")
-    core.add_argument("model", nargs="?", metavar="MODEL", help="'tiny', 'smollm2', a Hugging Face name, or a folder")
+    core.add_argument("model", nargs="*", metavar="MODEL", help="'tiny', 'smollm2', a Hugging Face name, or a folder")
     core.add_argument(
         "--prompts", type=Path, metavar="FILE", help="a prompt a line, or JSON Lines with a prompt column"
     )
@@ -58,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     core.add_argument(
         "--sentences", type=Path, metavar="FILE", help="labelled texts: score hallucinations by sentence-level dynamics"
     )
+    core.add_argument("--landscape", action="store_true", help="distances between several models on the same prompts")
     core.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: spectra/MODEL")
     core.add_argument("--overwrite", action="store_true", help="replace the spectra that are in DIR")
     measure = parser.add_argument_group("advanced: what is measured")
@@ -110,6 +113,12 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if arguments.prompts is not None:
         refuse_settings(settings, "spectrum --prompts")
 
+    models = list(arguments.model)
+    if arguments.landscape:
+        return run_landscape(arguments, models, settings)
+    if len(models) > 1:
+        raise ConfigError(f"{len(models)} models were named; compare two with --compare, or several with --landscape.")
+    arguments.model = models[0] if models else None
     if arguments.states is not None:
         return run_states(arguments, settings)
     if arguments.model is None:

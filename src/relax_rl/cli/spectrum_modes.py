@@ -11,7 +11,16 @@ from relax_rl.cli.arguments import refuse_settings, say
 from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
-__all__ = ["READING", "command_words", "dictionary_files", "refuse_beside", "run_axis", "run_sentences", "run_states"]
+__all__ = [
+    "READING",
+    "command_words",
+    "dictionary_files",
+    "refuse_beside",
+    "run_axis",
+    "run_landscape",
+    "run_sentences",
+    "run_states",
+]
 
 READING = (
     *("prompts", "task", "text", "num_problems", "max_completion_length", "num_samples", "temperature", "split"),
@@ -82,6 +91,38 @@ def run_states(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from relax_rl.cli.spectrum_tables import print_tables
 
     print_tables(result.models, result.differences)
+    print(result.page)
+    return 0
+
+
+def run_landscape(arguments: argparse.Namespace, models: Sequence[str], settings: Sequence[str]) -> int:
+    """Several models on the same prompts: a table and a page."""
+    others = ("states", "sentences", "compare", "store", "statistics_only", "observables", "dictionary", "rank")
+    refuse_beside(
+        arguments, "a spectrum of one model, without --landscape", (*others, "miss_cost", "layer_ids", "skip")
+    )
+    if arguments.axis != "tokens":
+        raise ConfigError("A landscape is over tokens; leave --axis out.")
+    sites = arguments.sites.split(",") if arguments.sites else ["final_norm_out"]
+    if len(sites) != 1 or sites == ["all"]:
+        raise ConfigError(f"A landscape is of one site, but --sites is {arguments.sites}; name one.")
+    arguments.num_problems = arguments.num_problems or 20
+    command = command_words(argparse.Namespace(**{**vars(arguments), "model": None}), [*models, *settings])
+
+    from relax_rl.cli.spectrum_tables import print_landscapes
+    from relax_rl.workflows.spectrum_landscape import spectrum_landscape
+
+    result = spectrum_landscape(
+        models,
+        **{name: getattr(arguments, name) for name in READING},
+        site=sites[0],
+        task_options=task_options(settings, arguments.data_dir),
+        output=arguments.output or Path("spectra") / "landscape",
+        overwrite=arguments.overwrite,
+        command=command,
+        on_progress=say,
+    )
+    print_landscapes(result.landscapes)
     print(result.page)
     return 0
 

@@ -9,14 +9,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from relax_rl.reports.spectra.landscape import coherence_rows
 from relax_rl.reports.spectra.page import summary_cells, text_cells
 from relax_rl.reports.spectra.tables import remarks, site_summaries
 from relax_rl.spectra.axes import AxisSpectrum
 from relax_rl.spectra.difference import SpectraDifference
+from relax_rl.spectra.landscape import ModelLandscape
 from relax_rl.spectra.measure import LatentSpectra
 from relax_rl.spectra.sentences import SentenceResult
 
-__all__ = ["print_axes", "print_sentences", "print_tables"]
+__all__ = ["print_axes", "print_landscapes", "print_sentences", "print_tables"]
 
 _MOST_ROWS = 20
 _WIDTH = 144
@@ -58,6 +60,22 @@ def print_axes(model: str, axes: Sequence[AxisSpectrum]) -> None:
             f"{axis.fixed_point_residual[0]:.3f} to {axis.fixed_point_residual[-1]:.3f}",
             f"{axis.contraction[0]:.3f} to {axis.contraction[-1]:.3f}",
         )
+    console.print(table)
+
+
+def print_landscapes(landscapes: Sequence[ModelLandscape]) -> None:
+    """By distance: whether the models are apart, and how coherent each is."""
+    console = _console()
+    table = Table(
+        box=SIMPLE_HEAD,
+        title="are the models apart?",
+        caption="silhouette: 1 apart, 0 mixed; p: by shuffling models within prompts; coherence: mean distance within "
+        "the model over that to the others [95 % interval], below 1 where it has dynamics of its own",
+    )
+    for name in ("distance", "silhouette", "p", "of clusters", "model", "coherence"):
+        table.add_column(name, no_wrap=True)
+    for row in coherence_rows(landscapes):
+        table.add_row(*row)
     console.print(table)
 
 
