@@ -44,6 +44,7 @@ def test_names() -> None:
         "countdown",
         "many_solutions",
         "countdown_muted",
+        "maze",
         "math",
         "gsm8k",
         "data",
@@ -76,7 +77,7 @@ def test_a_slip_gets_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="no task 'coundown', did you mean 'countdown'"):
         build_task("coundown")
     with pytest.raises(
-        ConfigError, match="no task 'zzz'; the tasks are countdown, many_solutions, countdown_muted, gsm8k, math"
+        ConfigError, match="no task 'zzz'; the tasks are countdown, many_solutions, countdown_muted, maze, gsm8k, math"
     ):
         build_task("zzz")
     with pytest.raises(ConfigError, match="exclude names 'amc24', did you mean 'amc2"):

@@ -15,6 +15,7 @@ from relax_rl.rewards.countdown import CountdownVerifier
 from relax_rl.rewards.format import FormatVerifier
 from relax_rl.rewards.mathematics.answers import ChoiceVerifier, ExactVerifier, NumericVerifier
 from relax_rl.rewards.mathematics.verifier import MathVerifier
+from relax_rl.rewards.maze import MazeVerifier
 from relax_rl.rewards.overlong import SoftOverlongPenalty
 from relax_rl.rewards.subset_sum import SubsetSumVerifier
 
@@ -27,6 +28,7 @@ _VERIFIERS: dict[str, Callable[..., Verifier]] = {
     "choice": ChoiceVerifier,
     "countdown": CountdownVerifier,
     "subset_sum": SubsetSumVerifier,
+    "maze": MazeVerifier,
     "format": FormatVerifier,
     "soft_overlong": SoftOverlongPenalty,
 }

@@ -8,7 +8,7 @@ from relax_rl.rewards.functions import Rewards
 
 __all__ = ["WITH_MODES", "require_modes"]
 
-WITH_MODES = ("countdown", "many_solutions", "countdown_muted")
+WITH_MODES = ("countdown", "many_solutions", "countdown_muted", "maze")
 """Names of the tasks whose verifier has modes (`relax_rl.rewards.Verdict.mode`)."""
 
 

@@ -25,6 +25,8 @@ from relax_rl.tasks.data import DataTask
 from relax_rl.tasks.gym import PREFIX, ReasoningGymTask
 from relax_rl.tasks.many_solutions import SIZES, ManySolutionsTask
 from relax_rl.tasks.math import PLAIN_PROMPT, SYSTEM_PROMPT, MathTask
+from relax_rl.tasks.maze import SIZES as MAZE_SIZES
+from relax_rl.tasks.maze import MazeTask
 from relax_rl.tasks.mix import TrainingMix
 from relax_rl.tasks.visual.sets import VISUAL_SETS
 from relax_rl.tasks.visual.task import VISION_PROMPT, VisualTask
@@ -178,6 +180,7 @@ _TASKS: dict[str, Callable[..., Task]] = {
     "countdown": CountdownTask.of_level,
     "many_solutions": ManySolutionsTask,
     "countdown_muted": MutedCountdownTask,
+    "maze": MazeTask,
     "gsm8k": functools.partial(_benchmark, "gsm8k"),
     "math": _math,
     **{name: functools.partial(_benchmark, name) for name in EVALUATION_SETS},
@@ -192,6 +195,7 @@ _MANY = TaskEntry("many_solutions", SIZES, "countdown or subset sums (--task.kin
 _MUTED = TaskEntry(
     "countdown_muted", MUTED_SIZES, "countdown of which half, and all of split hard, needs one sign (--task.operator)"
 )
+_MAZE = TaskEntry("maze", MAZE_SIZES, "text mazes with several routes (--task.size 9, --task.deceptive true)")
 _DATA = TaskEntry("data", {}, "your own file, folder or dataset (--task.path): JSON Lines, CSV, parquet, verl's, TRL's")
 _MIX = TaskEntry(
     "relax_mix",
@@ -212,6 +216,7 @@ def task_entries() -> list[TaskEntry]:
         "countdown": _MADE,
         "many_solutions": _MANY,
         "countdown_muted": _MUTED,
+        "maze": _MAZE,
         "relax_mix": _MIX,
         "data": _DATA,
     } | {name: TaskEntry(name, entry.sizes, entry.about, str(entry.hub["hub"])) for name, entry in BENCHMARKS.items()}
