@@ -237,7 +237,7 @@ class TestRefusals:
     def test_group_of_one(self) -> None:
         assert "trainer.num_generations is 1" in error_of("--trainer.num_generations", "1")
 
-    @pytest.mark.parametrize(("batch", "choices"), [("20", "use 16 or 32"), ("8", "use 16"), ("40", "use 32 or 48")])
+    @pytest.mark.parametrize(("batch", "choices"), [("18", "use 16 or 32"), ("6", "use 16"), ("42", "use 32 or 48")])
     def test_split_groups_name_the_nearest_valid_numbers(self, batch: str, choices: str) -> None:
         assert error_of("--trainer.per_device_train_batch_size", batch).endswith(choices)
 

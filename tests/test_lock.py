@@ -60,8 +60,11 @@ def test_the_install_checks_the_digests() -> None:
     )
     unlocked = [line for line in makefile.splitlines() if "pip install" in line and "--require-hashes" not in line]
     assert [line.split("--quiet ")[1] for line in unlocked] == [
+        "uv",
         # As for torch: which build an index offers depends on the machine.
         "--no-deps --target $(VISION) torchvision==0.28.0",
+        # Third-party builds for a CPU, in an environment of tests that has no lock.
+        "--no-deps --target $(VLLM_TRL) -r requirements-vllm-trl.txt",
         "-c constraints.txt torch==2.13.0",
         "--no-deps --no-build-isolation -e .",
         "uv",

@@ -119,6 +119,8 @@ SIGNATURES = {
     "report": [
         "runs: str | Path | Sequence[str | Path]",
         "output: str | Path | None = None",
+        "*",
+        "figures: str | Path | None = None",
         "-> Path",
     ],
     "rollout_batch": [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from relax_rl.comparison.tables import csv_text
 from relax_rl.errors import DataError, ModelError, RunError
+from relax_rl.remote_code import remote_code
 from relax_rl.runs.files import write_whole
 from relax_rl.tasks.files import file_rows
 from relax_rl.workflows.progress import OnProgress, Progress, silent
@@ -143,10 +144,12 @@ def _embedder(model: Any, loading: Loading, say: OnProgress) -> tuple[Any, Any]:
         kinds = about.get("architectures") or []
         if kinds and all(kind.endswith(_ENCODERS) for kind in kinds):
             try:
-                config = AutoConfig.from_pretrained(folder.parent)
+                config = AutoConfig.from_pretrained(folder.parent, **remote_code())
                 with without_progress_bars():
-                    encoder = AutoModel.from_pretrained(folder.parent, config=config, dtype=loading.dtype)
-                return encoder.eval(), AutoTokenizer.from_pretrained(folder.parent)
+                    encoder = AutoModel.from_pretrained(
+                        folder.parent, config=config, dtype=loading.dtype, **remote_code()
+                    )
+                return encoder.eval(), AutoTokenizer.from_pretrained(folder.parent, **remote_code())
             except (OSError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise ModelError(f"The encoder '{model}' cannot be loaded: {reason}; name another model.") from error
