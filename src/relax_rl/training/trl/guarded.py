@@ -167,7 +167,8 @@ class GuardedTrainer(GRPOTrainer):
     def _sees_gradients(self) -> bool:
         """Whether the gradients are whole tensors of their true size: neither sharded nor scaled (a scaler skips)."""
         # Transformers before 5.19 clip the gradients of several meshes like any others, and cannot tell of them.
-        is_mixed = hasattr(self, "_has_mixed_mesh_grads") and self._has_mixed_mesh_grads(self.model)
+        tells = getattr(self, "_has_mixed_mesh_grads", None)
+        is_mixed = tells is not None and tells(self.model)
         is_whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled or is_mixed)
         # XLA averages gradients over processes only as they are clipped.
         is_whole = is_whole and self.accelerator.distributed_type != DistributedType.XLA
