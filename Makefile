@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: site site-lock lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision verl-env vllm-env gpu-check clean
+.PHONY: site site-env site-lock lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision verl-env vllm-env gpu-check clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -45,6 +45,7 @@ docs: .venv/.installed
 # mkdocs has a folder of its own, as DeepSpeed below. Takes 25 s of one core. A warning fails it.
 RELAX_ENVIRONMENTS ?= .environments
 SITE := $(abspath $(RELAX_ENVIRONMENTS))/site-$(shell sha256sum requirements-site.lock | cut -c 1-12)
+site-env: $(SITE)/.installed
 site: .venv/.installed $(SITE)/.installed
 	$(BIN)/python scripts/site.py
 	cd build/site && NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(SITE) $(abspath $(BIN))/python -m mkdocs build --strict --quiet
