@@ -66,8 +66,7 @@ def test_only_shared_seeds_are_paired_and_other_settings_refused(
     comparison = compare_methods(read_runs(grid[:-1]))
     assert comparison.methods[1].differences["mean@1"].mean.num_seeds == 2
     assert comparison.methods[0].values["mean@1"].num_seeds == 3
-    evaluation = make_evaluation(0.3).to_dict() | {"temperature": 0.5}
-    odd = make_run("odd", "kl_cov", evaluations={"after": type(make_evaluation(0.3))(**evaluation)})
+    odd = make_run("odd", "kl_cov", evaluations={"after": replace(make_evaluation(0.3), temperature=0.5)})
     with pytest.raises(DataError, match=r"other settings .*: temperature is 1.0 in the latter and 0.5 in the former"):
         compare_methods(read_runs([*grid, odd]))
     text = write_report([*grid, odd], tmp_path / "odd.html").read_text()
