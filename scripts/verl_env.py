@@ -35,8 +35,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     subprocess.run([*pip, TORCH, "verl==0.9.1", "-r", str(FILES[0])], check=True)
     subprocess.run([*pip, "--no-deps", "-r", str(FILES[1])], check=True)
     _name_vllm(python)
+    if not _starts(python):
+        print("verl's environment is built, but Ray or vLLM does not start on this machine.", file=sys.stderr)
+        return 1
     mark.write_text(digest)
     return 0
+
+
+def _starts(python: str) -> bool:
+    """Whether Ray starts a process here, and vLLM can be imported: both ask much of a machine."""
+    probe = (
+        "import ray; ray.init(num_cpus=1, include_dashboard=False); "
+        "assert ray.get(ray.remote(lambda: 1).remote()) == 1; ray.shutdown(); import vllm.config"
+    )
+    try:
+        return subprocess.run([python, "-c", probe], timeout=300, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _name_vllm(python: str) -> None:

@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[3]
 def verl_python() -> Path | None:
     """The Python of `make verl-env`; VERL_ENV names the folder, as there."""
     kept = Path(os.environ.get("RELAX_ENVIRONMENTS") or ROOT / ".environments")
-    found = Path(os.environ.get("VERL_ENV") or kept / "verl") / "bin/python"
-    return found if found.exists() else None
+    folder = Path(os.environ.get("VERL_ENV") or kept / "verl")
+    return folder / "bin/python" if (folder / ".installed").exists() else None
 
 
 ABSENT = "verl has an environment of its own, which is not there; run `make verl-env`, or name it by VERL_ENV"
