@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from relax_rl.reports.page import write_report
+from support.browser import browser_path
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell")
 RAN = "document.documentElement.setAttribute('data-ran','1')"
 PAYLOADS = [
     f"<script>{RAN}</script>",
@@ -43,9 +41,7 @@ ALL = "\n".join(PAYLOADS)
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
     """The document as it is after all scripts that it holds have run."""
-    place = next(filter(None, map(shutil.which, BROWSERS)), None) or os.environ.get("CHROMIUM")
-    if place is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the path, and CHROMIUM names none")
+    place = browser_path()
     profile = tmp_path_factory.mktemp("profile")
 
     def load(page: Path) -> str:

@@ -11,7 +11,7 @@ from relax_rl.objectives import Objective
 from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows
 from relax_rl.training.rows import in_row_order, places_in_row_order
 
-__all__ = ["ChoiceOverUpdate", "choose_over_update"]
+__all__ = ["ChoiceOverUpdate", "by_token", "choose_over_update"]
 
 
 def choose_over_update(
@@ -44,7 +44,7 @@ def choose_over_update(
     return choices
 
 
-def _by_token(columns: Tensor, mask: Tensor) -> Tensor:
+def by_token(columns: Tensor, mask: Tensor) -> Tensor:
     """(B, T, C) with the columns (N, C) at the N tokens of a mask (B, T), and 0 elsewhere."""
     spread = columns.new_zeros((*mask.shape, columns.shape[-1]))
     spread[mask] = columns
@@ -69,7 +69,7 @@ class ChoiceOverUpdate(Provider):
             columns = trainer.surveys(batches)
             # In the order of the rows: neither length nor the size of a micro-batch decides between equals.
             mask = in_row_order(batches, masks)
-            tokens = in_row_order(batches, [_by_token(part, own) for part, own in zip(columns, masks, strict=True)])
+            tokens = in_row_order(batches, [by_token(part, own) for part, own in zip(columns, masks, strict=True)])
             choice = choose_over_update(trainer.accelerator, trainer.objective, [tokens[mask]], [mask])[0]
             places = places_in_row_order(batches)
             choices = [choice[place, : own.shape[1]] for place, own in zip(places, masks, strict=True)]

@@ -15,6 +15,7 @@ from relax_rl.objectives.groups import grouped
 from relax_rl.objectives.inputs import Input
 from relax_rl.objectives.shares import LOG_PROBS, Shares, shares_of
 from relax_rl.training.inputs.provider import Rows
+from relax_rl.training.inputs.token_choice import by_token
 from relax_rl.training.rows import in_row_order, places_in_row_order
 
 __all__ = ["SplitUpdate", "check_split_groups", "lifted", "survey_of_parts", "together"]
@@ -68,14 +69,12 @@ def together(batches: Sequence[Rows], read: Reader) -> RolloutBatch:
 def survey_of_parts(objective: Objective, batches: Sequence[Rows], read: Reader) -> list[Tensor]:
     """`Objective.survey` for each micro-batch (N_b, C), where it takes whole groups to know what it tells."""
     batch = together(batches, read)
-    columns = objective.survey(batch)
     mask = batch.mask.flatten(0, 1)
-    by_token = columns.new_zeros((*mask.shape, columns.shape[-1]))
-    by_token[mask] = columns
+    tokens = by_token(objective.survey(batch), mask)
     found: list[Tensor] = []
     for rows, place in zip(batches, places_in_row_order(batches), strict=True):
         width = rows["completion_ids"].shape[1]
-        found.append(by_token[place, :width][mask[place, :width]])
+        found.append(tokens[place, :width][mask[place, :width]])
     return found
 
 
