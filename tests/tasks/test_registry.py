@@ -45,6 +45,7 @@ def test_names() -> None:
         "many_solutions",
         "countdown_muted",
         "maze",
+        "figures",
         "math",
         "gsm8k",
         "data",
@@ -77,7 +78,7 @@ def test_a_slip_gets_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="no task 'coundown', did you mean 'countdown'"):
         build_task("coundown")
     with pytest.raises(
-        ConfigError, match="no task 'zzz'; the tasks are countdown, many_solutions, countdown_muted, maze, gsm8k, math"
+        ConfigError, match="no task 'zzz'; the tasks are countdown, many_solutions, countdown_muted, maze, figures"
     ):
         build_task("zzz")
     with pytest.raises(ConfigError, match="exclude names 'amc24', did you mean 'amc2"):

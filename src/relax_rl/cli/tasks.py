@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 _FAILURES_SHOWN = 20
+_SHOWN = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     task, split = build_task(arguments.name, **task_options(settings, arguments.data_dir)), arguments.split or "test"
     if arguments.action == "validate":
         return _validate(task, split, arguments.num_problems, arguments.seed)
-    for problem in task.problems(split, arguments.num_problems or 3, arguments.seed):
+    for problem in task.problems(split, arguments.num_problems or max(_SHOWN, task.group_size), arguments.seed):
         _print_problem(problem)
     return 0
 

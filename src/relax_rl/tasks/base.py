@@ -155,11 +155,13 @@ class BaseTask:
 
     Attributes:
         is_endless: problems are made as many as asked for, so that an evaluation needs another number than "all".
+        group_size: problems of ``test`` come in multiples of it: the variants of a question.
     """
 
     name: str
     verifier: Verifier
     is_endless: bool = False
+    group_size: int = 1
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
         """See `Task.problems`."""

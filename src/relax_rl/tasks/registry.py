@@ -22,6 +22,8 @@ from relax_rl.tasks.countdown import DEFAULT_SIZES, CountdownTask
 from relax_rl.tasks.countdown_muted import SIZES as MUTED_SIZES
 from relax_rl.tasks.countdown_muted import MutedCountdownTask
 from relax_rl.tasks.data import DataTask
+from relax_rl.tasks.figures.task import SIZES as FIGURE_SIZES
+from relax_rl.tasks.figures.task import FiguresTask
 from relax_rl.tasks.gym import PREFIX, ReasoningGymTask
 from relax_rl.tasks.many_solutions import SIZES, ManySolutionsTask
 from relax_rl.tasks.math import PLAIN_PROMPT, SYSTEM_PROMPT, MathTask
@@ -181,6 +183,7 @@ _TASKS: dict[str, Callable[..., Task]] = {
     "many_solutions": ManySolutionsTask,
     "countdown_muted": MutedCountdownTask,
     "maze": MazeTask,
+    "figures": FiguresTask,
     "gsm8k": functools.partial(_benchmark, "gsm8k"),
     "math": _math,
     **{name: functools.partial(_benchmark, name) for name in EVALUATION_SETS},
@@ -196,6 +199,9 @@ _MUTED = TaskEntry(
     "countdown_muted", MUTED_SIZES, "countdown of which half, and all of split hard, needs one sign (--task.operator)"
 )
 _MAZE = TaskEntry("maze", MAZE_SIZES, "text mazes with several routes (--task.size 9, --task.deceptive true)")
+_FIGURES = TaskEntry(
+    "figures", FIGURE_SIZES, "drawn figures with variants, text and picture twins; levels 1 and 2 (--task.kinds prism)"
+)
 _DATA = TaskEntry("data", {}, "your own file, folder or dataset (--task.path): JSON Lines, CSV, parquet, verl's, TRL's")
 _MIX = TaskEntry(
     "relax_mix",
@@ -217,6 +223,7 @@ def task_entries() -> list[TaskEntry]:
         "many_solutions": _MANY,
         "countdown_muted": _MUTED,
         "maze": _MAZE,
+        "figures": _FIGURES,
         "relax_mix": _MIX,
         "data": _DATA,
     } | {name: TaskEntry(name, entry.sizes, entry.about, str(entry.hub["hub"])) for name, entry in BENCHMARKS.items()}

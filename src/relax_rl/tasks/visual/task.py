@@ -67,6 +67,11 @@ class VisualTask(BaseTask):
         default_factory=dict[str, dict[str, str]], init=False, compare=False, repr=False
     )
 
+    @property
+    def group_size(self) -> int:  # type: ignore[override]
+        """See `BaseTask.group_size`."""
+        return VISUAL_SETS[self.name].num_variants
+
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
         """See `Task.problems`; problems whose image cannot be used are left out with all their variants."""
         groups = self._all(split)
