@@ -273,7 +273,7 @@ def test_over_depth_each_token_is_a_trajectory_of_layers(prompts: str, capsys: p
     assert main(["spectrum", "tiny", "--axis", "depth", "--prompts", prompts, "--text", "-o", "axis"]) == 0
     shown = capsys.readouterr().out
     assert "layers" in shown
-    assert shown.endswith("axis/axis.json\n")
+    assert shown.endswith("axis/axis.html\n")
     found = json.loads(Path("axis/axis.json").read_text())
     (block,) = found["blocks"]
     assert found["axis"] == "depth"

@@ -64,6 +64,17 @@ def test_contraction_and_residual_by_step_against_a_scalar_loop() -> None:
     assert found.fixed_point_residual == pytest.approx([1.0, 1 / 3, 1 / 7, 1 / 15])
 
 
+def test_tokens_by_the_step_at_which_they_settle() -> None:
+    """Eight tokens contract by 0.1 and eight by 0.9: changes of 0.9 and 9 % fall below 1 % at the third and never."""
+    rates = torch.tensor([0.1] * 8 + [0.9] * 8, dtype=torch.float64)
+    goals = 1 + torch.arange(16, dtype=torch.float64) % 8
+    states = goals[:, None] * (1 - rates[:, None] ** torch.arange(10, dtype=torch.float64))
+    found = axis_spectrum("block", states[..., None])
+    assert found.settled == pytest.approx([0.0, 0.0, *[0.5] * 7])
+    assert [(step, count) for step, count, _ in found.halting] == [(3, 8), (10, 8)]
+    assert [modulus for _, _, modulus in found.halting] == pytest.approx([0.1, 0.9], abs=1e-6)
+
+
 def looped_model() -> tuple[Any, int, int]:
     config = transformers.HrmTextConfig(
         vocab_size=32,

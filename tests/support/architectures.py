@@ -325,6 +325,7 @@ MORE: dict[str, Architecture] = {
         num_dense_layers=1,
         layer_types=["conv", "full_attention"],
     ),
+    "HRM text": _llama_like("looped", "hrm_text", num_hidden_layers=1, H_cycles=2, L_cycles=3),
     "GPT-Neo": Architecture(
         "learned positions",
         "gpt_neo",

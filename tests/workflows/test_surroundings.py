@@ -138,5 +138,5 @@ def test_sites_are_known_before_weights_are_read(
     def load(*_: object, **__: object) -> None:
         raise AssertionError("the weights were read")
 
-    monkeypatch.setattr("relax_rl.workflows.spectrum.load_quietly", load)
+    monkeypatch.setattr("relax_rl.workflows.loading.load_quietly", load)
     assert "'layer_99_out' is no site" in error_of(capsys, "spectrum", "tiny", "--sites", "layer_99_out")

@@ -6,6 +6,7 @@ relax spectrum Qwen/Qwen3-0.6B --prompts notes.txt --text     reads the lines as
 relax spectrum before --compare after --prompts questions.jsonl      do two checkpoints differ?
 relax spectrum looped-model --axis cycles            states of each token over the cycles of a repeated block
 relax spectrum smollm2 --sentences texts.jsonl       does sentence-level dynamics tell hallucinated texts apart?
+relax spectrum tiny --segments marker== --num-samples 8      do the steps of completions tell right from wrong?
 relax spectrum A B C --landscape                     distances between the dynamics of several models
 relax spectrum --states recorded                     hidden states that vLLM, nnsight, TransformerLens or NumPy wrote
 """
@@ -24,6 +25,7 @@ from relax_rl.cli.spectrum_modes import (
     refuse_beside,
     run_axis,
     run_landscape,
+    run_segments,
     run_sentences,
     run_states,
 )
@@ -59,6 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     core.add_argument(
         "--sentences", type=Path, metavar="FILE", help="labelled texts: score hallucinations by sentence-level dynamics"
+    )
+    core.add_argument(
+        "--segments",
+        metavar="RULE",
+        help="cut completions into steps (newline, marker=TEXT, entropy) and probe which are right",
+    )
+    core.add_argument(
+        "--completions",
+        type=Path,
+        metavar="PATH",
+        help="with --segments: a run, an evaluation, or a file with scores",
     )
     core.add_argument("--landscape", action="store_true", help="distances between several models on the same prompts")
     core.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: spectra/MODEL")
@@ -127,9 +140,12 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if arguments.sentences is not None:
         return run_sentences(arguments, settings)
     refuse_beside(arguments, "--sentences", ("rank", "miss_cost"))
-    arguments.num_problems = arguments.num_problems or 20
+    if arguments.segments is not None:
+        return run_segments(arguments, settings)
+    refuse_beside(arguments, "--segments", ("completions",))
     if arguments.axis != AXES[0]:
         return run_axis(arguments, settings)
+    arguments.num_problems = arguments.num_problems or 20
 
     from relax_rl.workflows.spectrum import default_folder, spectrum
 

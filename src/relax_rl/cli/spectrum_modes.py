@@ -6,18 +6,24 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from relax_rl.cli.arguments import refuse_settings, say
 from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
+if TYPE_CHECKING:
+    from relax_rl.workflows.spectrum_texts import Reading
+
 __all__ = [
     "READING",
     "command_words",
     "dictionary_files",
+    "reading_of",
     "refuse_beside",
     "run_axis",
     "run_landscape",
+    "run_segments",
     "run_sentences",
     "run_states",
 ]
@@ -26,9 +32,21 @@ READING = (
     *("prompts", "task", "text", "num_problems", "max_completion_length", "num_samples", "temperature", "split"),
     *("seed", "dtype", "revision", "device_map", "plain", "chat_template_kwargs", "overlong"),
 )
-"""Options that say what is read, arguments of the workflows under the same name."""
+"""Options that say what is read: fields of `relax_rl.workflows.spectrum_texts.Reading` under the same name."""
+
+
+def reading_of(arguments: argparse.Namespace, settings: Sequence[str]) -> Reading:
+    """What is read, as the workflows take it."""
+    from relax_rl.workflows.spectrum_texts import Reading
+
+    options = task_options(settings, arguments.data_dir)
+    words: dict[str, Any] = {name: getattr(arguments, name) for name in READING}
+    words["num_problems"] = arguments.num_problems or 20
+    return Reading(**words, task_options=options)
+
 
 _MEASURE = ("kind", "fit_steps", "seed", "store", "statistics_only", "overwrite")
+_SENTENCES = ("rank", "miss_cost")
 _LOADING = ("dtype", "revision", "device_map")
 
 
@@ -51,22 +69,23 @@ def run_axis(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     result = spectrum_along(
         arguments.model,
         arguments.axis,
-        **{name: getattr(arguments, name) for name in READING},
-        task_options=task_options(settings, arguments.data_dir),
+        reading_of(arguments, settings),
         output=arguments.output,
         overwrite=arguments.overwrite,
+        command=command_words(arguments, settings),
         on_progress=say,
     )
     print_axes(arguments.model, result.axes)
-    if result.file is not None:
-        print(result.file)
+    if result.page is not None:
+        print(result.page)
     return 0
 
 
 def run_states(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """States on disk: the folder and the tables of the main work."""
     refuse_settings(settings, "spectrum --states")
-    refuse_beside(arguments, "a model that reads or writes texts, without --states", _TEXTS)
+    others = (*_TEXTS, "segments", "completions")
+    refuse_beside(arguments, "a model that reads or writes texts, without --states", others)
     if arguments.axis != "tokens":
         raise ConfigError("--states are measured over tokens; leave --axis out.")
 
@@ -97,16 +116,14 @@ def run_states(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
 def run_landscape(arguments: argparse.Namespace, models: Sequence[str], settings: Sequence[str]) -> int:
     """Several models on the same prompts: a table and a page."""
-    others = ("states", "sentences", "compare", "store", "statistics_only", "observables", "dictionary", "rank")
-    refuse_beside(
-        arguments, "a spectrum of one model, without --landscape", (*others, "miss_cost", "layer_ids", "skip")
-    )
+    others = (*("states", "sentences", "segments", "completions", "compare", "store", "statistics_only"), *_SENTENCES)
+    others = (*others, "observables", "dictionary", "layer_ids", "skip")
+    refuse_beside(arguments, "a spectrum of one model, without --landscape", others)
     if arguments.axis != "tokens":
         raise ConfigError("A landscape is over tokens; leave --axis out.")
     sites = arguments.sites.split(",") if arguments.sites else ["final_norm_out"]
     if len(sites) != 1 or sites == ["all"]:
         raise ConfigError(f"A landscape is of one site, but --sites is {arguments.sites}; name one.")
-    arguments.num_problems = arguments.num_problems or 20
     command = command_words(argparse.Namespace(**{**vars(arguments), "model": None}), [*models, *settings])
 
     from relax_rl.cli.spectrum_tables import print_landscapes
@@ -114,9 +131,8 @@ def run_landscape(arguments: argparse.Namespace, models: Sequence[str], settings
 
     result = spectrum_landscape(
         models,
-        **{name: getattr(arguments, name) for name in READING},
+        reading_of(arguments, settings),
         site=sites[0],
-        task_options=task_options(settings, arguments.data_dir),
         output=arguments.output or Path("spectra") / "landscape",
         overwrite=arguments.overwrite,
         command=command,
@@ -130,7 +146,8 @@ def run_landscape(arguments: argparse.Namespace, models: Sequence[str], settings
 def run_sentences(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Labelled texts: tables, and files where a folder was named."""
     refuse_settings(settings, "spectrum --sentences")
-    others = (*_TEXTS, "sites", "store", "statistics_only", "observables", "dictionary", "num_problems")
+    others = (*_TEXTS, "segments", "completions", "sites", "store", "statistics_only", "observables", "dictionary")
+    others = (*others, "num_problems")
     refuse_beside(arguments, "a spectrum over tokens, without --sentences", others)
     if arguments.axis != "tokens":
         raise ConfigError("--sentences is an axis of its own; leave --axis out.")
@@ -145,15 +162,54 @@ def run_sentences(arguments: argparse.Namespace, settings: Sequence[str]) -> int
         miss_cost=1.0 if arguments.miss_cost is None else arguments.miss_cost,
         **{name: getattr(arguments, name) for name in ("seed", "overwrite", *_LOADING)},
         output=arguments.output,
+        command=command_words(arguments, settings),
         on_progress=say,
     )
     print_sentences(arguments.model, measured.result)
-    if measured.file is not None:
-        print(measured.file)
+    if measured.page is not None:
+        print(measured.page)
     return 0
 
 
-_TEXTS = ("prompts", "task", "text", "compare", "max_completion_length", "plain", "chat_template_kwargs", "overlong")
+def run_segments(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
+    """Completions cut into steps: tables and a page."""
+    others = ("compare", "store", "statistics_only", "observables", "dictionary", "sites")
+    refuse_beside(arguments, "a spectrum of whole texts, without --segments", others)
+    if arguments.axis != "tokens":
+        raise ConfigError("--segments are cut over tokens; leave --axis out.")
+    if arguments.completions is not None:
+        needed = "completions that are drawn now, without --completions"
+        refuse_beside(arguments, needed, ("num_problems", "max_completion_length"))
+
+    from relax_rl.cli.spectrum_tables import print_segments
+    from relax_rl.workflows.spectrum import default_folder
+    from relax_rl.workflows.spectrum_segments import spectrum_of_segments
+
+    result = spectrum_of_segments(
+        arguments.model,
+        arguments.segments,
+        reading_of(arguments, settings),
+        completions=arguments.completions,
+        output=arguments.output or default_folder(arguments.model) / "segments",
+        overwrite=arguments.overwrite,
+        command=command_words(arguments, settings),
+        on_progress=say,
+    )
+    print_segments(result.completions, result.probe)
+    print(result.page)
+    return 0
+
+
+_TEXTS = (
+    "prompts",
+    "task",
+    "text",
+    "compare",
+    "max_completion_length",
+    "plain",
+    "chat_template_kwargs",
+    "overlong",
+)
 
 
 def _numbers(words: str | None) -> list[int]:

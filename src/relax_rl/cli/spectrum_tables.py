@@ -9,16 +9,22 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from relax_rl.reports.spectra.axis import axis_cells
 from relax_rl.reports.spectra.landscape import coherence_rows
 from relax_rl.reports.spectra.page import summary_cells, text_cells
+from relax_rl.reports.spectra.ranking import interval_text
+from relax_rl.reports.spectra.segments import QUARTERS, probe_rows, quarter_means
+from relax_rl.reports.spectra.sentences import KIND_COLUMNS, kind_rows, score_rows, threshold_words
 from relax_rl.reports.spectra.tables import remarks, site_summaries
-from relax_rl.spectra.axes import AxisSpectrum
+from relax_rl.spectra.axes import TOLERANCE, AxisSpectrum
 from relax_rl.spectra.difference import SpectraDifference
 from relax_rl.spectra.landscape import ModelLandscape
 from relax_rl.spectra.measure import LatentSpectra
+from relax_rl.spectra.probe import ProbeResult
+from relax_rl.spectra.segments import QUANTITIES, SegmentedCompletion
 from relax_rl.spectra.sentences import SentenceResult
 
-__all__ = ["print_axes", "print_landscapes", "print_sentences", "print_tables"]
+__all__ = ["print_axes", "print_landscapes", "print_segments", "print_sentences", "print_tables"]
 
 _MOST_ROWS = 20
 _WIDTH = 144
@@ -45,21 +51,13 @@ def print_axes(model: str, axes: Sequence[AxisSpectrum]) -> None:
         box=SIMPLE_HEAD,
         title=f"{model}: change of a token's state from step to step",
         caption="|λ|: moduli of the operator that takes one change to the next; change: |h' - h| / |h'|, mean over "
-        "tokens, and contraction: ratio of one change to the one before, median, at the first and the last step",
+        "tokens, and contraction: ratio of one change to the one before, median, at the first and the last step; "
+        f"settled: tokens whose change fell below {100 * TOLERANCE:g} %",
     )
-    for name in ("block", "tokens", "steps", "largest |λ|", "residual", "change", "contraction"):
+    for name in ("block", "tokens", "steps", "largest |λ|", "residual", "change", "contraction", "settled"):
         table.add_column(name, no_wrap=name == "block", overflow="fold")
     for axis in axes:
-        moduli = [math.hypot(*value) for value in axis.eigenvalues]
-        table.add_row(
-            axis.name,
-            str(axis.num_tokens),
-            str(axis.num_steps),
-            " ".join(f"{value:.3f}" for value in moduli[:4]),
-            f"{axis.residuals[0]:.2f}",
-            f"{axis.fixed_point_residual[0]:.3f} to {axis.fixed_point_residual[-1]:.3f}",
-            f"{axis.contraction[0]:.3f} to {axis.contraction[-1]:.3f}",
-        )
+        table.add_row(*axis_cells(axis))
     console.print(table)
 
 
@@ -89,27 +87,52 @@ def print_sentences(model: str, result: SentenceResult) -> None:
         caption="AUC: chance that a hallucinated text is ranked above a faithful one; 0.5 tells nothing, below it the "
         "order is reversed",
     )
-    for name in ("score", "AUC", "95 % interval"):
-        table.add_column(name)
-    rows = {"two operators": result.auc, **{f"control: {name}": each for name, each in result.controls.items()}}
-    for name, estimate in rows.items():
-        table.add_row(name, f"{estimate.value:.3f}", f"{estimate.low:.3f} to {estimate.high:.3f}")
+    for name in ("score", "AUC [95 % interval]"):
+        table.add_column(name, no_wrap=True)
+    for row in score_rows(result):
+        table.add_row(*row)
     console.print(table)
     kinds = Table(box=SIMPLE_HEAD, title=f"from sentence to sentence, on {result.rank} directions")
-    for name in ("kind", "texts: fit, calibration, test", "modes a text", "largest |λ| of the operator"):
+    for name in KIND_COLUMNS:
         kinds.add_column(name)
-    for place, (kind, moduli) in enumerate(result.moduli.items()):
-        counts = ", ".join(str(counts[place]) for counts in result.num_texts.values())
-        modes = result.num_modes[kind]
-        shown = "–" if modes is None else f"{modes.value:.2f} [{modes.low:.2f}, {modes.high:.2f}]"
-        kinds.add_row(kind, counts, shown, " ".join(f"{value:.2f}" for value in moduli[:4]))
+    for row in kind_rows(result):
+        kinds.add_row(*row)
     console.print(kinds)
+    console.print(threshold_words(result), markup=False, highlight=False)
+
+
+def print_segments(completions: Sequence[SegmentedCompletion], probe: ProbeResult) -> None:
+    """Whether right completions are told apart out of problem; then how both kinds go, a quantity a row."""
+    console = _console()
+    table = Table(
+        box=SIMPLE_HEAD,
+        title=f"are right completions told apart? ({probe.num_right} right, {probe.num_wrong} wrong, "
+        f"{probe.num_problems} problems in {probe.num_folds} parts)",
+        caption="linear probes tested on problems that they did not see; AUC: chance that a right completion is ranked "
+        "above a wrong one, within problems: of the same problem",
+    )
+    for name in ("features", "AUC [95 % interval]", "within problems"):
+        table.add_column(name, no_wrap=True)
+    for row in probe_rows(probe):
+        table.add_row(*row)
+    console.print(table)
     console.print(
-        f"threshold {result.threshold:.4g}: finds {100 * result.sensitivity:.0f} % of the hallucinated test texts and "
-        f"passes {100 * result.specificity:.0f} % of the faithful",
+        f"dynamics add {interval_text(probe.gain, '+.3f')} to the AUC of length and entropy",
         markup=False,
         highlight=False,
     )
+    means = Table(
+        box=SIMPLE_HEAD,
+        title="segments that begin in each quarter, right / wrong",
+        caption="means over problems; intervals are on the page and in the CSV file",
+    )
+    for name in ("of a segment", *QUARTERS):
+        means.add_column(name, no_wrap=True)
+    for quantity in (*QUANTITIES, "entropy"):
+        kinds = [quarter_means(completions, quantity, is_right) for is_right in (True, False)]
+        cells = [" / ".join("–" if e is None else f"{e.value:.3f}" for e in pair) for pair in zip(*kinds, strict=True)]
+        means.add_row(quantity.replace("_", " "), *cells)
+    console.print(means)
 
 
 def _console() -> Console:

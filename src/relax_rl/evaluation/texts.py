@@ -8,7 +8,10 @@ from typing import Any
 from relax_rl.latent.contract.template import text_tokenizer
 from relax_rl.rewards.extraction.thoughts import thought_marks
 
-__all__ = ["completion_texts"]
+__all__ = ["completion_texts", "token_pieces"]
+
+_WINDOW = 6
+"""Tokens before one that decide how it is spelled: white space in front, the bytes of one character."""
 
 
 def completion_texts(tokenizer: Any, completions: Sequence[Sequence[int]]) -> list[str]:
@@ -27,6 +30,22 @@ def completion_texts(tokenizer: Any, completions: Sequence[Sequence[int]]) -> li
         _marked(reader, ids) if len(thought_marks(full)) > len(thought_marks(text)) else text
         for ids, text, full in zip(completions, bare, whole, strict=True)
     ]
+
+
+def token_pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
+    """What each token adds to the text, special tokens included; joined, the pieces are the text.
+
+    A token alone would lose the space in front of it with some tokenizers, so each is decoded behind the few before it.
+
+    Args:
+        tokenizer: or a processor.
+    """
+    reader = text_tokenizer(tokenizer)
+    ids = list(token_ids)
+    starts = [max(0, place - _WINDOW) for place in range(len(ids))]
+    before: list[str] = reader.batch_decode([ids[start:place] for place, start in enumerate(starts)])
+    whole: list[str] = reader.batch_decode([ids[start : place + 1] for place, start in enumerate(starts)])
+    return [text[len(known) :] for known, text in zip(before, whole, strict=True)]
 
 
 def _marked(reader: Any, ids: Sequence[int]) -> str:

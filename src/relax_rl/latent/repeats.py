@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from relax_rl.errors import ModelError
 from relax_rl.latent.capture import StateCapture, evaluation_mode
 from relax_rl.latent.padding import padded_on_the_right
-from relax_rl.latent.sites import decoder_layers, find_decoder, language_model_of
+from relax_rl.latent.sites import decoder_layers, default_sites, find_decoder, hook_site, language_model_of
 from relax_rl.latent.trajectories import on_device
 
-__all__ = ["capture_cycles", "capture_depth", "capture_repeats"]
+__all__ = ["capture_cycles", "capture_depth", "capture_repeats", "usual_sites"]
 
 
 @torch.no_grad()
@@ -90,6 +90,28 @@ def capture_cycles(model: Any, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
     mask = _mask(inputs)
     # Once more for each: the states of one block are in memory at a time.
     return {name: capture_repeats(module, run)[:, mask].transpose(0, 1).cpu() for name, module in repeated}
+
+
+@torch.no_grad()
+def usual_sites(model: Any) -> list[str]:
+    """The default sites without those that one forward passes several times: states of a repeated layer are cycles."""
+    sites = default_sites(model)
+    fired: Counter[str] = Counter()
+
+    def count(site: str) -> Callable[[Tensor], None]:
+        return lambda _: fired.update([site])
+
+    handles = [hook_site(model, site, count(site)) for site in sites]
+    try:
+        with evaluation_mode(model):
+            find_decoder(model)(
+                **on_device({"input_ids": torch.zeros((1, 2), dtype=torch.long)}, model), use_cache=False
+            )
+    finally:
+        for handle in handles:
+            handle.remove()
+    # A site that never fires stays: it is named in an error when it is read.
+    return [site for site in sites if fired[site] < 2]
 
 
 @torch.no_grad()

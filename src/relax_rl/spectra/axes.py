@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,12 @@ from torch import Tensor
 from relax_rl.errors import DataError
 from relax_rl.koopman import dmd
 
-__all__ = ["AxisSpectrum", "axis_spectrum"]
+__all__ = ["TOLERANCE", "AxisSpectrum", "axis_spectrum"]
+
+TOLERANCE = 0.01
+"""A token has settled, and could halt, once its state changes by less than this share of its length."""
+_LEAST_TOKENS = 8
+"""Of a group of tokens that has a spectrum of its own."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,9 @@ class AxisSpectrum:
         rank: directions of the changes that were kept.
         fixed_point_residual: of each step, the mean over tokens of |h_{c+1} - h_c| / |h_{c+1}|.
         contraction: of each step after the first, the median over tokens of |h_{c+2} - h_{c+1}| / |h_{c+1} - h_c|.
+        settled: of each step, the share of tokens whose change was below `TOLERANCE` of their state then or before.
+        halting: (step, tokens, largest modulus): a spectrum for the tokens that settle at each step, those of eight
+            tokens or more; the number of steps plus one stands for tokens that never do.
     """
 
     name: str
@@ -36,6 +45,13 @@ class AxisSpectrum:
     rank: int
     fixed_point_residual: tuple[float, ...]
     contraction: tuple[float, ...]
+    settled: tuple[float, ...]
+    halting: tuple[tuple[int, int, float], ...]
+
+    @property
+    def moduli(self) -> tuple[float, ...]:
+        """Of the eigenvalues."""
+        return tuple(math.hypot(*value) for value in self.eigenvalues)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists."""
@@ -69,6 +85,8 @@ def axis_spectrum(name: str, states: Tensor, *, rank: int = 8) -> AxisSpectrum:
         raise DataError(f"The states over {name} never change: every token is at its fixed point from the first step.")
     fitted = dmd(list(changes), rank=min(rank, changes.shape[-1]))
     lengths = torch.linalg.vector_norm(states[:, 1:].double(), dim=-1)
+    relative = sizes / lengths.clamp_min(torch.finfo(torch.float64).tiny)
+    has_settled = (relative < TOLERANCE).cummax(1).values
     moving = torch.where(sizes[:, :-1] > 0, sizes[:, 1:] / sizes[:, :-1], torch.nan)
     return AxisSpectrum(
         name=name,
@@ -77,6 +95,19 @@ def axis_spectrum(name: str, states: Tensor, *, rank: int = 8) -> AxisSpectrum:
         eigenvalues=tuple((value.real, value.imag) for value in fitted.eigenvalues.tolist()),
         residuals=tuple(fitted.residuals.tolist()),
         rank=int(fitted.rank),
-        fixed_point_residual=tuple((sizes / lengths.clamp_min(torch.finfo(torch.float64).tiny)).mean(0).tolist()),
+        fixed_point_residual=tuple(relative.mean(0).tolist()),
         contraction=tuple(moving.nanmedian(0).values.tolist()),
+        settled=tuple(has_settled.double().mean(0).tolist()),
+        halting=_by_halting(changes, 1 + (~has_settled).sum(1), rank),
     )
+
+
+def _by_halting(changes: Tensor, step: Tensor, rank: int) -> tuple[tuple[int, int, float], ...]:
+    """(step, tokens, largest modulus) of the tokens (N,) that settle at each step."""
+    found = []
+    for at in step.unique().tolist():
+        own = changes[step == at]
+        if len(own) >= _LEAST_TOKENS and bool(own.any()):
+            modes = dmd(list(own), rank=min(rank, own.shape[-1]))
+            found.append((int(at), len(own), float(modes.eigenvalues.abs().max())))
+    return tuple(found)

@@ -19,7 +19,8 @@ from relax_rl.koopman import GramStatistics
 from relax_rl.koopman.dictionaries.protocol import StoredDictionary
 from relax_rl.koopman.spectra.eigenpairs import spectrum_from_statistics
 from relax_rl.koopman.spectra.pseudospectrum import pseudospectrum_from_statistics
-from relax_rl.latent.sites import default_sites, resolve_sites
+from relax_rl.latent.repeats import usual_sites
+from relax_rl.latent.sites import resolve_sites
 from relax_rl.latent.store import LatentStore
 from relax_rl.spectra.reading import Capture, LatentText, MeasuredText, Source, TextReader, capture_texts
 from relax_rl.spectra.rulers import SiteRuler, SpectrumSettings, TrajectorySpectrum, fit_rulers
@@ -192,7 +193,7 @@ def latent_spectra(
     if not texts:
         raise DataError("There is no text to read; give at least one.")
     settings = settings or SpectrumSettings()
-    sites = resolve_sites(model, settings.sites) if settings.sites else default_sites(model)
+    sites = resolve_sites(model, settings.sites) if settings.sites else usual_sites(model)
     capture = capture_texts(model, texts, sites, tokens_per_batch)
     reader = TextReader(texts, sites, capture, store, keep_statistics_only)
     return _measured(reader, texts, sites, settings, dictionaries or {}, name)

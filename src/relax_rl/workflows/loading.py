@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from logging import Filter, LogRecord
 from pathlib import Path
 from typing import Any
 
+from relax_rl.errors import ConfigError
 from relax_rl.workflows.progress import OnProgress, Progress
 
-__all__ = ["load_quietly", "quiet", "without_progress_bars"]
+__all__ = ["Loading", "load_quietly", "quiet", "without_progress_bars"]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded that is given by name."""
+
+    tokenizer: Any = None
+    dtype: str = "float32"
+    revision: str | None = None
+    device_map: str | None = None
+
+    def check(self, model: Any, sites: Sequence[str]) -> None:
+        """Whether a model that is needed later can be loaded and has these sites, without reading its weights."""
+        from relax_rl.latent.sites import resolve_sites
+        from relax_rl.training.models import empty_model
+
+        known = empty_model(str(model), self.revision) if isinstance(model, str | Path) else model
+        if sites:
+            resolve_sites(known, sites)
+
+    def load(self, model: Any, say: OnProgress) -> tuple[str, Any, Any]:
+        """Its name, the model, and its tokenizer."""
+        if not isinstance(model, str | Path):
+            if self.tokenizer is None:
+                raise ConfigError("a loaded model needs its tokenizer (or processor): spectrum(model, tokenizer=...).")
+            return "model", model, self.tokenizer
+        name = str(model)
+        return name, *load_quietly(name, self.dtype, self.revision, self.device_map, say=say)
 
 
 def load_quietly(

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relax_rl.errors import ConfigError, DataError
+from relax_rl.errors import DataError
 from relax_rl.tasks.base import Problem, Task
-from relax_rl.workflows.loading import load_quietly
+from relax_rl.workflows.loading import Loading
 from relax_rl.workflows.progress import OnProgress, Progress, Stage, silent
 from relax_rl.workflows.spectrum_checks import check_output, check_words, load_dictionaries
 from relax_rl.workflows.spectrum_texts import Reading, problems_of, texts_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from relax_rl.spectra.measure import LatentSpectra
     from relax_rl.spectra.rulers import SpectrumSettings
 
-__all__ = ["Loading", "SpectrumResult", "default_folder", "spectrum"]
+__all__ = ["SpectrumResult", "default_folder", "spectrum"]
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,30 @@ def spectrum(
         RunError: an output folder that holds something else or cannot be written.
     """
     say = on_progress or silent
-    prompted = (bool(plain), dict(chat_template_kwargs or {}), overlong or "refuse")
-    reading = Reading(text, max_completion_length, num_samples, temperature, seed, *prompted)
+    reading = Reading(
+        prompts=prompts,
+        task=task,
+        text=text,
+        num_problems=num_problems,
+        max_completion_length=max_completion_length,
+        num_samples=num_samples,
+        temperature=temperature,
+        split=split,
+        seed=seed,
+        plain=plain,
+        chat_template_kwargs=chat_template_kwargs,
+        overlong=overlong,
+        task_options=task_options,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        revision=revision,
+        device_map=device_map,
+    )
     reading.check()
-    if prompts is not None and task is not None:
-        raise ConfigError("--prompts and --task both say what to read; give one of them.")
     check_words(store, statistics_only, fit_steps, estimators, kind)
     if output is not None:
         check_output(Path(output), overwrite)
-    problems, where = problems_of(prompts, task, dict(task_options or {}), split, num_problems)
+    problems, where = problems_of(reading)
 
     from relax_rl.spectra.rulers import SpectrumSettings
 
@@ -147,7 +162,7 @@ def spectrum(
         fit_steps=fit_steps,
         seed=seed,
     )
-    loading = Loading(tokenizer, dtype, revision, device_map)
+    loading = reading.loading
     measuring = _Measuring(problems, reading, settings, loading, statistics_only, batch_tokens, say)
     given = load_dictionaries(dictionaries or {})
     place = None if store is None else Path(store)
@@ -180,34 +195,6 @@ def spectrum(
 def default_folder(model: str) -> Path:
     """Where the command keeps the spectra of a model that is given no folder."""
     return Path("spectra") / ("-".join(part for part in Path(model).parts if part not in ("/", ".", "..")) or "model")
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How a model is loaded that is given by name."""
-
-    tokenizer: Any
-    dtype: str
-    revision: str | None
-    device_map: str | None
-
-    def check(self, model: Any, sites: Sequence[str]) -> None:
-        """Whether a model that is needed later can be loaded and has these sites, without reading its weights."""
-        from relax_rl.latent.sites import resolve_sites
-        from relax_rl.training.models import empty_model
-
-        known = empty_model(str(model), self.revision) if isinstance(model, str | Path) else model
-        if sites:
-            resolve_sites(known, sites)
-
-    def load(self, model: Any, say: OnProgress) -> tuple[str, Any, Any]:
-        """Its name, the model, and its tokenizer."""
-        if not isinstance(model, str | Path):
-            if self.tokenizer is None:
-                raise ConfigError("a loaded model needs its tokenizer (or processor): spectrum(model, tokenizer=...).")
-            return "model", model, self.tokenizer
-        name = str(model)
-        return name, *load_quietly(name, self.dtype, self.revision, self.device_map, say=say)
 
 
 @dataclass(frozen=True)
@@ -292,9 +279,10 @@ class _Measuring:
 
 
 def _sites(model: Any, settings: SpectrumSettings) -> list[str]:
-    from relax_rl.latent.sites import default_sites, resolve_sites
+    from relax_rl.latent.repeats import usual_sites
+    from relax_rl.latent.sites import resolve_sites
 
-    return resolve_sites(model, settings.sites) if settings.sites else default_sites(model)
+    return resolve_sites(model, settings.sites) if settings.sites else usual_sites(model)
 
 
 def _width(model: Any) -> int:

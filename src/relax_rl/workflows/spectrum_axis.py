@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from relax_rl.errors import RunError
 from relax_rl.runs.files import write_whole
 from relax_rl.workflows.progress import OnProgress, Progress, silent
-from relax_rl.workflows.spectrum import Loading
 from relax_rl.workflows.spectrum_texts import Reading, problems_of, texts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from relax_rl.evaluation.room import Overlong
     from relax_rl.spectra.axes import AxisSpectrum
 
 __all__ = ["AXIS_FILE", "AxisResult", "spectrum_along"]
@@ -35,41 +33,29 @@ class AxisResult:
     axes: tuple[AxisSpectrum, ...]
     source: str
     file: Path | None = None
+    page: Path | None = None
 
 
 def spectrum_along(
     model: Any,
     axis: Literal["depth", "cycles"],
+    reading: Reading | None = None,
     *,
-    prompts: str | Path | Sequence[str] | None = None,
-    task: Any = None,
-    text: bool = False,
-    num_problems: int = 20,
-    max_completion_length: int | None = None,
-    num_samples: int = 1,
-    temperature: float = 1.0,
-    split: str = "test",
-    seed: int = 0,
-    tokenizer: Any = None,
-    dtype: str = "float32",
-    revision: str | None = None,
-    device_map: str | None = None,
-    plain: bool | None = None,
-    chat_template_kwargs: Mapping[str, Any] | None = None,
-    overlong: Overlong | None = None,
-    task_options: Mapping[str, Any] | None = None,
     rank: int = 8,
     output: str | Path | None = None,
     overwrite: bool = False,
+    command: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> AxisResult:
     """Measure how the state of each token changes over the layers, or over the cycles of each repeated block.
 
     Args:
-        model: as in :func:`~relax_rl.workflows.spectrum.spectrum`, which has the arguments that are not here.
+        model: as in :func:`~relax_rl.workflows.spectrum.spectrum`.
         axis: "depth" or "cycles".
+        reading: what is read. None: 20 countdown problems.
         rank: most directions of the changes to keep.
-        output: folder for ``axis.json``; None: nothing is kept on disk.
+        output: folder for ``axis.json`` and ``axis.html``; None: nothing is kept on disk.
+        command: words that do the same again, for the page.
 
     Raises:
         ModelError: "cycles" of a model whose layers all run once.
@@ -85,11 +71,10 @@ def spectrum_along(
     file = None if output is None else Path(output) / AXIS_FILE
     if file is not None and file.exists() and not overwrite:
         raise RunError(f"there is {file} already; replace it with --overwrite, or name another -o DIR")
-    prompted = (bool(plain), dict(chat_template_kwargs or {}), overlong or "refuse")
-    reading = Reading(text, max_completion_length, num_samples, temperature, seed, *prompted)
+    reading = reading or Reading()
     reading.check()
-    problems, where = problems_of(prompts, task, dict(task_options or {}), split, num_problems)
-    name, loaded, words = Loading(tokenizer, dtype, revision, device_map).load(model, say)
+    problems, where = problems_of(reading)
+    name, loaded, words = reading.loading.load(model, say)
     texts, _ = texts_of(loaded, words, problems, reading, name, lambda line: say(Progress("sampling", message=line)))
     found: dict[str, list[Tensor]] = {}
     num_tokens = 0
@@ -103,8 +88,12 @@ def spectrum_along(
         num_tokens += len(given.token_ids) - given.start
     axes = tuple(axis_spectrum(block, torch.cat(values), rank=rank) for block, values in found.items())
     source = f"{len(problems)} prompts of {where}, {reading.words()}."
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        content = {"model": name, "axis": axis, "source": source, "blocks": [each.to_dict() for each in axes]}
-        write_whole(file, json.dumps(content, indent=1) + "\n")
-    return AxisResult(axes, source, file)
+    if file is None:
+        return AxisResult(axes, source)
+
+    from relax_rl.reports.spectra.axis import write_axis_page
+
+    page = write_axis_page(axes, name, axis, source, command, file.with_suffix(".html"))
+    content = {"model": name, "axis": axis, "source": source, "blocks": [each.to_dict() for each in axes]}
+    write_whole(file, json.dumps(content, indent=1) + "\n")
+    return AxisResult(axes, source, file, page)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from relax_rl.errors import ConfigError, DataError, RunError
 from relax_rl.runs.files import write_whole
+from relax_rl.tasks.base import Problem
 from relax_rl.workflows.progress import OnProgress, Progress, silent
-from relax_rl.workflows.spectrum import Loading
 from relax_rl.workflows.spectrum_texts import Reading, problems_of, texts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from relax_rl.evaluation.room import Overlong
     from relax_rl.spectra.landscape import ModelLandscape
 
 __all__ = ["LandscapeResult", "spectrum_landscape"]
@@ -34,24 +33,9 @@ class LandscapeResult:
 
 def spectrum_landscape(
     models: Sequence[str],
+    reading: Reading | None = None,
     *,
-    prompts: str | Path | Sequence[str] | None = None,
-    task: Any = None,
-    text: bool = False,
-    num_problems: int = 20,
-    max_completion_length: int | None = None,
-    num_samples: int = 1,
-    temperature: float = 1.0,
-    split: str = "test",
-    seed: int = 0,
     site: str = "final_norm_out",
-    dtype: str = "float32",
-    revision: str | None = None,
-    device_map: str | None = None,
-    plain: bool | None = None,
-    chat_template_kwargs: Mapping[str, Any] | None = None,
-    overlong: Overlong | None = None,
-    task_options: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
     command: Sequence[str] = (),
@@ -61,9 +45,9 @@ def spectrum_landscape(
 
     Args:
         models: two or more names or folders, all different.
+        reading: what they read. None: 20 countdown problems.
         site: where the states are read, in every model.
         output: folder for ``landscape.html`` and ``landscape.json``. None: nothing is kept on disk.
-        The others are those of :func:`~relax_rl.workflows.spectrum.spectrum`.
 
     Prompts whose text is shorter than 48 tokens for any model are left out, and that is told.
 
@@ -74,20 +58,21 @@ def spectrum_landscape(
     """
     if len(models) < 2 or len(set(models)) < len(models):
         raise ConfigError(f"A landscape compares two different models or more, got {', '.join(models) or 'none'}.")
-    if num_samples != 1:
-        raise ConfigError(f"--num-samples is {num_samples}, but a landscape takes one text a prompt; leave it out.")
+    reading = reading or Reading()
+    reading.check()
+    if reading.num_samples != 1:
+        raise ConfigError(
+            f"--num-samples is {reading.num_samples}, but a landscape takes one text a prompt; leave it out."
+        )
     page = None if output is None else Path(output) / "landscape.html"
     if page is not None and page.exists() and not overwrite:
         raise RunError(f"there is {page} already; replace it with --overwrite, or name another -o DIR")
     say = on_progress or silent
-    prompted = (bool(plain), dict(chat_template_kwargs or {}), overlong or "refuse")
-    reading = Reading(text, max_completion_length, num_samples, temperature, seed, *prompted)
-    reading.check()
-    problems, where = problems_of(prompts, task, dict(task_options or {}), split, num_problems)
-    loading = Loading(None, dtype, revision, device_map)
+    problems, where = problems_of(reading)
+    loading = reading.loading
     for name in models:
         loading.check(name, (site,))
-    states = {name: _states(name, loading, problems, reading, site, say) for name in models}
+    states = {name: _states(name, problems, reading, site, say) for name in models}
 
     from relax_rl.spectra.landscape import LEAST_TOKENS, model_landscapes
 
@@ -107,7 +92,9 @@ def spectrum_landscape(
     short = [Path(name).name for name in models]
     # Whole paths leave a table and a figure no room; where two end alike, nothing else tells them apart.
     labels = dict(zip(models, short if len(set(short)) == len(short) else models, strict=True))
-    found = model_landscapes({labels[name]: [by[one] for one in whole] for name, by in states.items()}, seed=seed)
+    found = model_landscapes(
+        {labels[name]: [by[one] for one in whole] for name, by in states.items()}, seed=reading.seed
+    )
     source = f"{len(whole)} prompts of {where}, {reading.words()}; states at {site}."
     if page is None:
         return LandscapeResult(tuple(found), source)
@@ -125,15 +112,15 @@ def spectrum_landscape(
     return LandscapeResult(tuple(found), source, page)
 
 
-def _states(
-    name: str, loading: Loading, problems: Any, reading: Reading, site: str, say: OnProgress
-) -> dict[str, Tensor]:
+def _states(name: str, problems: Sequence[Problem], reading: Reading, site: str, say: OnProgress) -> dict[str, Tensor]:
     """(T, H) of each prompt's text, by its id."""
     from relax_rl.latent.trajectories import capture_sequences
 
-    _, model, tokenizer = loading.load(name, say)
+    _, model, tokenizer = reading.loading.load(name, say)
     say(Progress("sampling", message=f"{name}: {len(problems)} prompts"))
-    texts, _ = texts_of(model, tokenizer, problems, reading, name, lambda line: say(Progress("sampling", message=line)))
+    texts, _ = texts_of(
+        model, tokenizer, list(problems), reading, name, lambda line: say(Progress("sampling", message=line))
+    )
     kept = [text for text in texts if text.num_tokens > 0]
     ids = [text.token_ids for text in kept]
     read = capture_sequences(model, ids, [site], starts=[text.start for text in kept])

@@ -13,8 +13,8 @@ from relax_rl.errors import DataError, ModelError, RunError
 from relax_rl.remote_code import remote_code
 from relax_rl.runs.files import write_whole
 from relax_rl.tasks.files import file_rows
+from relax_rl.workflows.loading import Loading
 from relax_rl.workflows.progress import OnProgress, Progress, silent
-from relax_rl.workflows.spectrum import Loading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,7 @@ class SentencesResult:
     result: SentenceResult
     num_left_out: int
     file: Path | None = None
+    page: Path | None = None
 
 
 def read_labelled_texts(path: Path) -> tuple[list[LabelledText], int]:
@@ -92,6 +93,7 @@ def spectrum_of_sentences(
     device_map: str | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
+    command: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> SentencesResult:
     """Embed every sentence by the model's mean final state and test the two-operator score of hallucination.
@@ -101,8 +103,9 @@ def spectrum_of_sentences(
         texts: a file as in :func:`read_labelled_texts`, or the texts.
         rank, miss_cost, seed: see :func:`~relax_rl.spectra.sentences.sentence_result`.
         tokenizer, dtype, revision, device_map: see :func:`~relax_rl.workflows.spectrum.spectrum`.
-        output: folder for ``sentences.json`` and ``sentences.csv``. None: nothing is kept on disk.
+        output: folder for ``sentences.html``, ``sentences.json`` and ``sentences.csv``. None: nothing is kept on disk.
         overwrite: replace those that are there.
+        command: words that do the same again, for the page.
 
     Raises:
         DataError: texts that cannot be read, labels that are all equal, or one kind only in a split.
@@ -123,12 +126,18 @@ def spectrum_of_sentences(
     say(Progress("measuring", message=f"embedding {sum(len(text.sentences) for text in given)} sentences"))
     embeddings = _embed(loaded, words, given)
     found = sentence_result(given, embeddings, rank=rank, miss_cost=miss_cost, seed=seed)
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        rows = [[name, split, label, score] for name, split, label, score in found.scores]
-        write_whole(file.with_suffix(".csv"), csv_text(["id", "split", "hallucinated", "score"], rows))
-        write_whole(file, json.dumps({"model": str(model), **found.to_dict()}, indent=1) + "\n")
-    return SentencesResult(found, short, file)
+    if file is None:
+        return SentencesResult(found, short)
+
+    from relax_rl.reports.spectra.sentences import SCORE_COLUMNS, write_sentences_page
+
+    name = str(model) if isinstance(model, str | Path) else "model"
+    named = texts if isinstance(texts, str | Path) else "those given"
+    source = f"{len(given)} labelled texts of {named}, {sum(len(text.sentences) for text in given)} sentences."
+    page = write_sentences_page(found, name, source, command, file.with_suffix(".html"))
+    write_whole(file.with_suffix(".csv"), csv_text(SCORE_COLUMNS, found.scores))
+    write_whole(file, json.dumps({"model": name, **found.to_dict()}, indent=1) + "\n")
+    return SentencesResult(found, short, file, page)
 
 
 def _embedder(model: Any, loading: Loading, say: OnProgress) -> tuple[Any, Any]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.workflows.loading import Loading
 from relax_rl.workflows.progress import OnProgress, Progress, silent
-from relax_rl.workflows.spectrum import Loading, SpectrumResult
+from relax_rl.workflows.spectrum import SpectrumResult
 from relax_rl.workflows.spectrum_checks import check_output, check_words, load_dictionaries
 
 if TYPE_CHECKING:

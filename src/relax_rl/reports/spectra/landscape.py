@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from relax_rl.reports.canvas import INK, color_of, quieten, svg_source
-from relax_rl.reports.document import document, download, figure, footer, listed, wide, write_document
+from relax_rl.reports.document import document, download, figure, footer, listed, wide_table, write_document
 from relax_rl.reports.markup import Html, element
 from relax_rl.spectra.landscape import ModelLandscape
 
@@ -39,7 +39,8 @@ def write_landscape_page(
             "Mean distance between trajectories of two models on different prompts; on the diagonal, within a model. "
             "Read: a diagonal darker than its row is a model that is closer to itself than to the others.",
         )
-        sections.append(element("section", element("h2", f"By {landscape.method}"), drawn, heat))
+        panels = element("div", drawn, heat, class_="panels")
+        sections.append(element("section", element("h2", f"By {landscape.method}"), panels))
     rows = [
         (land.method, model, place + 1, *point, land.clusters[model][place])
         for land in landscapes
@@ -75,12 +76,12 @@ def _table(landscapes: Sequence[ModelLandscape]) -> Html:
         "models, found without their names. Coherence: mean distance within a model over that to the others, with a "
         "95 % bootstrap interval over prompts; below 1 the model has dynamics of its own."
     )
-    table = wide("table", element("thead", head), element("tbody", *rows))
+    table = wide_table(element("thead", head), element("tbody", *rows), class_="", label="Silhouettes and coherence")
     return element("section", element("h2", "Are the models apart?"), table, element("p", note, class_="note"))
 
 
 def _draw_points(landscape: ModelLandscape) -> Figure:
-    drawn = Figure(figsize=(6.4, 4.4), layout="constrained")
+    drawn = Figure(figsize=(4.6, 3.9), layout="constrained")
     ax = drawn.add_subplot()
     quieten(ax)
     for place, (model, points) in enumerate(landscape.points.items()):
@@ -97,8 +98,8 @@ def _draw_points(landscape: ModelLandscape) -> Figure:
 
 def _draw_between(landscape: ModelLandscape) -> Figure:
     names, values = list(landscape.points), np.array(landscape.between)
-    size = 2.2 + 0.6 * len(names)
-    drawn = Figure(figsize=(size + 0.8, size), layout="constrained")
+    size = min(4.0, 2.2 + 0.4 * len(names))
+    drawn = Figure(figsize=(size + 0.6, size), layout="constrained")
     ax = drawn.add_subplot()
     image = ax.imshow(values, cmap="viridis", vmin=0.0)
     ax.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8, parse_math=False)
