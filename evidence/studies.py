@@ -217,7 +217,7 @@ def latent_signals(scale: Scale) -> None:
 
 
 def page(scale: Scale) -> None:
-    """Pictures from the tables, and the tables of docs/research/evidence/README.md."""
+    """The pictures and tables of docs/research/evidence."""
     scale.python("evidence.tables.figures", "--results", scale.results, "--out", scale.figures)
     if not scale.is_small:
         scale.python("evidence.tables.page")

@@ -1,4 +1,4 @@
-"""The pictures of docs/research/evidence/README.md, from the tables of the studies.
+"""The pictures of docs/research/evidence, from the tables of the studies.
 
 python -m evidence.tables.figures --results evidence/results --out docs/images
 

@@ -1,6 +1,6 @@
-"""The tables of docs/research/evidence/README.md, from the CSV files of the studies.
+"""The tables of docs/research/evidence/*.md, from the CSV files of the studies.
 
-python -m evidence.tables.page             writes every table of the page anew, between its marks
+python -m evidence.tables.page             writes every table of the pages again, between its marks
 python -m evidence.tables.page --check     says which tables are not those of the results, and changes nothing
 
 A mark is a comment, `table NAME`, and the table ends at the next one, `end of table`.
@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from evidence.tables.tables import Rows, baseline_of, methods_of, read_table
 
 EVIDENCE = Path(__file__).parents[1]
+PAGES = EVIDENCE.parent / "docs/research/evidence"
 MARKED = re.compile(r"(?P<open><!-- table (?P<name>\w+) -->\n).*?(?P<close><!-- end of table -->)", re.DOTALL)
 
 
@@ -34,23 +35,28 @@ HACKED = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--page", type=Path, default=EVIDENCE.parent / "docs/research/evidence/README.md", help="(%(default)s)"
-    )
+    parser.add_argument("--pages", type=Path, default=PAGES, help="folder of the pages (%(default)s)")
     parser.add_argument("--results", type=Path, default=EVIDENCE / "results", help="(%(default)s)")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    text = arguments.page.read_text("utf-8")
-    written = with_tables(text, arguments.results)
-    if arguments.check and written != text:
-        pairs = zip(MARKED.finditer(text), MARKED.finditer(written), strict=True)
-        sys.exit(f"not those of the results: {', '.join(a['name'] for a, b in pairs if a[0] != b[0])}")
+    changed = list(changed_tables(arguments.pages, arguments.results))
+    if arguments.check and changed:
+        sys.exit(f"not those of the results: {', '.join(changed)}")
     if not arguments.check:
-        arguments.page.write_text(written, encoding="utf-8")
+        for path in sorted(arguments.pages.glob("*.md")):
+            path.write_text(with_tables(path.read_text("utf-8"), arguments.results), encoding="utf-8")
+
+
+def changed_tables(pages: Path, results: Path) -> Iterator[str]:
+    """The tables in a folder of pages that differ from the results, each as PAGE: NAME."""
+    for path in sorted(pages.glob("*.md")):
+        text = path.read_text("utf-8")
+        pairs = zip(MARKED.finditer(text), MARKED.finditer(with_tables(text, results)), strict=True)
+        yield from (f"{path.name}: {before['name']}" for before, after in pairs if before[0] != after[0])
 
 
 def with_tables(text: str, results: Path) -> str:
-    """The page with every marked table made anew."""
+    """The page with every marked table made again."""
     return MARKED.sub(lambda mark: mark["open"] + made(mark["name"], results) + mark["close"], text)
 
 
@@ -91,7 +97,7 @@ def compared(rows: Rows) -> str:
 
 
 def difference(row: dict) -> str:
-    """With its interval and corrected p-value; bold where seen."""
+    """Difference, interval and corrected p-value; bold where significant."""
     text = f"{row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}], "
     p = row["corrected_p"]
     text += "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
@@ -99,7 +105,7 @@ def difference(row: dict) -> str:
 
 
 def star(row: dict) -> str:
-    """Whether the difference to the baseline is seen."""
+    """An asterisk where the difference to the baseline is significant."""
     return "*" if row["corrected_p"] < 0.05 else ""
 
 

@@ -11,7 +11,7 @@ from evidence.measure.laws import blocks, laws
 from evidence.studies import SECOND_FAMILY, some_methods, tables_of
 from evidence.tables.choose import chosen, methods_file
 from evidence.tables.figures import smooth
-from evidence.tables.page import TABLES, with_tables
+from evidence.tables.page import MARKED, PAGES, TABLES, changed_tables, with_tables
 from evidence.tables.tables import read_table, write_table
 from relax_rl.comparison.records import RunRecord
 from relax_rl.objectives import is_verified
@@ -128,10 +128,16 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert np.isnan([first["more"], second["value"]]).all()
 
 
-def test_the_page_shows_the_tables_of_the_results() -> None:
-    page = (EVIDENCE.parent / "docs/research/evidence/README.md").read_text("utf-8")
-    assert with_tables(page, EVIDENCE / "results") == page
-    assert "<!-- table head_to_head -->" in page
+def test_the_pages_show_every_table_of_the_results_once() -> None:
+    assert list(changed_tables(PAGES, EVIDENCE / "results")) == []
+    shown = [mark["name"] for path in PAGES.glob("*.md") for mark in MARKED.finditer(path.read_text("utf-8"))]
+    assert sorted(shown) == sorted(TABLES)
+
+
+def test_a_changed_number_in_a_folder_of_pages_is_named(tmp_path: Path) -> None:
+    text = (PAGES / "study-h.md").read_text("utf-8")
+    (tmp_path / "study-h.md").write_text(text.replace("| relax, paper | 0.174 |", "| relax, paper | 0.274 |"), "utf-8")
+    assert list(changed_tables(tmp_path, EVIDENCE / "results")) == ["study-h.md: confirmation"]
 
 
 def test_a_changed_number_on_the_page_is_seen() -> None:
