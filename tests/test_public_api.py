@@ -8,6 +8,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -226,15 +227,23 @@ def test_the_config_has_trls_fields_and_no_others():
     assert str(ours).replace("disable_dropout: 'bool' = True", "disable_dropout: bool = False") == str(trls)
 
 
-def test_type_checkers_and_python_find_each_name_at_the_same_place():
-    tree = ast.parse(Path(relax_rl.__file__).read_text("utf-8"))
+LAZY = ["", ".comparison", ".latent", ".reports", ".spectra", ".statistics", ".training"]
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_type_checkers_and_python_find_each_name_at_the_same_place(package):
+    module = import_module(f"relax_rl{package}")
+    tree = ast.parse(Path(module.__file__).read_text("utf-8"))
     guarded = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {
         alias.name: node.module for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    assert seen == relax_rl._PLACES
-    for name in seen:
-        assert getattr(relax_rl, name).__name__ == name
+    assert sorted(seen) == [name for name in module.__all__ if name != "__version__"]
+    assert dir(module) == sorted(module.__all__)
+    for name, place in seen.items():
+        assert getattr(module, name) is getattr(import_module(place), name)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'; it has"):
+        module.nothing  # noqa: B018
 
 
 def test_importing_the_package_loads_neither_torch_nor_transformers(tmp_path):

@@ -7,9 +7,9 @@ that ``import relax_rl`` loads neither torch nor transformers.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from relax_rl.lazy_names import lazy_names
 from relax_rl.telemetry import switch_off
 from relax_rl.version import __version__
 
@@ -42,26 +42,21 @@ __all__ = [
 # Before any library is imported that would report to its makers.
 switch_off()
 
-# Type checkers read the imports above, Python this table; a test holds them together.
-_PLACES = {
-    "RelaxConfig": "relax_rl.training.trl.relax_config",
-    "RelaxTrainer": "relax_rl.training.trl.trainer",
-    "compare": "relax_rl.workflows.compare",
-    "dispersion_of": "relax_rl.workflows.dispersion",
-    "evaluate": "relax_rl.workflows.evaluate",
-    "load_config": "relax_rl.config",
-    "report": "relax_rl.workflows.report",
-    "rollout_batch": "relax_rl.workflows.batches",
-    "spectrum": "relax_rl.workflows.spectrum",
-    "train": "relax_rl.workflows.train",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'relax_rl' has no attribute {name!r}; it has {', '.join(__all__)}")
-    found = globals()[name] = getattr(import_module(_PLACES[name]), name)
-    return found
+__getattr__, _ = lazy_names(
+    __name__,
+    {
+        "config": ("load_config",),
+        "training.trl.relax_config": ("RelaxConfig",),
+        "training.trl.trainer": ("RelaxTrainer",),
+        "workflows.batches": ("rollout_batch",),
+        "workflows.compare": ("compare",),
+        "workflows.dispersion": ("dispersion_of",),
+        "workflows.evaluate": ("evaluate",),
+        "workflows.report": ("report",),
+        "workflows.spectrum": ("spectrum",),
+        "workflows.train": ("train",),
+    },
+)
 
 
 def __dir__() -> list[str]:
