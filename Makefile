@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: site site-env site-lock lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision verl-env vllm-env gpu-check clean
+.PHONY: notebooks site site-env site-lock lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision verl-env vllm-env gpu-check clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -60,6 +60,10 @@ site-lock: .venv/.installed
 	$(BIN)/uv pip compile --quiet scripts/site.in --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--custom-compile-command "make site-lock" -o requirements-site.lock
 
+# Runs the notebooks of docs/notebooks and keeps their outputs in them; a minute of one core.
+notebooks: .venv/.installed
+	$(BIN)/python scripts/notebooks.py
+
 # Counts sentences, readers addressed and words that have a plainer one; prints, and fails nothing.
 prose: .venv/.installed
 	$(BIN)/python scripts/prose.py
@@ -72,7 +76,7 @@ soak: .venv/.installed
 mutants: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/mutants.py
 
-# One table of ratios, a new file in benchmarks/history, docs/research/benchmarks.md anew; for an idle machine.
+# One table of ratios, a new file in benchmarks/history, docs/research/benchmarks.md rewritten; for an idle machine.
 bench: .venv/.installed
 	$(BIN)/python benchmarks/suite.py
 

@@ -2,29 +2,22 @@
 
     python scripts/site.py                then, by `make site`, mkdocs build --strict
 
-Pages are copied with fences that mkdocs reads and without links that leave the site. Generated are a page for every
-package with its public names, the settings from their schema, and the help of every command.
+Pages are copied with fences that mkdocs reads and without links that leave the site; a notebook becomes a page.
+Generated are a page for every package with its public names, and those of `reference_pages`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel
-
-from relax_rl.cli.main import VERBS
-from relax_rl.cli.main import main as relax
-from relax_rl.config import TrainConfig
+from notebooks import markdown, read_notebook
+from reference_pages import PAGES
 
 __all__ = ["PACKAGES", "public_names"]
 
@@ -65,7 +58,7 @@ def _fence(match: re.Match[str]) -> str:
     return f"{match[1]}{match[2]}" + (f' title="{file}"' if file else "")
 
 
-def _copied(path: Path) -> str:
+def _copied(path: Path, text: str) -> str:
     """A page for the site: links within it stay, of the others the words stay."""
     here = path.relative_to(ROOT).as_posix()
     target_of = {name: f"docs/project/{name}" for name in PROJECT}
@@ -76,49 +69,14 @@ def _copied(path: Path) -> str:
         name, mark, anchor = match[3].partition("#")
         target = os.path.normpath(os.path.join(os.path.dirname(here), name))
         target = target_of.get(target, target)
+        target = re.sub(r"\.ipynb$", ".md", target)  # which notebooks become
         if not target.startswith("docs/") or Path(target).suffix not in (".md", ".png", ".svg"):
             return match[2]
         start = os.path.dirname(target_of.get(here, here))
         return f"{match[1]}[{match[2]}]({os.path.relpath(target, start)}{mark}{anchor})"
 
-    parts = re.split(r"(^```.*?^```$)", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
     return "".join(_FENCE.sub(_fence, part) if part.startswith("```") else _LINK.sub(link, part) for part in parts)
-
-
-def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    for name, field in model.model_fields.items():
-        default = field.get_default(call_default_factory=True)
-        if isinstance(default, BaseModel):
-            yield from _settings(type(default), f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", default, field.description or ""
-
-
-def _settings_page() -> str:
-    rows = [
-        f"| `{name}` | `{_cell(json.dumps(_plain(default), default=str))}` | {_cell(about)} |"
-        for name, default, about in _settings(TrainConfig)
-    ]
-    head = "# Settings\n\nEvery setting of `relax train` with its default. Give it as `--NAME VALUE` or in a file.\n\n"
-    return head + "| Setting | Default | Meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "/")
-
-
-def _commands_page() -> str:
-    page = ["# Commands\n"]
-    for verb in VERBS:
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-            relax([verb, "--help"])
-        page.append(f"## relax {verb}\n\n```text\n{said.getvalue().rstrip()}\n```\n")
-    return "\n".join(page)
 
 
 def _api_page(package: str) -> str:
@@ -131,7 +89,7 @@ def _api_page(package: str) -> str:
 def _order() -> None:
     """The sections of the navigation: every page of the folder, by title."""
     config = (ROOT / "mkdocs.yml").read_text("utf-8")
-    for section in ("guides", "reference", "research", "project"):
+    for section in ("notebooks", "guides", "reference", "research", "project"):
         pages = sorted(path.relative_to(OUT / "docs").as_posix() for path in (OUT / "docs" / section).rglob("*.md"))
         config = re.sub(rf"^(  - \w+): {section}$", rf"\1: {json.dumps(pages)}", config, flags=re.MULTILINE)
     config = config.replace("build/site/", "").replace("paths: [src]", f"paths: [{json.dumps(str(ROOT / 'src'))}]")
@@ -139,7 +97,7 @@ def _order() -> None:
 
 
 def main() -> int:
-    """Write everything anew."""
+    """Write the whole site again."""
     os.environ["COLUMNS"] = "100"
     shutil.rmtree(OUT, ignore_errors=True)
     sources = [*sorted((ROOT / "docs").rglob("*")), *(ROOT / name for name in PROJECT)]
@@ -149,13 +107,16 @@ def main() -> int:
         if path.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".md":
-                target.write_text(_copied(path), "utf-8")
+                target.write_text(_copied(path, path.read_text("utf-8")), "utf-8")
+            elif path.suffix == ".ipynb":
+                page = markdown(read_notebook(path), target.with_suffix(""))
+                target.with_suffix(".md").write_text(_copied(path, page), "utf-8")
             elif path.suffix in (".png", ".svg"):
                 shutil.copyfile(path, target)
     reference = OUT / "docs" / "reference"
     (reference / "api").mkdir()
-    (reference / "settings.md").write_text(_settings_page(), "utf-8")
-    (reference / "commands.md").write_text(_commands_page(), "utf-8")
+    for name, page_of in PAGES.items():
+        (reference / f"{name}.md").write_text(page_of(), "utf-8")
     for package in PACKAGES:
         (reference / "api" / f"{package}.md").write_text(_api_page(package), "utf-8")
     _order()
