@@ -124,7 +124,7 @@ def head_to_head(scale: Scale) -> None:
 
 
 def subset_sum_settings(scale: Scale) -> tuple[str, str]:
-    """The second family's starting policy, built where it is not there yet, and its task."""
+    """The second family's starting policy, built if it is missing, and its task."""
     policy = scale.runs / "subset_sum_policy"
     if not (policy / "build.json").is_file():
         scale.python(

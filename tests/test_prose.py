@@ -36,7 +36,7 @@ def prose() -> dict[str, Any]:
 
 def test_sentences_of_paragraphs_and_items(prose: dict[str, Any]) -> None:
     assert list(prose["sentences"](PAGE)) == [
-        "Set x to 0.1.",
+        "Set X to 0.1.",
         "You can resume any run: the state is in the checkpoint!",
         "What it divides by is a constant.",
         "Run it again.",
@@ -52,3 +52,20 @@ def test_counts(prose: dict[str, Any]) -> None:
     assert counted.num_long == 0
     assert prose["measure"](["word " * 31 + "ends."]).num_long == 1
     assert prose["measure"]([""]).share_to_reader == 0.0
+
+
+def test_what_is_left_to_fix_is_named_with_its_line(prose: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("Run it anew.\n", "utf-8")
+    (tmp_path / "docs" / "guides").mkdir(parents=True)
+    (tmp_path / "docs" / "guides" / "one.md").write_text("The run is here. The loss is a mean.\n", "utf-8")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "code.py").write_text(
+        'told = 1\n"""A module.\n\nAttributes:\n    seed: of the draw.\n"""\nraise DataError("mend it")\n', "utf-8"
+    )
+    assert list(prose["faults"](tmp_path)) == [
+        "README.md:1: 'anew'",
+        "docs/guides/one.md: addresses its reader in 0.0% of its sentences, less than 8%",
+        "src/code.py:2: 1 line(s) of a docstring begin with a bare 'of'",
+        "src/code.py:7: 'mend' in an error",
+        "src/code.py:1: the identifier 'told'",
+    ]

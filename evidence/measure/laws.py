@@ -18,7 +18,7 @@ from relax_rl.analysis import fit_entropy_law
 from relax_rl.errors import DataError
 
 START, BLOCK = 0.15, 8
-"""Share of a run's rollout batches that the law is fitted to, and batches whose mean is foretold."""
+"""Share of a run's rollout batches that the law is fitted to, and batches whose mean is predicted."""
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""The errors a person can mend.
+"""Errors that the user can fix.
 
-Every message is one sentence that says what is wrong, where, and how to mend it. The command line prints it and exits
+Every message is one sentence that says what is wrong, where, and how to fix it. The command line prints it and exits
 with code 2. Each kind is also the built-in error that fits it, so that ``except ValueError`` in a caller's code works.
 """
 
@@ -56,5 +56,5 @@ def note_what_is_kept(error: BaseException, words: str) -> None:
 
 
 def notes_of_kept(error: BaseException) -> list[str]:
-    """What `note_what_is_kept` noted, such as "update 48 of 100 is kept in runs/a/checkpoints/checkpoint-48"."""
+    """Notes of `note_what_is_kept`, such as "update 48 of 100 is kept in runs/a/checkpoints/checkpoint-48"."""
     return [note.removeprefix(_KEPT) for note in getattr(error, "__notes__", ()) if note.startswith(_KEPT)]

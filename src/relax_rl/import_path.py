@@ -90,10 +90,10 @@ def require_allowed(named: Mapping[str, str], allow_code: Collection[str], where
             raise ConfigError(f"{where} has {key} = {named[key]!r}, which is not of the form package.module:name")
     refused = {key: module for key, module in modules.items() if not _is_in(module, allow_code)}
     if refused:
-        told = ", ".join(f"{key} = {named[key]!r}" for key in refused)
+        listed = ", ".join(f"{key} = {named[key]!r}" for key in refused)
         flags = " ".join(f"--allow-code {module}" for module in dict.fromkeys(refused.values()))
         raise ConfigError(
-            f"{where} names code to import, {told}, and a file cannot allow that itself; if you trust this code, add "
+            f"{where} names code to import, {listed}, and a file cannot allow that itself; if you trust this code, add "
             f"{flags} (in Python: allow_code={list(dict.fromkeys(refused.values()))})"
         )
 

@@ -1,4 +1,4 @@
-"""What must not be read by others: keys of settings that hold secrets, and secrets in what is printed or written."""
+"""Redaction: keys of settings that hold secrets, and secrets in what is printed or written."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def is_trusted() -> bool:
 
 
 def remote_code() -> dict[str, bool]:
-    """What every ``from_pretrained`` and ``from_config`` is given.
+    """Arguments of every ``from_pretrained`` and ``from_config``.
 
     Left out, transformers would ask on the terminal, and take a "y" that was meant for something else.
     """

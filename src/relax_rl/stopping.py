@@ -1,6 +1,6 @@
 """Requests to stop, and who answers them: a signal, a time limit, or a call from another thread.
 
-Whoever works for long asks `current`; nothing else here is global. Work that can be cut off anywhere asks nothing: a
+Long work asks `current`; nothing else here is global. Work that can be cut off anywhere asks nothing: a
 signal raises `Stopped` in it. Work that is worth finishing (an update, a block of samples) stands in `deferred`: there
 a first signal is only noted, and the loop asks where it can stop; a second one raises at once.
 

@@ -147,6 +147,6 @@ def test_no_file_can_say_it(trainer: dict, tmp_path: Path) -> None:
 
 def test_a_comparison_hands_it_to_its_runs() -> None:
     runs = plan_runs("countdown", [], parse_methods("grpo"), [0], Path("out"))
-    assert "--trust-remote-code" not in job_of(runs[0], Path("out"), anew=True).words
+    assert "--trust-remote-code" not in job_of(runs[0], Path("out"), overwrite=True).words
     with trusting_remote_code():
-        assert "--trust-remote-code" in job_of(runs[0], Path("out"), anew=True).words
+        assert "--trust-remote-code" in job_of(runs[0], Path("out"), overwrite=True).words

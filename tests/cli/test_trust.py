@@ -297,12 +297,12 @@ def test_a_comparison_hands_its_permission_to_its_runs_and_no_more(capsys: pytes
     words = ["--monitor=false", "--evaluation.num_problems=2"]
     methods = parse_methods("methods.toml", ["support"])
     runs = plan_runs("countdown", [*words, "--task", OWN["task"]], methods, [0], Path("out"))
-    jobs = [job_of(planned, Path("out"), anew=True) for planned in runs]
+    jobs = [job_of(planned, Path("out"), overwrite=True) for planned in runs]
     assert [job.words[-1] for job in jobs] == ["--allow-code=support.trust"] * 2
     assert main([*jobs[1].words, "--dry-run"]) == 0
     assert "names code to import" in refusal(capsys, [*jobs[1].words[:-1], "--dry-run"])
     plain = plan_runs("countdown", words, methods[:1], [0], Path("out"))
-    assert not any("--allow-code" in word for word in job_of(plain[0], Path("out"), anew=True).words)
+    assert not any("--allow-code" in word for word in job_of(plain[0], Path("out"), overwrite=True).words)
     with pytest.raises(ConfigError, match="names code to import"):
         compare("countdown", "methods.toml")
 

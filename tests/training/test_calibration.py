@@ -198,7 +198,7 @@ def test_a_method_that_only_logs_needs_more_pairs_than_observables(length: int, 
         assert len(trainer.said) == 1  # once for as long as it lasts
         trainer.objective = calibration.fitted(rollout_of(20), 7)
         trainer.objective = calibration.fitted(rollout_of(length), 9)
-        assert trainer.said[1].startswith("The dictionary could not be fitted anew before update 10, so it stays:")
+        assert trainer.said[1].startswith("The dictionary could not be fitted again before update 10, so it stays:")
 
 
 def test_a_method_that_reads_the_dispersion_says_why_it_cannot_begin() -> None:

@@ -126,7 +126,7 @@ def test_relax_goes_on_where_later_rollouts_have_no_dispersion(kind, tmp_path):
     trainer, said = trained(tmp_path, kind, "relax", mask_truncated_completions=True, max_steps=4)
     assert all(math.isfinite(value) for value in numbers(trainer))
     assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
-    assert [sentence for sentence in said if "could not be fitted anew before update 3, so it stays" in sentence]
+    assert [sentence for sentence in said if "could not be fitted again before update 3, so it stays" in sentence]
 
 
 def test_relax_names_the_settings_that_leave_it_nothing(tmp_path):

@@ -155,7 +155,7 @@ def carriers(terms: np.ndarray, mask: np.ndarray, shares: Sequence[float] = SHAR
 
     Args:
         terms, mask: (P, G, T), from `covariances`.
-        shares: of the tokens, at least one token each.
+        shares: shares of the tokens, at least one token each.
     """
     ordered = np.sort(np.asarray(terms)[np.asarray(mask, dtype=bool)])[::-1]
     if ordered.size == 0:
@@ -173,7 +173,7 @@ def change_agreement(
     """Hold the covariance of each update against the change of the entropy that followed it.
 
     Args:
-        covariance: of each update (``entropy/covariance`` of the log).
+        covariance: covariance of each update (``entropy/covariance`` of the log).
         entropy: nats a token, of the same updates; that of the next one tells the change.
 
     Raises:

@@ -33,7 +33,7 @@ class EntropyLaw:
         residual_deviation: standard deviation of the reward about the law.
         explained: share of the reward's variance that the law explains (R^2).
         num_points: steps that it was fitted to.
-        autocorrelation: of the residuals, from one step to the next.
+        autocorrelation: autocorrelation of the residuals, from one step to the next.
     """
 
     a: float
@@ -56,7 +56,7 @@ class EntropyLaw:
 
 @dataclass(frozen=True)
 class EntropyForecastError:
-    """How well the start of a run foretells the rest of it.
+    """How well the start of a run predicts the rest of it.
 
     Attributes:
         law: fitted to the first ``law.num_points`` steps.
@@ -85,7 +85,7 @@ def fit_entropy_law(
 
     Args:
         entropy: nats a token, one value a step.
-        reward: of the same steps.
+        reward: reward of the same steps.
 
     Raises:
         DataError: fewer than 10 points, values that are not finite or negative entropy, an entropy that hardly moves,
@@ -179,7 +179,7 @@ def _least_squares(x: np.ndarray, reward: np.ndarray) -> tuple[float, float, np.
 def _resampled_coefficients(
     x: np.ndarray, residuals: np.ndarray, num_resamples: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Errors of a and b, (num_resamples, 2), when the residuals are drawn anew."""
+    """Errors of a and b, (num_resamples, 2), when the residuals are drawn again."""
     noise = resampled_series(residuals, num_resamples, generator)
     centred = x - x.mean()
     a = -(noise @ centred) / float(centred @ centred)

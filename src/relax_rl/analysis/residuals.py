@@ -1,7 +1,7 @@
 """Resampling the residuals of a fit to a series whose neighbours resemble each other.
 
 The steps of a run are autocorrelated, so resampling single steps makes intervals too narrow, and so do blocks of a
-series as short as a run. Here the residuals are whitened by a first-order autoregression, its innovations drawn anew,
+series as short as a run. Here the residuals are whitened by a first-order autoregression, its innovations resampled,
 and coloured again: the sieve bootstrap (Buehlmann 1997) with one lag.
 """
 
@@ -21,7 +21,8 @@ def autocorrelation(residuals: np.ndarray, num_coefficients: int = 2) -> float:
     """Lag-one correlation of the residuals of a fit, from 0 to below 1, corrected for the bias of a short series.
 
     Args:
-        num_coefficients: of the fit, each of which makes the residuals look less alike than the errors are.
+        num_coefficients: number of coefficients of the fit, each of which makes the residuals look less alike than the
+            errors are.
     """
     count = len(residuals)
     centred = residuals - residuals.mean()
@@ -40,8 +41,8 @@ def resampled_series(
     """Series with the residuals' spread and autocorrelation, (num_resamples, n).
 
     Args:
-        num_coefficients: of the fit that left the residuals; their spread is widened by the degrees of freedom that it
-            took.
+        num_coefficients: number of coefficients of the fit that left the residuals; their spread is widened by the
+            degrees of freedom that it took.
     """
     count = len(residuals)
     rho = autocorrelation(residuals, num_coefficients)

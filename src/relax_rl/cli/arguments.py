@@ -1,4 +1,4 @@
-"""What several verbs do with the settings that they were given."""
+"""Settings as several verbs read them."""
 
 from __future__ import annotations
 

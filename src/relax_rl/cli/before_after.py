@@ -1,4 +1,4 @@
-"""What a run has changed, as a table: before, after, and the paired difference."""
+"""The changes of a run as a table: before, after, and the paired difference."""
 
 from __future__ import annotations
 

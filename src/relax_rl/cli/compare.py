@@ -35,7 +35,7 @@ and the evaluation are the same for all methods.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is compared, how often, and where."""
+    """Methods, number of seeds, and output folder."""
     parser.set_defaults(settings=[])
     core = parser.add_argument_group("core")
     names = ", ".join(shipped_configs())

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How long, and where to."""
     core = parser.add_argument_group("core")
     core.add_argument("--steps", type=int, default=50, metavar="N", help="updates of each method (%(default)s)")
-    core.add_argument("--seed", type=int, default=0, help="of both runs (%(default)s)")
+    core.add_argument("--seed", type=int, default=0, help="seed of both runs (%(default)s)")
     core.add_argument("-o", "--output", default="runs/demo", metavar="DIR", help="(%(default)s)")
     core.add_argument("--resume", action="store_true", help="continue the demo that was stopped in DIR")
     core.add_argument("--overwrite", action="store_true", help="delete the demo's runs that are in DIR")
@@ -53,8 +53,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
         def follow(progress: Progress) -> None:
             if progress.stage == "started":
-                told = f"evaluate, {progress.total} updates, evaluate; {progress.message}"
-                print(f"{progress.run}: {told}", file=sys.stderr)
+                plan = f"evaluate, {progress.total} updates, evaluate; {progress.message}"
+                print(f"{progress.run}: {plan}", file=sys.stderr)
             bars(progress)
 
         result = planned.run(follow)

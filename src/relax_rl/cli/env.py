@@ -69,7 +69,7 @@ def _hardware() -> Iterator[tuple[str, str]]:
         "gloo": torch.distributed.is_available() and torch.distributed.is_gloo_available(),
         "nccl": torch.distributed.is_available() and torch.distributed.is_nccl_available(),
     }
-    yield "backends", ", ".join(name for name, is_there in backends.items() if is_there) or "none"
+    yield "backends", ", ".join(name for name, is_available in backends.items() if is_available) or "none"
 
 
 def _version(package: str) -> str | None:

@@ -7,7 +7,7 @@ relax eval NAME --task math500 -k 4 --backend server --base-url http://localhost
 relax eval smollm2 --task gsm8k -k 4 --against evaluations/tiny-gsm8k-k4-t1-seed0
 relax eval --rescore evaluations/smollm2-gsm8k-k4-t1-seed0
 
-Samples and result are kept in a folder. The same command goes on with what a killed one has left.
+Samples and result are kept in a folder. The same command resumes a killed one.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     core.add_argument("--overwrite", action="store_true", help="delete the evaluation that is in the folder")
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--split", default="test", help="of the task (%(default)s)")
+    sampling.add_argument("--split", default="test", help="split of the task (%(default)s)")
     sampling.add_argument("--temperature", type=float, default=1.0, help="0 is greedy (%(default)s)")
     sampling.add_argument("--top-p", type=float, default=1.0, help="(%(default)s)")
     sampling.add_argument(
@@ -70,21 +70,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument(
         "--processes", type=at_least_one, metavar="N", help="sampling at once, for a model on the CPU (one a core)"
     )
-    sampling.add_argument("--seed", type=int, default=0, help="of the sampling (%(default)s)")
-    sampling.add_argument("--problem-seed", type=int, default=0, help="of the problems, or their order (%(default)s)")
+    sampling.add_argument("--seed", type=int, default=0, help="seed of the sampling (%(default)s)")
+    sampling.add_argument(
+        "--problem-seed", type=int, default=0, help="seed of the problems, or of their order (%(default)s)"
+    )
     sampling.add_argument("--data-dir", metavar="DIR", help="folder that the task reads its files from")
     advanced = parser.add_argument_group("advanced")
     backends = ("transformers", "vllm", "server")
-    advanced.add_argument("--backend", choices=backends, default=backends[0], help="what samples (%(default)s)")
-    advanced.add_argument("--base-url", metavar="URL", help="of the server, with its version: http://localhost:8000/v1")
+    advanced.add_argument(
+        "--backend", choices=backends, default=backends[0], help="sampler of the completions (%(default)s)"
+    )
+    advanced.add_argument("--base-url", metavar="URL", help="server, with its version: http://localhost:8000/v1")
     add_prompt_form(advanced)
     advanced.add_argument("--concurrency", type=at_least_one, default=16, help="requests at a time (%(default)s)")
-    advanced.add_argument("--timeout", type=float, default=600.0, metavar="S", help="of a request (%(default)s)")
+    advanced.add_argument(
+        "--timeout", type=float, default=600.0, metavar="S", help="request timeout in seconds (%(default)s)"
+    )
     advanced.add_argument(
         "--dictionary", type=Path, metavar="FILE", help="measure DSD with it too (a run's own, otherwise none)"
     )
     advanced.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
-    advanced.add_argument("--revision", help="of a Hugging Face model")
+    advanced.add_argument("--revision", help="revision of a Hugging Face model")
     add_trust(advanced)
     add_time_limit(advanced)
 

@@ -1,4 +1,4 @@
-"""``relax``: reads the words, calls the verb, turns an error that a person can mend into one sentence, exit code 2.
+"""``relax``: reads the words, calls the verb, turns an error that the user can fix into one sentence, exit code 2.
 
 A verb is the module of its name here, with ``add_arguments(parser)`` and ``run(arguments, settings) -> exit code``;
 ``settings`` are the words of the form ``--section.key value``, for ``load_config``. None imports torch at its top.
@@ -50,7 +50,7 @@ EXIT_CODES = """\
 exit codes:
   0    done
   1    an unexpected error, with its traceback: please report it, with the output of 'relax env'
-  2    a setting, file, model or folder to mend; the sentence says how
+  2    a setting, file, model or folder to fix; the sentence says how
   124  stopped by --max-hours; the sentence says what is kept and how to continue, as it does for a signal:
   129  SIGHUP
   130  SIGINT, which is Ctrl-C
@@ -139,7 +139,7 @@ def _note(words: str) -> None:
 
 
 def _continuation(words: list[str], kept: str, flag: str | None) -> str:
-    """What is kept, and the command that goes on: that which was given, never one that deletes what is kept."""
+    """The kept checkpoint and the command that resumes: the given one, never one that deletes the checkpoint."""
     if flag is not None:
         words = [word for word in words if word not in ("--overwrite", "--resume")] + ([flag] if flag else [])
     command = ["relax", *words]

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="RUN_OR_ADAPTER", help="a run directory, an adapter's folder or a Hub name")
     parser.add_argument("output", metavar="OUT", help="a new folder for the merged model")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: that of the base)")
-    parser.add_argument("--revision", help="of an adapter on the Hub")
+    parser.add_argument("--revision", help="revision of an adapter on the Hub")
     add_remote_code(parser)
 
 

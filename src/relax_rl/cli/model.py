@@ -1,4 +1,4 @@
-"""What a model is and what it must be given: everything that training and evaluation rely on, before they run.
+"""The contract of a model: everything that training and evaluation rely on, before they run.
 
 relax model tiny
 relax model HuggingFaceTB/SmolLM2-135M-Instruct --json
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="'tiny', 'smollm2', a Hugging Face name or a folder")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--headers-only", action="store_true", help="do not look for NaN in the values of the weights")
-    parser.add_argument("--revision", help="of a Hugging Face model")
+    parser.add_argument("--revision", help="revision of a Hugging Face model")
     add_remote_code(parser)
 
 

@@ -25,8 +25,8 @@ _SHOWN = (
 )
 
 _LINES = 20
-_PARTS_TOLD = 5
-_FEWEST_TOLD = 10
+_NUM_LINES = 5
+_FEWEST_LINES = 10
 """A run of fewer updates than this is told of at its start and end alone."""
 
 
@@ -45,7 +45,7 @@ class TrainingBar:
         self._label = label
         self._console = console or Console(file=sys.stderr)
         self._bars: Bars | None = None
-        self._told = -1
+        self._printed = -1
 
     def __enter__(self) -> TrainingBar:
         return self
@@ -78,9 +78,9 @@ class TrainingBar:
     def _tell(self, progress: Progress) -> None:
         """For a log: the first update, the last, and a line for each twentieth of them."""
         part = _LINES * progress.done // progress.total
-        if not progress.metrics or (part <= self._told and progress.done < progress.total):
+        if not progress.metrics or (part <= self._printed and progress.done < progress.total):
             return
-        self._told = part
+        self._printed = part
         line = f"{self._label}: update {progress.done} of {progress.total}  {figures(progress.metrics)}"
         self._console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
 
@@ -146,9 +146,9 @@ class JobBars:
 
     def _tell(self, run: str, before: int, done: int, total: int) -> None:
         """Off a terminal, where no bar is drawn: a line for each fifth of the updates, so that a log shows life."""
-        if self._bars.console.is_terminal or total < _FEWEST_TOLD:
+        if self._bars.console.is_terminal or total < _FEWEST_LINES:
             return
-        if done < total and _PARTS_TOLD * done // total > _PARTS_TOLD * before // total:
+        if done < total and _NUM_LINES * done // total > _NUM_LINES * before // total:
             print(f"{run}: {done} of {total} updates", file=sys.stderr)
 
 

@@ -19,7 +19,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A recipe, or none for all of them."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help="of a recipe")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="name of a recipe")
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--num-problems", type=int, metavar="N", help="the first N; show: 3, validate: all, by default"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the problems or of their order (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the problems or of their order (%(default)s)")
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder that the task reads its files from; overlap: of the evaluation sets"
     )

@@ -1,4 +1,4 @@
-"""What is in a folder that ``relax compare`` wrote, by its ``comparison.json``."""
+"""Contents of a folder that ``relax compare`` wrote, by its ``comparison.json``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FILE = "comparison.json"
 
 @dataclass(frozen=True)
 class Contents:
-    """What was asked for last.
+    """The last request.
 
     Attributes:
         baseline: the method that the others are compared with.

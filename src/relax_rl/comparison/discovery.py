@@ -1,4 +1,4 @@
-"""What the rollouts of a run discovered: when the first reward came, and which solutions were ever sampled."""
+"""Discoveries in the rollouts of a run: when the first reward came, and which solutions were ever sampled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Discovery:
         problems: with such a completion, over the whole run.
         ever: solutions (`relax_rl.rewards.Verdict.mode`) found for the problems, over the whole run; None where nothing
             tells them.
-        now: of these, the ones that the last rollout of their problem still has.
+        now: the ones of these that the last rollout of their problem still has.
     """
 
     first_reward: int | None
@@ -30,7 +30,7 @@ class Discovery:
 
 
 def discovery_of(rollouts: Iterable[tuple[int, Sequence[Mapping[str, Any]]]]) -> Discovery:
-    """What some rollouts discovered.
+    """Discoveries in some rollouts.
 
     Args:
         rollouts: (update, rows) in order, the rows as `RunDirectory.write_completions` keeps them.
@@ -56,7 +56,7 @@ def discovery_of(rollouts: Iterable[tuple[int, Sequence[Mapping[str, Any]]]]) ->
 
 
 def discovered(run: RunDirectory) -> Discovery:
-    """What the rollouts of a run discovered, one file of completions in memory at a time.
+    """Discoveries in the rollouts of a run, one file of completions in memory at a time.
 
     Raises:
         RunError: a file of completions that cannot be read.

@@ -63,7 +63,7 @@ class MethodSummary:
         differences: by metric; empty for the baseline.
         bounds: by metric, where completions have no score: mean over the runs of the value if all of them are wrong,
             and if all are right.
-        seconds, tokens: of a run's updates, mean over its runs; NaN where no update was logged.
+        seconds, tokens: seconds and tokens of a run's updates, mean over its runs; NaN where no update was logged.
         sentence: what can be said of it.
     """
 
@@ -117,13 +117,13 @@ def compare_methods(
     metrics = compared_metrics(finished) if metrics is None else metrics
     differences = _differences(methods, baseline, metrics)
     summaries = [_summary(name, members, metrics, differences.get(name, {})) for name, members in methods.items()]
-    told = tuple(_with_sentence(summary, baseline, len(methods) - 1) for summary in summaries)
+    described = tuple(_with_sentence(summary, baseline, len(methods) - 1) for summary in summaries)
     matched = {name: all(_is_matched(run) for run in members) for name, members in methods.items()}
     remarks = _remarks(finished, methods[baseline][0])
     if any(matched.values()):
         names = "every method" if all(matched.values()) else ", ".join(name for name, is_so in matched.items() if is_so)
         remarks.append(f"the advantages of {names} were scaled to the size of GRPO's (objective.match_rms)")
-    return Comparison(baseline, tuple(metrics), told, tuple(remarks), all(matched.values()))
+    return Comparison(baseline, tuple(metrics), described, tuple(remarks), all(matched.values()))
 
 
 def _is_matched(run: RunRecord) -> bool:

@@ -44,7 +44,7 @@ MAY_DIFFER = (*_SAMPLING, "prompts", "grader", "policy", "grading", "backend")
 _BY_PROBLEM = ("length", "truncated", "no_answer", "distinct_correct", "distinct_paths")
 """Metrics that are kept problem by problem under their own name."""
 _FIELDS = {"entropy": "entropy", "dsd": "dsd"} | {name: name for name in _BY_PROBLEM}
-"""Where a metric is kept problem by problem; mean@k, maj@k and pass@k apart."""
+"""Metrics that are kept problem by problem; mean@k, maj@k and pass@k apart."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Mismatch:
     """One setting in which two evaluations differ.
 
     Attributes:
-        name: of the setting: ``grader``, ``temperature``, ``dictionary``, ...
+        name: name of the setting: ``grader``, ``temperature``, ``dictionary``, ...
         before, after: its value in the first and in the second evaluation; None where the result does not tell it.
     """
 
@@ -73,14 +73,14 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Comparability:
-    """What stands between two evaluations beside their policies.
+    """Differences of two evaluations beside their policies.
 
     Attributes:
         differing: settings that differ. With any of them, no difference of the two policies can be computed.
         unknown: settings that one or both do not tell, as files of earlier versions do. They do not refuse a
             comparison, but a reader must know of them.
         dispersion: what differs, or is unknown, in the measurement of DSD. It concerns that metric alone.
-        num_problems: of the first evaluation, of the second, and of both.
+        num_problems: number of problems of the first evaluation, of the second, and of both.
     """
 
     differing: tuple[Mismatch, ...]
@@ -109,7 +109,7 @@ class Comparability:
         return replace(self, differing=tuple(mismatch for mismatch in self.differing if mismatch.name not in names))
 
     def reasons(self, first: str = "there", second: str = "here") -> str:
-        """What differs, in words: ``temperature is 1.0 there and 0.6 here, grader is ...``."""
+        """The differences in words: ``temperature is 1.0 there and 0.6 here, grader is ...``."""
         return ", ".join(mismatch.words(first, second) for mismatch in self.differing)
 
     def notes(self, first: str = "there", second: str = "here") -> list[str]:
@@ -218,7 +218,7 @@ def paired_difference(
     """``second - first`` in a metric over the problems that both were evaluated on.
 
     Args:
-        seed: of the resamples.
+        seed: seed of the resamples.
 
     Returns:
         The difference with its 95 % interval by bootstrap over problems, paired. None where it would not mean
@@ -236,7 +236,7 @@ def compare_results(
 
     Args:
         despite: settings (of `MAY_DIFFER`) that may differ, because the comparison is about them too.
-        seed: of the resamples and, with many problems, of the sign patterns.
+        seed: seed of the resamples and, with many problems, of the sign patterns.
 
     Raises:
         DataError: the two may not be compared; each setting that differs is named.

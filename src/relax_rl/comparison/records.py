@@ -1,4 +1,4 @@
-"""What a report knows of a run: everything is read from the run directory, nothing from a trainer."""
+"""A run as a report knows it: everything is read from the run directory, nothing from a trainer."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class ChangedProblem:
     """A problem that one of two evaluations solved.
 
     Attributes:
-        id: of the problem.
+        id: id of the problem.
         before, after: right samples in the first and in the second evaluation; one of them is 0.
         by_chance: probability of this under policies that are alike, given the right samples of both.
     """
@@ -37,7 +37,7 @@ class ChangedProblem:
 
 @dataclass(frozen=True)
 class Turnover:
-    """What became of the problems that both evaluations have, and scored a sample of.
+    """Changes in the problems that both evaluations have, and scored a sample of.
 
     Attributes:
         lost: share solved by the first and not by the second, with its 95 % interval by bootstrap over problems.
@@ -61,7 +61,7 @@ def turnover(
 
     Args:
         despite: settings that may differ, as for `compare_results`.
-        seed: of the resamples.
+        seed: seed of the resamples.
 
     Returns:
         None where no problem has a scored sample in both.

@@ -1,4 +1,4 @@
-"""What a run is: strict, frozen models, read from a file and dotted overrides, and written back as JSON.
+"""The settings of a run: strict, frozen models, read from a file and dotted overrides, and written back as JSON.
 
 A key lives in one place only. ``[trainer]`` speaks TRL's own names (any other ``GRPOConfig`` field may stand there and
 is checked by the training layer); the tables ``[task]`` and ``[objective]`` hold a name and that name's own options,

@@ -1,4 +1,4 @@
-"""What the batch settings come to: prompts, completions, micro-batches and updates, in words."""
+"""The batch settings in numbers: prompts, completions, micro-batches and updates, in words."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RunSettings(Protocol):
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What the batch settings come to; counts are over all processes, but a micro-batch is one process's forward."""
+    """The batch settings in numbers; counts are over all processes, but a micro-batch is one process's forward."""
 
     num_processes: int
     group_size: int
@@ -83,7 +83,7 @@ class BatchPlan:
 
 
 def batch_arithmetic(config: RunSettings, num_processes: int = 1, num_problems: int | None = None) -> BatchPlan:
-    """What the batch settings mean together, by TRL's rules.
+    """Meaning of the batch settings together, by TRL's rules.
 
     Args:
         config: The run's settings.

@@ -14,7 +14,7 @@ _CHOOSES = re.compile(r"mean@1|pass@(\d+)")
 
 
 class EvaluationConfig(Section):
-    """What is sampled, before and after training, to say how good the policy is."""
+    """Samples before and after training that say how good the policy is."""
 
     enabled: bool = True
     before: bool = True
@@ -37,7 +37,7 @@ class EvaluationConfig(Section):
     selection_split: str | None = None
     """A split of the task for that, in place of problems left out of training."""
     best_by: str = "mean@1"
-    """What the best policy has most of: mean@1, or pass@k for a power of two up to ``num_samples``."""
+    """Metric that chooses the best policy: mean@1, or pass@k for a power of two up to ``num_samples``."""
 
     @property
     def num_selecting(self) -> int:

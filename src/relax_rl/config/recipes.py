@@ -15,10 +15,10 @@ class Recipe:
     """A shipped config and what it is for. None of them was run by us.
 
     Attributes:
-        name: of the config.
+        name: name of the config.
         hardware: as for ``relax train --dry-run --hardware``.
         about: model and method.
-        source: of the numbers.
+        source: source of the numbers.
         expected, start: percent by benchmark after training, and of the model that it starts from; empty where nobody
             published them.
     """

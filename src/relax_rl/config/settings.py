@@ -70,7 +70,7 @@ class _Named(Section):
 
 
 class TaskConfig(_Named):
-    """Where problems come from; the options are those of the task (``--task.path problems.jsonl``)."""
+    """Source of the problems; the options are those of the task (``--task.path problems.jsonl``)."""
 
     name: str = "countdown"
 
@@ -82,7 +82,7 @@ class ObjectiveConfig(_Named):
 
 
 class VerifierConfig(_Named):
-    """What grades completions: a verifier's name (``task``: the task's own) with its options, and ``weight``."""
+    """Grader of the completions: a verifier's name (``task``: the task's own) with its options, and ``weight``."""
 
 
 class DictionaryConfig(Section):
@@ -200,7 +200,7 @@ class SamplingConfig(Section):
     """How rollout batches are put together, for any method."""
 
     engine: Engine = "auto"
-    """What samples the rollouts. relax: the sampler of the evaluation, which is faster and gives each completion a
+    """Sampler of the rollouts. relax: the sampler of the evaluation, which is faster and gives each completion a
     random stream of its own; generate: TRL's `generate`, or vLLM with trainer.use_vllm; auto: relax where it can do
     what the run asks for, else generate. The run's config.json records which."""
     max_batches: int = Field(default=1, ge=1)
@@ -317,10 +317,10 @@ class TrainConfig(Section):
     def _check_lengths(self) -> TrainConfig:
         observables, length = self.dictionary.num_observables, self.trainer.max_completion_length
         if observables is not None and observables >= length - 1:
-            mend = f"set dictionary.num_observables to {max(1, length // 3)}, or " if length > 3 else ""
+            fewer = f"set dictionary.num_observables to {max(1, length // 3)}, or " if length > 3 else ""
             raise ValueError(
                 f"dictionary.num_observables = {observables} needs completions of more snapshot pairs than that, but "
-                f"trainer.max_completion_length = {length} gives at most {length - 1}; {mend}"
+                f"trainer.max_completion_length = {length} gives at most {length - 1}; {fewer}"
                 f"set trainer.max_completion_length to at least {observables + 2}"
             )
         return self

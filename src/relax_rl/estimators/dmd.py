@@ -29,7 +29,7 @@ class DMD(EigenfunctionEstimator):
         variant: "least_squares", "ridge", "forward_backward", "total_least_squares", "measure_preserving" or
             "instrumental"; see "Which estimator for which noise" in docs/guides/toolkit.md.
         modes: "projected" or "exact".
-        ridge: of the variant "ridge", relative to the mean square of the singular values kept.
+        ridge: ridge of the variant "ridge", relative to the mean square of the singular values kept.
         solver: "auto", "svd", "gram" or "randomised".
         dt: time between two snapshots, for continuous_eigenvalues_.
         random_state: seed of the randomised solver.

@@ -27,8 +27,9 @@ class KernelEDMD(EigenfunctionEstimator):
 
     Args:
         kernel: "rbf", "polynomial" or "linear", or a function of tensors (M, H) and (N, H) to (M, N).
-        bandwidth: of "rbf": exp(-|x - y|^2 / (2 bandwidth^2)); None: the median distance between states.
-        degree, offset: of "polynomial": (offset + x y* / scale)^degree, with the mean of |x|^2 as scale.
+        bandwidth: bandwidth of "rbf": exp(-|x - y|^2 / (2 bandwidth^2)); None: the median distance between states.
+        degree, offset: degree and offset of "polynomial": (offset + x y* / scale)^degree, with the mean of |x|^2 as
+            scale.
         rank: directions to keep; with as many as there are pairs the fit interpolates, and `residual_kind_` is
             "vacuous". Otherwise, and variant, ridge, dt: as in :class:`~relax_rl.estimators.DMD`.
 

@@ -25,12 +25,12 @@ class OptimisedDMD(EigenfunctionEstimator):
         rank: number of exponentials; None: two, as one oscillation has, or one where there is a single feature.
         dt: time between two snapshots, where `fit` is given no times.
         constraints, bound: what the exponents must be, as in `optimised_dmd`.
-        max_iter, tol: of the Levenberg-Marquardt iteration.
+        max_iter, tol: most iterations and tolerance of the Levenberg-Marquardt iteration.
 
     Attributes:
         continuous_eigenvalues_: (R,) complex, the exponents, slowest decay first; eigenvalues_ are those over dt.
         amplitudes_: (K, R) complex, of each mode in each trajectory at its time 0.
-        relative_error_: of the fit to the snapshots.
+        relative_error_: relative error of the fit to the snapshots.
         n_iter_, is_converged_: how the iteration ended.
         modes_, residuals_, residual_kind_, rank_, n_pairs_: as in `SpectralEstimator`; the residuals are of pairs.
     """
@@ -66,7 +66,7 @@ class OptimisedDMD(EigenfunctionEstimator):
             X: the trajectories.
             y: ignored.
             lengths: T_k where X is one array.
-            times: of each trajectory (T_k,), where they are not dt apart.
+            times: times of each trajectory (T_k,), where they are not dt apart.
         """
         trajectories = read_trajectories(self, X, lengths)
         clocks = None if times is None else [torch.from_numpy(np.array(clock)).double() for clock in times]

@@ -1,4 +1,4 @@
-"""What the estimators have in common: a spectrum with modes, by which states are taken forward in time."""
+"""Common part of the estimators: a spectrum with modes, by which states are taken forward in time."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SpectralEstimator(BaseEstimator):
 
 
 class EigenfunctionEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SpectralEstimator):
-    """A spectrum whose eigenfunctions can be had of any single state; subclasses say how in `_eigenfunctions`."""
+    """A spectrum whose eigenfunctions are defined for any single state; subclasses say how in `_eigenfunctions`."""
 
     def _eigenfunctions(self, states: Tensor) -> np.ndarray:
         raise NotImplementedError

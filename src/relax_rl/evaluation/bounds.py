@@ -45,7 +45,7 @@ def metric_bounds(result: EvaluationResult, metric: str) -> Bounds | None:
 
 
 def unscored_note(result: EvaluationResult) -> str | None:
-    """What a reader must know of samples without a score, and of answers that no grader could read; else None."""
+    """Remark on samples without a score, and of answers that no grader could read; else None."""
     unscored, reasons = num_unscored(result), ", ".join(f"{why}: {count}" for why, count in result.reasons.items())
     total = result.num_samples * len(result.per_problem)
     said = f" ({reasons})" if reasons else ""

@@ -1,4 +1,4 @@
-"""What one forward over the sampled completions tells: entropy, dispersion, and the spectrum of them all."""
+"""One forward over the sampled completions: entropy, dispersion, and the spectrum of them all."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["Dynamics", "measure_dynamics"]
 
 @dataclass
 class Dynamics:
-    """What was measured, a value a completion.
+    """Measurements, a value a completion.
 
     Attributes:
         entropy: summed over the completion's tokens, in nats.
         dsd: NaN where it is not defined.
-        spectrum: of all completions together; None if there are too few tokens for its observables.
+        spectrum: spectrum of all completions together; None if there are too few tokens for its observables.
     """
 
     entropy: np.ndarray
@@ -47,9 +47,9 @@ def measure_dynamics(
     """Replay each completion after its prompt (token ids, one pair a row) and measure it.
 
     Args:
-        temperature: of the sampling; see `.replay.replay`.
+        temperature: temperature of the sampling; see `.replay.replay`.
         dictionary: observables of DSD and spectrum.
-        estimator: of the DSD.
+        estimator: estimator of the DSD.
     """
     found = Dynamics(np.full(len(completions), np.nan), np.full(len(completions), np.nan))
     pooled: GramStatistics | None = None

@@ -58,7 +58,7 @@ class EvaluationFolder:
         return self.result_path.is_file() and self.samples_path.is_file()
 
     def start(self, settings: Mapping[str, Any], *, overwrite: bool = False) -> list[Sample]:
-        """Begin, or go on with the same evaluation.
+        """Begin an evaluation, or resume the same one.
 
         Args:
             settings: everything that decides what is sampled, as JSON.
@@ -85,7 +85,7 @@ class EvaluationFolder:
         return self._recover()
 
     def read_settings(self) -> dict[str, Any]:
-        """What `start` was given. Raises DataError if it is not there or not readable."""
+        """Identity that `start` wrote. Raises DataError if it is not there or not readable."""
         try:
             return with_present_names(json.loads(self.settings_path.read_text("utf-8")))
         except (OSError, ValueError, AttributeError) as error:
@@ -153,7 +153,7 @@ class EvaluationFolder:
             lines = self.samples_path.read_text("utf-8").splitlines()
         except OSError as error:
             raise DataError(
-                f"The evaluation {self.path} is not complete: {error}; run its command again to go on with it."
+                f"The evaluation {self.path} is not complete: {error}; run its command again to resume it."
             ) from error
         return _samples(lines, self.samples_path)
 

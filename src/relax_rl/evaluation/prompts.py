@@ -41,7 +41,7 @@ class PromptForm:
 
     Attributes:
         plain: the plain words of a problem, also for a model with a chat template: a base model that has one.
-        switches: of the chat template, such as ``{"enable_thinking": False}``.
+        switches: switches of the chat template, such as ``{"enable_thinking": False}``.
         most_tokens: a longer prompt loses its start; None cuts nothing.
     """
 
@@ -96,12 +96,12 @@ class ProcessedPrompt(Sequence[int]):
         self._token_ids = self.look().token_ids
 
     def look(self) -> Look:
-        """The prompt as the processor reads it, images and all; made anew at each call."""
+        """The prompt as the processor reads it, images and all; made again at each call."""
         return look_at(self.processor, self.conversation, switches=self.switches)
 
     @property
     def conversation(self) -> list[dict[str, Any]]:
-        """Messages in parts, as the processor takes them; each call decodes the images anew."""
+        """Messages in parts, as the processor takes them; each call decodes the images again."""
         return [turn | {"content": [_opened(part) for part in turn["content"]]} for turn in self._conversation]
 
     def __len__(self) -> int:
@@ -115,7 +115,7 @@ class ProcessedPrompt(Sequence[int]):
 
 
 def looks_of(prompts: Sequence[Sequence[int]]) -> list[Look]:
-    """What the processor makes of each prompt, equal objects once; empty for prompts of a tokenizer."""
+    """The processor's output for each prompt, equal objects once; empty for prompts of a tokenizer."""
     distinct = {id(prompt): prompt for prompt in prompts if isinstance(prompt, ProcessedPrompt)}
     if not distinct:
         return []
@@ -158,7 +158,8 @@ def encode_prompt(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL
 
 
 def prompt_words(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL) -> str | list[dict[str, Any]]:
-    """What TRL is given: messages for the chat template, or plain text. It renders and encodes them as we do.
+    """The prompt as TRL receives it: messages for the chat template, or plain text. It renders and encodes them as we
+    do.
 
     An interleaved problem has messages in parts, with a place for each image; TRL fills these in order.
     """
@@ -226,7 +227,7 @@ def prompt_inputs(
     """A batch of prompts, all of one tokenizer or processor, as the model takes it inside `shown(model, looks)`.
 
     Args:
-        looks: of the prompts (`looks_of`).
+        looks: looks of the prompts (`looks_of`).
         completions: ids and mask (B, T), padded on the right, that follow the prompts.
 
     Returns:

@@ -23,7 +23,7 @@ def with_official_scores(
 
     Args:
         samples: one list a problem, graded.
-        problems: of the benchmark, in the same order.
+        problems: problems of the benchmark, in the same order.
         benchmark: the name of the task.
     """
     rules = official_rules(benchmark) or VISUAL_RULES.get(benchmark, ())

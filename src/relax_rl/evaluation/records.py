@@ -35,7 +35,8 @@ class Sample:
         reason: why there is no score, or why the score is 0.0 without a look at the answer's content (see
             `relax_rl.rewards.Verdict`). Earlier versions gave no score in the latter case.
         detail: the words of an error, or what a format lacks.
-        type: of the gold answer in the grammar of the verifier (see `relax_rl.rewards.Verdict`); empty if it has none.
+        type: type of the gold answer in the grammar of the verifier (see `relax_rl.rewards.Verdict`); empty if it has
+            none.
         opened: the marker of the thought that the prompt had opened; empty for none.
         official: its scores by the published rules of the benchmark, by their names (see `relax_rl.rewards.official`).
         answer_class: the same number for equal answers to one problem; None without an answer.

@@ -54,14 +54,14 @@ def replay(
 
     Args:
         prompts, completions: token ids, one pair a row, none empty; prompts of a processor bring their images along.
-        temperature: of the sampling; divides the logits. At 0 (greedy) the entropy is that of temperature 1, since a
-            greedy choice has none. Truncation by top-p is not applied.
+        temperature: temperature of the sampling; divides the logits. At 0 (greedy) the entropy is that of temperature
+            1, since a greedy choice has none. Truncation by top-p is not applied.
 
     Yields:
         Batches of rows of like length, every row once. Memory is bounded by the batch.
 
     Raises:
-        ModelError: the model has no decoder that can be told apart from its head, or does not run it once a forward.
+        ModelError: the model has no decoder that is distinct from its head, or does not run it once a forward.
     """
     longest_first = sorted(range(len(prompts)), key=lambda row: (-len(completions[row]), -len(prompts[row])))
     start = 0

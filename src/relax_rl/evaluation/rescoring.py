@@ -39,7 +39,7 @@ class Regraded:
 
 
 def rescore(folder: EvaluationFolder, task: Task, verifier: Verifier | None = None) -> Regraded:
-    """Grade the samples of a complete evaluation again, and write samples and result anew.
+    """Grade the samples of a complete evaluation again, and rewrite samples and result.
 
     Folders of earlier versions lack what later ones record: the thought that a prompt opened is then read off the
     prompts that the result shows.

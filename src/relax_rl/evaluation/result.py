@@ -1,4 +1,4 @@
-"""What an evaluation found, and its JSON form: the contract between the run directory and the report page."""
+"""The result of an evaluation and its JSON form: the contract between the run directory and the report page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PooledSpectrum:
         eigenvalues: (real, imaginary) of each discrete eigenvalue; one step is one token.
         residuals: ResDMD residual of each; a large one marks a spurious eigenvalue.
         num_observables: F of the dictionary.
-        dictionary_digest: of its weights; spectra are comparable only under the same dictionary.
+        dictionary_digest: digest of its weights; spectra are comparable only under the same dictionary.
     """
 
     eigenvalues: tuple[tuple[float, float], ...]
@@ -92,7 +92,7 @@ class SampleRecord:
     num_tokens: int
     dsd: float | None
     images: tuple[str, ...] = ()
-    """Where its problem's images are; not in the file if it has none."""
+    """Folder of its problem's images; not in the file if it has none."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class EvaluationResult:
         pass_at_k: pass@k for every k from 1 to ``num_samples``.
         model: as it was named; empty for a model that was handed over.
         backend: what sampled it.
-        prompt_digest: of all prompts as the model read them.
+        prompt_digest: digest of all prompts as the model read them.
         problem_seed: which problems a procedural task made.
         grader: the verifier and its version (`.grading.grader_version`).
         grading: the verifier's options that decide verdicts and are not the default, such as the policy of finding the

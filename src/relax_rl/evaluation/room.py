@@ -13,7 +13,7 @@ from relax_rl.tasks.base import Problem
 __all__ = ["Overlong", "Room"]
 
 Overlong = Literal["refuse", "cut"]
-"""What becomes of a prompt that leaves no room for a whole completion; ``cut`` takes its start away."""
+"""Treatment of a prompt that leaves no room for a whole completion; ``cut`` takes its start away."""
 _SPARE_BYTES = 16
 """For tokens that a tokenizer adds in front."""
 
@@ -24,7 +24,7 @@ class Room:
 
     Attributes:
         context: positions; None where the model has no limit.
-        name: of the model.
+        name: name of the model.
         max_completion_length: tokens of a completion.
         overlong: what becomes of prompts that are too long.
     """
@@ -71,7 +71,7 @@ class Room:
         """Refuse prompts that are too long, or say how many are cut.
 
         Args:
-            what: of the problems, for the sentence: "the training split".
+            what: name of the problems, for the sentence: "the training split".
 
         Returns:
             The sentence; None where all fit.

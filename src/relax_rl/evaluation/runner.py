@@ -66,10 +66,10 @@ def evaluate(
             processor.
         num_problems: the first so many of the split; all of it when None.
         dictionary: observables for DSD and the spectrum; both are left out without one.
-        estimator: of the DSD.
-        seed: of sampling and of the bootstrap. The same seed draws the same numbers for the same problem.
+        estimator: estimator of the DSD.
+        seed: seed of sampling and of the bootstrap. The same seed draws the same numbers for the same problem.
         problem_seed: which problems a procedural task makes.
-        name: of the model, for the result.
+        name: name of the model, for the result.
         form: how problems become prompts.
         folder, overwrite, on_progress: see `Evaluation.run`.
 
@@ -122,14 +122,14 @@ def replay_with(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is evaluated, on what, and how.
+    """Model, task and settings of an evaluation.
 
     Attributes:
         sampler: the policy.
         task, split, num_problems, problem_seed: the problems; all of the split when ``num_problems`` is None.
-        settings: of the sampling; the bootstrap has its seed too.
-        name: of the model, for the result.
-        task_options: of the task, for the folder.
+        settings: settings of the sampling; the bootstrap has its seed too.
+        name: name of the model, for the result.
+        task_options: options of the task, for the folder.
         policy: name of the policy that finds the answer in a completion; None: that of the task's verifier.
         replay: measures dynamics by another forward over all samples; None: it is left out.
         measured_by: digest of the dictionary, and the DSD's estimator, if the replay measures it.
@@ -149,7 +149,7 @@ class Evaluation:
 
     @property
     def verifier(self) -> BaseVerifier:
-        """What grades: the task's verifier, with the policy that was asked for."""
+        """The task's verifier, with the requested policy."""
         return as_verifier(self.task.verifier).with_policy(self.policy)
 
     def run(
@@ -159,10 +159,10 @@ class Evaluation:
         overwrite: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> EvaluationResult:
-        """Sample what is not there yet, grade, measure.
+        """Sample the missing completions, grade, measure.
 
         Args:
-            folder: where samples and result are kept. The same evaluation that is there is gone on with, or read if
+            folder: where samples and result are kept. The same evaluation there is resumed, or read if
                 it is complete.
             overwrite: delete an evaluation that is there.
             on_progress: is told samples that are there, and samples in all, after every lot.
@@ -173,10 +173,10 @@ class Evaluation:
             Stopped: a stop was asked for (`relax_rl.stopping`); the folder keeps the samples there are.
         """
         problems, prompt_digest = self._problems()
-        there = [] if folder is None else folder.start(self._identity(problems, prompt_digest), overwrite=overwrite)
+        kept = [] if folder is None else folder.start(self._identity(problems, prompt_digest), overwrite=overwrite)
         if folder is not None and folder.is_complete:
             return EvaluationResult.load(folder.result_path)
-        samples = self._sample(problems, there, folder, on_progress)
+        samples = self._sample(problems, kept, folder, on_progress)
         prompts = [self.sampler.render(problem) for problem in problems]
         opened = opened_by_prompts(prompts, samples, self.sampler.backend)
         answers = [problem.answer for problem in problems]
@@ -220,7 +220,7 @@ class Evaluation:
         )
 
     def _identity(self, problems: Sequence[Problem], prompt_digest: str) -> dict[str, Any]:
-        """What decides the samples; the batch size does not."""
+        """Everything that decides the samples; the batch size does not."""
         return {
             "model": self.name,
             "backend": self.sampler.backend,
@@ -240,12 +240,12 @@ class Evaluation:
     def _sample(
         self,
         problems: Sequence[Problem],
-        there: Sequence[Sample],
+        kept: Sequence[Sample],
         folder: EvaluationFolder | None,
         on_progress: Callable[[int, int], None] | None,
     ) -> list[list[Sample]]:
         position = {problem.id: index for index, problem in enumerate(problems)}
-        found = {(position[sample.problem_id], sample.index): sample for sample in there}
+        found = {(position[sample.problem_id], sample.index): sample for sample in kept}
         total = len(problems) * self.settings.num_samples
         if len(found) < total:
             # Samples without a folder are lost in any case, and no block of them is worth waiting for.

@@ -20,7 +20,7 @@ __all__ = ["Summary", "summarize"]
 
 @dataclass(frozen=True)
 class Summary:
-    """What the samples come to.
+    """Summary of the samples.
 
     Attributes:
         metrics: as `.result.EvaluationResult.metrics`.
@@ -46,7 +46,7 @@ def summarize(
 
     Args:
         samples: one list a problem, all of the same length.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
         with_dsd: DSD was measured, though it may be defined for none.
         units: the independent unit of each problem, which the bootstrap resamples; None: the problem itself.
 
@@ -115,7 +115,7 @@ def _problem_result(samples: Sequence[Sample], counts: VerdictCounts, has_modes:
     dsd = [sample.dsd for sample in samples if sample.dsd is not None]
     correct = [sample for sample in samples if sample.score is not None and sample.score >= CORRECT_MIN]
     explained = [sample for sample in samples if sample.how]
-    # What has no mode although the verifier has some is told apart by its answer, as where it has none.
+    # What has no mode although the verifier has some is distinguished by its answer, as where it has none.
     found = Counter(sample.answer_class if sample.mode is None else sample.mode for sample in correct)
     return ProblemResult(
         id=samples[0].problem_id,

@@ -179,7 +179,7 @@ def log_det_diversity(vectors: Tensor, mask: Tensor | None = None, *, scale: flo
 
 
 def log_det_gains(vectors: Tensor, mask: Tensor | None = None, *, scale: float = 1.0, unit: bool = True) -> Tensor:
-    """What each vector adds to :func:`log_det_diversity` of the set, (..., N) float64; 0 for masked ones.
+    """Contribution of each vector to :func:`log_det_diversity` of the set, (..., N) float64; 0 for masked ones.
 
     ``log det(I + L) - log det(I + L without i) = -log [(I + L)^-1]_ii`` for L = scale V V^T: the share of each
     completion in DQO's surrogate, in [0, log(1 + scale)] for unit vectors. Arguments and errors as there.

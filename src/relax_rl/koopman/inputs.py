@@ -1,4 +1,4 @@
-"""What the toolkit is given: tensors, or arrays made into tensors; real where it must be, in a unit that fits.
+"""Inputs of the toolkit: tensors, or arrays made into tensors; real where it must be, in a unit that fits.
 
 Everything is computed in double precision, and most of it through squares: of numbers beyond 1e154 these are Inf, of
 numbers below 1e-154 they are 0 or a few digits of it. What is measured here is mostly the same in every unit, so such
@@ -102,7 +102,7 @@ def in_its_unit(values: Tensor, dims: tuple[int, ...] | None = None) -> tuple[Te
     """Values divided by a unit, and that unit: 1 for all whose squares double precision holds.
 
     Args:
-        values: of any dtype; only those of double precision can be out of its reach.
+        values: numbers of any dtype; only those of double precision can be out of its reach.
         dims: the dimensions that share a unit; None: all do.
 
     Returns:

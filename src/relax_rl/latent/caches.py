@@ -1,4 +1,4 @@
-"""What a model keeps of the tokens that it has read, by kind, and what may be done with it.
+"""Caches of a model by kind, and the operations that each allows.
 
 ===========  ==========================================================  ===============================
 Kind         What is kept                                                Example
@@ -88,7 +88,7 @@ class CachePlan:
     """How a model is to be read and sampled.
 
     Attributes:
-        kind: of its cache.
+        kind: kind of its cache.
         pads_prompts: prompts of several lengths can be read together, padded on the left, given their positions. If
             not, only prompts of one length are read together.
         moves_rows: the rows of a filled cache can be repeated and dropped. If not, a prompt is read once for each of

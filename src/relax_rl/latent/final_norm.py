@@ -19,7 +19,7 @@ _PROBE = 3
 
 @torch.no_grad()
 def final_norm_of(model: Any) -> Callable[[Tensor], Tensor]:
-    """What takes the output of the last layer (..., H) to the model's final hidden state (..., H), in float32.
+    """Module that takes the output of the last layer (..., H) to the model's final hidden state (..., H), in float32.
 
     It has another name in every family of models, and some have none. So it is looked for in a forward pass: the part
     of the decoder that is given the last layer's output and returns the final state.

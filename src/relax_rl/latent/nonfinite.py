@@ -1,4 +1,4 @@
-"""Where a forward pass of a model first gives a number that is not finite."""
+"""The first layer whose output in a forward pass is not finite."""
 
 from __future__ import annotations
 

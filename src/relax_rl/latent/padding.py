@@ -40,7 +40,7 @@ def right_padded(model: nn.Module, plan: CachePlan | None = None) -> Iterator[No
     are not, and a forward with a cache is not meant to be in here.
 
     Args:
-        plan: of the model, where it is known; a model that is right either way is left alone.
+        plan: plan of the model, where it is known; a model that is right either way is left alone.
     """
     plan = plan or cache_plan(language_model_of(model).config)
     if plan.pads_prompts and plan.pads_texts:

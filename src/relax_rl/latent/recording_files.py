@@ -51,7 +51,7 @@ class RecordedStates:
         name: in its file; empty for the only one.
         states: (T, H) by site; names that are no site of ours are kept as they are.
         stacked: (T, L, H), layers without names, or None.
-        token_ids: of the T states, or None.
+        token_ids: token ids of the T states, or None.
     """
 
     name: str

@@ -72,7 +72,7 @@ class LatentStore:
         except (OSError, ValueError) as error:
             raise DataError(f"There is no latent store in {self.path}: {error}; name a folder that has one.") from error
         if not isinstance(about, dict) or about.get("format") != _FORMAT:
-            raise DataError(f"{self.path} is not a latent store of this version ({_FORMAT}); write it anew.")
+            raise DataError(f"{self.path} is not a latent store of this version ({_FORMAT}); write it again.")
         self.about: dict[str, Any] = about["about"]
         self._lock: Any = None
         self._pending: list[StoreRow] = []
@@ -247,7 +247,7 @@ def merge_stores(sources: Iterable[str | Path], target: str | Path, *, shard_byt
 
 
 def _copy_rest(source: Path, target: Path) -> None:
-    """Files that whoever filled the store put beside its shards: what rows cannot be read without."""
+    """Files beside the shards that rows cannot be read without; the writer of the store puts them there."""
     for file in sorted(file for file in source.rglob("*") if file.is_file()):
         place = target / file.relative_to(source)
         if place.parent == target / "shards" or place == target / "store.json":

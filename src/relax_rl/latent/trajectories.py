@@ -124,7 +124,7 @@ def capture_sequences(
 
     Args:
         sequences: token ids, none empty.
-        starts: of each sequence, how many first tokens (the prompt) are read but not kept; 0 where None.
+        starts: number of first tokens of each sequence (the prompt) that are read but not kept; 0 where None.
         tokens_per_batch: most positions of one forward, padding included (a longer sequence is read alone): memory is
             this times H times the number of sites.
 

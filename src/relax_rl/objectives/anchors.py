@@ -31,7 +31,7 @@ def token_divergence(log_ratio: Tensor, kind: str, alpha: float = 0.2) -> Tensor
     Args:
         kind: "forward" is the estimate k3 of KL(start || policy), bounded by 10; "js" the f of Jensen-Shannon; "alpha"
             that of the alpha-divergence.
-        alpha: of "alpha".
+        alpha: parameter of "alpha".
     """
     log_ratio = log_ratio.clamp(-20.0, 20.0)
     ratio = log_ratio.exp()

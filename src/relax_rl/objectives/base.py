@@ -1,4 +1,4 @@
-"""The contract between an objective and whoever runs it.
+"""The contract between an objective and its caller.
 
 A method is a composition: advantage -> token weights (if any) -> surrogate -> aggregation, plus regularizers. A method
 that distinguishes the completions of a group by their hidden states has a signal, which all of these may read.
@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Measurements:
-    """What regularizers share about a batch, each computed once.
+    """Quantities of a batch that regularizers share, each computed once.
 
     Attributes:
         advantages: (P, G), no gradient.
@@ -158,7 +158,7 @@ class Component:
         return self
 
     def recalibrated(self) -> Self:
-        """The component after the dictionary was fitted anew: what was measured by the former one is void."""
+        """The component after the dictionary was fitted again: measurements by the former one are void."""
         return self
 
     def state(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The optional inputs of an objective: what a component may ask for beside log-probabilities, mask and rewards.
 
-A component lists its inputs in `Component.inputs`; whoever runs the objective provides them. In a training run that is
+A component lists its inputs in `Component.inputs`; the caller of the objective provides them. In a training run that is
 the table `relax_rl.training.inputs.providers`. An input is a constant of this module, so a misspelt one is an import
 error and not a tensor that silently stays None.
 
@@ -43,7 +43,7 @@ class Input:
     """An optional tensor of a batch.
 
     Attributes:
-        name: of the tensor, as errors and logs show it.
+        name: name of the tensor, as errors and logs show it.
         shape: its dimensions by letter: P prompts, G completions of a prompt, T tokens, H hidden width.
         about: what it holds.
         is_field: whether it is a field of `RolloutBatch` rather than one of its extras.
@@ -140,18 +140,19 @@ PLANNING_MASK = PlanningMask()
 
 
 KeySource = Literal["answer", "answer_end", "mean", "tokens"]
-"""Where the position of a completion comes from."""
+"""Source of a completion's position."""
 
 
 @dataclass(frozen=True)
 class LatentKeys(Input):
-    """Where each completion lies among those of its prompt, for methods that tell solutions apart by hidden states.
+    """Position of each completion among those of its prompt, for methods that distinguish solutions by hidden states.
 
     Attributes:
         source: "answer" is the final-norm state that predicts the first token of the answer, "answer_end" that of the
             last one, "mean" the mean state of the completion, and "tokens" its set of tokens, which reads no state and
             is a control.
-        quantile: of the distances between completions of one prompt in the first rollout batch: that distance is 1.
+        quantile: quantile of the distances between completions of one prompt in the first rollout batch: that distance
+            is 1.
         is_shuffled: the positions of a group are dealt out at random, which is a control.
     """
 
@@ -169,7 +170,7 @@ class LatentKeys(Input):
 LATENT_KEYS = LatentKeys()
 
 BankKind = Literal["forward", "js", "alpha", "log_ratio", "latent"]
-"""What is measured of a bank trace: a divergence, the log-ratio of the whole trace, or the excess prediction error."""
+"""Measure of a bank trace: a divergence, the log-ratio of the whole trace, or the excess prediction error."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,8 @@ class BankTerm(Input):
         kind: "forward", "js" and "alpha" are the mean over tokens of `relax_rl.objectives.anchors.token_divergence`;
             "log_ratio" is log pi(trace) - log pi_start(trace); "latent" is E / E_start - 1, E the error of
             `relax_rl.objectives.anchors.one_step_error` under the dictionary and the operator of the start policy.
-        alpha: of the divergence "alpha".
-        num_observables: of the dictionary of "latent".
+        alpha: parameter of the divergence "alpha".
+        num_observables: number of observables of the dictionary of "latent".
     """
 
     name: str = "bank_term"

@@ -1,4 +1,4 @@
-"""Solutions told apart by latent states, where no verifier tells them: a kernel between completions, and clusters.
+"""Solutions distinguished by latent states, where no verifier names them: a kernel between completions, and clusters.
 
 A completion has a position (`relax_rl.objectives.inputs.LATENT_KEYS`), in units of a distance that the first rollout
 batch gave. Completions without a position are one solution, as those without a mode are.

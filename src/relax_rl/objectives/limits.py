@@ -1,4 +1,4 @@
-"""What a run allows: the numbers that an objective may depend on and cannot read off a batch."""
+"""Limits of a run: the numbers that an objective may depend on and cannot read off a batch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RunLimits:
         """Refuse a size of subsets that no group of the run can hold.
 
         Args:
-            name: of the setting.
+            name: name of the setting.
             others: completions that must be left beside a subset.
 
         Raises:

@@ -54,7 +54,7 @@ class MatchedAdvantage(Advantage):
 
     Attributes:
         base: the method's own.
-        decay: of the running means.
+        decay: decay of the running means.
         own, grpo: running mean squares of both, up to a factor that they share; they move.
     """
 
@@ -69,7 +69,7 @@ class MatchedAdvantage(Advantage):
 
     @property
     def factor(self) -> float:
-        """What the advantages are multiplied by."""
+        """Factor of the advantages."""
         return math.sqrt(self.grpo / self.own) if self.own > 0 and self.grpo > 0 else 1.0
 
     def inputs(self) -> frozenset[Input]:

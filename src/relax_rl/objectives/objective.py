@@ -107,7 +107,7 @@ class Objective:
 
     @property
     def waits_for(self) -> dict[str, str]:
-        """What the terms that do not act yet wait for, in words, by the term's name."""
+        """Conditions that inactive terms wait for, in words, by the term's name."""
         return {part.label: part.waits_for for part in self._components.values() if part.waits_for}
 
     @property
@@ -193,8 +193,8 @@ class Objective:
         latent: Tensor | None = None,
     ) -> Objective:
         """The objective that knows a rollout batch's rewards (P, G) and prompt keys (P,); see `Component`."""
-        told = (keys, rewards, modes, lengths, latent)
-        return self._with({name: part.before_rollout(*told) for name, part in self._components.items()})
+        given = (keys, rewards, modes, lengths, latent)
+        return self._with({name: part.before_rollout(*given) for name, part in self._components.items()})
 
     def after(self, report: UpdateReport) -> Objective:
         """The objective of the next update; see `relax_rl.objectives.updates`."""

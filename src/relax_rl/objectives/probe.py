@@ -52,7 +52,7 @@ class DictionarySettings:
     Attributes:
         num_observables: F.
         steps: optimiser steps of the fit; None is one pass over the trajectories in batches.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         batch_size: trajectories in a step.
         fit_objective: a loss that `KoopmanDictionary.fit` knows.
         max_trajectories: at most so many completions of the rollout batch are used.
@@ -60,7 +60,7 @@ class DictionarySettings:
             bounds what a fit costs: time and memory grow with the tokens, and completions may have thousands.
         refit_interval: optimiser updates between two fits; None means that the first fit stays (the paper). A fit needs
             a fresh rollout batch, and is made on the first one after a multiple of the interval.
-        seed: of the start and of the batches; the run's own random numbers are not touched.
+        seed: seed of the start and of the batches; the run's own random numbers are not touched.
     """
 
     num_observables: int = 50
@@ -102,7 +102,7 @@ class DictionarySettings:
         return replace(base, **value)
 
     def chosen(self, trajectories: list[Tensor]) -> list[Tensor]:
-        """What the dictionary is fitted on, of trajectories (T_i, H): so many of them, and so many first positions."""
+        """Trajectories (T_i, H) for the fit of the dictionary: limited in number and in first positions."""
         return [trajectory[: self.max_positions] for trajectory in trajectories[: self.max_trajectories]]
 
     def fit(self, trajectories: list[Tensor]) -> KoopmanDictionary:
@@ -213,7 +213,7 @@ class GroupDispersion:
         num_clamped: modes whose gradient was bounded because the operator is nearly defective.
         num_nonfinite: completions left out because of NaN or Inf in their hidden states.
         median_residual: (P, G) median ResDMD residual of the eigenpairs, NaN where undefined; None if not measured.
-        dictionary_digest: of the dictionary that they were measured by.
+        dictionary_digest: digest of the dictionary that they were measured by.
     """
 
     values: Tensor
@@ -235,7 +235,7 @@ class DispersionProbe:
         estimator: "paper", "singular", "robust" or "instrumental"; see `relax_rl.koopman.dynamic_spectral_dispersion`.
         state_alignment: which states form the trajectory: those of the completion's tokens ("completion", the paper),
             or those that predict each of them ("predicting": the last prompt token to the last but one, as run by the
-            authors). Whoever fills `RolloutBatch.hidden_states` reads it.
+            authors). The caller that fills `RolloutBatch.hidden_states` reads it.
         padding: "masked" leaves padding out; "zeros" makes the padded tail a part of the trajectory, as zero vectors
             (what the authors ran).
         dictionary: None until the first rollout batch has been seen.
@@ -339,7 +339,7 @@ class DispersionProbe:
     def lifted_columns(self, hidden_states: Tensor) -> Tensor:
         """(..., F) what `RolloutBatch.lifted_states` takes in place of hidden states (..., H), in float32.
 
-        For whoever cannot keep H columns of a token, or must send them. NaN stands where a state is not finite: the
+        For callers that cannot keep, or must send, H columns of a token. NaN stands where a state is not finite: the
         lift of an infinite state is finite, and its completion must be left out all the same.
 
         Raises:

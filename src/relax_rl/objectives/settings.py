@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 CoverageBaseline = Literal["mean", "leave_one_out", "none"]
-"""What coverage subtracts; see `CoverageSettings`."""
+"""Baseline of coverage; see `CoverageSettings`."""
 
 
 class MethodSettings(BaseModel):
-    """What every method has: a KL to the reference policy, off unless the paper has one.
+    """Settings of every method: a KL to the reference policy, off unless the paper has one.
 
     Attributes:
         paper: arXiv number of the source; None for what has no paper.
@@ -44,7 +44,7 @@ class MethodSettings(BaseModel):
         beta: coefficient of the KL on all completions.
         kl_estimator: estimate of the KL of a token: "k1", "k2", "k3" (`relax_rl.objectives.kl`).
         match_rms: scale the advantages to the size of GRPO's for the same rewards (`relax_rl.objectives.matching`).
-        off_policy: of the settings that the class itself declares, those without effect where every ratio is 1.
+        off_policy: names of the settings that the class itself declares, those without effect where every ratio is 1.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)

@@ -1,4 +1,4 @@
-"""What each completion adds to an update's loss, so that a group may be split over micro-batches and processes.
+"""Contribution of each completion to an update's loss, so that a group may be split over micro-batches and processes.
 
 Most methods compare the completions of a prompt, or the tokens of an update: ReLaX's log-mean-exp, an advantage that
 reads entropies, a distribution over the group. A trainer that accumulates gradients can only add up terms of single

@@ -1,7 +1,7 @@
 """The figures of a finished update, and schedules over the updates of a run.
 
 An objective never changes while an update is under way. After it, `Objective.after` gives the objective of the next
-one, and whoever steps the optimiser keeps `Objective.state` with the checkpoints.
+one, and the caller that steps the optimiser keeps `Objective.state` with the checkpoints.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class UpdateReport:
         step: updates finished, this one included.
         num_steps: updates of the whole run.
         entropy: mean over the update's tokens, in nats, under the policy before the update.
-        covariance: of log-probability and advantage over the update's tokens (arXiv 2505.22617, Eq. 10, averaged).
+        covariance: covariance of log-probability and advantage over the update's tokens (arXiv 2505.22617, Eq. 10,
+            averaged).
         advantage_rms: root mean square of the advantages over the update's completions.
         metrics: the objective's own metrics, averaged over micro-batches and ranks.
     """

@@ -31,7 +31,7 @@ class Checkpoint:
         path: its folder.
         step: updates done, by the folder's name.
         state: see `State`.
-        faults: of a damaged one, in words.
+        faults: faults of a damaged one, in words.
         manifest: None for one without, or with one that cannot be read.
     """
 
@@ -84,7 +84,7 @@ class Choice:
     passed_over: tuple[str, ...]
 
     def notices(self) -> list[str]:
-        """What there is to say, in sentences."""
+        """The state in sentences."""
         name, said = self.checkpoint.path.name, []
         if self.passed_over:
             said.append(f"the run is resumed from {name}, because {'; '.join(self.passed_over)}")
@@ -117,7 +117,7 @@ def choose(
     One without a manifest is taken only where no whole one has any.
 
     Args:
-        folder: of the checkpoints.
+        folder: folder of the checkpoints.
         where: the run, for people.
         also: further files without which a checkpoint cannot be resumed from.
         objection: says of a whole checkpoint why the run cannot be resumed from it, if it cannot.
@@ -161,8 +161,8 @@ def rotate(folder: Path, step: int, limit: int | None, protected: Path | None = 
     finished does not count, and goes.
 
     Args:
-        folder: of the checkpoints.
-        step: of the one that was just written.
+        folder: folder of the checkpoints.
+        step: step of the one that was just written.
         limit: how many to keep; None or 0 for all.
         protected: kept in any case, in place of the oldest of those kept.
     """

@@ -56,7 +56,7 @@ class RunDirectory:
     write. With several processes (``RANK`` in the environment) the first one looks and writes for all.
 
     Attributes:
-        path: of the folder.
+        path: path of the folder.
         notices: what there is to say of a run that is resumed, in sentences.
     """
 
@@ -247,7 +247,7 @@ class RunDirectory:
         append_line(self.path / _STARTS_FILE, json_line(start))
 
     def read_starts(self) -> list[dict[str, Any]]:
-        """What ran, a row each time that training was started; empty for runs of earlier versions."""
+        """Starts of the run's training, a row each; empty for runs of earlier versions."""
         return list(read_rows(self.path / _STARTS_FILE))
 
     def last_step(self) -> int:
@@ -312,7 +312,7 @@ class RunDirectory:
         return self.is_run() and (self.evaluations / f"{name}.json").is_file()
 
     def facts(self) -> dict[str, Any]:
-        """What a resume must find again, for a checkpoint's manifest: settings, rows of metrics, evaluations.
+        """State that a resume must find again, for a checkpoint's manifest: settings, rows of metrics, evaluations.
 
         Raises:
             RunError: another process took the folder.
@@ -374,7 +374,7 @@ class RunDirectory:
 
     def _clear(self) -> None:
         """Remove the run, but not the lock: the folder stays taken."""
-        # Without its settings it is no run any more: whoever is killed here leaves a folder to start again in.
+        # Without its settings it is no run any more: a process killed here leaves a folder to start again in.
         for path in sorted(self.path.iterdir(), key=lambda path: path != self.config_path):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""Who works in a folder: one process at a time, known by host and number, and by a sign of life."""
+"""Lock of a folder: one process at a time, known by host and number, and by a sign of life."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Owner:
     """The process that works in a folder.
 
     Attributes:
-        host, pid: for people, and for whoever looks from the same place.
+        host, pid: for people, and for processes on the same host.
         place: the running system and its process numbers; two containers may share a host name, not this.
         began: when the process began, in the system's clock ticks: numbers of processes are used again.
         since: local time at which the folder was taken.
-        token: of this taking.
+        token: token of this lock.
     """
 
     host: str
@@ -58,7 +58,7 @@ class Owner:
 
     @classmethod
     def of(cls, folder: Path) -> Owner | None:
-        """Who took a folder; None where nobody did, or its lock was cut off as it was written."""
+        """Holder of a folder's lock; None if nobody holds it, or its lock was cut off as it was written."""
         try:
             return cls(**json.loads((folder / LOCK_FILE).read_text("utf-8")))
         except (OSError, ValueError, TypeError):
@@ -206,7 +206,7 @@ class FolderLock:
                 if fcntl is not None:
                     with contextlib.suppress(OSError):
                         fcntl.flock(file, fcntl.LOCK_EX)
-                # Whoever had it may have removed it meanwhile: then this is no longer the file of that name.
+                # Its holder may have removed it meanwhile: then this is no longer the file of that name.
                 if self.path.exists() and os.fstat(file.fileno()).st_ino == self.path.stat().st_ino:
                     yield file
                     return

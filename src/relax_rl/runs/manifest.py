@@ -1,4 +1,4 @@
-"""What a checkpoint holds, byte for byte, and what it was written by: written last, so that only a whole one has it.
+"""Manifest of a checkpoint: its files byte for byte, and the versions that wrote it. Only a whole checkpoint has one.
 
 A checkpoint is begun with the manifest's temporary file in it. A folder that still has it was never finished; one with
 neither was written by a version of the package that had no manifests.
@@ -47,13 +47,13 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is in a checkpoint, and what a resume must find again.
+    """Contents of a checkpoint, and the state that a resume must find again.
 
     Attributes:
         step: updates done.
-        versions: of the packages that computed it.
-        training: of the trainer: processes, batch, place in the prompts, digest of the data.
-        run: of the run directory: settings, rows of metrics, digests of evaluations; empty outside of one.
+        versions: versions of the packages that computed it.
+        training: state of the trainer: processes, batch, place in the prompts, digest of the data.
+        run: state of the run directory: settings, rows of metrics, digests of evaluations; empty outside of one.
         files: by path in the checkpoint.
     """
 
@@ -79,7 +79,7 @@ class Manifest:
         """In words, each file of a checkpoint that is not as it was written.
 
         Args:
-            folder: of the checkpoint.
+            folder: folder of the checkpoint.
             digests: False looks at sizes alone, which finds what was cut off.
         """
         found: list[str] = []
@@ -131,7 +131,7 @@ def seal(folder: Path, step: int, training: Mapping[str, Any], run: Mapping[str,
     """Write the manifest of a checkpoint whose files are all there, once they are on the disk.
 
     Args:
-        folder: of the checkpoint; what `begin` began.
+        folder: folder of the checkpoint; what `begin` began.
         step, training, run: see `Manifest`.
     """
     unfinished = folder / _UNFINISHED_FILE

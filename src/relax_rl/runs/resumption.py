@@ -16,7 +16,7 @@ __all__ = ["Resumption", "resumption_of"]
 
 @dataclass(frozen=True)
 class Resumption:
-    """Where a run is resumed from.
+    """Checkpoint that a run is resumed from.
 
     Attributes:
         checkpoint: whose bytes are as they were written, where it has a manifest.

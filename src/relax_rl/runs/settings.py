@@ -79,7 +79,8 @@ def check_unedited(kept: Mapping[str, Any], saved: TrainConfig, checkpoint: str,
         kept: the settings in the checkpoint's manifest.
         saved: those in ``config.json``.
         checkpoint: for people.
-        is_same_version: of the package; another one may have added or removed settings, which are then passed over.
+        is_same_version: whether it is the same version of the package; another one may have added or removed settings,
+            which are then passed over.
 
     Raises:
         RunError: naming each difference.

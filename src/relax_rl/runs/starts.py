@@ -1,4 +1,4 @@
-"""What ran each time that a run's training was started, in words."""
+"""Starts of a run's training, in words."""
 
 from __future__ import annotations
 

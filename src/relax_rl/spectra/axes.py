@@ -25,14 +25,15 @@ class AxisSpectrum:
     """The changes of all tokens' states from step to step, as one linear system.
 
     Attributes:
-        name: of the block, or "layers".
+        name: name of the block, or "layers".
         num_tokens, num_steps: N trajectories of C states each.
         eigenvalues: (real, imaginary) of the operator that takes one change to the next, largest modulus first.
-        residuals: of each eigenvalue.
+        residuals: residual of each eigenvalue.
         rank: directions of the changes that were kept.
-        fixed_point_residual: of each step, the mean over tokens of |h_{c+1} - h_c| / |h_{c+1}|.
-        contraction: of each step after the first, the median over tokens of |h_{c+2} - h_{c+1}| / |h_{c+1} - h_c|.
-        settled: of each step, the share of tokens whose change was below `TOLERANCE` of their state then or before.
+        fixed_point_residual: residual of each step, the mean over tokens of |h_{c+1} - h_c| / |h_{c+1}|.
+        contraction: contraction of each step after the first, the median over tokens of
+            |h_{c+2} - h_{c+1}| / |h_{c+1} - h_c|.
+        settled: share, at each step, of tokens whose change was below `TOLERANCE` of their state then or before.
         halting: (step, tokens, largest modulus): a spectrum for the tokens that settle at each step, those of eight
             tokens or more; the number of steps plus one stands for tokens that never do.
     """

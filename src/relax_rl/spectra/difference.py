@@ -23,7 +23,7 @@ class SpectraDifference:
     Attributes:
         quantity: ``dsd/paper``, ``dsd/robust``, ``max_modulus``, ``residual_median``, ``effective_rank``, ...
         first, second: means over the prompts that both have.
-        test: of the difference, paired by prompt.
+        test: test of the difference, paired by prompt.
         same_dictionary: whether both were measured by one dictionary. Where not, a difference of DSD, moduli or
             residuals is one between dictionaries as much as between models.
     """

@@ -44,10 +44,10 @@ class ModelLandscape:
         points: by model, (x, y) of each prompt, by classical scaling; `explained` is the share that the plane shows.
         between: mean distance of the trajectories of two models on different prompts, models in order; on the diagonal,
             within a model.
-        silhouette: of the models: 1 far apart, 0 mixed. `p_value`: share of shufflings of the models within each prompt
-            that reach it.
+        silhouette: silhouette of the models: 1 far apart, 0 mixed. `p_value`: share of shufflings of the models within
+            each prompt that reach it.
         clusters: by model, the cluster of each prompt; as many clusters as models.
-        cluster_silhouette: of those.
+        cluster_silhouette: silhouette of those.
         coherence: by model, mean distance within it over that to the other models, with a bootstrap interval over
             prompts; below 1 the model has dynamics of its own.
     """
@@ -74,8 +74,8 @@ def model_landscapes(
 
     Args:
         trajectories: by model, one (T_i, H) a prompt, the same prompts for all; T_i of at least `LEAST_TOKENS`.
-        num_shuffles: of the permutation null.
-        seed: of the shuffles and the bootstrap.
+        num_shuffles: number of shuffles of the permutation null.
+        seed: seed of the shuffles and the bootstrap.
 
     Raises:
         DataError: fewer than two models or three prompts, different numbers of prompts, or a short trajectory.

@@ -78,12 +78,12 @@ class SiteSpectrum:
 
     Attributes:
         eigenvalues: (real, imaginary), discrete: one step is one token; largest modulus first.
-        residuals: of each; meaningless where `residual_kind` is "vacuous".
-        condition: of the regression.
+        residuals: residual of each; meaningless where `residual_kind` is "vacuous".
+        condition: condition number of the regression.
         num_pairs, num_observables: N and F.
-        dictionary_digest: of the dictionary, without which none of the values means anything.
+        dictionary_digest: digest of the dictionary, without which none of the values means anything.
         dictionary_report: what its fit did, or None if it was given without one.
-        statistics: G, A, L, for whoever wants to ask more of them; not written to JSON.
+        statistics: G, A, L, for further measurements; not written to JSON.
     """
 
     site: str
@@ -112,7 +112,7 @@ class SiteSpectrum:
 
 @dataclass(frozen=True)
 class LatentSpectra:
-    """What was found, and everything that the numbers mean nothing without.
+    """Results, and everything that gives the numbers their meaning.
 
     Attributes:
         model: its name.

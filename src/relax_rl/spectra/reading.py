@@ -1,4 +1,4 @@
-"""Where spectra come from: texts read by the model or found in a store, each measured by the rulers of its sites."""
+"""Sources of spectra: texts read by the model or found in a store, each measured by the rulers of its sites."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = ["Capture", "LatentText", "MeasuredText", "Source", "TextReader", "cap
 
 @dataclass(frozen=True)
 class LatentText:
-    """What the model reads.
+    """A text for the model.
 
     Attributes:
-        id: of the prompt.
+        id: id of the prompt.
         token_ids: all of them.
         start: how many first ones are read but not measured: the prompt; or 1, since most models use the first token as
             a sink of attention, where the state is a hundred times as large as any other, whatever the text.
@@ -38,7 +38,7 @@ class LatentText:
 
     @property
     def key(self) -> str:
-        """The same for the same tokens, whoever asks."""
+        """The same for the same tokens."""
         content = json.dumps([self.start, *self.token_ids]).encode()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
@@ -49,7 +49,7 @@ class LatentText:
 
 
 class Source(Protocol):
-    """What a trajectory comes from: a text, or a recording of one."""
+    """Source of a trajectory: a text, or a recording of one."""
 
     @property
     def id(self) -> str:
@@ -122,7 +122,7 @@ class MeasuredText:
 
 
 class TextReader:
-    """Where trajectories come from: the model, what was kept in memory for the fit, or the store."""
+    """Source of trajectories: the model, what was kept in memory for the fit, or the store."""
 
     def __init__(
         self,
@@ -178,11 +178,11 @@ class TextReader:
                 text = self._texts[trajectory.row]
                 yield trajectory.row, MeasuredText.of(trajectory, text.id, rulers, settings)
             return
-        there = self._store.keys
+        known = self._store.keys
         rows_of: dict[str, list[int]] = {}
         for row, text in enumerate(self._texts):
             rows_of.setdefault(text.key, []).append(row)
-        owed = [rows[0] for key, rows in rows_of.items() if key not in there]
+        owed = [rows[0] for key, rows in rows_of.items() if key not in known]
         with self._store:
             for trajectory in self._states(owed):
                 text = self._texts[trajectory.row]

@@ -37,22 +37,22 @@ __all__ = ["OBSERVABLES", "SiteRuler", "SpectrumSettings", "TrajectorySpectrum",
 OBSERVABLES = ("sigmoid", "random_fourier", "radial_basis")
 _PLANE_SNAPSHOTS = 500
 _LENGTHS_OVER_OBSERVABLES = (1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-"""Where the length curve has its points: the published dispersion is a function of N / F before all else."""
+"""Points of the length curve: the published dispersion is a function of N / F before all else."""
 
 
 @dataclass(frozen=True)
 class SpectrumSettings:
-    """What the numbers mean nothing without.
+    """Settings that give the numbers their meaning.
 
     Attributes:
         sites: names from :mod:`relax_rl.latent.sites`; empty stands for the embedding, three layers and the final norm.
-        estimators: of the DSD.
+        estimators: estimators of the DSD.
         observables: kind of the dictionaries: "sigmoid" (the paper's, fitted), or "random_fourier" or "radial_basis",
             which are set up from the states and not fitted.
         num_observables: F; None is a third of the median number of tokens, at most 50.
-        fit_steps: of "sigmoid"; 0 leaves it random.
+        fit_steps: steps of "sigmoid"; 0 leaves it random.
         fit_tokens: dictionaries are fitted on the first trajectories that hold so many tokens.
-        seed: of the fit.
+        seed: seed of the fit.
         num_paths: trajectories that are kept as 2-D paths for drawing.
     """
 
@@ -82,7 +82,7 @@ class SiteRuler:
 
     Attributes:
         site: where it was fitted.
-        dictionary: of width H.
+        dictionary: dictionary of width H.
         center, plane: (H,) and (H, 2), orthonormal; float32.
     """
 
@@ -107,21 +107,21 @@ class SiteRuler:
 
 @dataclass(frozen=True)
 class TrajectorySpectrum:
-    """What was measured of one trajectory at one site. A value of None does not exist, which is not zero.
+    """Measurements of one trajectory at one site. A value of None does not exist, which is not zero.
 
     Attributes:
-        id: of the prompt; several samples of one prompt share it.
+        id: id of the prompt; several samples of one prompt share it.
         site: where.
         num_tokens: T.
         is_finite: whether the states hold neither NaN nor Inf; nothing else is measured of those that do.
         dsd: by estimator; None where undefined (no more pairs than observables).
         max_modulus: largest |eigenvalue| of the least-squares operator.
-        residual_kind, residual_median: of its eigenpairs: "primal", "dual", or "vacuous", where residuals are zero
-            whatever the dynamics, and the median is None.
-        spurious_share: of eigenpairs with a large residual.
-        condition: of the regression.
+        residual_kind, residual_median: kind and median of the residuals of its eigenpairs: "primal", "dual", or
+            "vacuous", where residuals are zero whatever the dynamics, and the median is None.
+        spurious_share: share of eigenpairs with a large residual.
+        condition: condition number of the regression.
         num_clamped: nearly defective modes.
-        effective_rank, curvature: of the states themselves, without dictionary.
+        effective_rank, curvature: effective rank and curvature of the states themselves, without dictionary.
         by_length: DSD of the first so many tokens, by estimator, as (tokens, value).
     """
 
@@ -259,7 +259,7 @@ def _dispersions(
     num_clamped = 0
     for estimator in estimators:
         with warnings.catch_warnings():
-            # Of exploding eigenvalues: `max_modulus` has them, and whoever shows the numbers tells it once for all.
+            # Of exploding eigenvalues: `max_modulus` has them, and the page says it once for all.
             warnings.simplefilter("ignore", RuntimeWarning)
             found = dispersion_from_lifted(lifted.expand(len(lengths), -1, -1), mask, estimator)
         values = [

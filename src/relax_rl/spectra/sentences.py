@@ -49,14 +49,14 @@ class SentenceResult:
     """What was measured.
 
     Attributes:
-        auc: of the two-operator score on the test texts; 0.5 is chance. Controls: of the number of sentences and of
-            words alone, longer counting as hallucinated.
+        auc: area under the curve of the two-operator score on the test texts; 0.5 is chance. Controls: of the number of
+            sentences and of words alone, longer counting as hallucinated.
         sensitivity, specificity: shares of the hallucinated and of the faithful test texts that the calibrated
             threshold calls right.
         rank: directions of the embeddings that the operators see.
         moduli: largest |eigenvalue| first, of the operator of each kind.
         num_modes: modes of a text that hold 99 % of its energy, mean over the texts of each kind.
-        num_texts: of each split, faithful and hallucinated.
+        num_texts: number of texts of each split, faithful and hallucinated.
     """
 
     auc: Estimate
@@ -82,7 +82,7 @@ def split_sentences(text: str) -> tuple[str, ...]:
 
 
 def split_texts(texts: Sequence[LabelledText], seed: int = 0) -> list[Split]:
-    """What each text is used for: as it says, or drawn within each kind, one half, a fifth and three tenths.
+    """Use of each text: as it says, or drawn within each kind, one half, a fifth and three tenths.
 
     Raises:
         DataError: labels that are all equal, or a split without one kind.
@@ -122,11 +122,11 @@ def sentence_result(
     """Fit one operator for each kind, calibrate a threshold, and test the score on texts that neither saw.
 
     Args:
-        texts: of three sentences or more.
+        texts: texts of three sentences or more.
         embeddings: (S, H) of each.
         rank: directions that the operators see. None: as many as a third of the pairs of the rarer kind, at most 16.
-        miss_cost: of calling a hallucinated text faithful, where the opposite costs 1.
-        seed: of the split and of the bootstrap.
+        miss_cost: cost of calling a hallucinated text faithful, where the opposite costs 1.
+        seed: seed of the split and of the bootstrap.
 
     Raises:
         DataError: a text that is too short, labels that are all equal, or too few texts of a kind in a split.

@@ -208,7 +208,7 @@ def calibrate_threshold(scores: Tensor, is_hallucinated: Tensor, *, miss_cost: f
     Args:
         scores: (N,).
         is_hallucinated: (N,) bool, both kinds.
-        miss_cost: of calling a hallucinated text faithful, where the opposite costs 1.
+        miss_cost: cost of calling a hallucinated text faithful, where the opposite costs 1.
 
     Raises:
         DataError: demonstrations of one kind only, or as many scores as labels not.

@@ -43,7 +43,7 @@ def bootstrap_auc(
 
     Args:
         scores, labels: see :func:`area_under_curve`.
-        groups: of each score, such as its problem; whole groups are resampled. None: each score is its own.
+        groups: group of each score, such as its problem; whole groups are resampled. None: each score is its own.
 
     Raises:
         DataError: as :func:`area_under_curve`, or labels that nearly every resample has of one kind.

@@ -87,7 +87,7 @@ def frontier_tests(
         frontier: (S, B, 2) of the baseline, the same seeds.
         margin: distance that does not count. Between two strengths a straight line lies below a bent curve, by an
             eighth of its bend times the squared gap in accuracy: the margin must be above that.
-        seed: of the random sign flips, used beyond 12 seeds.
+        seed: seed of the random sign flips, used beyond 12 seeds.
 
     Raises:
         DataError: fewer than `LEAST_SEEDS` seeds, or as `frontier_distances`.

@@ -81,8 +81,8 @@ def bootstrap_difference(
     """(Weighted) mean of ``second`` minus that of ``first``, over the same problems in the same order, paired.
 
     Both sides see the same resampled problems. That removes the difficulty of the problems from the noise, so two
-    policies can be told apart although their own intervals overlap. A problem that lacks a value (NaN) or has no weight
-    on either side is left out; None when no problem is left.
+    policies can differ significantly although their intervals overlap. A problem that lacks a value (NaN) or has no
+    weight on either side is left out; None when no problem is left.
     """
     first, first_weights = _checked(first, first_weights)
     second, second_weights = _checked(second, second_weights)

@@ -45,7 +45,7 @@ class SeededMean:
     Attributes:
         value: the mean.
         low, high: its interval; with a single seed it covers other problems only.
-        p_value: of the mean being 0, two-sided; NaN with a single seed, which says nothing about another.
+        p_value: p-value of the mean being 0, two-sided; NaN with a single seed, which says nothing about another.
         num_seeds, num_problems: S and P.
         seed_deviation: standard deviation between the seeds' means; NaN with a single seed.
         problem_variance: the part of the mean's variance that the choice of problems makes and no seed lowers.
@@ -186,7 +186,7 @@ def seeds_needed(
         difference: between the methods.
         seed_deviation: standard deviation of the paired difference between seeds.
         problem_variance: as in `SeededMean`.
-        alpha: of the two-sided test; divide it by the number of comparisons.
+        alpha: level of the two-sided test; divide it by the number of comparisons.
 
     Returns:
         None when not even 1000 seeds would do: the difference is too small, or lost in the choice of problems.

@@ -46,7 +46,7 @@ def sign_flip_test(
 
     Args:
         differences: one a pair; NaN marks a pair without one, which is left out.
-        seed: of the random flips, used beyond 12 pairs.
+        seed: seed of the random flips, used beyond 12 pairs.
 
     Returns:
         None when no pair is left.

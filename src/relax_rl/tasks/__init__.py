@@ -1,4 +1,4 @@
-"""Where problems come from: procedural, from files, from the Hub; each with the verifier that grades it."""
+"""Sources of problems: procedural, from files, from the Hub; each with the verifier that grades it."""
 
 from relax_rl.tasks.base import BaseTask, Problem, Task, TaskReport, as_task, validate_task
 from relax_rl.tasks.countdown import CountdownTask

@@ -1,4 +1,4 @@
-"""What every task promises, and the check that a task can prove itself."""
+"""Protocol of every task, and the check that a task can prove itself."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ FindsTooLong = Callable[[Sequence[Problem]], Collection[str]]
 
 
 class BaseTask:
-    """What the package asks of every task, with defaults for all but `Task`'s three members.
+    """Base of every task, with defaults for all but `Task`'s three members.
 
     Attributes:
         is_endless: problems are made as many as asked for, so that an evaluation needs another number than "all".
@@ -168,7 +168,7 @@ class BaseTask:
         raise NotImplementedError
 
     def remarks(self, split: str) -> list[str]:
-        """What is to be said of the data of a split, a line each: repeats, contradictions, guesses."""
+        """Remarks on the data of a split, a line each: repeats, contradictions, guesses."""
         return []
 
     def fitting(self, too_long: FindsTooLong) -> BaseTask:
@@ -229,7 +229,7 @@ def as_task(own: Any, words: str = "") -> BaseTask:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """What ``validate_task`` found; every tuple of ids is empty for a sound task."""
+    """Result of ``validate_task``; every tuple of ids is empty for a sound task."""
 
     task: str
     split: str
@@ -253,7 +253,7 @@ class TaskReport:
 
     @property
     def failures(self) -> dict[str, str]:
-        """What is wrong with each id that failed, in words."""
+        """Fault of each id that failed, in words."""
         found = [
             (self.unsolved, "the gold solution does not score 1"),
             (self.too_lenient, "a wrong answer does not score 0"),

@@ -95,7 +95,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 }
 
 EVALUATION_SETS = ("math500", "minerva", "amc22", "amc23", "aime24", "aime25", "olympiadbench")
-"""What the paper evaluates on, and AIME 2025."""
+"""Benchmarks of the paper, and AIME 2025."""
 
 
 def benchmark(

@@ -38,7 +38,7 @@ class MutedCountdownTask(BaseTask):
 
     Attributes:
         operator: "/" or "-".
-        hard_share: of the problems of ``train`` and ``test``; 1 in the split ``hard``.
+        hard_share: share of hard problems in ``train`` and ``test``; 1 in the split ``hard``.
         num_numbers: 3, up to 5.
         max_number, max_target: as in countdown.
 

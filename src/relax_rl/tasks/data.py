@@ -49,22 +49,23 @@ class DataTask(BaseTask):
         hub_config: its configuration, such as ``main``.
         hub_splits: our name of a split -> its name on the Hub; None: the same names.
         only: (column, text): the rows that have the text in this column, and no others.
-        prompt_column: of the question, as text or as messages; None: the first there is of `layout.PROMPTS`.
-        answer_column: of the gold answer; a dot reaches into a nested column. None: the first there is of
+        prompt_column: column of the question, as text or as messages; None: the first there is of `layout.PROMPTS`.
+        answer_column: column of the gold answer; a dot reaches into a nested column. None: the first there is of
             `layout.ANSWERS`; ``""``: there is none, and a reward function does without.
-        solution_column: of a reference solution; None: ``solution``, if there is one; rows may lack it.
-        options_column: of the texts of a multiple-choice question; None: ``options`` or ``choices``, if there is one.
-        image_column: of the images of a row: paths that start from the file's folder, encoded bytes, or a column of the
-            Hub; ``<image>`` or ``<image 1>`` in the prompt is where an image is shown. Rows whose image cannot be used
-            are left out, named and counted. None: images are not read.
-        id_column: of the ids; None: ``id``, ``unique_id`` or ``problem_id``, if there is one.
+        solution_column: column of a reference solution; None: ``solution``, if there is one; rows may lack it.
+        options_column: column of the texts of a multiple-choice question; None: ``options`` or ``choices``, if there is
+            one.
+        image_column: column of the images of a row: paths that start from the file's folder, encoded bytes, or a column
+            of the Hub; ``<image>`` or ``<image 1>`` in the prompt is where an image is shown. Rows whose image cannot
+            be used are left out, named and counted. None: images are not read.
+        id_column: column of the ids; None: ``id``, ``unique_id`` or ``problem_id``, if there is one.
         answer_after: the gold answer is what follows this mark in its column (``####`` in GSM8K, thousands commas
             dropped); the whole column is then the reference solution. None: ``####``, if all rows have it.
         first_option: the gold answer is the number of an option, and the first one has this number.
         columns: further columns that reward functions are given; None: all; ``[]``: none.
         drop: names of `review.DROPS` to leave out, as a list or with commas between them.
         max_prompt_characters: a longer prompt is counted as ``too_long``; None: no limit.
-        test_share: of a single table, from 0 to 1.
+        test_share: share of a single table that is held out, from 0 to 1.
         system: system message of a chat model for rows without their own; None for none.
         prompt: template of the prompt for a model without a chat template.
 
@@ -139,7 +140,7 @@ class DataTask(BaseTask):
         return in_order(kept, count, 0, source=source.of(split), split=split)
 
     def remarks(self, split: str) -> list[str]:
-        """What is to be said of a split: guessed columns, what `Review` finds, and what other splits share with it."""
+        """Remarks on a split: guessed columns, what `Review` finds, and what other splits share with it."""
         part, source = self._part(split), self._source()
         others = () if source.is_whole else source.splits or ()
         return [*part.lines, *self._shared(split, {name: self._part(name) for name in others if name != split})]

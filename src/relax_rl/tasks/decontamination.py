@@ -27,10 +27,10 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True)
 class Overlap:
-    """What a set shares with one evaluation set.
+    """Overlap of a set with one evaluation set.
 
     Attributes:
-        name: of the evaluation set.
+        name: name of the evaluation set.
         total: its problems.
         same: ids of its problems whose question, but for its look, is in the set.
         similar: ids of its other problems that share thirteen words in a row with a question of the set.
@@ -54,7 +54,7 @@ class Overlap:
 
 
 def overlaps(problems: Sequence[Problem], held: Mapping[str, Sequence[Problem]]) -> list[Overlap]:
-    """What some problems share with evaluation sets, in the order of their names."""
+    """Overlap of some problems with evaluation sets, in the order of their names."""
     by_digest: dict[bytes, list[str]] = {}
     by_words: dict[tuple[str, ...], list[str]] = {}
     needed = {gram for others in held.values() for other in others for gram in _grams(_text(other))}

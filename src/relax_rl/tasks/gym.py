@@ -49,7 +49,7 @@ class ReasoningGymTask(BaseTask):
     Args:
         dataset: such as ``chain_sum``.
         partial_credit: keep the library's scores between 0 and 1.
-        config: of the dataset, such as ``max_terms=4``.
+        config: configuration of the dataset, such as ``max_terms=4``.
     """
 
     is_endless = True

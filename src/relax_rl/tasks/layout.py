@@ -43,7 +43,7 @@ class Layout:
 
     @property
     def words(self) -> str:
-        """What was guessed, in a line; "" for nothing."""
+        """The guesses in a line; "" for none."""
         found = [f"{what} from '{column}'" for what, column in self.guessed]
         return ", ".join(found)
 
@@ -99,9 +99,9 @@ def _found(rows: Sequence[Row], named: str | None, among: Sequence[str]) -> str 
     """The named column, or the first there is with something in it; None: no such column."""
     if named is not None:
         return named or None
-    there = [name for name in among if any(row.has(name) for row in rows)]
-    filled = (name for name in there if any(row.has(name) and not row.is_empty(name) for row in rows))
-    return next(filled, there[0] if there else None)
+    present = [name for name in among if any(row.has(name) for row in rows)]
+    filled = (name for name in present if any(row.has(name) and not row.is_empty(name) for row in rows))
+    return next(filled, present[0] if present else None)
 
 
 def _required(rows: Sequence[Row], what: str, usual: str) -> str:

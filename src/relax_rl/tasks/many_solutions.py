@@ -51,7 +51,7 @@ class ManySolutionsTask(BaseTask):
         num_numbers: 4 of countdown, up to 5; 8 of subset sums, up to 12.
         max_number: 12 of countdown, 20 of subset sums; the numbers are from 2 on.
         max_target: largest target.
-        min_solutions: of each problem.
+        min_solutions: least number of solutions of each problem.
 
     Raises:
         ConfigError: A parameter out of range.

@@ -20,12 +20,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MixReport:
-    """What became of the rows.
+    """Counts of the rows.
 
     Attributes:
         rows: by part, as read.
         contradictory: rows whose question is also there with another number for its answer; all of them are dropped.
-        repeated: of the others, rows whose question came before, in the same part or another.
+        repeated: rows of the others whose question came before, in the same part or another.
         overlap: questions that an evaluation set has too, by the name of the set; they are dropped.
         kept: problems that remain.
     """
@@ -54,7 +54,7 @@ class TrainingMix(BaseTask):
     Questions are compared by :func:`.overlap.question_digest`. What was dropped is in ``report`` and, once, in the log.
 
     Args:
-        name: of the task.
+        name: name of the task.
         parts: the sets, in order; all are graded by the verifier of the first.
         held_out: the task that ``test`` comes from.
         exclude: evaluation sets, none of whose ``test`` questions is trained on.

@@ -217,7 +217,7 @@ def task_names() -> tuple[str, ...]:
 
 
 def task_entries() -> list[TaskEntry]:
-    """What there is to list, in the order of ``task_names``, and last reasoning-gym."""
+    """Tasks to list, in the order of ``task_names``, and last reasoning-gym."""
     known = {
         "countdown": _MADE,
         "many_solutions": _MANY,

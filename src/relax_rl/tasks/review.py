@@ -1,4 +1,4 @@
-"""What a set of problems holds twice, contradicts itself in, or has too long: counted, and left out if asked for."""
+"""Review of a set of problems: repeats, contradictions, problems that are too long; counted, or left out on request."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from relax_rl.tasks.overlap import question_digest
 __all__ = ["DROPS", "Review", "parse_drop", "question_key", "reviewed", "shared"]
 
 DROPS = ("duplicates", "contradictions", "too_long")
-"""What ``drop`` may name."""
+"""Allowed names of ``drop``."""
 
 
 @dataclass(frozen=True)
 class Review:
-    """What was found in the problems of a split; ids of problems, in their order.
+    """Findings in the problems of a split; ids of problems, in their order.
 
     Attributes:
         total: problems with a gold answer.

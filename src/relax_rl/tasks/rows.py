@@ -64,7 +64,7 @@ class Row:
     columns: Mapping[str, Any]
 
     def cell(self, column: str) -> Any:
-        """What the column holds, or the field of a nested one: ``reward_model.ground_truth``; None: nothing.
+        """Value of the column, or of the field of a nested one: ``reward_model.ground_truth``; None: nothing.
 
         Raises:
             DataError: there is no such column.
@@ -174,7 +174,7 @@ class Row:
 
 
 def _unpacked(value: Any) -> Any:
-    """What a cell of text holds as JSON, since CSV has no other place for a list; any other cell as it is."""
+    """Value of a text cell that holds JSON, since CSV has no other place for a list; any other cell as it is."""
     if isinstance(value, str) and value.lstrip().startswith(("[{", '["', '{"')):
         try:
             return json.loads(value)

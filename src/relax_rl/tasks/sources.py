@@ -1,4 +1,4 @@
-"""Where the rows of a data set are: a file, files by split, a folder, a folder saved by ``datasets``, or the Hub."""
+"""Sources of the rows of a data set: a file, files by split, a folder, a folder saved by ``datasets``, or the Hub."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Hub:
 
 
 def source_of(path: str | Path | Mapping[str, str | Path]) -> SourceOfRows:
-    """What a path names. Nothing of a file is read yet.
+    """Source that a path names. Nothing of a file is read yet.
 
     Args:
         path: a file; a mapping of split to file; a folder saved by ``datasets``; a folder whose files are named by

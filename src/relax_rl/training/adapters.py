@@ -96,7 +96,7 @@ def check_tied(settings: PeftConfig, model: Any) -> None:
 
 
 def load_options(settings: TrainConfig) -> dict[str, Any]:
-    """What `from_pretrained` is given for the policy: ``trainer.model_init_kwargs``, and the quantisation of QLoRA.
+    """Arguments of the policy's `from_pretrained`: ``trainer.model_init_kwargs``, and the quantisation of QLoRA.
 
     Raises:
         ConfigError: an option that has a place elsewhere, or that would make another model of it.
@@ -111,10 +111,10 @@ def load_options(settings: TrainConfig) -> dict[str, Any]:
 
 
 def reference_options(settings: TrainConfig, reference_coefficient: float) -> dict[str, Any] | None:
-    """What TRL gives `from_pretrained` for the reference policy, so that it is the one that training starts from.
+    """Arguments of the reference policy's `from_pretrained`, so that it is the one that training starts from.
 
     Args:
-        reference_coefficient: of the objective, see `Objective.reference_coefficient`.
+        reference_coefficient: reference coefficient of the objective, see `Objective.reference_coefficient`.
 
     Returns:
         None where TRL loads no reference: then it would warn of options that nothing reads.
@@ -143,7 +143,7 @@ def lora_config(settings: PeftConfig, revision: str | None = None) -> Any:
     """The configuration of the adapter to train, a `peft.LoraConfig`; None without one.
 
     Args:
-        revision: of the model, kept in the adapter's folder.
+        revision: revision of the model, kept in the adapter's folder.
     """
     if settings.r is None:
         return None

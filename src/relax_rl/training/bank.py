@@ -28,7 +28,7 @@ class Trace:
 
 
 def bank_of(objective: Objective) -> BankTerm | None:
-    """What the objective reads of a bank; None where it reads none."""
+    """Traces that the objective reads; None if it reads none."""
     return next((wanted for wanted in objective.inputs if isinstance(wanted, BankTerm)), None)
 
 

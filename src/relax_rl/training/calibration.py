@@ -30,7 +30,7 @@ class Calibration:
     """Fits the dictionary of a trainer's objective, and xi where it is a quantile.
 
     A method that reads the dispersion cannot start without. One for which it is only logged goes on, and so does a run
-    whose dictionary is to be fitted anew.
+    whose dictionary is to be fitted again.
 
     Args:
         trainer: its objective is calibrated.
@@ -125,7 +125,7 @@ class Calibration:
     def _without(self, reason: str, update: int) -> Objective:
         objective = self._trainer.objective
         if objective.is_calibrated:
-            self._say(f"The dictionary could not be fitted anew before update {update + 1}, so it stays: {reason}.")
+            self._say(f"The dictionary could not be fitted again before update {update + 1}, so it stays: {reason}.")
         elif not self._is_missing:
             self._is_missing = True
             self._say(

@@ -24,11 +24,11 @@ _FLOOR = 0.1
 
 @dataclass(frozen=True)
 class EntropyForecast:
-    """What is known of how the entropy follows the covariance; immutable.
+    """Statistics of how the entropy follows the covariance; immutable.
 
     Attributes:
-        first_entropy: of the run's first update.
-        entropy, covariance: of the last update.
+        first_entropy: entropy of the run's first update.
+        entropy, covariance: entropy and covariance of the last update.
         square, product: running sums of covariance^2 and of -covariance times the change that followed it; their ratio
             is eta.
         slope: running mean of the predicted changes, in nats an update.
@@ -61,7 +61,7 @@ class EntropyForecast:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What is known by now, under the names of the log."""
+        """Statistics so far, under the names of the log."""
         known = {
             "entropy/covariance": self.covariance,
             "entropy/predicted_change": self.predicted_change,

@@ -109,10 +109,11 @@ def is_sound(batch: RolloutBatch, output: ObjectiveOutput) -> Tensor:
 
 
 def nonfinite_in(batch: RolloutBatch, output: ObjectiveOutput, place: str) -> list[str]:
-    """What is not finite in a micro-batch, in words: completions by their number from 1 on, and terms of the loss.
+    """Numbers of a micro-batch that are not finite, in words: completions by their number from 1 on, and terms of the
+    loss.
 
     Args:
-        place: of the micro-batch, in words.
+        place: place of the micro-batch, in words.
     """
     per_token = {
         "the log-probabilities": batch.log_probs,

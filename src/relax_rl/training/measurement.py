@@ -56,7 +56,7 @@ class PolicyEvaluation:
         train_split: the dictionary is fitted on prompts of it.
         max_completion_length: tokens of a completion, as in training.
         precision: that the policy is computed in.
-        num_observables: of the dictionary; None takes the default of `DictionarySettings`.
+        num_observables: number of observables of the dictionary; None takes the default of `DictionarySettings`.
         say: receives a sentence where the dispersion cannot be measured; Python warnings when None.
         form: how problems become prompts, as in training.
         is_sharded: whether each process holds a part of the weights alone.

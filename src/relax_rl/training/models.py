@@ -98,7 +98,7 @@ def load_model(
         name: "tiny" (shipped with the package), "smollm2" (prepared by ``make smollm2``), a folder, or a Hub name. An
             adapter's folder loads its base, too.
         dtype: "float32" or "bfloat16".
-        revision: of a Hub model.
+        revision: revision of a Hub model.
         device_map: how to spread the model over devices, such as "auto"; None leaves it on the CPU.
         trains: the model is about to be trained. An adapter is kept beside its base, and is the part that learns;
             otherwise it is merged into the base's weights.

@@ -1,4 +1,4 @@
-"""What a run says to its user while it goes on: one sentence each, once, on the first process."""
+"""Notices of a run to its user: one sentence each, once, on the first process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Notices"]
 
 
 class Notices:
-    """Passes sentences on to whoever listens; without a listener they are Python warnings."""
+    """Passes sentences on to a listener; without a listener they are Python warnings."""
 
     def __init__(self) -> None:
         self._listener: Callable[[str], None] | None = None

@@ -35,7 +35,7 @@ def build_objective_from(config: TrainConfig, own: Objective | None = None) -> O
 
 
 def idle_parts(config: TrainConfig, objective: Objective, updates_per_rollout: int) -> list[str]:
-    """What of a run's method does nothing, or nothing at first, in a sentence each.
+    """Parts of a run's method without effect, for good or at first, in a sentence each.
 
     Args:
         config: the run's settings, which name the method.

@@ -1,4 +1,4 @@
-"""What an objective learned and what moved in it, kept beside each checkpoint."""
+"""Learned and moving state of an objective, kept beside each checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def save_objective(objective: Objective, forecast: EntropyForecast, folder: Path
 
     Args:
         objective, forecast: as they are after the update.
-        folder: of the checkpoint.
+        folder: folder of the checkpoint.
         draws: prompts that dynamic sampling has drawn so far.
     """
     state: dict[str, Any] = {

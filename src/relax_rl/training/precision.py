@@ -1,4 +1,4 @@
-"""What the numbers of a run are kept in, and what they are computed in."""
+"""Types of a run's weights and of its arithmetic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["computing_in", "weight_dtype"]
 
 
 def weight_dtype(precision: Precision) -> Literal["float32", "bfloat16"]:
-    """What the weights are kept in."""
+    """Type of the weights."""
     return "bfloat16" if precision == "bfloat16" else "float32"
 
 

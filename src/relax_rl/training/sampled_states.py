@@ -20,7 +20,7 @@ MOST_COMPLETIONS = 512
 
 @dataclass(frozen=True)
 class SampledStates:
-    """What a process keeps of the sample.
+    """Part of the sample that a process keeps.
 
     Attributes:
         places: (n) of its rows in the sample of all processes.
@@ -37,7 +37,7 @@ def sampled_places(num_completions: int, group_size: int, most: int) -> list[int
     """Which rows of a rollout batch are sampled: whole groups, evenly spread; all where there are at most ``most``.
 
     Args:
-        num_completions: of all processes, in whole groups.
+        num_completions: number of completions of all processes, in whole groups.
         group_size: G; at least one group is sampled, even if it is larger than ``most``.
     """
     num_groups = num_completions // group_size
@@ -50,7 +50,7 @@ def sampled_states(trainer: Trainer, provider: Provider, batches: list[Rows], ma
     """One forward without gradient of each micro-batch that has sampled rows. Collective.
 
     Args:
-        provider: of `HIDDEN_STATES`.
+        provider: provider of `HIDDEN_STATES`.
         batches: the micro-batches of this process, in whole groups; the column ``row`` numbers their rows.
         masks: (B, T) of each.
 

@@ -30,12 +30,12 @@ class Selection:
 
     Attributes:
         every: updates between two evaluations; the last update has one, too.
-        metric: of an evaluation, which the best policy has most of.
+        metric: metric of an evaluation, which the best policy has most of.
         measure: the evaluation of the policy as it is. Collective.
         save: writes the policy into a folder. Collective.
         run: where all of it is kept.
         say: receives a sentence on each evaluation.
-        card: of the run, for the folder.
+        card: card of the run, for the folder.
     """
 
     every: int

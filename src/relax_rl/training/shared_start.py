@@ -40,7 +40,7 @@ class SharedStart:
 
     Args:
         folder: is made when the first one is kept.
-        identity: of the one that is meant, as `identity_of` gives it.
+        identity: identity of the one that is meant, as `identity_of` gives it.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ class SharedStart:
 
     @property
     def path(self) -> Path:
-        """Where it is, if it is there."""
+        """Its place, if it exists."""
         return self._folder / self._digest
 
     def take(self, evaluations: Path) -> bool:
@@ -114,7 +114,7 @@ def identity_of(
     Args:
         problems: all that are asked, those of the dictionary included.
         encode: a problem as the model reads it.
-        settings: of the sampling and of the dictionary.
+        settings: settings of the sampling and of the dictionary.
     """
     return {
         "settings": settings,

@@ -1,4 +1,4 @@
-"""What the processes of a run do together: sample a policy, and fit once what all need."""
+"""Joint work of a run's processes: sample a policy, and fit once what all need."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from relax_rl.tasks.base import Problem
 __all__ = ["IMPOSSIBLE", "SharingSampler", "given_to_first", "made_once", "raised_by_all"]
 
 IMPOSSIBLE = (RelaxError, torch.linalg.LinAlgError)
-"""What a fit raises where the numbers allow none."""
+"""Errors of a fit that the numbers do not allow."""
 
 T = TypeVar("T")
 
 
 def made_once(make: Callable[[], T]) -> T:
-    """What the first process makes, on every process. Collective.
+    """Result of the first process, on every process. Collective.
 
     Raises:
         IMPOSSIBLE: on every process, where the first one raises it.
@@ -42,7 +42,7 @@ def made_once(make: Callable[[], T]) -> T:
 
 
 def given_to_first(given: T) -> list[T] | None:
-    """What every process gives, in the order of the processes; None on all but the first. Collective.
+    """Values of all processes, in their order; None on all but the first. Collective.
 
     `accelerate.utils.gather_object` would give it to every one of them.
     """
@@ -70,7 +70,7 @@ class SharingSampler(DividedSampler):
     every forward is one of all processes; then each decodes every block, in step with the others.
 
     Args:
-        sampler: of this process.
+        sampler: sampler of this process.
         is_sharded: whether the weights are.
     """
 

@@ -50,7 +50,7 @@ class LearningWatch:
         self._warn_after = warn_after
         self._say = say
         self._since: dict[str, int] = {}
-        self._told: set[str] = set()
+        self._announced: set[str] = set()
         self._is_identical: bool | None = None
         self._last = 0
 
@@ -65,7 +65,7 @@ class LearningWatch:
         for row in history:
             if "grad_norm" in row:
                 self._take(int(row["step"]), row)
-        self._told = {condition for condition in self._since if self._lasted(condition) >= self._warn_after}
+        self._announced = {condition for condition in self._since if self._lasted(condition) >= self._warn_after}
         self._last = step
 
     def update(self, step: int, num_steps: int, figures: Figures) -> None:
@@ -74,9 +74,13 @@ class LearningWatch:
         self._is_identical = None
         self._take(step, {**figures, **seen})
         due = min(self._warn_after, num_steps)
-        new = [condition for condition in self._since if condition not in self._told and self._lasted(condition) >= due]
+        new = [
+            condition
+            for condition in self._since
+            if condition not in self._announced and self._lasted(condition) >= due
+        ]
         if new:
-            self._told.update(new)
+            self._announced.update(new)
             self._say(self._sentence(new))
 
     def _take(self, step: int, figures: Figures) -> None:
@@ -88,7 +92,7 @@ class LearningWatch:
                 self._since.setdefault(words, self._last + 1)
             else:
                 self._since.pop(words, None)
-                self._told.discard(words)
+                self._announced.discard(words)
         self._last = step
 
     def _lasted(self, condition: str) -> int:

@@ -1,1 +1,1 @@
-"""What each command does, as a function: no argument parsing and no printing."""
+"""The commands as functions: no argument parsing and no printing."""

@@ -45,14 +45,14 @@ def rollout_batch(
     Args:
         model: a Hugging Face causal language model, possibly behind PEFT. Its training flag stays as it is: with
             dropout on, the log-probabilities are noisy.
-        tokenizer: of the model, or its processor.
+        tokenizer: tokenizer of the model, or its processor.
         prompts: P texts, lists of token ids, or lists of chat messages, which the chat template is put around.
         completions: P lists of G texts or lists of token ids. Token ids say exactly what was sampled, an end token at
-            the end included; text is tokenized anew.
+            the end included; text is tokenized again.
         rewards: (P, G), as a tensor or lists; NaN or None for a completion that could not be scored.
         old_log_probs: (P, G, T) under the policy that sampled; None: that is the model as it is, and every ratio is 1.
         reference: a model for ``ref_log_probs`` (P, G, T), which gets no gradient; None: there are none.
-        temperature: of the sampling; divides the logits.
+        temperature: temperature of the sampling; divides the logits.
         objective: that reads the batch. It says which states it wants, those of the completion tokens or those that
             predict them, and must not need more than this function makes.
         with_hidden_states: whether the batch carries ``hidden_states`` (P, G, T, H), final norm.

@@ -67,7 +67,7 @@ def build_run(
     """Build everything that a run needs, what is cheap first; nothing is written.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         directory: from `RunDirectory.new` or `RunDirectory.resume`.
         task, rewards: what is asked in training, and what it pays by.
         objective, model, tokenizer: in place of what the settings name. An objective's settings are its own affair.
@@ -94,7 +94,7 @@ def build_run(
         check_tied(settings.peft, model)
         if settings.sampling.engine == "auto" and any(problem.images for problem in data.problems):
             recipe = replace(recipe, group_sampler=None)
-        # A resumed run reads there what sampled, and does not choose anew.
+        # A resumed run reads there what sampled, and does not choose again.
         settings = settings.sampled_by("generate" if recipe.group_sampler is None else "relax")
         fitting = task.fitting(_finds_too_long(settings, model, tokenizer))
         if fitting is not task:
@@ -123,7 +123,7 @@ def build_run(
 
 @dataclass(frozen=True)
 class _Start:
-    """Where a run starts from.
+    """Start of a run.
 
     Attributes:
         recipe: for as many processes as there are.
@@ -147,7 +147,7 @@ def _start(
     other_versions: bool,
     on_cpu: bool,
 ) -> _Start:
-    """What the settings decide, and the checkpoint; `is_named` where the settings name the model."""
+    """Decisions of the settings, and the checkpoint; `is_named` where the settings name the model."""
     check_trl_version()
     check_packages(settings.peft)
     load_options(settings)

@@ -28,7 +28,8 @@ METHODS = {"grpo": "GRPO", "relax": "ReLaX"}
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What came of it: the evaluation before training (None where it was left out), those after by method, and the page
+    """Result of the demo: the evaluation before training (None where it was left out), those after by method, and the
+    page
     (None where it cannot be drawn)."""
 
     before: EvaluationResult | None
@@ -56,7 +57,8 @@ class PlannedDemo:
 
         owed = [planned for planned in self.runs if not (self.resume and planned.is_finished())]
         jobs = [
-            replace(job_of(planned, self.folder, anew=not self.resume), environment=_KEEPS_MEMORY) for planned in owed
+            replace(job_of(planned, self.folder, overwrite=not self.resume), environment=_KEEPS_MEMORY)
+            for planned in owed
         ]
         try:
             failures = run_jobs(jobs, len(jobs), stop_at_failure=True, on_progress=on_progress)
@@ -93,7 +95,7 @@ def prepare_demo(
 
     Args:
         steps: updates of each.
-        seed: of both.
+        seed: seed of both runs.
         overrides: settings for both.
         output: folder.
         resume: continue the runs in it, which were started with the same settings.
@@ -114,5 +116,5 @@ def prepare_demo(
             planned.check_kept()
         else:
             RunDirectory.new(planned.config.output_path, overwrite=overwrite)
-    rehearse(runs, runs, anew=not resume)
+    rehearse(runs, runs, overwrite=not resume)
     return PlannedDemo(folder, tuple(runs), resume)

@@ -61,13 +61,13 @@ def dispersion_of(
 
     Args:
         model: a Hugging Face causal or image-text model, possibly behind PEFT. It is neither changed nor trained.
-        tokenizer: of the model, or its processor.
+        tokenizer: tokenizer of the model, or its processor.
         texts: N texts, read as they are: no chat template is put around them.
         dictionary: to measure with, or a file that holds one; None fits one on these texts.
         num_observables: F of a dictionary that is fitted; None is a third of the median number of tokens, at most 50.
         estimator: "robust", "paper", "singular" or "instrumental"; see `relax_rl.koopman.dynamic_spectral_dispersion`.
         site: where the states are read; see `relax_rl.latent.sites`.
-        fit_steps, seed: of the fit.
+        fit_steps, seed: steps and seed of the fit.
         batch_tokens: positions of one forward, which bounds memory.
 
     Raises:

@@ -30,17 +30,17 @@ def telling_what_is_kept(run: RunDirectory, num_updates: int) -> Generator[None]
         raise
     except Exception as error:
         kept, fault = _kept(run, num_updates), disk_fault(error)
-        told: Exception = error
+        shown: Exception = error
         if fault is not None:
-            told = RunError(
+            shown = RunError(
                 f"the run {run.path} cannot be written: {fault}; fix that, then "
                 + ("resume it with --resume" if kept else "start it again with --overwrite")
             )
         if kept:
-            note_what_is_kept(told, kept)
-        if told is error:
+            note_what_is_kept(shown, kept)
+        if shown is error:
             raise
-        raise told from error
+        raise shown from error
 
 
 def _kept(run: RunDirectory, num_updates: int) -> str:

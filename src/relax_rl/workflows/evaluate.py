@@ -78,29 +78,30 @@ def evaluate(
         num_samples: completions of each problem.
         num_problems: the first so many of the split. None: all of them; 128 of a task without end.
         max_completion_length: in tokens. None: the run's own, else 2048, or 256 for a task without end.
-        temperature, top_p: of the sampling; temperature 0 is greedy.
-        split: of the task.
-        seed: of the sampling and of the bootstrap.
-        problem_seed: of the problems that a procedural task makes, or of their order.
-        tokenizer: of a loaded model, or its processor.
+        temperature, top_p: temperature and top-p of the sampling; temperature 0 is greedy.
+        split: split of the task.
+        seed: seed of the sampling and of the bootstrap.
+        problem_seed: seed of the problems that a procedural task makes, or of their order.
+        tokenizer: tokenizer of a loaded model, or its processor.
         batch_size: completions decoded together, in this process.
         processes: that sample side by side, for a model on the CPU under Linux; they share its weights. None: one for
             each thread of torch, fewer where memory is short, and one for a loaded model. The result does not depend on
             it.
         backend: "transformers" (in this process), "vllm", or "server", which needs `base_url`.
-        base_url: of a server, with its version: ``http://localhost:8000/v1``.
+        base_url: address of a server, with its version: ``http://localhost:8000/v1``.
         plain: plain prompts, also for a model with a chat template. None: as the run was trained, else no.
         chat_template_kwargs: switches of the chat template, such as ``{"enable_thinking": False}``. None: those of the
             run, else none.
         overlong: "refuse" prompts that leave no room for a whole completion in the model's context, or "cut" their
             start. None: as the run, else refuse.
-        concurrency, timeout: of a server: requests at a time; seconds for one of them. Its token is read from the
-            environment variable ``OPENAI_API_KEY``.
+        concurrency, timeout: limits of a server: requests at a time, and seconds for one of them. Its token is read
+            from the environment variable ``OPENAI_API_KEY``.
         dictionary: a file or a dictionary to measure DSD with. None: that of the run, else none.
-        dtype, revision: of a model given by name: "float32" or "bfloat16", and the revision on the Hub.
-        task_options: of a task given by name.
-        policy: of finding the answer in a completion (`relax_rl.rewards.extraction.POLICIES`). None: that of the task's
-            verifier.
+        dtype, revision: data type and revision of a model given by name: "float32" or "bfloat16", and the revision on
+            the Hub.
+        task_options: options of a task given by name.
+        policy: way of finding the answer in a completion (`relax_rl.rewards.extraction.POLICIES`). None: that of the
+            task's verifier.
         against: an evaluation that the result must be comparable with, checked before anything is sampled.
         despite: settings that may differ from it all the same (`relax_rl.comparison.pairs.MAY_DIFFER`).
         output: folder that keeps every sample and the result; what a killed evaluation left there is continued. None:
@@ -190,10 +191,10 @@ def rescore(
     The folder's samples and result are replaced. Entropy, DSD and spectrum stay as they were measured.
 
     Args:
-        folder: of the evaluation.
+        folder: folder of the evaluation.
         task: that it was made on, for a task of your own: the folder knows its name alone. None: the task it names.
         task_options: that differ from those in the folder.
-        policy: of finding the answer in a completion. None: the policy that the folder was graded with.
+        policy: way of finding the answer in a completion. None: the policy that the folder was graded with.
         allow_code: modules that the folder may name its task of; ``task`` may name any.
 
     Raises:
@@ -234,7 +235,7 @@ def default_folder(
     seed: int = 0,
     policy: str | None = None,
 ) -> Path:
-    """Where the command keeps an evaluation that is given no folder.
+    """Folder of an evaluation that names none.
 
     Raises:
         ConfigError: no task, and the model is no run that has one.

@@ -1,4 +1,4 @@
-"""What a run hands over: its trained policy in a folder of its own, with a card that says how good it is."""
+"""Final folder of a run: its trained policy in a folder of its own, with a card that says how good it is."""
 
 from __future__ import annotations
 

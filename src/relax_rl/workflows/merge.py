@@ -24,7 +24,7 @@ class Merged:
     Attributes:
         output: its folder.
         adapter, base: what it was made from.
-        dtype: of its weights.
+        dtype: data type of its weights.
         note: a sentence on what differs from the policy that was trained; None for nothing.
     """
 
@@ -41,8 +41,8 @@ def merge(source: str | Path, output: str | Path, *, dtype: str | None = None, r
     Args:
         source: a run, whose last complete checkpoint is taken, or an adapter: a folder or a name on the Hub.
         output: a new folder.
-        dtype: of the written weights: "float32", "bfloat16" or "float16"; that of the base when None.
-        revision: of an adapter on the Hub.
+        dtype: data type of the written weights: "float32", "bfloat16" or "float16"; that of the base when None.
+        revision: revision of an adapter on the Hub.
 
     Raises:
         ConfigError: a folder that is not empty, or another dtype.
@@ -71,7 +71,7 @@ def merge(source: str | Path, output: str | Path, *, dtype: str | None = None, r
 
 
 def _adapter_of(source: str | Path) -> tuple[str, str | None]:
-    """Where the adapter is, and what its run says of it."""
+    """Folder of the adapter, and its run's settings."""
     if not RunDirectory(str(source)).is_run():
         return str(source), None
     run = RunDirectory.open(str(source))

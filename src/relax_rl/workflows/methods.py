@@ -71,11 +71,11 @@ def method_entry(name: str) -> MethodEntry:
 
 
 def _meanings(settings: type[Any], names: Mapping[str, Any]) -> dict[str, str]:
-    """What the docstrings of a settings class, of the parts that its method is made of, and of its bases say of each
+    """Meanings from the docstrings of a settings class, of the parts of its method, and of its bases, for each
     attribute; the first words count.
 
     Args:
-        names: of the method's module, where its parts are.
+        names: names of the method's module, where its parts are.
     """
     found: dict[str, str] = {}
     parts = [part for part in names.values() if inspect.isclass(part) and part is not settings]

@@ -13,11 +13,11 @@ __all__ = ["read_model"]
 
 
 def read_model(name: str, revision: str | None = None, *, values: bool = True) -> ModelContract:
-    """What training, evaluation and spectra rely on, without loading the model.
+    """The contract that training, evaluation and spectra rely on, without loading the model.
 
     Args:
         name: "tiny", "smollm2", a Hugging Face name or a folder.
-        revision: of a Hugging Face model.
+        revision: revision of a Hugging Face model.
         values: read the weights, too, and look for NaN and infinity.
 
     Raises:

@@ -23,7 +23,7 @@ class FittedPrompts:
     """How problems become prompts of a model that has room for them.
 
     Attributes:
-        form: of the prompts.
+        form: form of the prompts.
         notes: what is said once at the start, a sentence each.
     """
 
@@ -103,7 +103,7 @@ def fit_prompts(
 def finds_too_long(
     contract: ModelContract, tokenizer: Any, max_completion_length: int, form: PromptForm
 ) -> FindsTooLong:
-    """What finds the problems whose prompt leaves a model no room for a whole completion."""
+    """Finds the problems whose prompt leaves a model no room for a whole completion."""
     room = Room(contract.architecture.context, contract.name, max_completion_length)
     return lambda problems: room.too_long(tokenizer, problems, form)
 

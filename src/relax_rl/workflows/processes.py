@@ -62,13 +62,13 @@ class Cores:
 def cores_for(
     asked: int | None, model: Any, batch_size: int, num_tokens: int, num_samples: int, say: OnProgress
 ) -> Cores:
-    """What samples a loaded model on the CPU under Linux.
+    """Sampler of a loaded model on the CPU under Linux.
 
     Args:
         asked: processes. None: as many as torch has threads (``OMP_NUM_THREADS``, else the cores), but no more than
             there are batches, and fewer where memory is short.
-        num_tokens: of the longest prompt and a completion.
-        num_samples: of all problems.
+        num_tokens: number of tokens of the longest prompt and a completion.
+        num_samples: number of samples of all problems.
         say: is told where memory is short.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a workflow tells its caller while it works: the only thing that comes out of it before its result."""
+"""Progress of a workflow for its caller: the only thing that comes out of it before its result."""
 
 from __future__ import annotations
 

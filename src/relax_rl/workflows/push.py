@@ -18,13 +18,13 @@ _MODELS = ("config.json", "adapter_config.json")
 
 @dataclass(frozen=True)
 class Pushed:
-    """What was uploaded, or would be.
+    """Upload, done or rehearsed.
 
     Attributes:
         folder: on this machine.
         repo: on the Hub.
         files: names and sizes in bytes.
-        url: of the commit; "" for a rehearsal.
+        url: address of the commit; "" for a rehearsal.
         notes: sentences on what a reader of the repository will miss.
     """
 
@@ -50,7 +50,7 @@ def push(
         source: a run that has ended, whose ``final`` is taken; or a model's or adapter's folder.
         repo: ``owner/name``, made if there is none.
         is_best: a run's ``best`` in place of ``final``.
-        is_public: of a repository that is made; private otherwise.
+        is_public: whether a repository that is made is public.
         dry_run: look, and upload nothing.
         api: what talks to the Hub, a `huggingface_hub.HfApi`; made when None.
 

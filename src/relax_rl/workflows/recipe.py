@@ -41,7 +41,7 @@ class Recipe:
 def build_recipe(
     settings: TrainConfig, output_dir: Path, objective: Objective | None = None, *, on_cpu: bool = False
 ) -> Recipe:
-    """What the settings decide without data and without a model.
+    """Decisions of the settings without data and without a model.
 
     Args:
         output_dir: where checkpoints go.

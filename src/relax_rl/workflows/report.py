@@ -20,7 +20,7 @@ __all__ = ["report", "report_server"]
 
 @dataclass(frozen=True)
 class _Subject:
-    """What a page is about: some runs with the names of their methods, or all runs of a folder (`board`)."""
+    """Subject of a page: some runs with the names of their methods, or all runs of a folder (`board`)."""
 
     folder: Path
     paths: list[Path]

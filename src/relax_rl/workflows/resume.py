@@ -1,4 +1,4 @@
-"""What a run needs to be resumed: a checkpoint that is whole, and the batch that it had."""
+"""Needs of a resume: a checkpoint that is whole, and the batch that it had."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def resumption(
     """The checkpoint that a run of an objective is resumed from, chosen by one process for all.
 
     Args:
-        directory: of the run.
-        objective: of the run, as it starts.
+        directory: directory of the run.
+        objective: objective of the run, as it starts.
         settings: to resume it under.
         other_versions: than those that wrote the checkpoint are accepted.
 
@@ -57,7 +57,7 @@ def settings_for_processes(settings: TrainConfig, manifest: Manifest | None, num
 
     Args:
         settings: those that the run was started with.
-        manifest: of the checkpoint; None for one that does not say what its batch was.
+        manifest: manifest of the checkpoint; None for one that does not say what its batch was.
         num_processes: that are to train.
 
     Raises:
@@ -86,7 +86,7 @@ def settings_for_processes(settings: TrainConfig, manifest: Manifest | None, num
 
 
 def save_notices(args: Any) -> tuple[str, ...]:
-    """What there is to say of the checkpoints that a run will write."""
+    """Remarks on the checkpoints that a run will write."""
     if not args.save_only_model:
         return ()
     return ("trainer.save_only_model is on: checkpoints hold the model alone, so this run cannot be resumed from them",)

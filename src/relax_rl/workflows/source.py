@@ -1,4 +1,4 @@
-"""What samples the policy of an evaluation: this process, vLLM, or a server."""
+"""Sampler of an evaluation's policy: this process, vLLM, or a server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BACKENDS = ("transformers", "vllm", "server")
 
 @dataclass(frozen=True)
 class Asked:
-    """What the policy is asked; ``may_shorten``: the completion length is a default, and gives way to the context."""
+    """Questions to the policy; ``may_shorten``: the completion length is a default, and gives way to the context."""
 
     problems: Sequence[Problem]
     sampling: SamplingSettings
@@ -42,7 +42,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Source:
-    """What samples the policy, and how it is loaded."""
+    """Sampler of the policy, and its loading."""
 
     tokenizer: Any
     batch_size: int

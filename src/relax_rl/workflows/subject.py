@@ -1,4 +1,4 @@
-"""What an evaluation measures: a model by name, a loaded one, or the last checkpoint of a run."""
+"""Subject of an evaluation: a model by name, a loaded one, or the last checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PromptSettings:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured, and what it brings along if it comes from a run.
+    """Subject of an evaluation, with its settings if it comes from a run.
 
     Attributes:
         name: as it was named; empty for a loaded model.

@@ -1,4 +1,4 @@
-"""What a run needs of the world around it, asked in the rehearsal: room on the disk, a login, rights on the Hub."""
+"""Surroundings of a run, checked in the rehearsal: room on the disk, a login, rights on the Hub."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _SENDS_NOTHING = ("offline", "disabled", "dryrun", "local", "debug", "0")
 def bytes_of_run(
     parameters: Iterable[Any], trainer: TrainerConfig, plan: BatchPlan, *, keeps_best: bool = False
 ) -> tuple[int, int]:
-    """What a run writes at most: (one checkpoint, everything).
+    """Largest size that a run writes: (one checkpoint, everything).
 
     Args:
-        parameters: of the policy.
+        parameters: parameters of the policy.
         trainer: how many checkpoints are kept, and of what.
         plan: how much is sampled.
         keeps_best: whether the best policy on the way is kept, too.
@@ -91,11 +91,11 @@ def check_trackers(report_to: str | list[str]) -> None:
     for name in [report_to] if isinstance(report_to, str) else report_to:
         if name not in _LOGINS:
             continue
-        variable, host, mode, mend = _LOGINS[name]
+        variable, host, mode, advice = _LOGINS[name]
         is_known = bool(os.environ.get(variable)) or (bool(host) and _in_netrc(host))
         if not is_known and os.environ.get(mode, "").lower() not in _SENDS_NOTHING:
             raise ConfigError(
-                f"trainer.report_to names {name!r}, of which no key is known here; {mend}, set {variable}, "
+                f"trainer.report_to names {name!r}, of which no key is known here; {advice}, set {variable}, "
                 f"set {mode}=offline, or leave it out"
             )
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Source", "TrainResult", "prepare", "task_and_rewards", "train"]
 
 Source = TrainConfig | str | Path | Mapping[str, Any] | None
-"""Where settings come from, as for `load_config`."""
+"""Source of settings, as for `load_config`."""
 
 Scorer = Callable[[list[str], list[str]], Sequence[float | None]]
 """(completions, answers) -> scores; or a function in TRL's signature."""
@@ -168,7 +168,7 @@ def prepare(
 def task_and_rewards(
     settings: TrainConfig, task: Task | None = None, verifier: Verifier | RewardFunction | None = None
 ) -> tuple[BaseTask, Rewards]:
-    """What the policy is asked and what training pays by; objects take the place of what is named.
+    """Task and rewards of a training; objects replace names.
 
     Raises:
         ConfigError: no such task or verifier, or an option that it does not have.

@@ -1,4 +1,4 @@
-"""What a training run came to."""
+"""Result of a training run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["TrainResult"]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to.
+    """Result of a run.
 
     Attributes:
         output: the run directory.

@@ -57,7 +57,7 @@ class VerlFiles:
 
     Attributes:
         folder: with ``overrides.txt``, ``launch.sh``, ``reward.py``, ``run.json``, ``train.parquet``, ``test.parquet``.
-        overrides: of verl's configuration, in the order of the file.
+        overrides: overrides of verl's configuration, in the order of the file.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ def write_verl_config(settings: TrainConfig, folder: Path, gpus: int = 8, nodes:
     """Write what verl needs for the same run: the same completions an update, the same method, verifier and data.
 
     Args:
-        gpus: of a node.
+        gpus: gpus of a node.
 
     Raises:
         ConfigError: a setting that has no counterpart in verl, or a method whose inputs verl does not give.

@@ -45,7 +45,7 @@ class ReportServer:
         port: 0 for any that is free.
 
     Raises:
-        ConfigError: the port cannot be had.
+        ConfigError: the port is not available.
     """
 
     def __init__(

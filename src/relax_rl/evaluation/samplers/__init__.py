@@ -1,1 +1,1 @@
-"""Where completions come from: transformers, a server that speaks the OpenAI protocol, or vLLM."""
+"""Sources of completions: transformers, a server that speaks the OpenAI protocol, or vLLM."""

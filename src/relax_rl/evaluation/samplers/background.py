@@ -55,7 +55,7 @@ class _Job(Generic[T]):
             try:
                 item = self._handed.get(timeout=_POLL_S)
             except queue.Empty:
-                current().check()  # whoever defers a stop until the next result may wait for it for ever
+                current().check()  # a caller that defers a stop until the next result may wait for it for ever
                 continue
             if isinstance(item, _Done):
                 return

@@ -1,4 +1,4 @@
-"""What samplers have in common whose blocks are divided among processes."""
+"""Common part of samplers that divide their blocks among processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class DividedSampler:
     """A model whose blocks (see `.transformers.sample_blocks`) several processes decode; the rest is its own.
 
     Args:
-        sampler: of one process.
+        sampler: sampler of one process.
     """
 
     backend = TransformersSampler.backend

@@ -42,7 +42,7 @@ class Exchange:
         url: the address. It holds no user name, password, query or fragment.
         api_key: sent as a bearer token, if given.
         timeout_s: seconds for one request and all of its reply.
-        max_bytes: of a reply.
+        max_bytes: largest size of a reply, in bytes.
         retries: how often a request is tried again, after pauses that double from 0.5 s, or as the server asks.
         sleep: waits so many seconds.
 
@@ -77,7 +77,7 @@ class Exchange:
             raise ConfigError("The key in OPENAI_API_KEY has a space, a line break or a letter that no key has.")
 
     def client(self, connections: int) -> httpx2.AsyncClient:
-        """What `post` sends with; to be entered once for all requests."""
+        """The client of `post`; to be entered once for all requests."""
         headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
@@ -129,7 +129,7 @@ class Exchange:
             return _Reply(reply.status_code, reply.headers, bytes(body))
 
     def _refusal(self, reply: _Reply) -> str:
-        """What the server said, in words. Raises ModelError for what will not pass."""
+        """The server's answer in words. Raises ModelError for permanent refusals."""
         if reply.status < 400:
             place = printable(reply.headers.get("Location", "nowhere"), self.api_key)
             raise ModelError(

@@ -115,7 +115,7 @@ def _forks(work: Work, count: int) -> Generator[list[_Fork]]:
 
 
 def _handed_over(forks: Sequence[_Fork]) -> Generator[list[Draw]]:
-    """What the processes decode, as it comes, until all are done."""
+    """Completions as the processes decode them, until all are done."""
     working, following = {fork.pipe: fork for fork in forks}, len(forks)
     while working:
         for pipe in wait(list(working)):
@@ -150,15 +150,15 @@ def _serve(work: Work, pipe: Any, of_parent: Any) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads did not survive the fork
-    told: list[int] = []
+    reported: list[int] = []
 
     def takes(number: int) -> bool:
-        if not told:
+        if not reported:
             try:
-                told.append(pipe.recv())
+                reported.append(pipe.recv())
             except EOFError:
                 sys.exit(1)
-        return number == told[0] and told.pop() == number
+        return number == reported[0] and reported.pop() == number
 
     try:
         for draws in work(takes):

@@ -1,4 +1,4 @@
-"""What every way to sample completions promises: in this process, in vLLM, or on a server."""
+"""Protocol of every sampler of completions: in this process, in vLLM, or on a server."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Sampler(Protocol):
         ...
 
     def render(self, problem: Problem) -> str:
-        """What the policy is given for a problem, as text: the subject of the prompt digest."""
+        """The prompt of a problem as text: the subject of the prompt digest."""
         ...
 
     def sample(

@@ -32,7 +32,8 @@ class ServerSampler:
     Args:
         base_url: up to and with the version, such as ``http://localhost:8000/v1``.
         model: the name that the server knows.
-        switches: of the server's chat template, sent as ``chat_template_kwargs`` (vLLM, SGLang) if there are any.
+        switches: switches of the server's chat template, sent as ``chat_template_kwargs`` (vLLM, SGLang) if there are
+            any.
         plain: send ``Problem.prompt`` to ``/completions`` in place of the messages to ``/chat/completions``.
         concurrency: requests at a time.
         timeout_s: wall-clock seconds for one request and all of its reply, after which it is given up.
@@ -82,7 +83,7 @@ class ServerSampler:
         return self._base_url
 
     def render(self, problem: Problem) -> str:
-        """What is sent: the prompt, or the messages as JSON. Raises ConfigError for a problem with images."""
+        """Body of the request: the prompt, or the messages as JSON. Raises ConfigError for a problem with images."""
         refuse_images(problem, self.backend)
         if self._plain:
             return problem.prompt

@@ -1,4 +1,4 @@
-"""What a dictionary is fitted by: the residual of the operator it induces, and what keeps it from collapsing."""
+"""Losses of a dictionary: the residual of the operator it induces, and terms that keep it from collapsing."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def partition_trajectories(
     None is held out where fewer than five trajectories, or no more pairs than observables, would be left to fit on.
 
     Raises:
-        DataError: no usable trajectory, no more pairs than observables, or states that a dictionary cannot tell apart.
+        DataError: no usable trajectory, no more pairs than observables, or states that a dictionary cannot distinguish.
         ConfigError: a share outside [0, 1).
     """
     if not 0.0 <= validation_share < 1.0:

@@ -131,7 +131,7 @@ class RadialBasisDictionary(_StandardizedDictionary):
 
         Args:
             num_observables: F.
-            seed: of this call's own generator.
+            seed: seed of this call's own generator.
             width: w in standardised units; None is the median distance between states.
 
         Raises:

@@ -82,14 +82,15 @@ class NetworkDictionary(StoredDictionary):
             trajectories: list of (T_i, H), any floating dtype; those with NaN or Inf are left out and counted.
             num_learned: outputs of the network.
             steps: outer steps; 0 returns the random start.
-            seed: of this call's own generator.
-            width: of the hidden layers.
-            learning_rate: of Adam; the paper's is 1e-5 to 1e-4, with many more steps.
+            seed: seed of this call's own generator.
+            width: width of the hidden layers.
+            learning_rate: learning rate of Adam; the paper's is 1e-5 to 1e-4, with many more steps.
             batch_size: snapshot pairs of an inner step.
             ridge: s, relative to the mean diagonal of G. The paper's is 0.1, which keeps small eigenfunctions out of
                 the eigenpairs: on x' = 0.9 x, z' = 0.5 z + x^2 with one learned observable, the residual held out went
                 from 0.048 to 0.0007 with 1e-6 and to 0.044 with 0.1.
-            validation_share: of the trajectories, held out whole; the outer step that does best on them is returned.
+            validation_share: share of the trajectories, held out whole; the outer step that does best on them is
+                returned.
 
         Raises:
             DataError: no usable trajectory, or no more pairs than observables.

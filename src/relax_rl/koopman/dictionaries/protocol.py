@@ -1,4 +1,4 @@
-"""What every dictionary of observables is: a frozen function of a hidden state, with a digest and a file."""
+"""Protocol of every dictionary of observables: a frozen function of a hidden state, with a digest and a file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Dictionary(Protocol):
 
 @dataclass(frozen=True)
 class DictionaryFitReport:
-    """What fitting did, measured on all the trajectories before and after."""
+    """Result of a fit, measured on all the trajectories before and after."""
 
     objective: str
     """"none" for a dictionary that is set up from the states rather than optimised."""

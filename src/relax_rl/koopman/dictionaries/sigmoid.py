@@ -112,9 +112,9 @@ class KoopmanDictionary(StoredDictionary):
             trajectories: list of (T_i, H), or one (T, H), real, any floating dtype; those with NaN or Inf are left out
                 and counted.
             num_observables: F.
-            steps: Adam steps, each on a batch drawn anew; 0 returns the random start; None is one epoch, every
+            steps: Adam steps, each on a new batch; 0 returns the random start; None is one epoch, every
                 trajectory once in random order.
-            seed: of this call's own generator; the global one is neither read nor advanced.
+            seed: seed of this call's own generator; the global one is neither read nor advanced.
             objective: one of
 
                 - "relative_residual" (default): the mean over eigenpairs of |Y v - lambda X v|^2 / |X v|^2, which is
@@ -128,14 +128,14 @@ class KoopmanDictionary(StoredDictionary):
                   and since they are refreshed at every step, many steps make the observables alike rather than the
                   loss small (the same warning); one epoch, as they ran, hardly moves W. W starts uniform on
                   +-sqrt(6 / H), the initialisation called Kaiming uniform, not on +-sqrt(1 / H).
-            learning_rate: of Adam; the paper's is 1e-4.
+            learning_rate: learning rate of Adam; the paper's is 1e-4.
             batch_size: trajectories a step; the paper's is 64.
             standardize: start from, and step in, coordinates where every hidden channel has unit root mean square; the
                 scale is folded into W, so the dictionary is sigmoid(x W) either way, and the digest covers it. Without
                 it a few huge channels saturate the sigmoids (docs/reference/koopman.md has by how much); taking off the
                 mean as well changes nothing there, and would need a bias. False is the paper's form. None is the
                 objective's own: False for "as_run", True for the others.
-            validation_share: of the trajectories, held out whole: the step with the smallest residual on them is
+            validation_share: share of the trajectories, held out whole: the step with the smallest residual on them is
                 returned. None is 0.2 for "relative_residual" and 0 (the last step) for the other two, which stay as
                 they were published.
 

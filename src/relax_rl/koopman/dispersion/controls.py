@@ -95,7 +95,7 @@ def surrogate_null(
         hidden_states, mask, dictionary, estimator: as for
             :func:`~relax_rl.koopman.dispersion.estimators.dynamic_spectral_dispersion`; `options` too.
         num_surrogates: S; 39 are the fewest that can be significant at 5 %, two-sided.
-        seed: of this call's own generator.
+        seed: seed of this call's own generator.
 
     Raises:
         ConfigError: fewer than two surrogates.

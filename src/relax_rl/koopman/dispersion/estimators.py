@@ -20,7 +20,7 @@ Why ``robust`` is built as it is (numbers in docs/research/robust-dispersion.md)
 - Not inflated by conditioning. Mixing or scaling the kept directions does not change the eigenvalues; directions that
   carry next to no variance are left out of the variance, not counted as modes of modulus zero. There are four pairs to
   a direction, and moduli inside the disc that pure noise fills become zero, with no gradient.
-- What it does not promise: whoever chooses every state of a trajectory freely can bring it near the bound, by giving
+- No promise: a model that chooses every state of a trajectory freely can bring it near the bound, by giving
   each window modes that truly last next to modes that truly do not; pairs held out of the fit then show them too.
 """
 
@@ -91,7 +91,7 @@ def dynamic_spectral_dispersion(
         hidden_states: (B, T, H), any floating dtype; lifted in float32, everything after it in float64. One trajectory
             (T, H) is a batch of one; a list of (T_i, H) is padded.
         mask: (B, T) bool, true at the tokens of the trajectory; padding may hold anything, NaN included. None: all.
-        dictionary: of the same width H; its digest is in the result.
+        dictionary: dictionary of the same width H; its digest is in the result.
         estimator: "paper", "singular", "robust" or "instrumental".
         ridge: absolute ridge of "paper" (default: none) or "singular" (default 1e-3); the others take none.
         chunk_size: pairs taken at a time when Gram statistics are summed; bounds memory, changes nothing else.

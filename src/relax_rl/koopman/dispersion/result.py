@@ -14,7 +14,7 @@ __all__ = ["Diagnostics", "Dispersion"]
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What computes the figures beside a dispersion."""
+    """Computes the figures beside a dispersion."""
 
     radius: Callable[[], Tensor]
     condition: Callable[[], Tensor]
@@ -42,7 +42,7 @@ class Dispersion:
     num_nonfinite: Tensor
     """() int64: trajectories left out because they hold NaN or Inf."""
     diagnostics: Diagnostics = field(repr=False)
-    """What computes the rest."""
+    """Computes the remaining figures."""
     dictionary_digest: str | None = None
     """Of the dictionary that lifted the states; None if they came lifted. Values of two dictionaries cannot be
     compared."""

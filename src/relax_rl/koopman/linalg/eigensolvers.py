@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 EigensolverDevice = Literal["auto", "cpu", "input"]
-"""Where non-symmetric eigenproblems run: "cpu"; "input", the device of the matrices; "auto", the CPU up to
+"""Device of non-symmetric eigenproblems: "cpu"; "input", the device of the matrices; "auto", the CPU up to
 :data:`CPU_EIGENSOLVER_SIZE` and the device of the matrices beyond."""
 
 CPU_EIGENSOLVER_SIZE = 200
@@ -56,7 +56,7 @@ def eigensolver_device(policy: EigensolverDevice) -> Generator[None]:
 
 
 def solver_device(device: torch.device, size: int) -> torch.device:
-    """Where the policy in force solves non-symmetric problems of matrices of this size on this device."""
+    """Device on which the policy in force solves non-symmetric problems of matrices of this size on this device."""
     policy = _DEVICE.get()
     stays = policy == "input" or (policy == "auto" and size > CPU_EIGENSOLVER_SIZE)
     return device if stays else torch.device("cpu")

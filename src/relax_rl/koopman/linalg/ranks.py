@@ -46,7 +46,7 @@ def select_rank(singular_values: Tensor, rank: Rank, num_rows: Tensor, num_colum
         singular_values: (..., K), descending, of matrices with `num_rows` by `num_columns` entries that count.
         rank: see :data:`Rank`.
         num_rows: (...) int64.
-        num_columns: of all.
+        num_columns: number of columns in all.
         floor: singular values below this share of the largest are rounding.
     """
     largest = singular_values[..., :1]
@@ -69,7 +69,7 @@ def select_rank(singular_values: Tensor, rank: Rank, num_rows: Tensor, num_colum
         chosen = (energy < rank * energy[..., -1:]).sum(-1) + 1
     else:
         chosen = torch.full_like(limit, rank)
-    # Never more than are above rounding, whatever was asked for: whoever uses them divides by their singular values.
+    # Never more than are above rounding, whatever was asked for: callers divide by their singular values.
     return torch.minimum(chosen, limit)
 
 

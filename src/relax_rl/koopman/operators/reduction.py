@@ -97,7 +97,7 @@ def reduce_snapshots(
         pairs: which neighbours are snapshot pairs.
         rank: see :data:`~relax_rl.koopman.linalg.ranks.Rank`.
         solver: see :data:`Solver`; "randomised" needs a whole number for `rank`.
-        seed: of the randomised solver's own generator.
+        seed: seed of the randomised solver's own generator.
         states: (..., T, H), what modes are wanted of; None is the snapshots themselves.
 
     Raises:
@@ -185,7 +185,7 @@ def reduce_statistics(statistics: GramStatistics, *, rank: Rank = None) -> Reduc
 
 @dataclass(frozen=True)
 class _Parts:
-    """S (..., K) descending, and what the rest can be had from once the directions are chosen."""
+    """S (..., K) descending, and the parts that give the rest once the directions are chosen."""
 
     scales: Tensor
     floor: float

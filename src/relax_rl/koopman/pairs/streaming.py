@@ -42,7 +42,7 @@ class GramStream:
         return self._num_pairs
 
     def statistics(self) -> GramStatistics:
-        """What was gathered so far, batch shape ().
+        """Sums gathered so far, batch shape ().
 
         Raises:
             DataError: nothing was.

@@ -148,7 +148,7 @@ def koopstd_distance(x: Tensor, y: Tensor, *, order: float = 1.0, **settings: An
     """KoopSTD distance of two trajectories (T, H) and (T', H'), whose lengths and widths need not agree.
 
     Args:
-        order: of the Wasserstein distance; 1 is the paper's.
+        order: order of the Wasserstein distance; 1 is the paper's.
         settings: fields of :class:`KoopSTD`, the same for both.
     """
     method = KoopSTD(**settings)

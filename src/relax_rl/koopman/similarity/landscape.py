@@ -1,4 +1,5 @@
-"""Where many trajectories lie relative to one another: distances, an embedding, clusters, and how well they separate.
+"""Positions of many trajectories relative to one another: distances, an embedding, clusters, and how well they
+separate.
 
 The picture of dynamical scaling: many prompts through several models, a distance between any two of the trajectories,
 and the question whether a model, or a size of model, has dynamics of its own.
@@ -155,9 +156,9 @@ def dynamical_landscape(
         trajectories: model -> one trajectory (T_i, H) a prompt, the prompts in the same order for all; models may
             differ in width and trajectories in length, as spectra alone are compared.
         method: settings of the spectra; None takes the defaults of `KoopSTD`.
-        order: of the Wasserstein distance.
+        order: order of the Wasserstein distance.
         num_clusters: None takes as many as there are models.
-        dimensions: of the embedding.
+        dimensions: dimensions of the embedding.
 
     Raises:
         DataError: fewer than two models, models with different numbers of prompts or with fewer than two, or a

@@ -78,7 +78,7 @@ def vector_field_distance(
         left, right: operator matrices (..., R, R) of one R, real.
         score: see :data:`VectorFieldScore`.
         num_starts: even number of starts.
-        seed: of their own generator.
+        seed: seed of their own generator.
 
     Raises:
         DataError: matrices that are not square, of one size and finite, or all zero where an angle is asked for.

@@ -38,7 +38,7 @@ class BaggedSpectrum:
         Args:
             of: takes eigenvalues (..., R) and returns real numbers (...) or (..., R): `torch.abs`, `torch.angle`, or
                 the dispersion, `lambda values: values.abs().var(-1, correction=0)`.
-            level: of the interval, in (0, 1).
+            level: level of the interval, in (0, 1).
 
         Raises:
             ConfigError: a level outside (0, 1).
@@ -59,7 +59,7 @@ def bagged_spectrum(
         fit: takes a list of trajectories and returns eigenvalues (R,), the same number for each list:
             `lambda parts: dmd(parts, rank=2).eigenvalues`.
         bags: number of draws.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         ConfigError: fewer than two bags.

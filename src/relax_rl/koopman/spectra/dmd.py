@@ -115,9 +115,9 @@ def dmd(
         rank: directions of X to keep: a number, a share of the energy, "optimal", None (all above rounding).
         variant: see :data:`Variant`.
         modes: see :data:`Modes`.
-        ridge: of the variant "ridge", relative to the mean square of the singular values kept.
+        ridge: ridge of the variant "ridge", relative to the mean square of the singular values kept.
         solver: how X is decomposed; see :data:`~relax_rl.koopman.operators.reduction.Solver`.
-        seed: of the randomised solver.
+        seed: seed of the randomised solver.
 
     Raises:
         DataError: nothing to fit, NaN or Inf in a pair, or shapes that do not belong together.

@@ -118,7 +118,7 @@ def kernel_edmd(
         kernel: states (..., M, H) and (..., N, H) -> (..., M, N), Hermitian positive semi-definite.
         rank: see :data:`~relax_rl.koopman.linalg.ranks.Rank`; with as many directions as pairs the fit interpolates.
         variant: see :data:`~relax_rl.koopman.spectra.dmd.Variant`.
-        ridge: of the variant "ridge", relative.
+        ridge: ridge of the variant "ridge", relative.
         tolerance: eigenvalues of the kernel matrix below this share of the largest are left out.
 
     Raises:

@@ -49,7 +49,7 @@ def lyapunov_exponents(
         num_steps: steps over which the growth is averaged.
         count: K, how many of the largest exponents; None: all H.
         warm_up: steps before, in which the state reaches its attractor and the frame its directions.
-        seed: of the first frame.
+        seed: seed of the first frame.
 
     Raises:
         ConfigError: a number out of range.
@@ -96,9 +96,9 @@ def singular_values_of_jacobian(
         step: the map.
         state: (H,).
         count: K.
-        iterations: of the subspace iteration; each takes K products with J and K with J*. Singular values that are
-            nearly equal to the next one converge slowly.
-        seed: of the first subspace.
+        iterations: number of steps of the subspace iteration; each takes K products with J and K with J*. Singular
+            values that are nearly equal to the next one converge slowly.
+        seed: seed of the first subspace.
 
     Returns:
         (K,) singular values, descending, in the dtype of the state; and (K,) complex eigenvalues of V* J V.

@@ -24,7 +24,8 @@ from relax_rl.koopman.spectra.dmd import dmd
 __all__ = ["Constraint", "ExponentialFit", "optimised_dmd"]
 
 Constraint = Literal["stable", "imaginary", "conjugate_pairs"]
-"""What the exponents must be: "stable", no growth; "imaginary", neither growth nor decay; "conjugate_pairs", each with
+"""Constraints on the exponents: "stable", no growth; "imaginary", neither growth nor decay; "conjugate_pairs", each
+with
 its conjugate among them (or real), as those of real data are."""
 
 _EPS = torch.finfo(torch.float64).eps
@@ -89,7 +90,7 @@ def optimised_dmd(
         initial: exponents (R,) to start from; None takes those of DMD.
         constraints: see :data:`Constraint`; every iterate fulfils all of them.
         bound: largest growth or decay rate, |Re alpha|, per unit of time; None: no bound.
-        max_iterations: of Levenberg-Marquardt.
+        max_iterations: most iterations of Levenberg-Marquardt.
         tolerance: ends it when the error falls by less than this share.
 
     Raises:

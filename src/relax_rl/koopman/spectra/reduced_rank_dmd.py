@@ -30,7 +30,7 @@ def reduced_rank_dmd(
     Args:
         snapshots: (..., T, F) real or complex, or a list of (T_i, F).
         pairs: (..., T-1) bool; None: all neighbours, within each trajectory of a list.
-        rank: of the operator, at least 1.
+        rank: rank of the operator, at least 1.
         ridge: relative to s^2, the mean square of the singular values of X; at least 0.
 
     Returns:

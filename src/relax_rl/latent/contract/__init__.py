@@ -1,4 +1,4 @@
-"""What a model is and what it must be given, read before anything runs: one contract for training and measuring."""
+"""The contract of a model, read before anything runs: one contract for training and measuring."""
 
 from relax_rl.latent.contract.contract import ModelContract, contract_of, read_contract
 from relax_rl.latent.contract.tokens import stop_token_ids

@@ -14,11 +14,11 @@ __all__ = ["Adapter", "read_adapter", "with_adapter"]
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter folder says of itself.
+    """Contents of an adapter's configuration.
 
     Attributes:
         base: name or folder of the model that it is added to.
-        revision: of that model on the Hub.
+        revision: revision of that model on the Hub.
         kind: such as "LORA".
     """
 

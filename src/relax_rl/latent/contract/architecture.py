@@ -1,4 +1,4 @@
-"""What kind of model it is, from its configuration and its modules; no weight is needed."""
+"""Architecture of a model, from its configuration and its modules; no weight is needed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Architecture:
         modality: "text" or "image-text".
         backbone, head: class of the stack whose output is the final-norm state, and name and class of what follows it.
         final_norm: name and class of the last norm of the decoder; "" where it has none.
-        num_layers, hidden_size, vocabulary: of the decoder; rows of the embedding.
-        num_parameters: of the model, tied ones once.
+        num_layers, hidden_size, vocabulary: number of layers and width of the decoder; rows of the embedding.
+        num_parameters: number of parameters of the model, tied ones once.
         cache: what the model keeps of the tokens it has read: "attention", "sliding", "recurrent" or "hybrid".
         context: positions that a prompt and its completion share; None where the architecture has no limit.
         is_tied: the head shares the embedding's weight.

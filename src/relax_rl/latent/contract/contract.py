@@ -50,7 +50,7 @@ _TRAINABLE_QUANTIZATIONS = {"mxfp4"}
 
 @dataclass(frozen=True)
 class ModelContract:
-    """What a model is, and what it must be given.
+    """The contract of a model.
 
     Attributes:
         name: as it was named.
@@ -76,7 +76,7 @@ class ModelContract:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a run says once at its start, a sentence each."""
+        """Sentences for the start of a run."""
         return self.notes_on_prompts(plain=False)
 
     def notes_on_prompts(self, *, plain: bool) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ def check_trainable(method: str | None, name: str) -> None:
     """Refuse weights that no gradient reaches.
 
     Args:
-        method: of their quantisation.
+        method: method of their quantisation.
 
     Raises:
         ModelError: quantised weights.
@@ -135,7 +135,7 @@ def read_contract(name: str, revision: str | None = None, *, values: bool = Fals
 
     Args:
         name: "tiny", "smollm2", a folder, or a name on the Hub, of whose weights only a cached copy is read.
-        revision: of a model on the Hub.
+        revision: revision of a model on the Hub.
         values: read the weights' values, too, and look for NaN and infinity.
 
     Raises:

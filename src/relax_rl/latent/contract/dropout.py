@@ -12,7 +12,7 @@ __all__ = ["dropout_rates", "without_dropout"]
 
 _RATE = re.compile(r"drop")
 _ADAPTER = "lora_dropout"
-"""PEFT's own, which whoever configured the adapter has asked for."""
+"""PEFT's own, which the adapter's configuration asks for."""
 
 
 def dropout_rates(model: nn.Module) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Where a model's files are, and those of them that are read before the model is loaded."""
+"""Location of a model's files, and readers of those that are needed before the model is loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMOLLM2_DIRECTORY = Path("models/smollm2")
 
 
 def model_location(name: str) -> str:
-    """Where a model's files are: a path for "tiny", "smollm2" and local folders, else the name on the Hub.
+    """Location of a model's files: a path for "tiny", "smollm2" and local folders, else the name on the Hub.
 
     Raises:
         ModelError: when the name is a path that does not exist, or "smollm2" has not been prepared.
@@ -61,7 +61,7 @@ def find_file(location: str, file: str, revision: str | None = None, *, download
 
 
 def read_json(location: str, file: str, revision: str | None = None, *, download: bool = True) -> dict[str, Any] | None:
-    """What a JSON file of a model holds; None without the file.
+    """Contents of a JSON file of a model; None without the file.
 
     Raises:
         ModelError: the file is cut, or is no JSON object.

@@ -55,7 +55,7 @@ def steering(config: Any) -> dict[str, Any]:
     """The entries of a generation config that change which tokens are drawn, and the values they have.
 
     Args:
-        config: of transformers, or the dictionary of a file; None for none.
+        config: configuration of transformers, or the dictionary of a file; None for none.
     """
     entries = config if isinstance(config, dict) else {} if config is None else config.to_diff_dict()
     return {

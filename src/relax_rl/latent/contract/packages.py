@@ -24,8 +24,8 @@ def missing_packages(error: Exception, name: str) -> str | None:
     """The sentence for a processor that could not be loaded for want of a package; None for another reason.
 
     Args:
-        error: of transformers.
-        name: of the model.
+        error: error of transformers.
+        name: name of the model.
     """
     asked = {word.lower() for match in _ASKED_FOR.findall(str(error)) for word in match if word} & set(_KNOWN)
     absent = [package for package in _KNOWN if not _is_installed(package)]

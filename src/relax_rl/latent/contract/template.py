@@ -29,7 +29,7 @@ _ALWAYS_GIVEN = {
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """What a model's chat template does with a conversation.
+    """Effects of a model's chat template on a conversation.
 
     Attributes:
         exists: there is one; without it prompts are plain text.
@@ -56,7 +56,7 @@ def read_template(tokenizer: Any, switches: Mapping[str, Any] | None = None) -> 
 
     Args:
         tokenizer: or a processor.
-        switches: of the template, as ``chat_template_kwargs``.
+        switches: switches of the template, as ``chat_template_kwargs``.
 
     Raises:
         ModelError: a template that cannot render a question.

@@ -42,7 +42,7 @@ class Weights:
     Attributes:
         files: names; empty where the weights of a model on the Hub are not in the local cache.
         format: "safetensors", "pickle" or "" for none.
-        num_bytes: of all files.
+        num_bytes: size of all files.
         num_parameters: that the files hold, each tensor once; None where a header does not say it.
         dtypes: number of tensors by type.
     """
@@ -149,9 +149,9 @@ class LoadReport:
     """How the tensors of the files fit the model, as transformers reports it after loading.
 
     Attributes:
-        missing: of the model, in no file; they would be random.
-        unexpected: of the files, not of the model; they are left out.
-        mismatched: of another shape than the model's, in words.
+        missing: parameters of the model in no file; they would be random.
+        unexpected: parameters of the files, not of the model; they are left out.
+        mismatched: parameters of another shape than the model's, in words.
     """
 
     missing: tuple[str, ...] = ()
@@ -162,7 +162,7 @@ class LoadReport:
     def of(cls, info: Mapping[str, Any]) -> LoadReport:
         """From what ``from_pretrained(output_loading_info=True)`` returns."""
         shapes = sorted(
-            f"{name} is {tuple(there)} and should be {tuple(due)}" for name, there, due in info["mismatched_keys"]
+            f"{name} is {tuple(found)} and should be {tuple(due)}" for name, found, due in info["mismatched_keys"]
         )
         return cls(tuple(sorted(info["missing_keys"])), tuple(sorted(info["unexpected_keys"])), tuple(shapes))
 
@@ -219,7 +219,7 @@ def check_finite(model: nn.Module, name: str) -> None:
 
 
 def nonfinite_words(broken: Sequence[str], name: str) -> str:
-    """What is wrong with a model of which these parameters are not finite."""
+    """Sentence about a model with parameters that are not finite."""
     return f"The weights of {name} are not finite: {_some(broken)} hold NaN or infinity; take another checkpoint."
 
 

@@ -1,4 +1,4 @@
-"""What a processor makes of one prompt: token ids, and the tensors of its images."""
+"""A processor's output for one prompt: token ids, and the tensors of its images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Look:
     Rows of one prompt hold the same object, which is how the vision part knows that it need look only once.
 
     Attributes:
-        token_ids: of the prompt, L of them, those that stand for images among them.
+        token_ids: token ids of the prompt, L of them, those that stand for images among them.
         per_token: (L,) for each further entry a token, such as ``mm_token_type_ids``.
         images: what the vision part takes, by the names of the processor; empty without images.
     """
@@ -60,7 +60,7 @@ def look_at(
 
     Args:
         conversation: turns whose content is a list of parts, ``{"type": "image", "image": ...}`` among them.
-        switches: of the chat template.
+        switches: switches of the chat template.
         options: further ones of `apply_chat_template`.
 
     Raises:

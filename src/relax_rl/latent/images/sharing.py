@@ -33,7 +33,7 @@ def check_looks(model: Any, name: str = "") -> None:
 
     Args:
         model: also one without weights.
-        name: of the model, for the sentence.
+        name: name of the model, for the sentence.
 
     Raises:
         ModelError: the model looks at images while it reads words (Mllama), or by a method of its own.
@@ -53,7 +53,7 @@ def per_token(model: Any, looks: Sequence[Look], mask: Tensor) -> dict[str, Tens
     """Further entries (B, L) of each token of a batch, completions included.
 
     Args:
-        looks: of the rows.
+        looks: looks of the rows.
         mask: (B, L) attention, padded on the left of the prompts and on the right of the completions.
     """
     after = _TYPES_OF_COMPLETIONS.get(language_model_of(model).config.model_type, 0)
@@ -70,7 +70,7 @@ def per_token(model: Any, looks: Sequence[Look], mask: Tensor) -> dict[str, Tens
 
 
 def placed(looks: Sequence[Look], device: torch.device) -> dict[str, Tensor]:
-    """What a model needs of the images of its rows to count positions; empty for most families."""
+    """Image tensors that a model needs to count positions; empty for most families."""
     grids = [look.images[_FOR_POSITIONS] for look in looks if _FOR_POSITIONS in look.images]
     return {_FOR_POSITIONS: torch.cat(grids).to(device)} if grids else {}
 
@@ -81,7 +81,7 @@ def shown(model: nn.Module, looks: Sequence[Look]) -> Iterator[None]:
 
     Args:
         model: before any distributed wrapper; possibly behind PEFT.
-        looks: of the rows of each forward, in order. Those of one prompt are one object.
+        looks: looks of the rows of each forward, in order. Those of one prompt are one object.
 
     Raises:
         ModelError: see `check_looks`; inside, a forward of another number of rows.

@@ -171,7 +171,7 @@ def method_options(name: str) -> dict[str, Any]:
     """The settings of a method and their defaults, the method's own first.
 
     Args:
-        name: of a method of the package, or ``package.module:function``.
+        name: name of a method of the package, or ``package.module:function``.
 
     Raises:
         ConfigError: for a method that does not exist (naming the nearest), or a function that is none.
@@ -228,8 +228,8 @@ def build_objective(name: str, limits: RunLimits | None = None, **options: Any) 
     """An objective by its name, with the method's settings.
 
     Args:
-        name: of a method of the package, or ``package.module:function`` for one's own.
-        limits: of the run, for methods that depend on them; None outside a run.
+        name: name of a method of the package, or ``package.module:function`` for one's own.
+        limits: limits of the run, for methods that depend on them; None outside a run.
         options: settings that differ from the method's defaults.
 
     Raises:

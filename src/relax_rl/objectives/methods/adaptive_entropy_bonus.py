@@ -59,7 +59,7 @@ class AdaptiveEntropyBonus(MovingEntropyBonus):
         delta: 0.005 (TRL).
         low, high: 0 and 1 (TRL).
         coefficient: at the start 0 (TRL); it moves.
-        last_entropy: of the update before, infinite before the first; it moves.
+        last_entropy: entropy of the update before, infinite before the first; it moves.
     """
 
     target: float = 0.2

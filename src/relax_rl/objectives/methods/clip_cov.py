@@ -73,7 +73,7 @@ class CovarianceClippedSurrogate(TokenSelector, Surrogate):
     Attributes:
         clipped: PPO's clip; the authors' scripts set both bounds to 1, which all but switches it off.
         ratio, low, high: 2e-4, 1 and 5 (the authors' scripts for 7B and 32B).
-        seed: of the draw.
+        seed: seed of the draw.
         scope: over which tokens the share is taken.
     """
 

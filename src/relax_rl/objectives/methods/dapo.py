@@ -24,7 +24,7 @@ class DAPOSettings(AdvantageSettings, RatioSettings):
 
     Attributes:
         overlong_buffer: tokens before the limit that cost (`OverlongPenalty`); 0 is off, the paper has 4096.
-        overlong_factor: of that penalty.
+        overlong_factor: factor of that penalty.
         max_completion_length: the limit; None takes the run's.
     """
 

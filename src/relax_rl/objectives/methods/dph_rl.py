@@ -22,7 +22,7 @@ class DPHRLSettings(AdvantageSettings, RatioSettings):
         bank: folder of an evaluation of the start policy on the same task (`relax eval ... -o DIR`).
         coefficient: .01 to .05 for "forward", .05 to .2 for "js" in the paper.
         divergence: "forward", "js" or "alpha".
-        alpha: of the divergence "alpha".
+        alpha: parameter of the divergence "alpha".
     """
 
     paper: ClassVar[str | None] = "2509.07430"

@@ -36,7 +36,7 @@ class EllipticalCountsSettings(AdvantageSettings, RatioSettings):
         baseline: what is subtracted from each bonus.
         dimension: size of the random projection of the mean states. A checkpoint keeps its square for each prompt.
         ridge: what the memory starts from; 1 keeps the bonus within [0, 1].
-        seed: of the projection.
+        seed: seed of the projection.
     """
 
     paper: ClassVar[str | None] = None
@@ -118,10 +118,10 @@ class EllipticalNovelty(Advantage):
     Attributes:
         coefficient: strength.
         baseline: what is subtracted from b.
-        dimension: of the features.
-        seed: of the projection.
+        dimension: dimension of the features.
+        seed: seed of the projection.
         epsilon: see `GroupRelativeAdvantage`.
-        memory: of the run so far; `Objective.after_rollout` moves it.
+        memory: memory of the run so far; `Objective.after_rollout` moves it.
     """
 
     coefficient: float = 0.1

@@ -68,7 +68,7 @@ class PlanningCredit(TokenWeights):
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < 1:
             raise ConfigError(f"alpha must be at least 0 and below 1, but is {self.alpha}.")
-        # Whoever builds the part by hand is held to its types here; settings were parsed.
+        # A part that is built by hand is checked here; settings were parsed.
         grams = cast("tuple[object, ...]", self.grams)
         if not grams or not all(isinstance(gram, str) and gram.split() for gram in grams):
             raise ConfigError(f"grams must be a list of phrases, but is {list(self.grams)!r}.")

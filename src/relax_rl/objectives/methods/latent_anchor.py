@@ -30,7 +30,7 @@ class LatentAnchorSettings(AdvantageSettings, RatioSettings):
         weight: at the start; dual ascent moves it.
         ascent: step of the dual ascent.
         most: bound on the weight.
-        num_observables: of the dictionary.
+        num_observables: number of observables of the dictionary.
     """
 
     paper: ClassVar[str | None] = None

@@ -1,4 +1,4 @@
-"""Latent coverage: credit for solutions that no verifier tells apart, by a kernel between answer states. Rewards are 0
+"""Latent coverage: credit for solutions that no verifier distinguishes, by a kernel between answer states. Rewards: 0
 or 1.
 
 A hypothesis of ours (docs/research/evidence/plan.md, I2). Refuted where the same credit on shuffled
@@ -38,10 +38,10 @@ class LatentCoverageSettings(CoverageSettings):
     Attributes:
         credit: "coverage" for solutions among k, or "mode_wise", as in `mode_max_rl`, which leaves k and baseline idle.
         kernel: "soft", or "clusters" by average linkage, which makes the kernel 0 or 1.
-        source: of the positions: the state that predicts the first token of the "answer", "answer_end" the last one,
-            "mean" state, or "tokens", a control without states.
-        quantile: of the distances in the first rollout batch, which becomes the unit of the kernel and the threshold of
-            the clusters.
+        source: source of the positions: the state that predicts the first token of the "answer", "answer_end" the last
+            one, "mean" state, or "tokens", a control without states.
+        quantile: quantile of the distances in the first rollout batch, which becomes the unit of the kernel and the
+            threshold of the clusters.
         shuffled: deal the positions of each group out at random: a control.
         bank: folder of an evaluation of the start policy, whose dynamics are then held as `latent_anchor` does with its
             defaults; none without.

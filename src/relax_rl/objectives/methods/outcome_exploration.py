@@ -116,10 +116,10 @@ class OutcomeNovelty(Advantage):
     Attributes:
         kind: which E.
         coefficient: its strength.
-        baseline: of "ucb_con".
+        baseline: baseline of "ucb_con".
         right_from: smallest reward of a right completion.
         epsilon: see `GroupRelativeAdvantage`.
-        counts: of the run so far; `Objective.before_rollout` moves them.
+        counts: counts of the run so far; `Objective.before_rollout` moves them.
     """
 
     kind: ExplorationKind = "ucb_con"

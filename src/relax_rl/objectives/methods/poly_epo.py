@@ -29,7 +29,7 @@ __all__ = ["Clustered", "PolyEPOSettings", "SetAdvantage", "poly_epo"]
 Clustered = Literal["right", "all"]
 
 NO_RUN_LENGTH = 3000
-"""What stands in for the run's longest completion where there is no run, as in `dr_grpo`."""
+"""Longest completion outside of a run, as in `dr_grpo`."""
 
 
 class PolyEPOSettings(RatioSettings):
@@ -40,7 +40,7 @@ class PolyEPOSettings(RatioSettings):
         clusters: "right" counts the modes of right completions, "all" is as printed.
         needs_two: as printed, a set of a single cluster is worth nothing.
         num_sets: sets that are drawn where a group has more than so many; the paper's 70 are all of them at 4 of 8.
-        seed: of the sets that are drawn.
+        seed: seed of the sets that are drawn.
         max_completion_length: constant of Dr. GRPO's length normalisation in tokens; None takes the run's limit.
     """
 
@@ -86,7 +86,7 @@ class SetAdvantage(Advantage):
         clusters: "right" or "all".
         needs_two: whether a set of a single cluster is worth nothing, however right.
         num_sets: sets drawn where there are more.
-        seed: of the draw, the same sets for all groups.
+        seed: seed of the draw, the same sets for all groups.
     """
 
     n: int = 4

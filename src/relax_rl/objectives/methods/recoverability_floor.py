@@ -23,7 +23,7 @@ class RecoverabilityFloorSettings(AdvantageSettings, RatioSettings):
 
     Attributes:
         bank: folder of an evaluation of the start policy on the same task (`relax eval ... -o DIR`).
-        share: of the start policy's probability of a trace that must be kept.
+        share: share of the start policy's probability of a trace that must be kept.
         weight: at the start; dual ascent moves it.
         ascent: step of the dual ascent, for each nat below the floor.
         most: bound on the weight.

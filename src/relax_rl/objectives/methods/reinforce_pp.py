@@ -58,8 +58,8 @@ class WhitenedAdvantage(Advantage):
 
     Attributes:
         baseline: "none" or "group".
-        mean, variance: of the rollout batch; None before `Objective.before_rollout`, and then a batch that is a whole
-            update stands for it.
+        mean, variance: mean and variance of the rollout batch; None before `Objective.before_rollout`, and then a batch
+            that is a whole update stands for it.
     """
 
     baseline: GroupBaseline = "none"
@@ -85,7 +85,7 @@ class WhitenedAdvantage(Advantage):
                     "REINFORCE++ compares all completions of a rollout batch, and this batch is a part of an update: "
                     "call Objective.before_rollout with the rewards of all of them first."
                 )
-            return self._told(batch.float_rewards, batch.lengths)(batch)
+            return self._whitened(batch.float_rewards, batch.lengths)(batch)
         values = self._values(batch.float_rewards)
         return ((values - self.mean) / math.sqrt(self.variance + 1e-8)).nan_to_num(nan=0.0).detach()
 
@@ -93,7 +93,7 @@ class WhitenedAdvantage(Advantage):
         """(P, G); NaN where a completion was not scored."""
         return centred(rewards).masked_fill(rewards.isnan(), torch.nan) if self.baseline == "group" else rewards
 
-    def _told(self, rewards: Tensor, lengths: Tensor) -> WhitenedAdvantage:
+    def _whitened(self, rewards: Tensor, lengths: Tensor) -> WhitenedAdvantage:
         values = self._values(rewards.double())
         weights = torch.where(values.isnan(), 0.0, lengths.double())
         count = float(weights.sum())
@@ -113,7 +113,7 @@ class WhitenedAdvantage(Advantage):
         latent: Tensor | None = None,
     ) -> WhitenedAdvantage:
         rewards = rewards if rewards.is_floating_point() else rewards.float()
-        return self._told(rewards, torch.ones_like(rewards) if lengths is None else lengths)
+        return self._whitened(rewards, torch.ones_like(rewards) if lengths is None else lengths)
 
     def state(self) -> dict[str, Any]:
         return {"mean": self.mean, "variance": self.variance}

@@ -64,7 +64,7 @@ class RelaxSettings(AdvantageSettings, RatioSettings):
     padding: Padding = "masked"
 
     def probe(self, base: DictionarySettings) -> DispersionProbe:
-        """What measures the dispersion; the dictionary is fitted as `base` says where the settings do not."""
+        """The probe of the dispersion; the dictionary is fitted as `base` says where the settings do not."""
         return DispersionProbe.parse(self.dictionary, base, self.xi, self.estimator, self.state_alignment, self.padding)
 
     @property

@@ -67,7 +67,7 @@ class RarityWeights(TokenWeights):
         zeta: strength; it moves.
         zeta_min, zeta_max: its bounds.
         adapts: whether it moves.
-        first_entropy: of the first update, nats a token; NaN before.
+        first_entropy: entropy of the first update, nats a token; NaN before.
     """
 
     zeta: float = 0.01

@@ -47,7 +47,7 @@ class ScheduledEntropyBonus(MovingEntropyBonus):
     """An entropy bonus whose coefficient goes from one number to another over the run.
 
     Attributes:
-        schedule: of the coefficient, neither end negative.
+        schedule: schedule of the coefficient, neither end negative.
         progress: share of the run that is done; it moves.
     """
 

@@ -49,7 +49,7 @@ class StableRankReward(RewardShaping):
     ||H||_F^2 / ||H||_2^2 of the final-layer states (T, H). Known from the abstract and a note.
 
     Attributes:
-        verifier_weight: of the verifier's reward, which is added; 0 (the paper) leaves it out.
+        verifier_weight: weight of the verifier's reward, which is added; 0 (the paper) leaves it out.
     """
 
     verifier_weight: float = 0.0

@@ -20,7 +20,7 @@ def cell_pictures(value: Any, folder: Path | None, name: str) -> tuple[Picture, 
 
     Args:
         folder: that relative paths start from.
-        name: of the cell, for errors.
+        name: name of the cell, for errors.
 
     Raises:
         DataError: the cell holds anything else.

@@ -36,7 +36,7 @@ def usable(
     """The first ``count`` of some items (None: all) whose pictures can be decoded; threads decode side by side.
 
     Args:
-        pictures: of an item.
+        pictures: pictures of an item.
         faults: receives the position of each item that was left out, and why.
     """
     kept: list[_Item] = []

@@ -65,7 +65,7 @@ class Pixels(Picture):
 
 @dataclass(frozen=True)
 class Stored(Picture):
-    """An encoded image, read anew at each use.
+    """An encoded image, read again at each use.
 
     Args:
         read: returns the encoded bytes (PNG, JPEG, ...).
@@ -102,12 +102,12 @@ def file_picture(path: str | Path) -> Stored:
 
 
 def as_picture(image: Any, folder: Path | None = None, name: str = "an image") -> Picture:
-    """Whatever a task or a table gives for an image, as a `Picture`.
+    """An image in any form that a task or a table gives, as a `Picture`.
 
     Args:
         image: a PIL image, a `Picture`, a path, encoded bytes, or the Hub's mapping of ``bytes`` and ``path``.
         folder: that relative paths start from; None: the working directory.
-        name: of bytes without a path, for errors.
+        name: name of bytes without a path, for errors.
 
     Raises:
         DataError: anything else.

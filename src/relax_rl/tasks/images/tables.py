@@ -25,7 +25,7 @@ def dataset_rows(table: Any, name: str) -> Iterator[dict[str, Any]]:
 
     Args:
         table: as `load_dataset` returns it.
-        name: of the data set, in the names of its images.
+        name: name of the data set, in the names of its images.
     """
     from datasets import Image
 

@@ -31,8 +31,8 @@ class Item:
         gold: with its type.
         published: the gold answer as published, for the official rule.
         images: cells of the row that hold images.
-        options: of a choice; shown below the question unless it shows them.
-        group: of variants of one question; "" for none.
+        options: options of a choice; shown below the question unless it shows them.
+        group: group of variants of one question; "" for none.
         facets: see `Problem.facets`.
         columns: further columns that the official rule reads.
     """

@@ -26,8 +26,8 @@ class VisualSet:
         hub: name on the Hub.
         splits: our split -> the published ones that it joins, in order; also the first word of their files.
         sizes: problems by our split, as published.
-        configs: of the Hub; None: the only one.
-        num_variants: of each question; 1 where questions stand alone.
+        configs: configurations on the Hub; None: the only one.
+        num_variants: number of variants of each question; 1 where questions stand alone.
         is_on_hub: False: the images are in an archive beside the table, which the Hub's loader does not open.
     """
 

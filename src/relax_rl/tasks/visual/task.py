@@ -43,7 +43,7 @@ class VisualTask(BaseTask):
     all: a number of problems counts each variant, and must be a multiple of their number.
 
     Args:
-        name: of `VISUAL_SETS`.
+        name: a name in `VISUAL_SETS`.
         path: folder of the published files; None: the Hub.
         blind: leave the images out, to measure what the words alone give away.
         system: system message; None for none.

@@ -1,1 +1,1 @@
-"""Where the optional inputs of an objective come from."""
+"""Providers of an objective's optional inputs."""

@@ -1,4 +1,4 @@
-"""Where in its tokens a completion commits to its answer."""
+"""Position at which a completion commits to its answer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def answer_tokens(tokenizer: Any, ids: Sequence[int], answer: str | None) -> tup
 
     Args:
         tokenizer: or a processor.
-        ids: of the completion, without padding.
+        ids: token ids of the completion, without padding.
         answer: as the verifier extracted it.
     """
     span = None if answer is None else answer_span(completion_texts(tokenizer, [ids])[0], answer)

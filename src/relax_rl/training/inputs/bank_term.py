@@ -118,7 +118,7 @@ class BankTraces(Provider):
         return found, mask, states[rows, places]
 
     def _measured_at_start(self) -> dict[str, Tensor]:
-        """What the start policy gives of all traces, each once. Every process measures all of them."""
+        """Values of the start policy for all traces, each once. Every process measures all of them."""
         width = max(len(trace.completion) for trace in self._traces)
         log_probs = torch.zeros(len(self._traces), width)
         trajectories: list[Tensor] = []

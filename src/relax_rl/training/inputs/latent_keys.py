@@ -1,4 +1,4 @@
-"""Where each completion lies in latent space: the state at its answer, scaled by the first rollout batch."""
+"""Position of each completion in latent space: the state at its answer, scaled by the first rollout batch."""
 
 from __future__ import annotations
 

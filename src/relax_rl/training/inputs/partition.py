@@ -27,11 +27,11 @@ class KeyedDropout(nn.Module):
     into micro-batches and spread over processes.
 
     Args:
-        share: of the numbers that are dropped; the others grow by 1 / (1 - share).
-        place: of the layer among those with the same keys.
+        share: share of the numbers that are dropped; the others grow by 1 / (1 - share).
+        place: place of the layer among those with the same keys.
 
     Attributes:
-        keys: of the rows that come next; without them nothing is dropped.
+        keys: keys of the rows that come next; without them nothing is dropped.
     """
 
     def __init__(self, share: float, place: int = 0) -> None:
@@ -60,7 +60,7 @@ class PartitionHead(nn.Module):
 
     Args:
         width: H.
-        seed: of the start, which is the same in every process; the run's own random numbers are not touched.
+        seed: seed of the start, which is the same in every process; the run's own random numbers are not touched.
     """
 
     def __init__(self, width: int, num_layers: int = 3, dropout: float = 0.1, seed: int = 0) -> None:

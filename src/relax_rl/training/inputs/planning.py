@@ -1,4 +1,4 @@
-"""Where the planning phrases of a completion are, token by token."""
+"""Positions of a completion's planning phrases, token by token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def planning_mask(tokenizer: Any, token_ids: Sequence[Sequence[int]], grams: Seq
 
     Args:
         tokenizer: whose tokens these are; byte-level and SentencePiece vocabularies are read.
-        token_ids: of each completion, without padding.
+        token_ids: token ids of each completion, without padding.
         grams: the phrases; case and the width of spaces do not matter, and a phrase begins and ends with a word.
         width: T.
     """

@@ -1,4 +1,4 @@
-"""What provides an input: it may act at sampling, before the updates, in the forward, and at a checkpoint."""
+"""Provider of an input: it may act at sampling, before the updates, in the forward, and at a checkpoint."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class MicroBatch:
 
     Attributes:
         rows: TRL's columns.
-        forward: of the policy, with gradient in training.
+        forward: forward of the policy, with gradient in training.
         mask: (B, T) bool.
         group_size: G.
     """

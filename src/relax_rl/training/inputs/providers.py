@@ -97,7 +97,7 @@ PROVIDERS: dict[Input, type[Provider]] = {
 
 
 def provider_of(wanted: Input, trainer: Trainer) -> Provider:
-    """What makes an input. Raises KeyError for one that `check_provided` refuses."""
+    """Provider of an input. Raises KeyError for one that `check_provided` refuses."""
     return PROVIDERS[wanted](wanted, trainer)
 
 

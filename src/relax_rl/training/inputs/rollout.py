@@ -22,7 +22,7 @@ def rollout_batch_of(
     Args:
         micro: its rows in whole groups, in order, unless there are ids.
         found: (B, ...) by optional input, or (P, ...) for one of prompts; with ids, each is (B, ...).
-        totals: of the update.
+        totals: totals of the update.
         group_ids: (B,).
 
     Raises:

@@ -23,7 +23,7 @@ def choose_over_update(
     rollout batch where it serves one update: so the choice is the same on one process as on many.
 
     Args:
-        accelerator: of the trainer; every process must call this.
+        accelerator: accelerator of the trainer; every process must call this.
         objective: one with a `selector`.
         columns: (N_b, C) for each micro-batch, from `Objective.survey`.
         masks: (B, T) bool for each, the tokens that the columns are of.

@@ -1,4 +1,4 @@
-"""What can be said of a token only with the whole next-token distribution, which the forward does not keep."""
+"""Statistics of a token that need the whole next-token distribution, which the forward does not keep."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def vocabulary_statistics(
         mask: (B, T) bool.
         log_probs: (B, T) of the tokens, as the forward gave them: the check that nothing else lies between states and
             distribution.
-        temperature: of the sampling.
+        temperature: temperature of the sampling.
         is_half_precision: the forward computed in 16 bits, which the states do not show where a norm before the head
             gives them back in float32.
 

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def found_by_first(look: Callable[[], T]) -> T:
-    """What the first process finds, on all processes. Collective: call it on every rank.
+    """Finding of the first process, on all processes. Collective: call it on every rank.
 
     Raises:
         RelaxError: what the first process raised, on all of them, so that none waits for the others.

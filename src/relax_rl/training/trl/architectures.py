@@ -1,4 +1,4 @@
-"""What TRL takes for granted of a model's architecture, and what is done where it does not hold."""
+"""TRL's assumptions about a model's architecture, and the remedies where they do not hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_architecture(config: Any, args: Any) -> CachePlan:
     """Refuse, by its configuration alone, a model that cannot be trained, or not by these arguments.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         args: TRL's configuration.
 
     Returns:

@@ -1,7 +1,7 @@
 """CURE's rollout plan: some completions of a group begin where another one was least sure (arXiv 2508.11016, stage 1).
 
 Of the G completions of a prompt, ``trunks`` are sampled as usual. In each, one of the tokens of highest entropy is
-picked, and what comes before it is completed anew, (G - trunks) / trunks times. All G form one group; of a branch only
+picked, and what comes before it is completed again, (G - trunks) / trunks times. All G form one group; of a branch only
 what is new is learned from. By the released code (bytedance/CURE c904b38), whose second stage is plain DAPO.
 """
 
@@ -89,7 +89,7 @@ class Branching:
         return first + (member - self.trunks) // self.branches
 
     def start(self, completion: list[int], entropy: Tensor, tokenizer: Any) -> int:
-        """Where the branches of a completion begin; 0, the whole of it, where no token may be picked."""
+        """Position at which the branches of a completion begin; 0, the whole of it, where no token may be picked."""
         special = set(tokenizer.all_special_ids)
         found: list[int] = []
         for place in torch.argsort(entropy[: len(completion)], descending=True).tolist():

@@ -1,4 +1,4 @@
-"""What happens beside the loop: metrics on disk, and a word to whoever follows the run."""
+"""Callbacks beside the loop: metrics on disk, and notices to the caller."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def grpo_config(
     Args:
         trainer: settings under TRL's own names.
         output_dir: where checkpoints go.
-        seed: of initialisation, data order and sampling.
+        seed: seed of initialisation, data order and sampling.
         precision: what the model is kept in and computed in.
         forced: GRPOConfig fields that the caller sets in any case.
 

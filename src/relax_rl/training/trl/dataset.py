@@ -47,7 +47,7 @@ def prompt_dataset(problems: Sequence[Problem], tokenizer: Any, form: PromptForm
     the gold answer that a verifier reads is in `gold_answer`.
 
     Args:
-        problems: of a task.
+        problems: problems of a task.
         tokenizer: or the processor of an image-text model. A prompt is messages where it has a chat template, else
             plain text.
         form: how problems become prompts.

@@ -22,7 +22,7 @@ _ERRNOS = {
     errno.EPERM: "there is no permission",
 }
 _CUT_OFF = ("unexpected pos", "PytorchStreamWriter failed", "inline_container")
-"""What torch says of a file that it could not write to its end: it does not know why."""
+"""torch's words about a file that it could not write to its end: it does not know why."""
 
 
 class KeepsLastUpdate(Protocol):

@@ -77,7 +77,7 @@ class GroupSampler:
         """A name for each group of some rows, (B) -> (B / G): its problem, and how often that was met among them.
 
         Args:
-            rows: of the data set, each G times; ``problem_id`` names the problem, or else its prompt does.
+            rows: rows of the data set, each G times; ``problem_id`` names the problem, or else its prompt does.
             occasion: sets this lot of rows apart from every other one of the run.
         """
         met: Counter[str] = Counter()

@@ -244,7 +244,7 @@ class GuardedTrainer(GRPOTrainer):
         super().log(logs, start_time)
 
     def _kept(self) -> str:
-        """What there is to resume from, in words."""
+        """Checkpoint to resume from, in words."""
         last = next(checkpoints_in(Path(str(self.args.output_dir))), None)
         return "no checkpoint was saved before" if last is None else f"the last checkpoint is {last.path}"
 

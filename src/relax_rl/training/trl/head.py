@@ -32,7 +32,7 @@ def scored_positions(model: nn.Module) -> Iterator[None]:
     """
     language_model: Any = language_model_of(model)
     if next(language_model.parameters()).device.type != "cpu":
-        # On Triton devices TRL does so itself; on others a number of positions that changes compiles anew.
+        # On Triton devices TRL does so itself; on others a number of positions that changes compiles again.
         yield
         return
     kept: list[Tensor] = []
@@ -80,7 +80,7 @@ def _places(mask: Tensor) -> Tensor:
 def in_trimmed_chunks(
     score: Callable[[Tensor, Tensor, int], Scored], ids: Tensor, mask: Tensor, num_kept: int, batch_size: int
 ) -> Scored:
-    """What `score` gives for rows, some at a time, sorted by length and without the columns that are padding in all.
+    """Output of `score` for rows, some at a time, sorted by length and without the columns that are padding in all.
 
     Args:
         score: takes ids (b, l), mask (b, l) and the number of last positions t; gives (b, t).

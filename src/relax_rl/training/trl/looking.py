@@ -72,16 +72,18 @@ class LookingTrainer(PolicyTrainer):
         if not self._shares_looks:
             yield inputs
             return
-        told: list[Row] = []
+        shown_rows: list[Row] = []
         for index, row in enumerate(inputs):
             if index and _is_same(row, inputs[index - 1]):
-                told.append(told[-1] if row is inputs[index - 1] else row | {"prompt": told[-1]["prompt"]})
+                shown_rows.append(
+                    shown_rows[-1] if row is inputs[index - 1] else row | {"prompt": shown_rows[-1]["prompt"]}
+                )
             elif images := _images(row):
                 _check_conversation(row)
-                told.append(row | {"prompt": prepare_multimodal_messages(row["prompt"], images=images)})
+                shown_rows.append(row | {"prompt": prepare_multimodal_messages(row["prompt"], images=images)})
             else:
-                told.append(dict(row))
-        given = [{name: value for name, value in row.items() if name not in ("image", "images")} for row in told]
+                shown_rows.append(dict(row))
+        given = [{name: value for name, value in row.items() if name not in ("image", "images")} for row in shown_rows]
         self._given, self._in_view = inputs, []
         try:
             yield given
@@ -157,7 +159,7 @@ class LookingTrainer(PolicyTrainer):
 def in_chunks_of_rows(
     score: Any, ids: Tensor, mask: Tensor, num_kept: int, batch_size: int, looks: Sequence[Look]
 ) -> Any:
-    """What `score` gives for rows in order, `batch_size` at a time: the rows of a prompt stay together."""
+    """Output of `score` for rows in order, `batch_size` at a time: the rows of a prompt stay together."""
     starts = range(0, len(ids), batch_size)
     parts = [
         score(*(rows[start : start + batch_size] for rows in (ids, mask)), num_kept, looks[start : start + batch_size])

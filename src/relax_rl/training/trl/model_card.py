@@ -50,10 +50,10 @@ def model_card(
     """Markdown with the metadata that the Hub reads.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         num_problems: trained on.
-        coefficients: of the method; see `coefficients_of`.
-        licence: of the model that the run started from.
+        coefficients: coefficients of the method; see `coefficients_of`.
+        licence: licence of the model that the run started from.
         ran: see `relax_rl.training.trl.what_ran`.
         evaluations: by the name of the policy, as "before" and "after".
     """

@@ -47,7 +47,7 @@ class PolicyTrainer(ResumableTrainer):
                 raise ModelError(
                     "The model has no end token, so no completion could end; set its tokenizer's eos_token."
                 )
-        # TRL's own switch reaches modules only, and an adapter's dropout, which whoever made the adapter asked for.
+        # TRL's own switch reaches modules only, and an adapter's dropout, which the adapter's configuration asks for.
         is_without, args.disable_dropout = args.disable_dropout, False
         super().__init__(**kwargs)
         self.args.disable_dropout = is_without

@@ -1,4 +1,4 @@
-"""What a process has in memory between two updates, kept with a checkpoint as JSON and safetensors."""
+"""Memory of a process between two updates, kept with a checkpoint as JSON and safetensors."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def save_rank_state(state: Mapping[str, Any], folder: Path, rank: int) -> None:
     """Write lists and tables of numbers, strings, None and tensors.
 
     Args:
-        state: of one process; its keys are strings.
-        folder: of the checkpoint.
-        rank: of the process.
+        state: state of one process; its keys are strings.
+        folder: folder of the checkpoint.
+        rank: rank of the process.
 
     Raises:
         TypeError: for anything else in it.
@@ -36,7 +36,7 @@ def save_rank_state(state: Mapping[str, Any], folder: Path, rank: int) -> None:
 
 
 def load_rank_state(folder: Path, rank: int, device: Any) -> dict[str, Any] | None:
-    """What `save_rank_state` wrote, with its tensors on a device; None where there is none.
+    """State that `save_rank_state` wrote, with its tensors on a device; None where there is none.
 
     Raises:
         RunError: it cannot be read.

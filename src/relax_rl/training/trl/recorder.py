@@ -42,7 +42,7 @@ class RolloutRecorder:
         """A new rollout batch, in row order; `inputs` are rows of `prompt_dataset`, of whose images the names are kept.
 
         Args:
-            modes: of the completions (`relax_rl.rewards.Verdict.mode`); empty where nothing tells them.
+            modes: modes of the completions (`relax_rl.rewards.Verdict.mode`); empty where nothing tells them.
         """
         self._per_completion, self._places = [], []
         self._rows = [
@@ -74,7 +74,7 @@ class RolloutRecorder:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """What is recorded of the rollout batch, in row order; another list of rows may be set in its place."""
+        """Record of the rollout batch, in row order; another list of rows may be set in its place."""
         return self._rows
 
     @rows.setter
@@ -82,7 +82,7 @@ class RolloutRecorder:
         self._rows = rows
 
     def kept(self) -> dict[str, Any]:
-        """What is recorded and not written yet, for a checkpoint in the middle of a rollout batch."""
+        """Records that are not written yet, for a checkpoint in the middle of a rollout batch."""
         return {
             "rows": [dict(row) for row in self._rows],
             "per_completion": list(self._per_completion),
@@ -97,7 +97,7 @@ class RolloutRecorder:
         self._places = kept.get("places", list(range(count)))
 
     def add(self, per_completion: dict[str, Tensor], rows: Tensor) -> None:
-        """What the objective found out about the next micro-batch's completions: (P, G) tensors, and their rows (B)."""
+        """Findings of the objective about the next micro-batch's completions: (P, G) tensors, and their rows (B)."""
         self._places += rows.tolist()
         self._per_completion.append({name: values.flatten().tolist() for name, values in per_completion.items()})
 

@@ -1,7 +1,7 @@
 """Dynamic sampling: groups that teach nothing are replaced by groups of other prompts, within a budget.
 
 DAPO (arXiv 2503.14476, sec. 3.2). A group whose completions all have the same reward has advantage 0 throughout. It is
-replaced by one of a prompt drawn anew, until every group teaches or the budget is spent. DAPO draws whole batches and
+replaced by one of a new prompt, until every group teaches or the budget is spent. DAPO draws whole batches and
 throws away what is left over; here only what is missing is drawn.
 """
 
@@ -44,7 +44,7 @@ class DynamicSampling:
 
     Args:
         max_batches: budget of a rollout batch, in batches: at most so many times its prompts are sampled from.
-        seed: of the prompts drawn.
+        seed: seed of the prompts drawn.
 
     Attributes:
         draws: prompts drawn so far, by all processes; it is the whole state.
@@ -81,7 +81,7 @@ class DynamicSampling:
         Args:
             rollout: as first sampled.
             sample: samples and scores whole groups; every process calls it with as many rows.
-            accelerator, dataset: of the trainer.
+            accelerator, dataset: accelerator and data set of the trainer.
             group_size: G.
             pad_token_id: for rows of other widths.
         """

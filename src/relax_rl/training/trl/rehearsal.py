@@ -1,4 +1,4 @@
-"""What TRL would refuse only once training has begun, tried before anything is written."""
+"""Rehearsal of settings that TRL refuses only once training has begun, before anything is written."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ __all__ = ["CASTS_WEIGHTS", "REPLACED", "REPLACED_BY_RUN", "Replacement"]
 
 @dataclass(frozen=True)
 class Replacement:
-    """What to do in place of setting an option.
+    """Replacement of an option.
 
     Attributes:
         setting: the objective's setting that does the same; None where there is none.
@@ -75,7 +75,7 @@ REPLACED_BY_RUN = {
     ),
     "disable_tqdm": Replacement(advice="the run shows its own progress; leave it out"),
 }
-"""What `relax train` does itself; a script of one's own sets these as it likes."""
+"""Options that `relax train` sets itself; a script of one's own sets these as it likes."""
 
 CASTS_WEIGHTS = "casts the trained weights for good; use plain generation"
 """Continuous batching by transformers, with bf16."""

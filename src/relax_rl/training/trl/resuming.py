@@ -117,7 +117,7 @@ class ResumableTrainer(GRPOTrainer):
         return checkpoint.path, notices
 
     def check_manifest(self, manifest: Manifest) -> list[str]:
-        """What there is to say of a resume from a checkpoint, in sentences.
+        """Remarks on a resume from a checkpoint, in sentences.
 
         Raises:
             RunError: the resumed run would not be the same run: other data, another order of the prompts, another
@@ -167,7 +167,7 @@ class ResumableTrainer(GRPOTrainer):
         ]
 
     def training_facts(self, step: int) -> dict[str, Any]:
-        """What a resume after so many updates must find again."""
+        """State that a resume after so many updates must find again."""
         args = self.args
         uses, window = args.steps_per_generation * self.num_iterations, args.gradient_accumulation_steps
         if self._data_digest is None:
@@ -253,7 +253,7 @@ class ResumableTrainer(GRPOTrainer):
         return self._step % (self.args.steps_per_generation * self.num_iterations) != 0
 
     def _in_memory(self) -> dict[str, Any]:
-        """What this process needs to go on after the last update; subclasses add to it."""
+        """State that this process needs to resume after the last update; subclasses add to it."""
         return {
             "metrics": {name: list(values) for name, values in self._metrics["train"].items()},
             "loss": self._tr_loss.clone(),

@@ -110,8 +110,9 @@ def try_rewards(functions: Sequence[Any], dataset: Any, loop: Any = None) -> Non
 
     Args:
         functions: from `own_rewards`.
-        dataset: of TRL's form, with a column ``prompt``; nothing is tried on one that can only be iterated once.
-        loop: of the training, which runs coroutines; None: a loop of its own.
+        dataset: data set of TRL's form, with a column ``prompt``; nothing is tried on one that can only be iterated
+            once.
+        loop: loop of the training, which runs coroutines; None: a loop of its own.
 
     Raises:
         DataError: one raises, or returns something else than a finite number or None for each; or all of them return
@@ -149,7 +150,7 @@ class SilentRewards:
     """Which of a user's functions gave no score to a whole rollout batch; each is told once.
 
     Args:
-        functions: of the trainer, in the order of the columns of scores.
+        functions: functions of the trainer, in the order of the columns of scores.
     """
 
     def __init__(self, functions: Sequence[Any]) -> None:
@@ -158,7 +159,7 @@ class SilentRewards:
         }
 
     def sentences(self, scores: Tensor, update: int) -> list[str]:
-        """What is to be said of the scores (B, F) of a rollout batch, NaN: none."""
+        """Remarks on the scores (B, F) of a rollout batch, NaN: none."""
         silent = [place for place in self._described if bool(scores[:, place].isnan().all())]
         return [
             f"{self._described.pop(place)} returned None for all {len(scores)} completions of the rollouts of update "

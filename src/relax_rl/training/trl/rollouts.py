@@ -162,19 +162,19 @@ class RolloutTrainer(GuardedTrainer, LookingTrainer):
         # Every column of the inputs reaches the reward functions: an answer that the length limit cut is none, and so
         # is one inside a thought that the prompt opened and the completion never closes.
         completions = with_thought_marks(self.processing_class, completions, completion_ids_list)
-        told = [given | {"truncated": flag} for given, flag in zip(inputs, is_truncated, strict=True)]
+        rows = [given | {"truncated": flag} for given, flag in zip(inputs, is_truncated, strict=True)]
         opened = self._opened_thoughts(prompts)
         if any(opened):
-            told = [given | {"opened_thought": tag} for given, tag in zip(told, opened, strict=True)]
+            rows = [given | {"opened_thought": tag} for given, tag in zip(rows, opened, strict=True)]
         self._modes, self._answers = [], []
         try:
-            scores = super()._calculate_rewards(told, prompts, completions, completion_ids_list)
+            scores = super()._calculate_rewards(rows, prompts, completions, completion_ids_list)
         except DataError as error:
-            raise self._with_rollout_kept(error, told, completions) from error
-        for column, told_values in (("mode", self._modes), ("answer_found", self._answers)):
-            if told_values and len(told_values) != len(prompts):
+            raise self._with_rollout_kept(error, rows, completions) from error
+        for column, values in (("mode", self._modes), ("answer_found", self._answers)):
+            if values and len(values) != len(prompts):
                 raise DataError(
-                    f"A reward function called log_extra('{column}', ...) with {len(told_values)} values for "
+                    f"A reward function called log_extra('{column}', ...) with {len(values)} values for "
                     f"{len(prompts)} completions; give one each, None where none was found."
                 )
         if self.model.training:
@@ -357,8 +357,8 @@ class RolloutTrainer(GuardedTrainer, LookingTrainer):
             self._occasions = self._group_sampler.occasions(inputs, occasion)
         # TRL asks for the old log-probabilities first, then for those of the reference.
         self._leaves_old_out = self._learns_from_old and self.model.training
-        with self._showing(inputs) as told:
-            output = super()._generate_and_score_completions(told)
+        with self._showing(inputs) as rows:
+            output = super()._generate_and_score_completions(rows)
             if self._in_view:
                 output["looks"] = self._in_view
         if self._local_rewards is None:

@@ -1,4 +1,4 @@
-"""What a rollout batch tells before its first update: the old log-probabilities, and the rewards of all ranks."""
+"""Quantities of a rollout batch before its first update: the old log-probabilities, and the rewards of all ranks."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def gathered_rewards(trainer: Trainer, batches: list[Rows], group_size: int) -> 
     if LATENT_KEYS in trainer.objective.inputs:
         columns["latent"] = [batch["latent_keys"] for batch in batches]
     ordered = {name: in_row_order(batches, parts) for name, parts in columns.items()}
-    told = {name: column.unflatten(0, (-1, group_size)) for name, column in ordered.items()}
-    return {name: trainer.accelerator.gather(tensor) for name, tensor in (told | {"keys": keys}).items()}
+    grouped = {name: column.unflatten(0, (-1, group_size)) for name, column in ordered.items()}
+    return {name: trainer.accelerator.gather(tensor) for name, tensor in (grouped | {"keys": keys}).items()}

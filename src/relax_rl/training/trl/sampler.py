@@ -14,14 +14,14 @@ __all__ = ["PromptPosition", "PromptSampler"]
 
 @dataclass(frozen=True)
 class PromptPosition:
-    """Where a run stands in its prompts.
+    """Position of a run in its prompts.
 
     Attributes:
         pass_index: passes over the prompts that are complete.
         update: updates of the current pass that are done.
-        seed: of the permutations.
+        seed: seed of the permutations.
         num_prompts: in a pass.
-        digest: of the order of the prompts in the current pass.
+        digest: digest of the order of the prompts in the current pass.
     """
 
     pass_index: int
@@ -43,14 +43,14 @@ class PromptSampler(Sampler[int]):
     from the updates done.
 
     Args:
-        num_prompts: of the training set.
+        num_prompts: number of prompts of the training set.
         group_size: G; each index comes G times in a row.
-        prompts_per_rollout: of a rollout batch, over all processes. Prompts that do not fill one are left out of a
-            pass.
+        prompts_per_rollout: prompts of a rollout batch, over all processes. Prompts that do not fill one are left out
+            of a pass.
         repeats: times that the indices of a rollout batch come, one for each of its micro-batches.
         updates_per_rollout: that a rollout batch serves.
         updates_done: asked at the beginning of a pass.
-        seed: of the permutations.
+        seed: seed of the permutations.
         shuffle: False keeps the order of the training set.
     """
 
@@ -90,7 +90,7 @@ class PromptSampler(Sampler[int]):
                         yield index
 
     def position(self, updates: int) -> PromptPosition:
-        """Where a run stands after so many updates."""
+        """Position of a run after so many updates."""
         pass_index, update = divmod(updates, self._updates_per_pass)
         digest = hashlib.sha256(torch.tensor(self._order(pass_index)).numpy().tobytes()).hexdigest()[:16]
         return PromptPosition(pass_index, update, self._seed, self._num_prompts, digest)

@@ -80,11 +80,11 @@ def survey_of_parts(objective: Objective, batches: Sequence[Rows], read: Reader)
 
 @dataclass(frozen=True)
 class SplitUpdate:
-    """What the first pass over an update gives.
+    """Result of the first pass over an update.
 
     Attributes:
         batch: its whole groups, without gradient.
-        output: of the objective on these: the figures of the whole update.
+        output: output of the objective on these: the figures of the whole update.
         rows: (B,) the column ``row`` in increasing order.
         shares: in that order.
     """

@@ -16,7 +16,7 @@ class StopWhenAsked(TrainerCallback):
     """Asks after every update, and once more after a checkpoint, which may take as long as an update.
 
     Args:
-        request: of this rank. It is asked for on all ranks when it was on one.
+        request: request of this rank. It is asked for on all ranks when it was on one.
     """
 
     def __init__(self, request: StopRequest) -> None:

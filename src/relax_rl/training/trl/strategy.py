@@ -90,7 +90,7 @@ def whole_weights(wrapped: Any, accelerator: Any) -> Generator[Any]:
 
 
 def held_parts(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """What this process holds of some parameters. ZeRO-3 leaves an empty tensor in their place, the part beside it."""
+    """This process's part of some parameters. ZeRO-3 leaves an empty tensor in their place, the part beside it."""
     return [getattr(parameter, "ds_tensor", parameter).detach() for parameter in parameters]
 
 

@@ -1,4 +1,4 @@
-"""What trackers receive beside TRL's numbers: the run's settings, one identity over resumes, and its completions."""
+"""Data for trackers beside TRL's numbers: the run's settings, one identity over resumes, and its completions."""
 
 from __future__ import annotations
 

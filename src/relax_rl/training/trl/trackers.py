@@ -20,8 +20,9 @@ def make_harmless(callbacks: list[TrainerCallback], report_to: str | list[str] |
     """Have the trackers among some callbacks fail with one sentence, after which they receive nothing.
 
     Args:
-        callbacks: of a trainer, changed in place: they stay what they are, so that they can be found by their class.
-        report_to: of the trainer's arguments, which names the trackers.
+        callbacks: callbacks of a trainer, changed in place: they stay what they are, so that they can be found by their
+            class.
+        report_to: setting of the trainer's arguments that names the trackers.
         say: receives the sentence.
     """
     trackers = set(get_reporting_integration_callbacks(report_to))

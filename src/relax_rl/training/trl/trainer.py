@@ -194,8 +194,8 @@ class RelaxTrainer(RolloutTrainer):
                 for name, value in self._provider(wanted).figures().items():
                     self._metrics["train"][name].append(value)
             if PROMPT_KEYS in self.objective.inputs:
-                told = gathered_rewards(self, self._buffered_inputs, self.num_generations)
-                self._set_objective(self.objective.before_rollout(**told))
+                rewards_of_ranks = gathered_rewards(self, self._buffered_inputs, self.num_generations)
+                self._set_objective(self.objective.before_rollout(**rewards_of_ranks))
             if self._calibration.is_due(self.state.global_step):
                 self._calibrate(self._buffered_inputs)
         place, window = self._step % self.args.steps_per_generation, self.args.gradient_accumulation_steps
@@ -257,7 +257,7 @@ class RelaxTrainer(RolloutTrainer):
         return split
 
     def _note(self, batch: RolloutBatch, output: ObjectiveOutput, rows: Tensor, metrics: dict[str, float]) -> None:
-        """What an objective says of whole groups, for whatever sums it up or writes it down."""
+        """Report of an objective on whole groups, for sums and records."""
         self._inspect(batch, output)
         self._update.add(batch, output.per_completion["advantage"], metrics)
         if output.to_remember is not None:
@@ -304,13 +304,13 @@ class RelaxTrainer(RolloutTrainer):
         return self._capture.take(), {name: values[-1] for name, values in logged.items()}
 
     def rollout_batch(self, rows: Rows, forward: ForwardRecord) -> RolloutBatch:
-        """What the objective reads of a micro-batch: its groups as a tensor shape, and the inputs it asks for."""
+        """Batch of a micro-batch for the objective: its groups as a tensor shape, and the inputs it asks for."""
         group = self.num_generations if self.model.training else self.num_generations_eval
         micro = MicroBatch(rows, forward, self._completion_mask(rows), group)
         return rollout_batch_of(micro, self._inputs_of(micro), self._totals(rows, micro.mask, group))
 
     def _part(self, rows: Rows, forward: ForwardRecord) -> RolloutBatch:
-        """What the objective reads of a micro-batch that breaks groups, by row, in few columns."""
+        """Batch of a micro-batch that breaks groups, by row, in few columns."""
         micro = MicroBatch(rows, forward, self._completion_mask(rows), group_size=1)
         totals = self._totals(rows, micro.mask, self.num_generations)
         part = rollout_batch_of(micro, self._inputs_of(micro), totals, rows["row"] // self.num_generations)

@@ -38,7 +38,7 @@ class UpdateSums:
             self._metrics[name].append(value)
 
     def report(self, accelerator: Any, step: int, num_steps: int) -> UpdateReport:
-        """What there is to say of the update, of all processes; every process must call this."""
+        """Report on the update over all processes. Collective: call it on every rank."""
         if self._sums is None:
             raise ValueError("An update without micro-batches has no report.")
         total = accelerator.reduce(self._sums, reduction="sum")
@@ -47,7 +47,7 @@ class UpdateSums:
 
     @property
     def sums(self) -> list[float]:
-        """What `report_of` takes, of this process alone; those of several add up."""
+        """Sums of this process for `report_of`; those of several processes add up."""
         return [0.0] * _NUM_SUMS if self._sums is None else self._sums.tolist()
 
 
@@ -62,7 +62,7 @@ def rank_means(accelerator: Any, output: ObjectiveOutput) -> dict[str, float]:
 
 
 def report_of(sums: list[float], metrics: dict[str, float], step: int, num_steps: int) -> UpdateReport:
-    """What there is to say of an update, from the sums over all its micro-batches and processes."""
+    """Report on an update from the sums over all its micro-batches and processes."""
     count, entropy, log_probs, advantages, products, num_completions, squares = sums
     # Nothing was sampled that the loss is of: an entropy of 0 would be news, and NaN is none.
     count = count or float("nan")

@@ -1,4 +1,4 @@
-"""What a start of a training really runs on: read off the trainer, and not off what was asked for."""
+"""Environment of a started training: read off the trainer, and not off the settings."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Methods = str | Path | Sequence[str] | Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """What a comparison came to.
+    """Result of a comparison.
 
     Attributes:
         output: its folder.
@@ -52,9 +52,11 @@ class ComparisonResult:
         """Raises ``RunError`` naming the runs that failed, with their last words."""
         failures = self.failures
         if failures:
-            told = "; ".join(f"{failure.job.label}: {failure.sentence} ({failure.job.log})" for failure in failures)
+            sentences = "; ".join(
+                f"{failure.job.label}: {failure.sentence} ({failure.job.log})" for failure in failures
+            )
             raise RunError(
-                f"{len(failures)} run{'s' * (len(failures) > 1)} failed, and the same command tries again: {told}"
+                f"{len(failures)} run{'s' * (len(failures) > 1)} failed, and the same command tries again: {sentences}"
             )
 
 
@@ -70,7 +72,7 @@ class PlannedComparison:
         runs: all of them, every method of a seed before the next seed.
         owed: those still to be trained.
         batches: what each run samples.
-        anew: runs that are there already are replaced.
+        overwrite: existing runs are replaced.
         other_versions: a run goes on from a checkpoint that other versions of packages wrote.
         jobs: runs at once.
         notices: what there is to say before it trains, in sentences.
@@ -84,7 +86,7 @@ class PlannedComparison:
     runs: tuple[PlannedRun, ...]
     owed: tuple[PlannedRun, ...]
     batches: BatchPlan
-    anew: bool
+    overwrite: bool
     other_versions: bool
     jobs: int
     notices: tuple[str, ...] = ()
@@ -121,14 +123,14 @@ class PlannedComparison:
                 tell(Progress("notice", message=taken))
             for notice in self.notices:
                 tell(Progress("notice", message=notice))
-            if self.anew:
+            if self.overwrite:
                 # All at once, so that a comparison that is stopped can be continued without deleting again.
                 for planned in self.owed:
                     if planned.directory.is_run():
                         shutil.rmtree(planned.directory.path)
             folders = {method.label: method.folder for method in self.methods}
             Contents(self.baseline, folders, self.seeds, self.metrics).write(self.folder)
-            flags = {"anew": self.anew, "other_versions": self.other_versions}
+            flags = {"overwrite": self.overwrite, "other_versions": self.other_versions}
             todo = [job_of(planned, self.folder, **flags) for planned in self.owed]
             failures = run_jobs(todo, self.jobs, on_progress=on_progress)
             return _compared(self.folder, len(todo) - len(failures), tuple(failures))
@@ -231,7 +233,7 @@ def prepare_comparison(
         for planned in runs:
             planned.check_kept()
     owed = [planned for planned in runs if overwrite or not planned.is_finished()]
-    rehearsal = rehearse(runs, owed, anew=overwrite, unverified=unverified, other_versions=other_versions)
+    rehearsal = rehearse(runs, owed, overwrite=overwrite, unverified=unverified, other_versions=other_versions)
     return PlannedComparison(
         folder=folder,
         methods=tuple(contenders),
@@ -241,7 +243,7 @@ def prepare_comparison(
         runs=tuple(runs),
         owed=tuple(owed),
         batches=rehearsal.batches,
-        anew=overwrite,
+        overwrite=overwrite,
         other_versions=other_versions,
         jobs=jobs,
         notices=rehearsal.notices,

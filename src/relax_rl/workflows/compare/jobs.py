@@ -54,12 +54,12 @@ class Job:
         return Progress(stage, self.steps_done(), self.num_steps, message, self.label)
 
 
-def job_of(planned: PlannedRun, folder: Path, *, anew: bool = False, other_versions: bool = False) -> Job:
+def job_of(planned: PlannedRun, folder: Path, *, overwrite: bool = False, other_versions: bool = False) -> Job:
     """The training that a planned run still needs: from its checkpoint, or from the start where it has none.
 
     Args:
         folder: receives the run's settings and its log, under ``configs`` and ``logs``.
-        anew: from the start in any case.
+        overwrite: start from the beginning in any case.
         other_versions: its checkpoint may be one that other versions of packages wrote.
 
     Raises:
@@ -69,7 +69,7 @@ def job_of(planned: PlannedRun, folder: Path, *, anew: bool = False, other_versi
     config = folder / "configs" / f"{directory.path.parent.name}-{directory.path.name}.json"
     config.parent.mkdir(parents=True, exist_ok=True)
     write_whole(config, planned.config.to_json())
-    goes_on = planned.has_checkpoint and not anew
+    goes_on = planned.has_checkpoint and not overwrite
     if not goes_on:
         # What a killed process left before it wrote its settings will do; anything else is refused.
         RunDirectory.new(directory.path, overwrite=True)

@@ -1,4 +1,4 @@
-"""What a comparison would run: methods x seeds, made from one config, alike in everything but the method.
+"""Runs of a comparison: methods x seeds, made from one config, alike in everything but the method.
 
 A method is written as ``NAME`` or ``NAME:OPTION=VALUE:OPTION=VALUE``; an option with a dot is a setting of the run,
 such as ``relax:alpha=0.3:trainer.learning_rate=1e-4``. One's own method is ``package.module:function``, and its options
@@ -44,7 +44,7 @@ class Method:
     """One contender.
 
     Attributes:
-        label: told apart from the others by it.
+        label: distinguishes it from the others.
         settings: what it changes in the config, as words or as a table.
     """
 
@@ -83,7 +83,7 @@ class PlannedRun:
         return self.directory.is_run() and self.directory.latest_checkpoint() is not None
 
     def check_kept(self) -> None:
-        """Refuse to go on with what is in the folder unless it is this very run. Raises ``RunError``."""
+        """Refuse to resume the run in the folder unless it is this very run. Raises ``RunError``."""
         directory = self.directory
         if not directory.is_run():
             return
@@ -124,8 +124,8 @@ def parse_methods(
     folders: dict[str, str] = {}
     for method in methods:
         if other := folders.get(method.folder.lower()):
-            told_apart = "is named twice" if other == method.label else f"and '{other}' would share a folder"
-            raise ConfigError(f"--methods: '{method.label}' {told_apart}; give each method a label of its own")
+            clash = "is named twice" if other == method.label else f"and '{other}' would share a folder"
+            raise ConfigError(f"--methods: '{method.label}' {clash}; give each method a label of its own")
         folders[method.folder.lower()] = method.label
     return methods
 
@@ -231,7 +231,7 @@ def _check_shared(method: Method, base: TrainConfig, config: TrainConfig) -> Non
     for key, _, now in differing_keys(base, config):
         if key == "monitor" or (key.startswith(_OWN) and key.removeprefix("trainer.") not in _BUDGET):
             continue
-        mend = "leave it out" if key in ("seed", "output") else f"set it for all with --{key}"
+        advice = "leave it out" if key in ("seed", "output") else f"set it for all with --{key}"
         raise ConfigError(
-            f"--methods: '{method.label}' sets {key} = {now!r}, which all methods of a comparison share; {mend}"
+            f"--methods: '{method.label}' sets {key} = {now!r}, which all methods of a comparison share; {advice}"
         )

@@ -1,4 +1,4 @@
-"""What a comparison would refuse after hours, found before its first run: each method is built as its runs are."""
+"""Rehearsal of a comparison before its first run: each method is built as its runs are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Rehearsal", "check_folder", "check_metrics", "rehearse"]
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What was found.
+    """Findings.
 
     Attributes:
         batches: what each run samples.
@@ -72,7 +72,7 @@ def rehearse(
     runs: Sequence[PlannedRun],
     owed: Sequence[PlannedRun],
     *,
-    anew: bool = False,
+    overwrite: bool = False,
     unverified: bool = False,
     other_versions: bool = False,
 ) -> Rehearsal:
@@ -82,7 +82,7 @@ def rehearse(
         runs: all of the comparison. The first run of each method is built as far as it goes without data and a model.
         owed: those still to be trained. The first run of each of their methods is built whole, on the CPU, with one
             model for all, since the methods of a comparison share it.
-        anew: no run goes on from a checkpoint.
+        overwrite: no run resumes from a checkpoint.
         unverified: whether methods may take part whose formula was not read at its source.
         other_versions: than those that wrote a checkpoint are accepted.
 
@@ -111,7 +111,7 @@ def rehearse(
             for notice in built.notices:
                 said.setdefault(notice, []).append(planned.method)
             for other in owed:
-                if other.method == planned.method and other.has_checkpoint and not anew:
+                if other.method == planned.method and other.has_checkpoint and not overwrite:
                     found = resumption(
                         other.directory, built.trainer.objective, other.config, other_versions=other_versions
                     )
@@ -121,10 +121,10 @@ def rehearse(
         del built
     del model, tokenizer
     gc.collect()  # before other processes need the memory
-    told = [
+    sentences = [
         notice if len(methods) == len(first) else f"{', '.join(methods)}: {notice}" for notice, methods in said.items()
     ]
-    return Rehearsal(plan, (*told, *resumed))
+    return Rehearsal(plan, (*sentences, *resumed))
 
 
 def _first_of_each_method(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
@@ -136,7 +136,7 @@ def _first_of_each_method(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
 
 @contextlib.contextmanager
 def _naming(method: str) -> Generator[None]:
-    """What is refused inside is refused with the method's name."""
+    """Adds the method's name to an error inside."""
     try:
         yield
     except RelaxError as error:

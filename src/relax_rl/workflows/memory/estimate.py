@@ -29,15 +29,15 @@ _LOGIT_COPIES = 3
 
 @dataclass(frozen=True)
 class Load:
-    """What a run asks of a device; see `relax_rl.workflows.memory.plan` for where it comes from.
+    """Memory of a run on a device; see `relax_rl.workflows.memory.plan` for where it comes from.
 
     Attributes:
-        shape: of the model.
+        shape: shape of the model.
         ranks, strategy: that share it.
-        weight_bytes: of a weight of the policy: 4, 2, or less for quantised ones.
-        compute_bytes: of an activation.
+        weight_bytes: bytes of a weight of the policy: 4, 2, or less for quantised ones.
+        compute_bytes: bytes of an activation.
         trained: parameters that learn: all, or those of an adapter.
-        trained_bytes: of each.
+        trained_bytes: bytes of each.
         moments: values that the optimiser keeps for each, in units of `trained_bytes`.
         has_reference: whether a second model is held.
         micro_batch: completions in a forward and backward of one rank.
@@ -47,7 +47,7 @@ class Load:
         prompt, completion: tokens.
         is_checkpointed: activations of one layer at a time are recomputed.
         reads_states: the objective reads hidden states.
-        rank_of_adapter: of a LoRA adapter; 0 without one.
+        rank_of_adapter: rank of a LoRA adapter; 0 without one.
         is_accelerated: TRL's kernel computes the head.
         masks_attention: attention is given a mask of all pairs of tokens.
         fixed: bytes of the runtime.
@@ -128,7 +128,7 @@ def _shares(load: Load) -> tuple[int, int, int]:
 
 
 def _held(load: Load) -> dict[str, float]:
-    """What stays from update to update."""
+    """Memory that stays from update to update."""
     shape, (of_weights, _, of_moments) = load.shape, _shares(load)
     frozen = shape.num_parameters * load.weight_bytes
     own = load.trained * load.trained_bytes if load.rank_of_adapter else 0
@@ -180,7 +180,7 @@ def _tile(load: Load) -> float:
 
 
 def _layer_bytes(load: Load) -> float:
-    """What the backward of one layer reads, for each token."""
+    """Numbers that the backward of one layer reads, for each token."""
     shape, width = load.shape, load.compute_bytes
     norms = 2 * 8 * shape.hidden
     residuals = 2 * width * shape.hidden

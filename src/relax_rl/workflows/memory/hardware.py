@@ -67,7 +67,7 @@ def parse_hardware(words: str) -> Hardware:
 
 
 def hardware_here(ranks: int) -> Hardware:
-    """What this machine has for so many processes: its accelerators, or its memory shared among them."""
+    """Hardware of this machine for so many processes: its accelerators, or its memory shared among them."""
     import torch
 
     if torch.cuda.is_available():

@@ -22,7 +22,7 @@ _MOMENTS = {"8bit": 2, "sgd": 0, "adafactor": 0, "lion": 1}
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a run needs of each device.
+    """Needs of a run on each device.
 
     Attributes:
         load, estimate: what it asks, and what that comes to.
@@ -69,7 +69,7 @@ def memory_plan(
     """The memory of a run.
 
     Args:
-        prompt_tokens: of the longest prompt.
+        prompt_tokens: tokens of the longest prompt.
         has_reference: whether the objective pulls towards the initial policy.
         reads_states: whether it reads hidden states.
     """
@@ -95,7 +95,7 @@ def load_of(
     has_reference: bool,
     reads_states: bool,
 ) -> Load:
-    """What a run asks of a device; for the arguments, see `memory_plan`."""
+    """Memory of a run on a device; for the arguments, see `memory_plan`."""
     trainer, peft, evaluation = settings.trainer, settings.peft, settings.evaluation
     extra: Mapping[str, Any] = trainer.model_extra or {}
     wide = 2 if settings.dtype == "bfloat16" else 4
@@ -134,7 +134,7 @@ def load_of(
 
 
 def _engine(extra: Mapping[str, Any], hardware: Hardware) -> float:
-    """What vLLM takes of each device."""
+    """Memory that vLLM takes of each device."""
     if extra.get("vllm_mode", "colocate") == "server":
         return 0.0
     return float(extra.get("vllm_gpu_memory_utilization", 0.3)) * hardware.size

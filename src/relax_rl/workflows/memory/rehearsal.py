@@ -32,7 +32,7 @@ class Elsewhere:
     Attributes:
         settings: resolved.
         plan: what the batch settings come to there.
-        memory: of each device there.
+        memory: memory of each device there.
     """
 
     settings: TrainConfig

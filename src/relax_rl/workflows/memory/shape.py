@@ -15,12 +15,12 @@ class ModelShape:
     """A decoder's sizes.
 
     Attributes:
-        num_parameters: of the model, tied ones once.
-        layer_parameters: of its largest layer.
+        num_parameters: number of parameters of the model, tied ones once.
+        layer_parameters: parameters of its largest layer.
         linear_features: (inputs, outputs) of each linear layer that gets an adapter, over all layers.
         num_layers, hidden, intermediate, vocabulary: L, H, I, V.
         query, key_value: features of all query heads, and of all key heads.
-        num_heads: of the queries.
+        num_heads: number of heads of the queries.
         is_tied: embedding and head share their weight.
     """
 
