@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import json
 import re
@@ -120,7 +121,7 @@ def metrics_page() -> str:
 def _metrics(method: str) -> list[str]:
     sys.path.insert(0, str(ROOT / "tests"))
     try:
-        from objectives.batches import random_batch
+        random_batch = importlib.import_module("objectives.batches").random_batch
     finally:
         sys.path.pop(0)
     batch = random_batch(prompts=2, group=4, tokens=40)

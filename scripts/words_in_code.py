@@ -100,7 +100,7 @@ def _text(node: ast.expr) -> str:
         case ast.Constant(value=str(text)):
             return text
         case ast.JoinedStr(values=values):
-            return "".join(part.value if isinstance(part, ast.Constant) else "{...}" for part in values)
+            return "".join(str(part.value) if isinstance(part, ast.Constant) else "{...}" for part in values)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             return _text(left) + _text(right)
         case _:

@@ -233,10 +233,14 @@ LAZY = ["", ".comparison", ".latent", ".reports", ".spectra", ".statistics", ".t
 @pytest.mark.parametrize("package", LAZY)
 def test_type_checkers_and_python_find_each_name_at_the_same_place(package):
     module = import_module(f"relax_rl{package}")
+    assert module.__file__ is not None
     tree = ast.parse(Path(module.__file__).read_text("utf-8"))
     guarded = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {
-        alias.name: node.module for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names
+        alias.name: str(node.module)
+        for node in guarded.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
     assert sorted(seen) == [name for name in module.__all__ if name != "__version__"]
     assert dir(module) == sorted(module.__all__)

@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 def site():
     # The standard library has a module of that name, which the interpreter has loaded long ago.
     spec = importlib.util.spec_from_file_location("site_of_docs", ROOT / "scripts" / "site.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["site_of_docs"] = module
     spec.loader.exec_module(module)
