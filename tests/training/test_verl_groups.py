@@ -4,6 +4,7 @@ import pytest
 
 from relax_rl.errors import DataError
 from relax_rl.training.verl.groups import Row, dealt, layout_of
+from relax_rl.training.verl.sampled import rows_to_run, sampled_rows
 
 
 def row(uid, length=20, padding=False):
@@ -53,3 +54,15 @@ def test_a_group_of_another_size_is_refused():
 def test_the_process_with_most_of_a_group_owns_it():
     layout = layout_of([[row("a"), row("a"), row("b")], [row("b"), row("b"), row("a")]], 3)
     assert (layout.owner("a"), layout.owner("b")) == (0, 1)
+
+
+def test_a_sample_is_of_whole_groups_and_every_process_runs_as_many_rows():
+    rows = dealt_out(num_groups=4, size=400, ranks=2)
+    layout = layout_of(rows, 400)
+    sampled = [sampled_rows(layout, rank) for rank in range(2)]
+    # A second group would be more than are measured.
+    assert sorted(place for own in sampled for place in own.values()) == list(range(400))
+    assert {rows[rank][row].uid for rank, own in enumerate(sampled) for row in own} == {"p0"}
+    assert rows_to_run({5: 0, 1: 1, 3: 2}, num_rows=8, most=3, micro=4) == [5, 1, 3, 0]
+    assert rows_to_run({}, num_rows=8, most=3, micro=4) == [0, 1, 2, 3]
+    assert rows_to_run({2: 0}, num_rows=8, most=1, micro=1) == [2]

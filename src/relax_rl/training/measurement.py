@@ -20,13 +20,16 @@ from relax_rl.evaluation.prompts import PromptForm, encode_prompt
 from relax_rl.evaluation.replay import replay
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.evaluation.runner import Evaluation, replay_with
-from relax_rl.evaluation.samplers.protocol import SamplingSettings
+from relax_rl.evaluation.samplers.protocol import Sampler, SamplingSettings
 from relax_rl.evaluation.samplers.transformers import TransformersSampler
+from relax_rl.evaluation.samplers.vllm import EngineSampler
 from relax_rl.koopman import KoopmanDictionary
+from relax_rl.latent.contract import stop_token_ids
 from relax_rl.objectives import Objective
 from relax_rl.objectives.probe import DictionarySettings
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import BaseTask, Problem
+from relax_rl.training.colocated import ColocatedEngine, SharingEngine
 from relax_rl.training.notices import Notices
 from relax_rl.training.precision import computing_in
 from relax_rl.training.shared_start import SharedStart, identity_of
@@ -62,6 +65,8 @@ class PolicyEvaluation:
         is_sharded: whether each process holds a part of the weights alone.
         shared: folder in which runs from one start share the evaluation before training and the dictionary; None: each
             run makes its own.
+        engine: vLLM's beside the policy, which draws in place of it, with the weights of the policy that is measured;
+            None: the policy draws itself.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class PolicyEvaluation:
         form: PromptForm | None = None,
         is_sharded: bool = False,
         shared: Path | None = None,
+        engine: ColocatedEngine | None = None,
     ) -> None:
         if is_sharded and shared is not None:
             raise ConfigError(
@@ -86,6 +92,7 @@ class PolicyEvaluation:
             )
         self._is_sharded = is_sharded
         self._shared = shared
+        self._engine = engine
         self._form = form or PromptForm()
         self._settings = settings
         self._task = task
@@ -138,6 +145,7 @@ class PolicyEvaluation:
                 "max_completion_length": self._max_completion_length,
                 "precision": self._precision,
                 "num_observables": num_observables,
+                **({} if self._engine is None else {"sampled_by": EngineSampler.backend}),
             },
         )
 
@@ -171,7 +179,10 @@ class PolicyEvaluation:
     def _kept_dictionary(self) -> KoopmanDictionary | None:
         return KoopmanDictionary.load(self._dictionary_path) if self._dictionary_path.is_file() else None
 
-    def _sampler(self, model: Any, tokenizer: Any) -> SharingSampler:
+    def _sampler(self, model: Any, tokenizer: Any) -> Sampler:
+        if self._engine is not None:
+            ends = stop_token_ids(model, tokenizer)
+            return SharingEngine(EngineSampler(self._engine.llm, tokenizer, ends, form=self._form), self._engine)
         sampler = TransformersSampler(model, tokenizer, self._settings.batch_size, self._form)
         return SharingSampler(sampler, is_sharded=self._is_sharded)
 

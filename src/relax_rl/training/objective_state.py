@@ -13,19 +13,22 @@ from relax_rl.koopman import KoopmanDictionary
 from relax_rl.objectives import Objective
 from relax_rl.training.entropy_forecast import EntropyForecast
 
-__all__ = ["DICTIONARY_FILE", "STATE_FILE", "restore_objective", "save_objective"]
+__all__ = ["DICTIONARY_FILE", "STATE_FILE", "restore_objective", "save_objective", "updates_before"]
 
 DICTIONARY_FILE = "dictionary.safetensors"
 STATE_FILE = "objective.json"
 
 
-def save_objective(objective: Objective, forecast: EntropyForecast, folder: Path, draws: int = 0) -> None:
+def save_objective(
+    objective: Objective, forecast: EntropyForecast, folder: Path, draws: int = 0, updates: int | None = None
+) -> None:
     """Write what moved into a checkpoint folder, and the dictionary and xi where the method has them.
 
     Args:
         objective, forecast: as they are after the update.
         folder: folder of the checkpoint.
         draws: prompts that dynamic sampling has drawn so far.
+        updates: finished so far, where nothing else beside the checkpoint counts them.
     """
     state: dict[str, Any] = {
         "objective": objective.name,
@@ -37,6 +40,8 @@ def save_objective(objective: Objective, forecast: EntropyForecast, folder: Path
     if probe is not None and probe.dictionary is not None:
         probe.dictionary.save(folder / DICTIONARY_FILE)
         state |= {"xi": probe.bound.value, "dictionary_digest": probe.dictionary.digest}
+    if updates is not None:
+        state["updates"] = updates
     temporary = folder / f"{STATE_FILE}.part"
     temporary.write_text(json.dumps(state, indent=2) + "\n")
     os.replace(temporary, folder / STATE_FILE)
@@ -67,3 +72,8 @@ def restore_objective(objective: Objective, folder: Path) -> tuple[Objective, En
         )
     probe = replace(restored.probe, dictionary=dictionary, bound=replace(restored.probe.bound, value=xi))
     return replace(restored, probe=probe), forecast, draws
+
+
+def updates_before(folder: Path) -> int:
+    """The updates that `save_objective` was told of, for a checkpoint that `restore_objective` could read."""
+    return int(json.loads((folder / STATE_FILE).read_text()).get("updates", 0))

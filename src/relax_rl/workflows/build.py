@@ -44,6 +44,7 @@ from relax_rl.workflows.loading import quiet
 from relax_rl.workflows.policy import FittedPrompts, check_sight, checked_contract, finds_too_long, fit_prompts
 from relax_rl.workflows.recipe import Recipe, build_recipe
 from relax_rl.workflows.resume import resumed_trainer, resumption, save_notices, settings_for_processes
+from relax_rl.workflows.rollout_server import check_rollout_server
 from relax_rl.workflows.surroundings import check_disk, check_hub, check_trackers
 from relax_rl.workflows.training_run import TrainingRun
 
@@ -155,6 +156,7 @@ def _start(
     check_bits(settings.peft, on_cpu=recipe.args.use_cpu)
     check_trackers(settings.trainer.report_to)
     check_hub(settings.trainer)
+    check_rollout_server(recipe.args)
     trained, resumed = settings, None
     if resume:
         resumed = resumption(directory, recipe.objective, settings, other_versions=other_versions)
@@ -287,4 +289,5 @@ def _evaluation(
         form=fitted.form,
         is_sharded=trainer.forwards_in_step,
         shared=shared,
+        engine=trainer.engine(),
     )

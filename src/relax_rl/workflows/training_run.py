@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,7 +101,8 @@ class TrainingRun:
             if is_sharded(trainer.accelerator):
                 trainer.add_callback(OncePrepared(lambda: self._before(evaluation)))
             else:
-                evaluation.before(self.model, self.tokenizer, trainer.objective)
+                with self._engine_ready():
+                    evaluation.before(self.model, self.tokenizer, trainer.objective)
         if checkpoint is not None and done >= last:
             # Stopped after the last update and before its evaluation; the trainer would add an update.
             trainer.load_checkpoint(checkpoint)
@@ -110,7 +112,7 @@ class TrainingRun:
             self._update(None if checkpoint is None else str(checkpoint))
         if evaluation is not None:
             tell(Progress("after", last, last))
-            with trainer.whole_policy() as policy:
+            with self._engine_ready(), trainer.whole_policy() as policy:
                 evaluation.after(policy, self.tokenizer)
         if trainer.is_world_process_zero():
             own = {"names_method": self.names_method}
@@ -132,12 +134,17 @@ class TrainingRun:
         )
         self.trainer.add_callback(EvaluationsDuringTraining(selection))
 
+    def _engine_ready(self) -> AbstractContextManager[None]:
+        """Entered before the policy is made whole: what is gathered already could not be gathered for the engine."""
+        engine = self.trainer.engine()
+        return nullcontext() if engine is None else engine.with_weights()
+
     def _before(self, evaluation: PolicyEvaluation) -> None:
-        with self.trainer.whole_policy(in_training=True) as policy:
+        with self._engine_ready(), self.trainer.whole_policy(in_training=True) as policy:
             evaluation.before(policy, self.tokenizer, self.trainer.objective)
 
     def _during(self, evaluation: PolicyEvaluation) -> EvaluationResult:
-        with self.trainer.whole_policy(in_training=True) as policy:
+        with self._engine_ready(), self.trainer.whole_policy(in_training=True) as policy:
             return evaluation.during(policy, self.tokenizer, self.training.selecting, self.training.split)
 
     def _update(self, checkpoint: str | None) -> None:

@@ -20,6 +20,7 @@ from verl.utils import tensordict_utils as verl_rows
 from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 
 from relax_rl.objectives import RolloutBatch, build_objective
+from support.verl.ulysses import NAME as ULYSSES
 
 PROMPTS, GROUP = 4, 4
 FIT = {"num_observables": 6, "steps": 3}
@@ -83,13 +84,16 @@ def as_verl(rows: list[dict], settings: dict) -> TensorDict:
 def build_engine(folder: str, case: dict):
     from relax_rl.training.verl.engine import RelaxEngine
 
+    parts = case.get("parts", 1)
     lora = {"lora_rank": 4, "lora_alpha": 8} if case.get("lora") else {}
     model = HFModelConfig(
         path=folder,
         load_tokenizer=False,
         use_remove_padding=case["packed"],
         enable_gradient_checkpointing=case.get("checkpointing", False),
-        override_config={"attn_implementation": "sdpa"},
+        override_config={"attn_implementation": ULYSSES if parts > 1 else "sdpa"},
+        use_fused_kernels=case.get("fused", False),
+        fused_kernel_options={"impl_backend": "torch"},
         **lora,
     )
     engine = FSDPEngineConfig(
@@ -97,6 +101,7 @@ def build_engine(folder: str, case: dict):
         mixed_precision={"param_dtype": "fp32", "reduce_dtype": "fp32"},
         use_torch_compile=False,
         use_dynamic_bsz=False,
+        ulysses_sequence_parallel_size=parts,
     )
     optimizer = FSDPOptimizerConfig(lr=0.0, total_training_steps=10)
     built = RelaxEngine(model, engine, optimizer, CheckpointConfig())
@@ -132,8 +137,8 @@ def with_adapter(model, weights: dict[str, torch.Tensor]):
     return adapted
 
 
-def expected(folder: str, rows: list[dict], case: dict, probe, weights) -> tuple[float, dict[str, torch.Tensor]]:
-    """The objective on whole groups, on an unsharded model, one padded forward."""
+def plain_batch(folder: str, rows: list[dict], case: dict, weights) -> tuple:
+    """The rows as whole groups by one padded forward of an unsharded model, and that model."""
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", dtype=torch.float32)
     ids = [torch.cat([row["prompts"], row["responses"]]) for row in rows]
     width = max(map(len, ids))
@@ -156,14 +161,11 @@ def expected(folder: str, rows: list[dict], case: dict, probe, weights) -> tuple
         own_states.append(states[place, start : start + length])
 
     def grouped(tensor):
-        return tensor.unflatten(0, (PROMPTS, GROUP))
+        return tensor.unflatten(0, (-1, GROUP))
 
     def column(name):
         return grouped(padded([row[name] for row in rows]))
 
-    objective = build_objective(case["method"], **case["options"])
-    if probe is not None:
-        objective = objective.with_probe(probe)
     batch = RolloutBatch(
         log_probs=grouped(padded(log_probs)),
         old_log_probs=column("old_log_probs"),
@@ -174,9 +176,27 @@ def expected(folder: str, rows: list[dict], case: dict, probe, weights) -> tuple
         hidden_states=grouped(padded(own_states)),
         sampling_weights=column("rollout_is_weights"),
     )
-    loss = objective(batch).loss
+    return batch, adapted
+
+
+def expected(folder: str, rows: list[dict], case: dict, probe, weights) -> tuple[float, dict[str, torch.Tensor]]:
+    """The objective on whole groups."""
+    batch, model = plain_batch(folder, rows, case, weights)
+    objective = build_objective(case["method"], **case["options"])
+    loss = (objective if probe is None else objective.with_probe(probe))(batch).loss
     loss.backward()
-    return float(loss.detach()), {name: one.grad for name, one in adapted.named_parameters() if one.grad is not None}
+    return float(loss.detach()), {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+
+
+def calibration(folder: str, rows: list[dict], case: dict, probe, weights) -> dict[str, float]:
+    """How far the dictionary and xi are from those of one process and one forward."""
+    batch, _ = plain_batch(folder, rows, case, weights)
+    plain = build_objective(case["method"], **case["options"]).calibrated(batch.hidden_states.detach(), batch.mask)
+    weight, own = plain.probe.dictionary.weight, probe.dictionary.weight
+    return {
+        "dictionary": float((own - weight).norm() / weight.norm()),
+        "xi": abs(probe.bound.value / plain.probe.bound.value - 1),
+    }
 
 
 def relative(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> float:
@@ -184,52 +204,68 @@ def relative(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) ->
     return float((difference / sum(one.double().square().sum() for one in wanted.values())).sqrt())
 
 
-def run(folder: str, case: dict) -> dict:
-    rank, size = distributed.get_rank(), distributed.get_world_size()
-    rows = case_batch()["rows"]
-    torch.manual_seed(0)
-    engine = build_engine(folder, case)
-    # "whole": groups lie on one rank each. "split": dealt out in turn, so that none does.
-    own = (
-        rows[rank::size]
-        if case["groups"] == "split"
-        else rows[rank * len(rows) // size : (rank + 1) * len(rows) // size]
-    )
-    if case.get("padding"):
-        own = [*own, *[padding_row(rows)] * case["micro"]]
-    dynamic = {"use_dynamic_bsz": True, "max_token_len_per_gpu": case["tokens"]} if "tokens" in case else {}
+def own_rows(rows: list[dict], case: dict, rank: int, size: int) -> list[dict]:
+    """Those of one data-parallel process. "whole": groups lie on one each. "split": dealt in turn, so that none does."""
+    if case["groups"] == "split":
+        return rows[rank::size]
+    return rows[rank * len(rows) // size : (rank + 1) * len(rows) // size]
+
+
+def settings_of(case: dict, num_rows: int) -> dict:
     settings = {
         "temperature": 1.0,
         "use_remove_padding": case["packed"],
+        "use_fused_kernels": case.get("fused", False),
         "use_dynamic_bsz": False,
         "micro_batch_size_per_gpu": case["micro"],
-        "global_batch_size": len(rows),
+        "global_batch_size": num_rows,
         "calculate_entropy": False,
-        **dynamic,
     }
+    if "tokens" in case:
+        settings |= {"use_dynamic_bsz": True, "max_token_len_per_gpu": case["tokens"]}
+    return settings
+
+
+def run(folder: str, case: dict) -> dict:
+    rows = case_batch()["rows"]
+    torch.manual_seed(0)
+    forward = Qwen2ForCausalLM.forward
+    engine = build_engine(folder, case)
+    rank, size, world = engine.get_data_parallel_rank(), engine.get_data_parallel_size(), distributed.get_world_size()
+    settings, group = settings_of(case, len(rows)), engine.get_data_parallel_group()
+    own = own_rows(rows, case, rank, size)
+    if case.get("padding"):
+        own = [*own, *[padding_row(rows)] * case["micro"]]
     data = as_verl(own, settings)
     if case["groups"] == "brought":
         from relax_rl.training.verl.worker import brought_together
 
-        data = as_verl(rows[rank::size], settings)
-        data = brought_together(data, engine.get_data_parallel_group(), GROUP, len(rows))
-    engine.mode = "train"
+        data = brought_together(as_verl(rows[rank::size], settings), group, GROUP, len(rows))
+    loss_function = loss_of(case)
+    engine.begin_rollout(data, loss_function, 1)
+    learned = rows
+    if case.get("mini_batch"):
+        # Of a rollout batch that serves two updates, the first group of each process.
+        data = as_verl(own[:GROUP], settings)
+        learned = [row for place in range(size) for row in own_rows(rows, case, place, size)[:GROUP]]
     with engine.train_mode():
         engine.optimizer_zero_grad()
-        loss_function = loss_of(case)
         outputs = engine.forward_backward_batch(data, loss_function, forward_only=False)
         found = gradient_of(engine)
+    Qwen2ForCausalLM.forward = forward  # which fused kernels replace for good
     loss = torch.tensor(sum(outputs["loss"]))
     distributed.all_reduce(loss)
-    result = {"loss": float(loss) / size, "metrics": {name: value[0] for name, value in outputs["metrics"].items()}}
+    result = {"loss": float(loss) / world, "metrics": {name: value[0] for name, value in outputs["metrics"].items()}}
     probe = engine.objective.probe
-    digests = [None] * size
+    digests = [None] * world
     distributed.all_gather_object(digests, None if probe is None else (probe.dictionary.digest, probe.bound.value))
     result["digests"] = digests
     weights = {name: full(one) for name, one in engine.module.named_parameters()}
-    if rank == 0:
-        wanted_loss, wanted = expected(folder, rows, case, probe, weights)
+    if distributed.get_rank() == 0:
+        wanted_loss, wanted = expected(folder, learned, case, probe, weights)
         result |= {"difference": relative(found, wanted), "wanted": wanted_loss}
+        if probe is not None:
+            result["calibration"] = calibration(folder, rows, case, probe, weights)
     if case.get("saves"):
         result |= saved_and_restored(folder, case, engine)
     return result
@@ -242,7 +278,10 @@ def saved_and_restored(folder: str, case: dict, engine) -> dict:
     again.load_checkpoint(place, del_local_after_load=False)
     restored = again._objective_of(loss_of(case))
     old, new = engine.objective.probe, restored.probe
-    return {"restored": [old.dictionary.digest == new.dictionary.digest, old.bound.value == new.bound.value]}
+    return {
+        "restored": [old.dictionary.digest == new.dictionary.digest, old.bound.value == new.bound.value],
+        "updates": again._num_updates,
+    }
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from relax_rl.latent.contract import stop_token_ids
 from relax_rl.latent.contract.dropout import without_dropout
 from relax_rl.latent.contract.generation import neutral_generation
 from relax_rl.latent.sites import language_model_of
+from relax_rl.training.colocated import ColocatedEngine
 from relax_rl.training.models import complete_tokenizer
 from relax_rl.training.trl.resuming import ResumableTrainer
 
@@ -38,6 +39,7 @@ class PolicyTrainer(ResumableTrainer):
     generation_config: Any
     generation_kwargs: Any
     processing_class: Any
+    vllm_generation: Any
 
     def __init__(self, *, most_prompt_tokens: int | None = None, **kwargs: Any) -> None:
         model, words, args = kwargs["model"], kwargs.get("processing_class"), kwargs["args"]
@@ -63,6 +65,11 @@ class PolicyTrainer(ResumableTrainer):
             self.vllm_generation.generation_kwargs.setdefault("stop_token_ids", self.eos_token_ids)
         else:
             self.generation_config.eos_token_id = self.generation_kwargs["eos_token_id"] = self.eos_token_ids
+
+    def engine(self) -> ColocatedEngine | None:
+        """vLLM's engine in this process, which draws completions of text; None where there is none."""
+        is_here = self.use_vllm and self.vllm_mode == "colocate" and not self._is_vlm
+        return ColocatedEngine(self.vllm_generation) if is_here else None
 
     def _tokenize_prompts(self, prompts: Any) -> Any:
         ids, *rest = super()._tokenize_prompts(prompts)

@@ -1,30 +1,70 @@
-"""The dictionary of a run by verl, fitted on a sample of the first mini-batch: once, and the same on all processes."""
+"""The dictionary of a run by verl, fitted on a sample of a rollout batch and the same on all processes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
+from verl.utils import tensordict_utils as verl_rows
 
 from relax_rl.koopman import KoopmanDictionary
+from relax_rl.objectives import Objective
 from relax_rl.objectives.probe import DispersionProbe
-from relax_rl.training.sampled_states import MOST_COMPLETIONS
 from relax_rl.training.verl.exchange import exchanged, from_all, made_by_first
-from relax_rl.training.verl.groups import Layout
+from relax_rl.training.verl.groups import layout_of
+from relax_rl.training.verl.passes import Engine
+from relax_rl.training.verl.rows import PLACE, response_lengths, response_mask, rows_of
+from relax_rl.training.verl.sampled import rows_to_run, sampled_rows
+from relax_rl.training.verl.states import of_responses
 
-__all__ = ["Sample", "calibrated", "sampled_rows"]
+__all__ = ["Sample", "calibrated", "fitted"]
 
 
-def sampled_rows(layout: Layout, rank: int) -> dict[int, int]:
-    """The rows of a process that are sampled, and their places in the sample: whole groups, evenly spread."""
-    uids = list(layout.groups)
-    size = len(layout.groups[uids[0]])
-    count = min(len(uids), max(1, MOST_COMPLETIONS // size))
-    chosen = [uids[index * len(uids) // count] for index in range(count)]
-    places = enumerate(where for uid in chosen for where in layout.groups[uid])
-    return {row: place for place, (source, row) in places if source == rank}
+def fitted(engine: Engine, objective: Objective, data: Any, group_size: int, width: int | None) -> Objective:
+    """The objective with the dictionary and xi that the rows of a rollout batch give it. Collective.
+
+    One forward without gradient of the sampled rows.
+
+    Args:
+        data: verl's rows of this process, of all updates of the rollout batch.
+        group_size: G.
+        width: responses are padded to, where the objective reads the layout.
+
+    Raises:
+        DataError: a prompt has another number of completions.
+        RelaxError: no dictionary can be fitted.
+    """
+    group = engine.get_data_parallel_group()
+    rank, probe = distributed.get_rank(group), objective.probe
+    assert probe is not None
+    rows = from_all(rows_of(data), group)
+    layout = layout_of(rows, group_size)
+    chosen = [sampled_rows(layout, place) for place in range(len(rows))]
+    is_dynamic = verl_rows.get_non_tensor_data(data, "use_dynamic_bsz", True)
+    size = 1 if is_dynamic else verl_rows.get_non_tensor_data(data, "micro_batch_size_per_gpu", 1)
+    taken = rows_to_run(chosen[rank], len(rows[rank]), max(map(len, chosen)), size)
+    part = verl_rows.index_select_tensor_dict(data, taken)
+    part[PLACE] = torch.tensor([chosen[rank].get(row, -1) for row in taken])
+    sample, device = Sample(), list[torch.device]()
+
+    def read(outputs: Any, micro: Any, states: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        device.append(states.device)
+        own = engine.of_tokens(states, micro, lambda states: states)
+        lengths, offsets = response_lengths(micro), micro["input_ids"].offsets()
+        before = int(objective.reads_predicting_states)
+        found = of_responses(own, offsets, lengths, max(width or 0, int(lengths.max())), before)
+        mask = response_mask(micro, found.shape[1])
+        for row, place in enumerate(micro[PLACE].tolist()):
+            if place >= 0:
+                end = found.shape[1] if width else int(lengths[row])
+                sample.add(place, found[row, :end], mask[row, :end])
+        return states.sum() * 0.0, {}
+
+    engine.passes(part, read, has_gradient=False)
+    return objective.with_probe(calibrated(probe, sample, group, device[0]))
 
 
 @dataclass

@@ -17,7 +17,8 @@ from relax_rl.errors import ConfigError
 from relax_rl.objectives import Objective, RunLimits
 from relax_rl.objectives.inputs import ENTROPY
 from relax_rl.training.entropy_forecast import EntropyForecast
-from relax_rl.training.objective_state import restore_objective, save_objective
+from relax_rl.training.objective_state import restore_objective, save_objective, updates_before
+from relax_rl.training.verl.calibration import fitted
 from relax_rl.training.verl.methods import objective_named
 from relax_rl.training.verl.policy_loss import RelaxPolicyLossConfig
 from relax_rl.training.verl.states import ForwardStates
@@ -71,15 +72,13 @@ class RelaxEngine(FSDPEngineWithLMHead):
         """
         if forward_only:
             return super().forward_backward_batch(data, loss_function, forward_only)
-        if self._num_updates == 0 or self.objective is None:
-            self.objective = self._objective_of(loss_function)
-        config = loss_function.keywords["config"]
+        objective, config = self._current(loss_function), loss_function.keywords["config"]
         verl_rows.assign_non_tensor(data, sp_size=self.ulysses_sequence_parallel_size)
         # What moves between updates moves by their entropy.
-        has_entropy = ENTROPY in self.objective.inputs or bool(self.objective.state())
+        has_entropy = ENTROPY in objective.inputs or bool(objective.state())
         verl_rows.assign_non_tensor(data, calculate_entropy=has_entropy)
-        update = Update(self, self.objective, data, config.rollout_n, config.policy_loss.max_completion_length)
-        outputs = update.run(self._num_updates)
+        update = Update(self, objective, data, config.rollout_n, config.policy_loss.max_completion_length)
+        outputs = update.run()
         self._num_updates += 1
         report = update.report(self._num_updates, config.policy_loss.updates or self._num_updates)
         self._forecast = self._forecast.after(report)
@@ -89,11 +88,36 @@ class RelaxEngine(FSDPEngineWithLMHead):
         outputs["metrics"] |= {f"relax/{name}": [value] for name, value in forecast.items()}
         return outputs
 
+    def begin_rollout(self, data: Any, loss_function: Any, num_updates: int) -> None:
+        """Fit the dictionary on a rollout batch where that is due, before its first update. Collective.
+
+        Args:
+            num_updates: that the rollout batch serves.
+
+        Raises:
+            DataError: groups that are not whole.
+            RelaxError: no dictionary can be fitted.
+        """
+        objective = self._current(loss_function)
+        probe, done = objective.probe, self._num_updates
+        if probe is None:
+            return
+        interval = probe.settings.refit_interval
+        # Asked once a rollout batch: has a multiple of the interval been passed since the last one?
+        is_passed = interval is not None and done > 0 and done % interval < num_updates
+        if is_passed or not probe.is_calibrated:
+            config = loss_function.keywords["config"]
+            # Without dropout. verl keeps the weights where they are if it keeps them there for the updates.
+            is_kept = verl_rows.get(data, "disable_auto_offload", default=False)
+            with self.eval_mode(disable_auto_offload=is_kept):
+                width = config.policy_loss.max_completion_length if objective.reads_layout else None
+                self.objective = fitted(self, objective, data, config.rollout_n, width)
+
     def save_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:
         """verl's shards, and beside them the dictionary, xi and what else moved."""
         super().save_checkpoint(local_path, *args, **kwargs)
         if self.objective is not None and distributed.get_rank() == 0:
-            save_objective(self.objective, self._forecast, Path(local_path))
+            save_objective(self.objective, self._forecast, Path(local_path), updates=self._num_updates)
         distributed.barrier()
 
     def load_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:
@@ -136,6 +160,11 @@ class RelaxEngine(FSDPEngineWithLMHead):
         is_token = torch.arange(states.shape[1], device=states.device) < offsets.diff().unsqueeze(-1)
         return columns(states[is_token])
 
+    def _current(self, loss_function: Any) -> Objective:
+        if self.objective is None:
+            self.objective = self._objective_of(loss_function)
+        return self.objective
+
     def _objective_of(self, loss_function: Any) -> Objective:
         config = loss_function.keywords["config"]
         chosen = config.policy_loss
@@ -160,6 +189,7 @@ class RelaxEngine(FSDPEngineWithLMHead):
         objective = objective_named(chosen.objective, _plain(chosen.options), limits)
         if self._checkpoint is not None:
             objective, self._forecast, _ = restore_objective(objective, self._checkpoint)
+            self._num_updates = updates_before(self._checkpoint)
             objective = objective.on(torch.device(get_device_name()))
         if distributed.get_rank() == 0:
             print(f"relax_rl: the actor is trained by {chosen.objective} with {_plain(chosen.options)}", flush=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from torch import distributed
+import torch
+from torch import Tensor, distributed
+from verl.utils.device import get_device_name
 
 __all__ = ["exchanged", "from_all", "made_by_first"]
 
@@ -13,21 +16,31 @@ T = TypeVar("T")
 
 
 def exchanged(parts: Sequence[T], group: Any) -> list[T]:
-    """What each process of a group gives this one. Collective.
+    """What each process of a group gives this one: two calls of ``all_to_all``, of lengths and of bytes. Collective.
 
     Args:
         parts: one object for each process, in their order; each goes to its process alone.
     """
     rank, size = distributed.get_rank(group), distributed.get_world_size(group)
-    # What stays here is not sent.
     found: list[Any] = [parts[rank]] * size
-    for source in range(size if size > 1 else 0):
-        given = [None if place == source else part for place, part in enumerate(parts)] if source == rank else None
-        received: list[Any] = [None]
-        distributed.scatter_object_list(received, given, src=distributed.get_global_rank(group, source), group=group)
+    if size == 1:
+        return found
+    # What stays here is not sent.
+    sent = [_as_bytes(None if place == rank else part) for place, part in enumerate(parts)]
+    lengths = torch.tensor([len(part) for part in sent], device=get_device_name())
+    expected = torch.empty_like(lengths)
+    distributed.all_to_all_single(expected, lengths, group=group)
+    sizes: list[int] = expected.tolist()
+    received = torch.empty(sum(sizes), dtype=torch.uint8, device=lengths.device)
+    distributed.all_to_all_single(received, torch.cat(sent), sizes, lengths.tolist(), group=group)
+    for source, part in enumerate(received.cpu().split(sizes)):
         if source != rank:
-            found[source] = received[0]
+            found[source] = pickle.loads(part.numpy().tobytes())
     return found
+
+
+def _as_bytes(part: object) -> Tensor:
+    return torch.frombuffer(bytearray(pickle.dumps(part)), dtype=torch.uint8).to(get_device_name())
 
 
 def from_all(part: T, group: Any) -> list[T]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -18,26 +18,13 @@ from relax_rl.objectives.inputs import HIDDEN_STATES, TOKEN_CHOICE, Input
 from relax_rl.objectives.shares import LOG_PROBS, Shares, shares_of
 from relax_rl.objectives.updates import UpdateReport
 from relax_rl.training.trl.update_sums import UpdateSums, report_of
-from relax_rl.training.verl.calibration import Sample, calibrated, sampled_rows
 from relax_rl.training.verl.exchange import exchanged, from_all
 from relax_rl.training.verl.groups import layout_of
 from relax_rl.training.verl.methods import GIVEN
-from relax_rl.training.verl.rows import PLACE, batch_of, response_lengths, response_mask, rows_of
-from relax_rl.training.verl.states import of_responses
+from relax_rl.training.verl.passes import Engine
+from relax_rl.training.verl.rows import PLACE, batch_of, rows_of
 
-__all__ = ["Engine", "Update"]
-
-
-class Engine(Protocol):
-    """What an update asks of the engine; see `relax_rl.training.verl.engine.RelaxEngine`."""
-
-    def passes(self, data: Any, reader: Any, *, has_gradient: bool) -> Any: ...
-
-    def micro_batches(self, data: Any) -> list[Any]: ...
-
-    def of_tokens(self, states: Tensor, micro: Any, columns: Any) -> Tensor: ...
-
-    def get_data_parallel_group(self) -> Any: ...
+__all__ = ["Update"]
 
 
 class Update:
@@ -80,13 +67,8 @@ class Update:
 
     # The passes ---------------------------------------------------------------------------------------------------
 
-    def run(self, num_updates: int) -> Any:
-        """Calibrate where it is due, then give the model its gradient. Collective."""
-        probe = self.objective.probe
-        if probe is not None:
-            interval = probe.settings.refit_interval
-            if not probe.is_calibrated or (interval is not None and num_updates and num_updates % interval == 0):
-                self._calibrate()
+    def run(self) -> Any:
+        """Give the model its gradient. Collective."""
         whole = self._in_whole_groups()
         if whole is not None:
             return self._engine.passes(whole, self._loss, has_gradient=True)
@@ -235,29 +217,7 @@ class Update:
         slopes[torch.cat([rows for rows, _ in found])] = together
         return slopes
 
-    # Calibration and figures --------------------------------------------------------------------------------------
-
-    def _calibrate(self) -> None:
-        probe, objective = self.objective.probe, self.objective
-        assert probe is not None
-        chosen, sample = sampled_rows(self._layout, self._rank), Sample()
-        device: list[torch.device] = []
-
-        def read(outputs: Any, micro: Any, states: Tensor) -> tuple[Tensor, dict[str, Any]]:
-            device.append(states.device)
-            lengths, offsets = response_lengths(micro), micro["input_ids"].offsets()
-            own = self._engine.of_tokens(states, micro, _same)
-            before = int(objective.reads_predicting_states)
-            rows = of_responses(own, offsets, lengths, max(self._width or 0, int(lengths.max())), before)
-            mask = response_mask(micro, rows.shape[1])
-            for row, place in enumerate(micro[PLACE].tolist()):
-                if place in chosen:
-                    width = rows.shape[1] if self._width else int(lengths[row])
-                    sample.add(chosen[place], rows[row, :width], mask[row, :width])
-            return states.sum() * 0.0, {}
-
-        self._engine.passes(self._data, read, has_gradient=False)
-        self.objective = objective.with_probe(calibrated(probe, sample, self._group, device[0]))
+    # Figures ------------------------------------------------------------------------------------------------------
 
     def _note(self, batch: RolloutBatch, output: ObjectiveOutput) -> None:
         self._sums.add(batch, output.per_completion["advantage"], {})
