@@ -1,4 +1,4 @@
-"""verl's `main_ppo` with Ray and vLLM on the CPU, from what `relax verl-config` writes: killed, resumed, on two ranks."""
+"""verl's `main_ppo` with Ray and vLLM on the CPU, from what `relax verl-config` writes: killed, resumed, two ranks."""
 
 import contextlib
 import json

@@ -32,7 +32,7 @@ ON_ONE = {
     "LoRA": {**SPLIT, "lora": True},
     "micro-batches by tokens": {**WHOLE, "tokens": 120},
     "micro-batches by tokens, split": {**SPLIT, "tokens": 60},
-    "fused kernels": {**WHOLE, "fused": True},
+    "fused kernels": {**WHOLE, "fused": True, "tied": True},
     "one of two updates": {**WHOLE, "mini_batch": True},
 }
 PADDED = {
@@ -40,12 +40,13 @@ PADDED = {
     "padded and split": {**SPLIT, "packed": False, "micro": 2},
     "padded, gradient checkpointing": {**SPLIT, "packed": False, "checkpointing": True},
     "padded, LoRA": {**SPLIT, "packed": False, "lora": True},
-    "padded, fused kernels": {**WHOLE, "packed": False, "fused": True},
+    "padded, fused kernels": {**WHOLE, "packed": False, "fused": True, "tied": True},
 }
 OVER_RANKS = {"groups split over ranks": SPLIT, "groups brought together": {**SPLIT, "groups": "brought"}}
 MORE = {
     "relax, saved and restored": {"method": "relax", "options": METHODS["relax"], **WHOLE, "saves": True},
     "entropy bonus": {"method": "entropy_bonus", "options": {"coefficient": 0.1}, **SPLIT, "micro": 2},
+    "refused: fused kernels and a head of its own": {"method": "grpo", "options": {}, **WHOLE, "fused": True},
     "a reward of the states themselves": {"method": "sr_grpo", "options": {}, **SPLIT, "micro": 2},
 }
 
@@ -85,8 +86,9 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_every_layout_has_the_gradient_of_plain_autograd(results):
-    assert {name: found["error"] for name, found in results.items() if "error" in found} == {}
-    for name, found in results.items():
+    learned = {name: found for name, found in results.items() if not name.startswith("refused")}
+    assert {name: found["error"] for name, found in learned.items() if "error" in found} == {}
+    for name, found in learned.items():
         assert found["difference"] < 2e-6, (name, found)
         assert found["loss"] == pytest.approx(found["wanted"], rel=1e-5, abs=1e-6), name
 
@@ -97,8 +99,13 @@ def test_all_ranks_have_the_dictionary_of_one_process_and_all_rows(results):
         assert len({json.dumps(digest) for digest in found["digests"]}) == 1, name
         assert found["metrics"]["relax/latent/dsd_defined"] == 1.0, name
         # Rounding of the forward, through the steps of the fit.
-        assert found["calibration"]["dictionary"] < 1e-3, name
-        assert found["calibration"]["xi"] < 1e-3, name
+        assert found["calibration"]["dictionary"] < 1e-4, name
+        assert found["calibration"]["xi"] < 1e-4, name
+
+
+def test_what_verl_cannot_do_is_refused(results):
+    for name in {"refused: fused kernels and a head of its own"} & set(results):
+        assert results[name]["error"].startswith("ConfigError: verl's fused kernels read the weight of the head")
 
 
 def test_it_comes_back_with_a_checkpoint(results):

@@ -7,8 +7,8 @@ from relax_rl.training.verl.groups import Row, dealt, layout_of
 from relax_rl.training.verl.sampled import rows_to_run, sampled_rows
 
 
-def row(uid, length=20, padding=False):
-    return Row(uid, length, 0 if padding else length - 5, may_be_padding=padding)
+def row(uid, length=20, padding=False, digest=b""):
+    return Row(uid, length, 0 if padding else length - 5, may_be_padding=padding, digest=digest)
 
 
 def dealt_out(num_groups, size, ranks, padding=0):
@@ -59,10 +59,26 @@ def test_the_process_with_most_of_a_group_owns_it():
 def test_a_sample_is_of_whole_groups_and_every_process_runs_as_many_rows():
     rows = dealt_out(num_groups=4, size=400, ranks=2)
     layout = layout_of(rows, 400)
-    sampled = [sampled_rows(layout, rank) for rank in range(2)]
+    sampled = [sampled_rows(rows, layout, rank) for rank in range(2)]
     # A second group would be more than are measured.
     assert sorted(place for own in sampled for place in own.values()) == list(range(400))
     assert {rows[rank][row].uid for rank, own in enumerate(sampled) for row in own} == {"p0"}
     assert rows_to_run({5: 0, 1: 1, 3: 2}, num_rows=8, most=3, micro=4) == [5, 1, 3, 0]
     assert rows_to_run({}, num_rows=8, most=3, micro=4) == [0, 1, 2, 3]
     assert rows_to_run({2: 0}, num_rows=8, most=1, micro=1) == [2]
+
+
+def test_a_sample_does_not_depend_on_names_nor_on_where_verl_put_the_rows():
+    texts = [f"{group}{member}".encode() for group in "bca" for member in "120"]
+
+    def sampled(names, ranks):
+        dealt = [row(names[place // 3], digest=text) for place, text in enumerate(texts)]
+        rows = [dealt[rank::ranks] for rank in range(ranks)]
+        layout = layout_of(rows, 3)
+        found = {}
+        for rank in range(ranks):
+            own = sampled_rows(rows, layout, rank)
+            found |= {place: rows[rank][index].digest for index, place in own.items()}
+        return [found[place] for place in range(9)]
+
+    assert sampled("xyz", 1) == sampled("zxy", 1) == sampled("yxz", 3) == sorted(texts)

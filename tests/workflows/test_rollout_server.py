@@ -73,16 +73,16 @@ def test_a_server_that_takes_weights_will_do(serve: Serve) -> None:
         ({"/health": (503, None)}, "No vLLM server answers"),
     ],
 )
-def test_a_server_of_another_kind_is_refused(
-    serve: Serve, replies: dict[str, tuple[int, Any]], sentence: str
-) -> None:
+def test_a_server_of_another_kind_is_refused(serve: Serve, replies: dict[str, tuple[int, Any]], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         check_rollout_server(asks(serve(replies)), wait=lambda seconds: None)
 
 
 def test_it_is_waited_for_as_long_as_was_asked() -> None:
     waits: list[float] = []
-    with pytest.raises(ConfigError, match=r"No vLLM server answers at http://127\.0\.0\.1:9 .*waited 4 s.*vllm serve MODEL"):
+    with pytest.raises(
+        ConfigError, match=r"No vLLM server answers at http://127\.0\.0\.1:9 .*waited 4 s.*vllm serve MODEL"
+    ):
         check_rollout_server(asks(), wait=waits.append)
     assert waits == [2.0, 2.0]
 

@@ -17,7 +17,7 @@ _PAUSE_S = 2.0
 _REPLY_S = 10.0
 _START = (
     "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --logprobs-mode processed_logprobs "
-    "--weight-transfer-config '{\"backend\": \"nccl\"}'"
+    '--weight-transfer-config \'{"backend": "nccl"}\''
 )
 
 

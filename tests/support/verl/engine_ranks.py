@@ -20,6 +20,9 @@ from verl.utils import tensordict_utils as verl_rows
 from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 
 from relax_rl.objectives import RolloutBatch, build_objective
+from relax_rl.training.verl.groups import layout_of
+from relax_rl.training.verl.rows import rows_of
+from relax_rl.training.verl.sampled import sampled_rows
 from support.verl.ulysses import NAME as ULYSSES
 
 PROMPTS, GROUP = 4, 4
@@ -191,7 +194,10 @@ def expected(folder: str, rows: list[dict], case: dict, probe, weights) -> tuple
 def calibration(folder: str, rows: list[dict], case: dict, probe, weights) -> dict[str, float]:
     """How far the dictionary and xi are from those of one process and one forward."""
     batch, _ = plain_batch(folder, rows, case, weights)
-    plain = build_objective(case["method"], **case["options"]).calibrated(batch.hidden_states.detach(), batch.mask)
+    given = [rows_of(as_verl(rows, settings_of(case, len(rows))))]
+    order = [*sampled_rows(given, layout_of(given, GROUP), 0)]
+    states, mask = batch.hidden_states.detach().flatten(0, 1)[order], batch.mask.flatten(0, 1)[order]
+    plain = build_objective(case["method"], **case["options"]).calibrated(states, mask)
     weight, own = plain.probe.dictionary.weight, probe.dictionary.weight
     return {
         "dictionary": float((own - weight).norm() / weight.norm()),
@@ -205,7 +211,7 @@ def relative(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) ->
 
 
 def own_rows(rows: list[dict], case: dict, rank: int, size: int) -> list[dict]:
-    """Those of one data-parallel process. "whole": groups lie on one each. "split": dealt in turn, so that none does."""
+    """Those of one data-parallel process. "split": dealt out in turn, so that no group lies on one process."""
     if case["groups"] == "split":
         return rows[rank::size]
     return rows[rank * len(rows) // size : (rank + 1) * len(rows) // size]
@@ -228,8 +234,8 @@ def settings_of(case: dict, num_rows: int) -> dict:
 
 def run(folder: str, case: dict) -> dict:
     rows = case_batch()["rows"]
+    folder = f"{folder}/tied" if case.get("tied") else folder
     torch.manual_seed(0)
-    forward = Qwen2ForCausalLM.forward
     engine = build_engine(folder, case)
     rank, size, world = engine.get_data_parallel_rank(), engine.get_data_parallel_size(), distributed.get_world_size()
     settings, group = settings_of(case, len(rows)), engine.get_data_parallel_group()
@@ -252,7 +258,6 @@ def run(folder: str, case: dict) -> dict:
         engine.optimizer_zero_grad()
         outputs = engine.forward_backward_batch(data, loss_function, forward_only=False)
         found = gradient_of(engine)
-    Qwen2ForCausalLM.forward = forward  # which fused kernels replace for good
     loss = torch.tensor(sum(outputs["loss"]))
     distributed.all_reduce(loss)
     result = {"loss": float(loss) / world, "metrics": {name: value[0] for name, value in outputs["metrics"].items()}}
@@ -284,26 +289,32 @@ def saved_and_restored(folder: str, case: dict, engine) -> dict:
     }
 
 
+def write_model(folder: str, *, is_tied: bool) -> None:
+    torch.manual_seed(1)
+    config = Qwen2Config(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=is_tied,
+        architectures=["Qwen2ForCausalLM"],
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+
+
 def main() -> None:
     folder, cases = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
     torch.set_num_threads(1)
     distributed.init_process_group("gloo")
     if distributed.get_rank() == 0 and not (Path(folder) / "config.json").exists():
-        torch.manual_seed(1)
-        config = Qwen2Config(
-            vocab_size=64,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            tie_word_embeddings=False,
-            architectures=["Qwen2ForCausalLM"],
-        )
-        Qwen2ForCausalLM(config).save_pretrained(folder)
+        write_model(folder, is_tied=False)
+        write_model(f"{folder}/tied", is_tied=True)
     distributed.barrier()
-    results = {}
+    results, forward = {}, Qwen2ForCausalLM.forward
     for name, case in cases.items():
+        Qwen2ForCausalLM.forward = forward  # which fused kernels replace for good
         try:
             results[name] = run(folder, case)
         except Exception as error:

@@ -72,8 +72,9 @@ class EngineSampler:
         Args:
             is_mine: of the samples that are wanted, numbered from 0, which this engine draws.
         """
-        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+        import vllm  # pyright: ignore[reportMissingImports]
 
+        package: Any = vllm
         rows = [(place, index) for place in range(len(problems)) for index in range(settings.num_samples)]
         wanted = [row for row in rows if row not in done]
         wanted = [row for number, row in enumerate(wanted) if is_mine(number)]
@@ -82,7 +83,7 @@ class EngineSampler:
             encoded = [encode_prompt(self._tokenizer, problems[place], self._form) for place, _ in lot]
             prompts = [{"prompt_token_ids": ids} for ids in encoded]
             parameters = [
-                SamplingParams(
+                package.SamplingParams(
                     temperature=settings.temperature,
                     top_p=settings.top_p,
                     max_tokens=settings.max_completion_length,
@@ -125,13 +126,12 @@ class VllmSampler(EngineSampler):
             ) from error
         # "vllm": none of the model's generation_config.json, which would steer the sampling; its end tokens are below.
         options = {"dtype": dtype, "revision": revision, "enable_prefix_caching": True, "generation_config": "vllm"}
-        engine: Any = vllm.LLM(model=model, **options, **remote_code())
+        package: Any = vllm
+        engine: Any = package.LLM(model=model, **options, **remote_code())
         tokenizer = engine.get_tokenizer()
         ends = (read_json(model, "generation_config.json", revision) or {}).get("eos_token_id")
         declared = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=ends))
-        super().__init__(
-            engine, tokenizer, stop_token_ids(declared, tokenizer), batch_size=batch_size, form=form
-        )
+        super().__init__(engine, tokenizer, stop_token_ids(declared, tokenizer), batch_size=batch_size, form=form)
 
 
 def _completion(text: str, output: Any) -> Completion:

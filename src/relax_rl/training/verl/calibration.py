@@ -15,7 +15,7 @@ from relax_rl.objectives import Objective
 from relax_rl.objectives.probe import DispersionProbe
 from relax_rl.training.verl.exchange import exchanged, from_all, made_by_first
 from relax_rl.training.verl.groups import layout_of
-from relax_rl.training.verl.passes import Engine
+from relax_rl.training.verl.passes import Engine, as_they_are
 from relax_rl.training.verl.rows import PLACE, response_lengths, response_mask, rows_of
 from relax_rl.training.verl.sampled import rows_to_run, sampled_rows
 from relax_rl.training.verl.states import of_responses
@@ -42,7 +42,7 @@ def fitted(engine: Engine, objective: Objective, data: Any, group_size: int, wid
     assert probe is not None
     rows = from_all(rows_of(data), group)
     layout = layout_of(rows, group_size)
-    chosen = [sampled_rows(layout, place) for place in range(len(rows))]
+    chosen = [sampled_rows(rows, layout, place) for place in range(len(rows))]
     is_dynamic = verl_rows.get_non_tensor_data(data, "use_dynamic_bsz", True)
     size = 1 if is_dynamic else verl_rows.get_non_tensor_data(data, "micro_batch_size_per_gpu", 1)
     taken = rows_to_run(chosen[rank], len(rows[rank]), max(map(len, chosen)), size)
@@ -52,7 +52,7 @@ def fitted(engine: Engine, objective: Objective, data: Any, group_size: int, wid
 
     def read(outputs: Any, micro: Any, states: Tensor) -> tuple[Tensor, dict[str, Any]]:
         device.append(states.device)
-        own = engine.of_tokens(states, micro, lambda states: states)
+        own = engine.of_tokens(states, micro, as_they_are)
         lengths, offsets = response_lengths(micro), micro["input_ids"].offsets()
         before = int(objective.reads_predicting_states)
         found = of_responses(own, offsets, lengths, max(width or 0, int(lengths.max())), before)

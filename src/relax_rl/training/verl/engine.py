@@ -43,6 +43,12 @@ class RelaxEngine(FSDPEngineWithLMHead):
     _num_updates = 0
 
     def _build_module(self) -> Any:
+        model: Any = self.model_config
+        if model.use_fused_kernels and self.engine_config.strategy == "fsdp2" and not _ties_head(model.hf_config):
+            raise ConfigError(
+                "verl's fused kernels read the weight of the head past FSDP2, which leaves each process a part of it "
+                "unless the embedding shares it; set actor_rollout_ref.model.use_fused_kernels=false."
+            )
         module = super()._build_module()
         # Before LoRA and FSDP wrap it: both keep the module, and with it the hook.
         self._states = ForwardStates(module)
@@ -194,6 +200,10 @@ class RelaxEngine(FSDPEngineWithLMHead):
         if distributed.get_rank() == 0:
             print(f"relax_rl: the actor is trained by {chosen.objective} with {_plain(chosen.options)}", flush=True)
         return objective
+
+
+def _ties_head(config: Any) -> bool:
+    return bool(config.get_text_config().tie_word_embeddings)
 
 
 def _plain(options: Any) -> dict[str, Any]:

@@ -25,12 +25,15 @@ class Row:
         length: tokens, the prompt's included.
         num_tokens: that the loss is of.
         may_be_padding: it has one response token, and no loss.
+        digest: of its token ids; orders rows alike wherever verl put them, which `uid`, drawn anew in each run, does
+            not.
     """
 
     uid: str
     length: int
     num_tokens: int
     may_be_padding: bool
+    digest: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
@@ -44,12 +45,17 @@ def response_mask(data: Any, width: int) -> Tensor:
 def rows_of(data: Any) -> list[Row]:
     """What the layout of the groups is made of."""
     lengths = data["input_ids"].offsets().diff().tolist()
+    tokens_of = data["input_ids"].values().cpu().split(lengths)
     responses = response_lengths(data).tolist()
     mask = response_mask(data, max(responses))
     return [
-        Row(uid, length, tokens, may_be_padding=response == 1 and tokens == 0)
-        for uid, length, response, tokens in zip(uids_of(data), lengths, responses, mask.sum(-1).tolist(), strict=True)
+        Row(uid, len(ids), tokens, may_be_padding=response == 1 and tokens == 0, digest=_digest(ids))
+        for uid, ids, response, tokens in zip(uids_of(data), tokens_of, responses, mask.sum(-1).tolist(), strict=True)
     ]
+
+
+def _digest(ids: Tensor) -> bytes:
+    return hashlib.blake2b(ids.numpy().tobytes(), digest_size=16).digest()
 
 
 def batch_of(

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from relax_rl.training.sampled_states import MOST_COMPLETIONS
-from relax_rl.training.verl.groups import Layout
+from relax_rl.training.verl.groups import Layout, Row
 
 __all__ = ["rows_to_run", "sampled_rows"]
 
 
-def sampled_rows(layout: Layout, rank: int) -> dict[int, int]:
-    """The rows of a process that are sampled, and their places in the sample: whole groups, evenly spread."""
-    uids = list(layout.groups)
-    size = len(layout.groups[uids[0]])
-    count = min(len(uids), max(1, MOST_COMPLETIONS // size))
-    chosen = [uids[index * len(uids) // count] for index in range(count)]
-    places = enumerate(where for uid in chosen for where in layout.groups[uid])
+def sampled_rows(rows: Sequence[Sequence[Row]], layout: Layout, rank: int) -> dict[int, int]:
+    """The rows of a process that are sampled, and their places in the sample: whole groups, evenly spread.
+
+    The sample and its order follow from what was sampled, and not from where verl put it.
+
+    Args:
+        rows: of each process.
+        layout: their groups.
+        rank: of the process.
+    """
+
+    def digest(where: tuple[int, int]) -> bytes:
+        return rows[where[0]][where[1]].digest
+
+    groups = sorted((sorted(group, key=digest) for group in layout.groups.values()), key=lambda group: digest(group[0]))
+    count = min(len(groups), max(1, MOST_COMPLETIONS // len(groups[0])))
+    chosen = [groups[index * len(groups) // count] for index in range(count)]
+    places = enumerate(where for group in chosen for where in group)
     return {row: place for place, (source, row) in places if source == rank}
 
 

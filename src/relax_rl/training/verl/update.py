@@ -21,7 +21,7 @@ from relax_rl.training.trl.update_sums import UpdateSums, report_of
 from relax_rl.training.verl.exchange import exchanged, from_all
 from relax_rl.training.verl.groups import layout_of
 from relax_rl.training.verl.methods import GIVEN
-from relax_rl.training.verl.passes import Engine
+from relax_rl.training.verl.passes import Engine, as_they_are
 from relax_rl.training.verl.rows import PLACE, batch_of, rows_of
 
 __all__ = ["Update"]
@@ -119,7 +119,7 @@ class Update:
         read = None
         if HIDDEN_STATES in objective.inputs:
             is_lifted = objective.reads_lifted_states and probe is not None
-            read = self._engine.of_tokens(states, micro, probe.lifted_columns if is_lifted and probe else _same)
+            read = self._engine.of_tokens(states, micro, probe.lifted_columns if is_lifted and probe else as_they_are)
         ids = torch.tensor([self._ids[place] for place in micro[PLACE].tolist()], device=states.device)
         return batch_of(objective, micro, outputs, read, ids, self._totals, self._width)
 
@@ -234,10 +234,6 @@ class Update:
         metrics = {name: sum(kept) / len(kept) for name, kept in values.items() if kept}
         sums = from_all(self._sums.sums, self._group)
         return report_of([sum(column) for column in zip(*sums, strict=True)], metrics, step, num_steps)
-
-
-def _same(states: Tensor) -> Tensor:
-    return states
 
 
 def _columns(batch: RolloutBatch) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ class RelaxTrainingWorker(TrainingWorker):
             "micro_batch_size_per_gpu": own.micro_batch_size_per_gpu,
             "use_fused_kernels": own.use_fused_kernels,
         }
-        missing = {key: value for key, value in defaults.items() if key not in data.keys()}
+        missing = {key: value for key, value in defaults.items() if key not in data.keys()}  # noqa: SIM118 (a TensorDict)
         return verl_rows.assign_non_tensor(data, **missing)
 
 
