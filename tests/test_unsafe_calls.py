@@ -63,6 +63,10 @@ MEANT = {
     ("src/relax_rl/latent/recording_files.py", "torch.load"): "with weights_only=True",
     ("src/relax_rl/latent/contract/packages.py", "importlib.import_module"): "torchvision, by its name",
     ("src/relax_rl/training/trl/tracked.py", "importlib.import_module"): "trackers and pandas, by their names",
+    (
+        "src/relax_rl/training/verl/exchange.py",
+        "import pickle",
+    ): "rows between the processes of a run, as torch sends objects",
     ("src/relax_rl/training/models.py", "from pickle import UnpicklingError"): "an error, to be caught",
     ("evidence/studies.py", "subprocess.run"): "our own modules, by a list of words",
     ("src/relax_rl/training/trl/strategy.py", "importlib.import_module"): "DeepSpeed and vLLM, by their names",

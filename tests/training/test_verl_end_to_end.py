@@ -19,7 +19,7 @@ from support.verl.environment import ABSENT, variables, verl_python
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.distributed,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(2400),
     pytest.mark.skipif(verl_python() is None, reason=ABSENT),
 ]
 
