@@ -58,6 +58,7 @@ SIGNATURES = {
         "allow_code: Collection[str] = ()",
         "other_versions: bool = False",
         "match_step: bool = False",
+        "frontier: Sequence[str] = ()",
         "on_progress: OnProgress | None = None",
         "-> ComparisonResult",
     ],

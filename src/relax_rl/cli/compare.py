@@ -59,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--match-step", action="store_true", help="scale every method's advantages to the size of GRPO's"
     )
     advanced.add_argument(
+        "--frontier", metavar="LIST", help="methods that trace a frontier, which the others are tested to lie above"
+    )
+    advanced.add_argument(
         "--other-versions",
         action="store_true",
         help="continue runs also from checkpoints that other versions of packages wrote",
@@ -85,6 +88,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         allow_code=arguments.allow_code,
         other_versions=arguments.other_versions,
         match_step=arguments.match_step,
+        frontier=[] if arguments.frontier is None else [name.strip() for name in arguments.frontier.split(",")],
     )
     if arguments.dry_run:
         _print_plan(planned)

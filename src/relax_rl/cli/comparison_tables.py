@@ -48,10 +48,26 @@ def print_verdict(comparison: Comparison) -> None:
             if row.method != baseline:
                 table.add_row(row.method, *cells)
         console.print(table)
+    if comparison.frontier:
+        console.print(_frontier_table(comparison))
     for row in comparison.methods:
         print(row.sentence)
     for remark in comparison.remarks:
         print(f"note: {remark}")
+
+
+def _frontier_table(comparison: Comparison) -> Table:
+    table = Table(title=f"above the frontier of {', '.join(comparison.frontier)}, at equal mean@1; p corrected by Holm")
+    for heading in ("method", "metric", "seeds", "distance", "p", ""):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for found in comparison.above:
+        test = found.test
+        size = f"{found.distance:+.3f}"
+        if test is not None:
+            size += f" [{test.distance.low:+.3f}, {test.distance.high:+.3f}]"
+        p_value = "-" if test is None else f"{test.p_value:.3f}"
+        table.add_row(found.method, found.breadth, str(found.num_seeds), size, p_value, found.verdict)
+    return table
 
 
 def _interval(mean: SeededMean | None, form: str) -> str:

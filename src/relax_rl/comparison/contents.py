@@ -24,12 +24,14 @@ class Contents:
         methods: label to folder.
         seeds: each has a run under each method's folder.
         metrics: whose differences are tested; None for mean@1 and the largest pass@k.
+        frontier: methods that trace the frontier which the others are held against; none without.
     """
 
     baseline: str
     methods: dict[str, str]
     seeds: Sequence[int]
     metrics: Sequence[str] | None = None
+    frontier: Sequence[str] = ()
 
     @staticmethod
     def is_in(folder: Path) -> bool:
@@ -47,6 +49,7 @@ class Contents:
                 dict(found["methods"]),
                 [int(seed) for seed in found["seeds"]],
                 None if metrics is None else [str(name) for name in metrics],
+                [str(name) for name in found.get("frontier", ())],
             )
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"{folder / _FILE} cannot be read ({error}); run 'relax compare' there once more") from error

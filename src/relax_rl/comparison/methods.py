@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from relax_rl.comparison.frontier import ACCURACY, AboveFrontier, above_frontier
 from relax_rl.comparison.pairs import Comparability, comparability, metric_names, per_problem_value
 from relax_rl.comparison.records import RunRecord, by_method
 from relax_rl.errors import DataError
@@ -83,6 +84,8 @@ class Comparison:
 
     Attributes:
         is_matched: every run had its advantages scaled to the size of GRPO's (``objective.match_rms``).
+        frontier: methods that trace a frontier; empty where none was named.
+        above: the other methods against it.
     """
 
     baseline: str
@@ -90,10 +93,15 @@ class Comparison:
     methods: tuple[MethodSummary, ...]
     remarks: tuple[str, ...]
     is_matched: bool = False
+    frontier: tuple[str, ...] = ()
+    above: tuple[AboveFrontier, ...] = ()
 
 
 def compare_methods(
-    runs: Sequence[RunRecord], baseline: str | None = None, metrics: Sequence[str] | None = None
+    runs: Sequence[RunRecord],
+    baseline: str | None = None,
+    metrics: Sequence[str] | None = None,
+    frontier: Sequence[str] = (),
 ) -> Comparison:
     """Compare the methods of runs that have been evaluated after training; those that have not are left out.
 
@@ -101,6 +109,8 @@ def compare_methods(
         baseline: a method; that of the first run when None.
         metrics: whose differences are tested, each corrected for the number of methods by itself; ``mean@1`` and the
             largest ``pass@k`` when None.
+        frontier: methods that trace the frontier of the other metrics against mean@1, such as GRPO with a KL of several
+            strengths (`above_frontier`).
 
     Raises:
         DataError: no run of the baseline has been evaluated, two evaluations have other settings or problems, or a
@@ -123,7 +133,10 @@ def compare_methods(
     if any(matched.values()):
         names = "every method" if all(matched.values()) else ", ".join(name for name, is_so in matched.items() if is_so)
         remarks.append(f"the advantages of {names} were scaled to the size of GRPO's (objective.match_rms)")
-    return Comparison(baseline, tuple(metrics), described, tuple(remarks), all(matched.values()))
+    above = above_frontier(finished, frontier, [name for name in metrics if name != ACCURACY]) if frontier else ()
+    return Comparison(
+        baseline, tuple(metrics), described, tuple(remarks), all(matched.values()), tuple(frontier), above
+    )
 
 
 def _is_matched(run: RunRecord) -> bool:

@@ -24,6 +24,7 @@ _RUN_COLUMNS = (
     *("method", "seed", "evaluation", "updates", "seconds", "tokens"),
     *("first_reward", "problems_rewarded", "solutions_ever", "solutions_now"),
 )
+FRONTIER_COLUMNS = ("method", "metric", "seeds", "distance", "low", "high", "p", "corrected_p", "verdict")
 PROBLEM_FIELDS = ("num_correct", "num_scored", "mean_score", "entropy", "length", "dsd", "truncated")
 
 
@@ -37,13 +38,19 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def write_comparison_data(comparison: Comparison, runs: Sequence[RunRecord], folder: Path) -> list[Path]:
-    """Write ``methods.csv``, ``runs.csv`` and ``problems.csv``, and return their paths."""
+    """Write ``methods.csv``, ``runs.csv``, ``problems.csv`` and, where methods trace a frontier, ``frontier.csv``.
+
+    Returns:
+        Their paths.
+    """
     names = list(dict.fromkeys(name for run in runs for e in run.evaluations.values() for name in e.metrics))
     texts = {
         "methods.csv": csv_text(METHOD_COLUMNS, method_rows(comparison)),
         "runs.csv": csv_text((*_RUN_COLUMNS, *names), _runs(runs, names)),
         "problems.csv": csv_text(("method", "seed", "evaluation", "problem", *PROBLEM_FIELDS), _problems(runs)),
     }
+    if comparison.frontier:
+        texts["frontier.csv"] = csv_text(FRONTIER_COLUMNS, _against_frontier(comparison))
     for name, text in texts.items():
         write_whole(folder / name, text)
     return [folder / name for name in texts]
@@ -71,6 +78,15 @@ def method_rows(comparison: Comparison) -> list[tuple[Any, ...]]:
             ends = (None, None) if bounds is None else (bounds.worst, bounds.best)
             rows.append((summary.method, metric, mean.num_seeds, mean.value, mean.low, mean.high, *difference, *ends))
     return rows
+
+
+def _against_frontier(comparison: Comparison) -> Iterable[Sequence[Any]]:
+    for found in comparison.above:
+        test = found.test
+        tested = (None,) * 4
+        if test is not None:
+            tested = (test.distance.low, test.distance.high, test.distance.p_value, test.p_value)
+        yield (found.method, found.breadth, found.num_seeds, found.distance, *tested, found.verdict)
 
 
 def _runs(runs: Sequence[RunRecord], names: Sequence[str]) -> Iterable[Sequence[Any]]:

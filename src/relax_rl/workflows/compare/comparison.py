@@ -69,6 +69,7 @@ class PlannedComparison:
         methods, seeds: each method is trained with each seed.
         baseline: label of the method that the others are compared with.
         metrics: to test; None for mean@1 and the largest pass@k.
+        frontier: labels of the methods that trace the frontier; empty without one.
         runs: all of them, every method of a seed before the next seed.
         owed: those still to be trained.
         batches: what each run samples.
@@ -90,6 +91,7 @@ class PlannedComparison:
     other_versions: bool
     jobs: int
     notices: tuple[str, ...] = ()
+    frontier: tuple[str, ...] = ()
 
     @property
     def num_begun(self) -> int:
@@ -129,7 +131,7 @@ class PlannedComparison:
                     if planned.directory.is_run():
                         shutil.rmtree(planned.directory.path)
             folders = {method.label: method.folder for method in self.methods}
-            Contents(self.baseline, folders, self.seeds, self.metrics).write(self.folder)
+            Contents(self.baseline, folders, self.seeds, self.metrics, self.frontier).write(self.folder)
             flags = {"overwrite": self.overwrite, "other_versions": self.other_versions}
             todo = [job_of(planned, self.folder, **flags) for planned in self.owed]
             failures = run_jobs(todo, self.jobs, on_progress=on_progress)
@@ -151,6 +153,7 @@ def compare(
     allow_code: Collection[str] = (),
     other_versions: bool = False,
     match_step: bool = False,
+    frontier: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> ComparisonResult:
     """Train several methods with several seeds, from one config, and say which is better and how sure that is.
@@ -171,6 +174,8 @@ def compare(
         allow_code: modules that a file may name a task, a verifier or an objective of.
         other_versions: continue a run although other versions of packages wrote its checkpoint.
         match_step: scale the advantages of every method to the size of GRPO's (``objective.match_rms``).
+        frontier: labels of methods that trace a frontier of the other metrics against mean@1, such as GRPO with a KL of
+            several strengths; every other method is tested for lying above it.
         on_progress: receives notices, then the start, the updates and the end of each run. Nothing is printed.
 
     Raises:
@@ -191,6 +196,7 @@ def compare(
         allow_code=allow_code,
         other_versions=other_versions,
         match_step=match_step,
+        frontier=frontier,
     )
     result = planned.run(on_progress)
     result.raise_failures()
@@ -212,6 +218,7 @@ def prepare_comparison(
     allow_code: Collection[str] = (),
     other_versions: bool = False,
     match_step: bool = False,
+    frontier: Sequence[str] = (),
 ) -> PlannedComparison:
     """Plan the runs and rehearse each method, and write nothing; for the arguments, see `compare`.
 
@@ -225,6 +232,7 @@ def prepare_comparison(
     baseline = baseline or labels[0]
     if baseline not in labels:
         raise ConfigError(f"--baseline is '{baseline}', which is not one of --methods{did_you_mean(baseline, labels)}")
+    _check_frontier(frontier, labels)
     numbers = parse_seeds(seeds)
     runs = plan_runs(config, overrides, contenders, numbers, folder, allow_code, match_step=match_step)
     check_metrics(metrics, runs[0].config)
@@ -247,7 +255,20 @@ def prepare_comparison(
         other_versions=other_versions,
         jobs=jobs,
         notices=rehearsal.notices,
+        frontier=tuple(frontier),
     )
+
+
+def _check_frontier(frontier: Sequence[str], labels: Sequence[str]) -> None:
+    """Raises ``ConfigError`` for a frontier of methods that are not there, or of too few or all of them."""
+    for name in frontier:
+        if name not in labels:
+            raise ConfigError(f"--frontier has '{name}', which is not one of --methods{did_you_mean(name, labels)}")
+    if frontier and not 2 <= len(set(frontier)) < len(labels):
+        raise ConfigError(
+            f"--frontier names {len(set(frontier))} of {len(labels)} methods; it takes two or more to trace one, "
+            "such as grpo:beta=0.004,grpo:beta=0.064, and one beside them to test"
+        )
 
 
 def _compared(folder: Path, num_trained: int, failures: tuple[Failure, ...]) -> ComparisonResult:
@@ -258,12 +279,12 @@ def _compared(folder: Path, num_trained: int, failures: tuple[Failure, ...]) -> 
     from relax_rl.workflows.pages import page_if_possible
 
     contents = Contents.read(folder)
-    baseline, metrics = contents.baseline, contents.metrics
+    baseline, metrics, frontier = contents.baseline, contents.metrics, contents.frontier
     paths, methods = contents.evaluated_runs(folder)
     if baseline not in methods:
         return ComparisonResult(folder, None, (), None, num_trained, failures)
     records = read_runs(paths, methods)
-    verdict = compare_methods(records, baseline, metrics)
+    verdict = compare_methods(records, baseline, metrics, frontier)
     data = write_comparison_data(verdict, records, folder)
     page = page_if_possible(paths, folder / "report.html", methods=methods, baseline=baseline, metrics=metrics)
     return ComparisonResult(folder, verdict, tuple(data), page, num_trained, failures)
