@@ -47,10 +47,8 @@ def subset_sums(numbers: Sequence[int]) -> dict[int, list[str]]:
 
 
 def _as_sum(numbers: tuple[int, ...]) -> str:
-    tree: Expression = numbers[0]
-    for number in numbers[1:]:
-        tree = ("+", tree, number)
-    return canonical(tree)
+    # The canonical form of a sum of numbers in ascending order; that of a tree takes ten times as long.
+    return "+".join(map(str, numbers))
 
 
 def _halves(count: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
