@@ -24,6 +24,7 @@ METHODS = HERE / "methods"
 COMMAND = (sys.executable, "-m", "relax_rl.cli.main")
 FEW_METHODS = 4
 CONTROL = "relax, KL alone"
+STUDY_I = Path("docs/research/evidence/study-i.md")
 SECOND_FAMILY = ("grpo", "entropy_bonus", "kl_cov", "relax, paper", "relax, singular", "relax, robust")
 
 
@@ -216,6 +217,14 @@ def latent_signals(scale: Scale) -> None:
     scale.collect(scale.compare("head_to_head", methods, "21,22,23,24,25"), "g")
 
 
+def exploration(scale: Scale) -> None:
+    """I: all runs in one process, then tables, picture and page."""
+    small = ("--small",) if scale.is_small else ()
+    scale.python("evidence.exploration.runs", "--runs", scale.runs / "exploration", "--results", scale.results, *small)
+    page = () if scale.is_small else ("--page", STUDY_I)
+    scale.python("evidence.exploration.report", "--results", scale.results, "--images", scale.figures, *page)
+
+
 def page(scale: Scale) -> None:
     """The pictures and tables of docs/research/evidence."""
     scale.python("evidence.tables.figures", "--results", scale.results, "--out", scale.figures)
@@ -234,6 +243,7 @@ STUDIES: dict[str, Callable[[Scale], None]] = {
     "f_vision": vision,
     "g": latent_signals,
     "h": confirmation,
+    "i": exploration,
     "page": page,
 }
 

@@ -2,6 +2,7 @@
 
     python scripts/build_muted_policy.py --share 0.003 --output build/muted            # as long as the embedded policy
     python scripts/build_muted_policy.py --share 0.003 --output /tmp/muted --steps 20 --stop-after 20 --problems 8
+    python scripts/build_muted_policy.py --width 64 --layers 2 --attempts 1 --output build/small  # minutes
 
 It is the embedded policy (`build_tiny_policy.py`) but for its traces: a share of the attempts has the sign, 0.003 by
 default and 0 as a control in which there is nothing to discover, and the other attempts have none of it. The record in
@@ -19,7 +20,16 @@ from pathlib import Path
 
 import torch
 
-from build_tiny_policy import Attempt, build_model, build_tokenizer, measure, random_attempt, save, train
+from build_tiny_policy import (
+    Attempt,
+    build_model,
+    build_tokenizer,
+    countdown_traces,
+    measure,
+    random_attempt,
+    save,
+    train,
+)
 from relax_rl.tasks.countdown_muted import MutedCountdownTask
 
 
@@ -45,6 +55,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak learning rate (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, traces and sampling (%(default)s)")
     parser.add_argument("--problems", type=int, default=128, help="held-out problems of each measurement (%(default)s)")
+    parser.add_argument("--width", type=int, default=128, help="of the hidden states (%(default)s)")
+    parser.add_argument("--layers", type=int, default=4, help="(%(default)s)")
+    parser.add_argument("--attempts", type=int, default=5, help="the most in one trace (%(default)s)")
     parser.set_defaults(snapshot_every=0)
     return parser.parse_args()
 
@@ -56,12 +69,17 @@ def main() -> None:
     torch.manual_seed(args.seed)
     begun = time.perf_counter()
     tokenizer = build_tokenizer()
-    model = build_model(tokenizer)
-    train(args, model, tokenizer, lambda numbers, rng: muted_attempt(numbers, rng, args.operator, args.share))
+    model = build_model(tokenizer, args.width, args.layers)
+    write = countdown_traces(
+        lambda numbers, rng: muted_attempt(numbers, rng, args.operator, args.share),
+        (min(2, args.attempts), args.attempts),
+    )
+    train(args, model, tokenizer, write)
     save(args.output, model, tokenizer)
     seconds, size = time.perf_counter() - begun, {"problems": args.problems, "seed": args.seed}
     hard = MutedCountdownTask(operator=args.operator).problems("hard", args.problems)
     record = {
+        "parameters": model.num_parameters(),
         "script": "scripts/build_muted_policy.py",
         **{name: value for name, value in vars(args).items() if name not in ("output", "snapshot_every")},
         "training_seconds": round(seconds),

@@ -33,6 +33,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from relax_rl.rewards.base import Verifier
 from relax_rl.rewards.countdown import CountdownAnswer
 from relax_rl.tasks.base import Problem
 from relax_rl.tasks.countdown import CountdownTask
@@ -87,13 +88,24 @@ Draw = Callable[[tuple[int, ...], random.Random], Attempt | None]
 """How an attempt is drawn: `random_attempt`, or another distribution over the same expressions."""
 
 
-def write_trace(problem: Problem, rng: random.Random, draw: Draw = random_attempt) -> tuple[str, str]:
-    """The prompt, its numbers in a random order, and one search for it."""
+Trace = tuple[str, str]
+"""A prompt and the completion to be learned."""
+
+
+def write_trace(
+    problem: Problem, rng: random.Random, draw: Draw = random_attempt, attempts: tuple[int, int] = (2, 5)
+) -> Trace:
+    """The prompt, its numbers in a random order, and one search for it.
+
+    Args:
+        draw: an attempt.
+        attempts: fewest and most of them before it gives up.
+    """
     gold = CountdownAnswer.parse(problem.answer)
     assert gold is not None
     numbers = tuple(rng.sample(gold.numbers, len(gold.numbers)))
     text, tried = "", set()
-    budget = rng.randint(2, 5)
+    budget = rng.randint(*attempts)
     while True:
         attempt = draw(numbers, rng)
         if attempt is None or attempt.steps in tried:
@@ -128,13 +140,13 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A Llama of 0.84 million parameters with fresh weights."""
+def build_model(tokenizer: PreTrainedTokenizerFast, width: int = 128, layers: int = 4) -> LlamaForCausalLM:
+    """A Llama with fresh weights, of 0.84 million parameters by default."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=352,
-        num_hidden_layers=4,
+        hidden_size=width,
+        intermediate_size=11 * width // 4,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=512,
@@ -147,15 +159,22 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
+def countdown_traces(
+    draw: Draw = random_attempt, attempts: tuple[int, int] = (2, 5)
+) -> Callable[[random.Random], Trace]:
+    """Searches of random training problems of countdown."""
+    problems = TASK.problems("train", 6000)
+    return lambda rng: write_trace(rng.choice(problems), rng, draw, attempts)
+
+
 def batches(
-    tokenizer: PreTrainedTokenizerFast, batch_size: int, rng: random.Random, draw: Draw = random_attempt
+    tokenizer: PreTrainedTokenizerFast, batch_size: int, rng: random.Random, write: Callable[[random.Random], Trace]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless (tokens, labels), each (B, T), padded on the right; traces of like length share a batch."""
-    problems = TASK.problems("train", 6000)
     while True:
         rows = []
         for _ in range(16 * batch_size):
-            prompt, completion = write_trace(rng.choice(problems), rng, draw)
+            prompt, completion = write(rng)
             prompt_ids = tokenizer.encode(prompt)
             rows.append((len(prompt_ids), [*prompt_ids, *tokenizer.encode(completion), END_ID]))
         rows.sort(key=lambda row: len(row[1]))
@@ -173,14 +192,17 @@ def batches(
 
 
 def train(
-    args: argparse.Namespace, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, draw: Draw = random_attempt
+    args: argparse.Namespace,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    write: Callable[[random.Random], Trace],
 ) -> None:
     """AdamW with warm-up and a cosine that ``args.stop_after`` cuts short; snapshots on the way if asked for."""
     decayed = [p for p in model.parameters() if p.dim() == 2]
     rest = [p for p in model.parameters() if p.dim() != 2]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, betas=(0.9, 0.98))
-    stream = batches(tokenizer, args.batch_size, random.Random(args.seed), draw)
+    stream = batches(tokenizer, args.batch_size, random.Random(args.seed), write)
     begun, smooth = time.perf_counter(), math.nan
     model.train()
     for step in range(1, min(args.stop_after, args.steps) + 1):
@@ -225,6 +247,7 @@ def measure(
     samples: int = 16,
     seed: int = 0,
     held_out: Sequence[Problem] | None = None,
+    verifier: Verifier = TASK.verifier,
 ) -> dict[str, float]:
     """Sample held-out problems at temperature 1: mean@1, pass@k (k = ``samples``), lengths in tokens, cut-off share."""
     held_out = TASK.problems("test", problems) if held_out is None else held_out[:problems]
@@ -242,7 +265,7 @@ def measure(
         completions = output[:, inputs["input_ids"].shape[1] :]
         texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
         answers = [problem.answer for problem in chunk for _ in range(samples)]
-        flat = [score or 0.0 for score in TASK.verifier.score(texts, answers)]
+        flat = [score or 0.0 for score in verifier.score(texts, answers)]
         scores += [flat[row : row + samples] for row in range(0, len(flat), samples)]
         ends = completions == END_ID
         lengths += torch.where(ends.any(1), ends.int().argmax(1) + 1, MAX_NEW_TOKENS + 1).tolist()
@@ -281,7 +304,7 @@ def main() -> None:
     begun = time.perf_counter()
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
-    train(args, model, tokenizer)
+    train(args, model, tokenizer, countdown_traces())
     save(args.output, model, tokenizer)
     write_record(args, model, tokenizer, seconds=time.perf_counter() - begun)
 

@@ -1,0 +1,1 @@
+"""Study I: latent exploration against the frontier that a plain KL traces."""

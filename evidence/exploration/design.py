@@ -1,0 +1,114 @@
+"""What study I runs: starts, stages and their methods, as design.toml has them, and the order of all runs."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "DESIGN",
+    "DEVELOPMENT_SEEDS",
+    "FRONTIER",
+    "REPORTING_SEEDS",
+    "Design",
+    "Run",
+    "Stage",
+    "Start",
+    "read_design",
+]
+
+DESIGN = Path(__file__).with_name("design.toml")
+DEVELOPMENT_SEEDS = (100, 101, 102)
+REPORTING_SEEDS = (41, 42, 43, 44, 45, 46, 47, 48)
+FRONTIER = "frontier"
+"""Role of the methods that trace the frontier: GRPO without a KL and with one of several strengths."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A policy that runs begin with, and its task.
+
+    Attributes:
+        script: of the folder scripts, which builds it.
+        arguments: of the script.
+        task: the table ``task`` of the settings.
+        split: that runs are evaluated on.
+    """
+
+    name: str
+    script: str
+    task: Mapping[str, Any]
+    arguments: tuple[str, ...] = ()
+    split: str = "test"
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder."""
+        return self.name.replace(" ", "_")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Methods that are run for all seeds before the next stage begins.
+
+    Attributes:
+        study: I1 to I5, in small letters; "frontier" for the methods that trace it.
+        start: name of the start.
+        methods: label to the table ``objective`` of the settings.
+        unmatched: methods whose advantages are not known before an update, so that they keep their own size; those of
+            all others are brought to GRPO's.
+        bank: whether the methods need the bank of the start.
+        needs: a study that must have said yes before this stage is run.
+    """
+
+    study: str
+    start: str
+    methods: Mapping[str, Mapping[str, Any]]
+    unmatched: tuple[str, ...] = ()
+    bank: bool = False
+    needs: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run."""
+
+    stage: Stage
+    start: Start
+    method: str
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What tells it from the others in the table of runs."""
+        return self.stage.study, self.start.name, self.method, self.seed
+
+
+@dataclass(frozen=True)
+class Design:
+    """The whole study."""
+
+    starts: Mapping[str, Start]
+    stages: tuple[Stage, ...] = field(default=())
+
+    def runs(self, seeds: Iterable[int]) -> Iterator[Run]:
+        """Stage by stage, and in each stage all methods of a seed before the next seed."""
+        seeds = tuple(seeds)
+        for stage in self.stages:
+            for seed in seeds:
+                for method in stage.methods:
+                    yield Run(stage, self.starts[stage.start], method, seed)
+
+
+def read_design(path: Path = DESIGN) -> Design:
+    """The design in a file."""
+    tables = tomllib.loads(path.read_text("utf-8"))
+    starts = {
+        name: Start(name, **{**table, "arguments": tuple(table.get("arguments", ()))})
+        for name, table in tables["starts"].items()
+    }
+    stages = (Stage(**{**table, "unmatched": tuple(table.get("unmatched", ()))}) for table in tables.get("stages", ()))
+    return Design(starts, tuple(stages))

@@ -1,0 +1,62 @@
+"""How large the runs of study I are: as they count, or in miniature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evidence.exploration.design import DEVELOPMENT_SEEDS, REPORTING_SEEDS
+from relax_rl.config import load_config
+
+__all__ = ["SETTINGS", "Scale"]
+
+SETTINGS = Path(__file__).with_name("training.toml")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is run, and where to.
+
+    Attributes:
+        runs: folder of starts and runs.
+        results: folder of the tables.
+        seeds: of the runs.
+        changes: to the settings of all runs.
+        building: arguments of the scripts that build the starts, on top of the design's.
+        most_methods: of a stage.
+    """
+
+    runs: Path
+    results: Path
+    seeds: tuple[int, ...] = REPORTING_SEEDS
+    changes: dict[str, Any] = field(default_factory=dict)
+    building: tuple[str, ...] = ()
+    most_methods: int | None = None
+
+    @classmethod
+    def small(cls, runs: Path, results: Path) -> Scale:
+        """A minute of it, on a development seed; proves nothing."""
+        changes = {
+            "trainer.max_steps": 2,
+            "train_problems": 16,
+            "evaluation.num_problems": 4,
+            "evaluation.num_samples": 16,
+        }
+        building = ("--steps", "30", "--stop-after", "30", "--problems", "4")
+        return cls(runs, results, DEVELOPMENT_SEEDS[:1], changes, building, most_methods=2)
+
+    @property
+    def num_problems(self) -> int:
+        """Of an evaluation."""
+        return load_config(SETTINGS, self.changes).evaluation.num_problems
+
+    @property
+    def num_samples(self) -> int:
+        """Of a problem, in an evaluation."""
+        return load_config(SETTINGS, self.changes).evaluation.num_samples
+
+    @property
+    def max_completion_length(self) -> int:
+        """Tokens."""
+        return load_config(SETTINGS, self.changes).trainer.max_completion_length

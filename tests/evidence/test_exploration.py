@@ -1,0 +1,248 @@
+"""Study I: its design can be run, its criterion decides made-up rows rightly, and its page says what is missing."""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evidence.exploration import runs
+from evidence.exploration.design import (
+    DEVELOPMENT_SEEDS,
+    FRONTIER,
+    REPORTING_SEEDS,
+    Design,
+    Run,
+    Stage,
+    Start,
+    read_design,
+)
+from evidence.exploration.picture import frontier_picture, save_picture
+from evidence.exploration.report import PARTS, with_parts
+from evidence.exploration.scale import Scale
+from evidence.exploration.table import read_runs
+from evidence.exploration.verdicts import against_controls, discoveries, says_yes, verdicts
+from evidence.tables.tables import Rows, write_table
+from relax_rl.rewards.countdown import CountdownAnswer
+from relax_rl.rewards.subset_sum import SubsetSumVerifier
+from relax_rl.tasks.many_solutions import ManySolutionsTask
+from relax_rl.training.objective import build_objective_from
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+STRENGTHS = {"kl 0": (0.6, 3.0), "kl 0.1": (0.4, 4.0), "kl 1": (0.3, 4.2)}
+
+
+def made_up(study: str, offsets: dict[str, float], seeds: range | tuple[int, ...], accuracy: float = 0.5) -> Rows:
+    """Rows of methods that lie so far above the made-up frontier, which is 3.5 at a mean@1 of 0.5."""
+    noise = random.Random(study)
+    return [
+        {
+            "study": study,
+            "start": "sums",
+            "method": method,
+            "seed": seed,
+            "mean@1": accuracy,
+            "modes@16": 3.5 + offset + noise.uniform(-0.01, 0.01),
+        }
+        for method, offset in offsets.items()
+        for seed in seeds
+    ]
+
+
+def traced(seeds: range | tuple[int, ...]) -> Rows:
+    return [
+        {"study": FRONTIER, "start": "sums", "method": method, "seed": seed, "mean@1": mean, "modes@16": modes}
+        for method, (mean, modes) in STRENGTHS.items()
+        for seed in seeds
+    ]
+
+
+EIGHT = range(41, 49)
+
+
+def test_the_seeds_are_apart_and_enough_for_the_criterion() -> None:
+    assert not set(DEVELOPMENT_SEEDS) & set(REPORTING_SEEDS)
+    largest = max(len(stage.methods) for stage in read_design().stages if stage.study != FRONTIER)
+    # The smallest p-value of a sign-flip test, corrected for the methods of a question.
+    assert largest * 2 / 2 ** len(REPORTING_SEEDS) < 0.05
+
+
+def test_every_run_of_the_design_has_settings_and_an_objective(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(runs, "built", lambda start, scale: Path("tiny"))
+    monkeypatch.setattr(runs, "bank", lambda start, scale: tmp_path)
+    scale = Scale(tmp_path, tmp_path)
+    design = read_design()
+    assert {stage.start for stage in design.stages} == set(design.starts)
+    for run in design.runs((100,)):
+        settings = runs.settings_of(run, scale, tmp_path / "run")
+        assert settings.objective.name == run.stage.methods[run.method]["name"]
+        assert settings.task.name == run.start.task["name"]
+        build_objective_from(settings)
+    for start in design.starts.values():
+        assert (SCRIPTS / start.script).is_file()
+
+
+def test_all_methods_of_a_seed_come_before_the_next_seed() -> None:
+    start = Start("sums", "x.py", {"name": "many_solutions"})
+    stages = (Stage("i1", "sums", {"a": {}, "b": {}}), Stage("i5", "sums", {"c": {}}))
+    keys = [run.key for run in Design({"sums": start}, stages).runs((1, 2))]
+    assert [(key[2], key[3]) for key in keys] == [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("c", 1), ("c", 2)]
+
+
+def test_only_what_lies_above_the_frontier_of_its_seed_is_better() -> None:
+    rows = traced(EIGHT) + made_up("i1", {"better": 0.3, "within the margin": 0.04, "worse": -0.5}, EIGHT)
+    found = {row["method"]: row for row in verdicts(rows)}
+    assert {method: row["verdict"] for method, row in found.items()} == {
+        "better": "above",
+        "within the margin": "not above",
+        "worse": "not above",
+    }
+    assert found["better"]["distance"] == pytest.approx(0.3, abs=0.01)
+    assert found["better"]["low"] < 0.3 < found["better"]["high"]
+    assert says_yes(rows, "i1")
+
+
+def test_fewer_seeds_have_a_distance_and_no_verdict() -> None:
+    rows = traced(EIGHT[:5]) + made_up("i1", {"better": 0.3}, EIGHT[:5])
+    (row,) = verdicts(rows)
+    assert (row["seeds"], row["verdict"]) == (5, "no verdict yet")
+    assert "p" not in row
+    assert not says_yes(rows, "i1")
+
+
+def test_a_seed_without_its_whole_frontier_counts_for_nothing() -> None:
+    rows = [*traced(EIGHT[:7]), *traced(EIGHT[7:])[:2], *made_up("i1", {"better": 0.3}, EIGHT)]
+    (row,) = verdicts(rows)
+    assert row["seeds"] == 7
+
+
+def test_accuracy_beyond_the_frontier_is_not_taken_for_breadth() -> None:
+    (row,) = verdicts(traced(EIGHT) + made_up("i1", {"sharp": -0.5}, EIGHT, accuracy=0.9))
+    assert row["distance"] == pytest.approx(0.0, abs=0.01)
+    assert row["verdict"] == "not above"
+
+
+def test_a_latent_method_is_held_against_its_own_controls() -> None:
+    offsets = {"latent": 0.4, "latent, tokens": 0.1, "latent, shuffled": 0.4, "other": 0.2}
+    rows = traced(EIGHT) + made_up("i2", offsets, EIGHT)
+    found = {row["control"]: row for row in against_controls(rows)}
+    assert set(found) == {"latent, tokens", "latent, shuffled"}
+    assert found["latent, tokens"]["corrected_p"] < 0.05
+    assert found["latent, tokens"]["difference"] == pytest.approx(0.3, abs=0.02)
+    assert found["latent, shuffled"]["corrected_p"] > 0.05
+    assert {row["method"] for row in verdicts(rows)} == {"latent", "other"}
+
+
+def test_discovery_is_paired_with_grpo_by_seed() -> None:
+    rows: Rows = [
+        {
+            "study": "i3",
+            "start": "muted 0.003",
+            "method": method,
+            "seed": seed,
+            "first_reward": first + seed,
+            "discovered": 3,
+            "mean@1": 0.1,
+        }
+        for method, first in (("grpo", 40), ("maxrl", 20), ("counts", 40))
+        for seed in EIGHT
+    ]
+    found = {row["method"]: row for row in discoveries(rows)}
+    assert found["maxrl"]["difference"] == -20
+    assert found["maxrl"]["corrected_p"] < 0.05
+    assert found["counts"]["corrected_p"] == 1
+    assert "p" not in found["grpo"]
+
+
+def test_the_page_says_how_much_is_in() -> None:
+    text = "".join(f"<!-- part {name} -->\nold\n<!-- end of part -->\n" for name in PARTS)
+    partial = with_parts(text, traced(EIGHT[:3]) + made_up("i1", {"mode_max_rl": 0.3}, EIGHT[:3]))
+    assert "old" not in partial
+    assert "no verdict yet, at 3 seeds" in partial
+    assert "not made, because I1 has not said yes" in partial
+    assert "No run of this is in yet." in partial
+    whole = with_parts(text, traced(EIGHT) + made_up("i1", {"mode_max_rl": 0.3}, EIGHT))
+    assert "mode_max_rl above the frontier in modes@16; 1 tried." in whole
+    assert whole == with_parts(whole, traced(EIGHT) + made_up("i1", {"mode_max_rl": 0.3}, EIGHT))
+
+
+def test_the_picture_is_the_same_for_the_same_rows(tmp_path: Path) -> None:
+    rows = traced(EIGHT) + made_up("i1", {"mode_max_rl": 0.3}, EIGHT)
+    for name in ("one.svg", "two.svg"):
+        figure = frontier_picture(rows)
+        assert figure is not None
+        save_picture(figure, tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert frontier_picture([]) is None
+
+
+def test_a_finished_run_is_not_repeated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trained: list[tuple[str, int]] = []
+
+    def perform(run: Run, scale: Scale) -> dict[str, Any]:
+        if run.seed == 2 and run.method == "b" and len(trained) < 4:
+            raise KeyboardInterrupt
+        trained.append((run.method, run.seed))
+        return {"study": "i1", "start": "sums", "method": run.method, "seed": run.seed, "mean@1": 0.5}
+
+    monkeypatch.setattr(runs, "perform", perform)
+    monkeypatch.setattr(runs, "_start_row", lambda start, scale: runs._names(("start", start.name, "start", 0)))
+    design = Design({"sums": Start("sums", "x.py", {})}, (Stage("i1", "sums", {"a": {}, "b": {}}),))
+    scale = replace(Scale(tmp_path, tmp_path), seeds=(1, 2))
+    with pytest.raises(KeyboardInterrupt):
+        runs.run_all(design, scale, lambda sentence: None)
+    assert [(row["method"], row["seed"]) for row in read_runs(tmp_path)[1:]] == [("a", 1), ("b", 1), ("a", 2)]
+    trained.append(("-", 0))
+    runs.run_all(design, scale, lambda sentence: None)
+    assert trained == [("a", 1), ("b", 1), ("a", 2), ("-", 0), ("b", 2)]
+
+
+def test_a_stage_waits_for_the_study_that_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trained: list[str] = []
+
+    def perform(run: Run, scale: Scale) -> dict[str, Any]:
+        trained.append(run.method)
+        return made_up("i2", {run.method: 0.0}, (run.seed,))[0]
+
+    monkeypatch.setattr(runs, "perform", perform)
+    monkeypatch.setattr(runs, "_start_row", lambda start, scale: runs._names(("start", start.name, "start", 0)))
+    design = Design({"sums": Start("sums", "x.py", {})}, (Stage("i2", "sums", {"latent": {}}, needs="i1"),))
+    for offset, expected in ((0.0, []), (0.5, ["latent"])):
+        write_table(tmp_path / "i_runs.csv", traced(EIGHT) + made_up("i1", {"mode_max_rl": offset}, EIGHT))
+        runs.run_all(design, replace(Scale(tmp_path, tmp_path), seeds=(41,)), lambda sentence: None)
+        assert trained == expected
+
+
+def test_the_traces_of_the_sums_policy_tell_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from build_sums_policy import sum_trace
+
+    for name in ("build_sums_policy", "build_tiny_policy"):
+        sys.modules.pop(name)
+    rng, verifier = random.Random(0), SubsetSumVerifier()
+    problems = ManySolutionsTask(kind="subset_sum", num_numbers=7, max_number=9, max_target=24).problems("train", 20)
+    rates = {}
+    for aimed in (0.0, 1.0):
+        right = 0
+        for problem in problems * 10:
+            prompt, text = sum_trace(problem, rng, aimed)
+            given = CountdownAnswer.parse(prompt.removesuffix(":"))
+            gold = CountdownAnswer.parse(problem.answer)
+            assert given is not None
+            assert gold is not None
+            assert sorted(given.numbers) == sorted(gold.numbers)
+            steps, committed = text.removesuffix("</answer>").split("<answer>")
+            terms = [int(term) for term in committed.split("+")]
+            total, expected = terms[0], str(terms[0])
+            for term in terms[1:]:
+                total += term
+                expected += f"+{term}={total}"
+            assert steps == expected
+            right += verifier.score([text], [problem.answer])[0] == 1.0
+        rates[aimed] = right / 200
+    assert rates[1.0] == 1.0
+    assert 0.05 < rates[0.0] < 0.5
