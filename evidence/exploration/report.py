@@ -66,7 +66,7 @@ def verdict(rows: Rows) -> str:
         where = f"**{NAMES[question.study]}, on {question.start}**"
         if not own:
             needs = _needed(question.study)
-            is_due = needs is None or says_yes(rows, needs)
+            is_due = not needs or says_yes(rows, needs)
             why = "no run is in yet" if is_due else f"not made, because {needs.upper()} has not said yes"
             lines.append(f"- {where}: {why}.")
             continue
@@ -211,8 +211,9 @@ def _methods(design: Design, study: str, start: str) -> list[str]:
     return [name for stage in design.stages if (stage.study, stage.start) == (study, start) for name in stage.methods]
 
 
-def _needed(study: str) -> str | None:
-    return next((stage.needs for stage in read_design().stages if stage.study == study), None)
+def _needed(study: str) -> str:
+    """The study that this one waits for; empty where there is none."""
+    return next((stage.needs or "" for stage in read_design().stages if stage.study == study), "")
 
 
 def _label(study: str) -> str:

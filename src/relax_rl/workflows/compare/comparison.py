@@ -259,7 +259,7 @@ def prepare_comparison(
     )
 
 
-def _check_frontier(frontier: Sequence[str], labels: Sequence[str]) -> None:
+def _check_frontier(frontier: Sequence[str], labels: list[str]) -> None:
     """Raises ``ConfigError`` for a frontier of methods that are not there, or of too few or all of them."""
     for name in frontier:
         if name not in labels:
