@@ -82,7 +82,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--max-number", type=int, default=9, help="largest of them (%(default)s)")
     parser.add_argument("--max-target", type=int, default=24, help="largest target (%(default)s)")
     parser.add_argument("--min-solutions", type=int, default=5, help="of a problem (%(default)s)")
-    parser.add_argument("--aimed", type=float, default=0.2, help="share of traces that reach it (%(default)s)")
+    parser.add_argument("--aimed", type=float, default=0.3, help="share of traces that reach it (%(default)s)")
     parser.add_argument("--width", type=int, default=64, help="of the hidden states (%(default)s)")
     parser.add_argument("--layers", type=int, default=2, help="(%(default)s)")
     parser.add_argument("--steps", type=int, default=3000, help="updates of the whole cosine (%(default)s)")
