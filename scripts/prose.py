@@ -154,7 +154,9 @@ def _is_plainer(identifier: str) -> bool:
 
 
 def _bare_of(kind: str, text: str) -> int:
-    return int(text.startswith("of ")) if kind == "help" else len(_BARE_OF.findall(text)) if kind == "docstring" else 0
+    """Lines that begin with it: of a help text the first, of a docstring the first and those of attributes."""
+    starts = kind in ("docstring", "help") and text.lower().startswith("of ")
+    return int(starts) + (len(_BARE_OF.findall(text)) if kind == "docstring" else 0)
 
 
 def _pages(root: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import inspect
 import io
 import json
 import re
@@ -25,7 +26,7 @@ from relax_rl.config import TrainConfig
 from relax_rl.objectives import METHODS, build_objective, method_options
 from relax_rl.objectives.inputs import HIDDEN_STATES
 from relax_rl.workflows.methods import MethodEntry, method_entries
-from words_in_code import words_of
+from words_in_code import attribute_docstrings, words_of
 
 __all__ = ["PAGES"]
 
@@ -44,12 +45,19 @@ def settings_page() -> str:
 
 
 def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    words = {
+        name: text
+        for kind in reversed(model.__mro__)
+        if kind.__module__.startswith("relax_rl.")
+        for (owner, name), text in attribute_docstrings(Path(inspect.getfile(kind))).items()
+        if owner == kind.__name__
+    }
     for name, field in model.model_fields.items():
         default = field.get_default(call_default_factory=True)
         if isinstance(default, BaseModel):
             yield from _settings(type(default), f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", default, field.description or ""
+            yield f"{prefix}{name}", default, words.get(name, "")
 
 
 def commands_page() -> str:

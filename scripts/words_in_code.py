@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ERRORS", "Words", "identifiers", "words_of"]
+__all__ = ["ERRORS", "Words", "attribute_docstrings", "identifiers", "words_of"]
 
 ERRORS = ("ConfigError", "DataError", "DependencyError", "ModelError", "NumericalError", "RelaxError", "RunError")
 """The errors whose sentences users read."""
@@ -42,6 +42,20 @@ def words_of(path: Path) -> list[Words]:
     tree = ast.parse(source)
     found = [*_docstrings(tree), *_help_texts(tree), *_errors(tree), *_comments(source)]
     return sorted(found, key=lambda words: words.line)
+
+
+def attribute_docstrings(path: Path) -> dict[tuple[str, str], str]:
+    """The string below each annotated attribute of a file's classes, by (class, attribute)."""
+    found: dict[tuple[str, str], str] = {}
+    for kind in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(kind, ast.ClassDef):
+            for statement, below in zip(kind.body, kind.body[1:], strict=False):
+                match statement, below:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        found[kind.name, name] = text
+                    case _:
+                        pass
+    return found
 
 
 def identifiers(path: Path) -> list[tuple[str, int]]:
@@ -78,10 +92,15 @@ def _docstrings(tree: ast.Module) -> Iterator[Words]:
 
 def _help_texts(tree: ast.Module) -> Iterator[Words]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            for keyword in node.keywords:
-                if keyword.arg in _HELP and (text := _text(keyword.value)):
-                    yield Words("help", text, keyword.value.lineno)
+        match node:
+            case ast.Call(keywords=keywords):
+                for keyword in keywords:
+                    if keyword.arg in _HELP and (text := _text(keyword.value)):
+                        yield Words("help", text, keyword.value.lineno)
+            case ast.Assign(targets=[ast.Name(id=("CORE" | "ADVANCED"))], value=ast.Dict(values=values)):
+                yield from (Words("help", text, value.lineno) for value in values if (text := _text(value)))
+            case _:
+                pass
 
 
 def _errors(tree: ast.Module) -> Iterator[Words]:

@@ -20,7 +20,7 @@ __all__ = ["EntropyForecastError", "EntropyLaw", "fit_entropy_law", "forecast_fr
 
 MIN_POINTS = 10
 MIN_FALL = 0.05
-"""Of the largest entropy: it must move at least so much of itself for the law to be read off."""
+"""Share of the largest entropy: it must move at least so much of itself for the law to be read off."""
 
 
 @dataclass(frozen=True)

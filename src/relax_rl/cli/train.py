@@ -29,17 +29,17 @@ __all__ = ["ADVANCED", "CORE", "EPILOG", "add_arguments", "add_settings", "run"]
 
 CORE = {
     "model": "'tiny' (embedded), 'smollm2', a Hugging Face name or a local folder",
-    "task": "where problems come from; its options are --task.KEY",
+    "task": "source of the problems; its options are --task.KEY",
     "objective": "the method, or package.module:function; its options are --objective.KEY",
-    "seed": "of initialisation, data order and sampling",
+    "seed": "seed of initialisation, data order and sampling",
     "output": "run directory (default: runs/TASK-OBJECTIVE-seedSEED)",
 }
 ADVANCED = {
-    "model_revision": "of a Hugging Face model",
+    "model_revision": "revision of a Hugging Face model",
     "dtype": "float32, mixed (weights in float32, computed in bfloat16) or bfloat16",
     "verifier": "a name or package.module:function in place of the task's own",
     "monitor": "true (the default) measures the dispersion also under a method that does not use it",
-    "train_split": "of the task",
+    "train_split": "split of the task",
     "train_problems": "use the first so many problems of the split",
 }
 
@@ -113,7 +113,7 @@ relax train needs a config, a model or a task. For example:
   relax train --model MODEL --task gsm8k --output runs/own  a model of yours: a Hugging Face name or a folder
   relax train own.toml --dry-run                            a file of yours: what it would do, and nothing is written
   relax recipes                                             configs for one GPU, eight GPUs and two nodes
-  relax train --resume --output RUN                         continue a run
+  relax train --resume --output RUN                         resume a run
 
 relax train --help lists the settings and their defaults."""
 

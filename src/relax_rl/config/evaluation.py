@@ -17,18 +17,23 @@ class EvaluationConfig(Section):
     """Samples before and after training that say how good the policy is."""
 
     enabled: bool = True
+    """Evaluate the policy at all."""
     before: bool = True
     """Also before training; false where the start is known, as when many runs share it."""
     split: str = "test"
+    """Split of the task that is evaluated."""
     num_problems: int = Field(default=128, ge=1)
+    """Problems of the split."""
     num_samples: int = Field(default=16, ge=1)
     """Completions of a problem: the k of mean@k and pass@k."""
     temperature: float = Field(default=1.0, ge=0)
+    """Temperature of the samples; 0 is greedy."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of the samples."""
     batch_size: int = Field(default=256, ge=1)
     """Completions generated at once."""
     seed: int = Field(default=0, ge=0)
-    """Of the sampling; apart from the run's seed, so that runs with several seeds are evaluated alike."""
+    """Seed of the sampling; apart from the run's seed, so that runs with several seeds are evaluated alike."""
     every: int | None = Field(default=None, ge=1)
     """Also after so many updates each, on problems that are neither trained on nor in the split above; the best policy
     is kept in ``best``."""

@@ -44,7 +44,7 @@ class PeftConfig(Section):
 
     @property
     def bits(self) -> int | None:
-        """Of the model's own weights; None where they stay as they are."""
+        """Bits of the model's own weights; None where they stay as they are."""
         return 4 if self.load_in_4bit else 8 if self.load_in_8bit else None
 
     @model_validator(mode="after")

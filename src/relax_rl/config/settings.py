@@ -93,10 +93,12 @@ class DictionaryConfig(Section):
     """
 
     num_observables: int | None = Field(default=None, ge=1)
-    """F; fewer than the snapshot pairs of the longest completion, ``trainer.max_completion_length - 1``."""
+    """Number F of observables; fewer than the snapshot pairs of the longest completion,
+    ``trainer.max_completion_length - 1``."""
     steps: int | None = Field(default=None, ge=0)
     """Adam steps; 0 leaves the random start."""
     learning_rate: float | None = Field(default=None, gt=0)
+    """Learning rate of Adam."""
     batch_size: int | None = Field(default=None, ge=1)
     """Completions in one step of the fit."""
     fit_objective: Literal["relative_residual", "paper", "as_run"] | None = None
@@ -127,22 +129,35 @@ class TrainerConfig(BaseModel):
     num_iterations: int = Field(default=1, ge=1)
     """Times that a rollout batch is used."""
     max_completion_length: int = Field(default=256, ge=1)
-    """Tokens."""
+    """Largest length of a completion, in tokens."""
     temperature: float = Field(default=1.0, gt=0)
+    """Temperature of the rollouts."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of the rollouts; 1 samples from the whole distribution."""
     top_k: int = Field(default=0, ge=0)
+    """Most probable tokens to sample from; 0 is all."""
     learning_rate: float = Field(default=1e-6, ge=0)
+    """Learning rate of AdamW at its peak."""
     lr_scheduler_type: str = "constant"
+    """Schedule of the learning rate, by its name in transformers."""
     warmup_steps: int | float = Field(default=0, ge=0)
+    """Updates, or share of them below 1, in which the learning rate rises."""
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the first moment."""
     adam_beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Decay of the second moment."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """Norm that the gradient is clipped to."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Decay of the weights, as in AdamW."""
     logging_steps: int = Field(default=1, ge=1)
+    """Updates between rows of ``metrics.jsonl``."""
     save_steps: int = Field(default=50, ge=1)
     """Updates between checkpoints."""
     save_total_limit: int | None = Field(default=2, ge=1)
+    """Checkpoints that are kept; null keeps all."""
     report_to: str | list[str] = "none"
+    """Trackers, such as "tensorboard" or "wandb"."""
     disable_dropout: bool = True
     """The policy that learns is the one that sampled; false trains with the model's own dropout."""
     model_init_kwargs: dict[str, Any] | None = None
@@ -240,12 +255,15 @@ class TrainConfig(Section):
     model: str = "tiny"
     """``tiny`` (the embedded policy), ``smollm2`` (after ``make smollm2``), a Hugging Face name or a local folder."""
     model_revision: str | None = None
+    """Revision of a model on the Hub."""
     dtype: Precision = "float32"
+    """float32, mixed (weights in float32, computed in bfloat16) or bfloat16."""
     task: TaskConfig = TaskConfig()
     verifier: str | VerifierConfig | list[VerifierConfig] | None = None
     """A name or ``package.module:function``; a table with options; several tables, each with a weight; null: the
     task's own."""
     train_split: str = "train"
+    """Split of the task that is trained on."""
     train_problems: int | None = Field(default=None, ge=1)
     """The first so many problems of the split; null: all of it."""
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -259,6 +277,7 @@ class TrainConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     guard: GuardConfig = GuardConfig()
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of initialisation, data order and sampling."""
     output: str | None = None
     """The run directory; null: ``runs/<task>-<objective>-seed<seed>``."""
 

@@ -116,7 +116,7 @@ class LatentStore:
 
     @property
     def keys(self) -> set[str]:
-        """Of the rows written, and of those that still wait for their shard."""
+        """Keys of the rows written, and of those that still wait for their shard."""
         return self._keys | {row.key for row in self._pending}
 
     @property

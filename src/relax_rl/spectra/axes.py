@@ -17,7 +17,7 @@ __all__ = ["TOLERANCE", "AxisSpectrum", "axis_spectrum"]
 TOLERANCE = 0.01
 """A token has settled, and could halt, once its state changes by less than this share of its length."""
 _LEAST_TOKENS = 8
-"""Of a group of tokens that has a spectrum of its own."""
+"""Size of a group of tokens that has a spectrum of its own."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class AxisSpectrum:
 
     @property
     def moduli(self) -> tuple[float, ...]:
-        """Of the eigenvalues."""
+        """Moduli of the eigenvalues."""
         return tuple(math.hypot(*value) for value in self.eigenvalues)
 
     def to_dict(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ __all__ = ["LEAST_TOKENS", "METHODS", "ModelLandscape", "model_landscapes"]
 _DELAYS = 4
 _RANK = 8
 LEAST_TOKENS = 48
-"""Of a trajectory: the defaults of KoopSTD need more pairs of frames than directions."""
+"""Least tokens of a trajectory: the defaults of KoopSTD need more pairs of frames than directions."""
 
 
 def _delay_wasserstein(trajectories: Sequence[Tensor]) -> Tensor:

@@ -53,7 +53,7 @@ class Source(Protocol):
 
     @property
     def id(self) -> str:
-        """Of the prompt."""
+        """Id of the prompt."""
         ...
 
     @property

@@ -92,7 +92,7 @@ class SegmentedCompletion:
 
 
 def feature_names() -> list[str]:
-    """Of the dynamics of a completion's segments: mean, last segment, and last less first, of each quantity."""
+    """Features of a completion's segments: mean, last segment, and last less first, of each quantity."""
     return [f"{quantity}, {summary}" for summary in _SUMMARIES for quantity in QUANTITIES]
 
 

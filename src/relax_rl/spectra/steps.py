@@ -14,7 +14,7 @@ from relax_rl.errors import ConfigError
 __all__ = ["LEAST_TOKENS", "SegmentRule", "cut"]
 
 LEAST_TOKENS = 8
-"""Of a segment: seven pairs, for at most three modes. A shorter one is a part of the one before it."""
+"""Least tokens of a segment: seven pairs, for at most three modes. A shorter one is a part of the one before it."""
 _SHARE = 0.05
 
 

@@ -103,7 +103,7 @@ def seeded_mean(values: np.ndarray | Sequence[Sequence[float]], *, confidence: f
 
 
 def _mean_squares(table: np.ndarray) -> _MeanSquares:
-    """Of a table (S, P); NaN where there are no degrees of freedom, but with one seed ``problem`` is the variance."""
+    """Mean squares of a table (S, P); NaN without degrees of freedom, but with one seed ``problem`` is the variance."""
     num_seeds, num_problems = table.shape
     mean, by_seed, by_problem = table.mean(), table.mean(axis=1), table.mean(axis=0)
     rest = table - by_seed[:, None] - by_problem[None, :] + mean
@@ -218,7 +218,7 @@ def _is_seen(
 
 
 def _power(shift: float, dof: float, alpha: float) -> float:
-    """Of the two-sided t-test, for a true mean of so many standard errors."""
+    """Power of the two-sided t-test, for a true mean of so many standard errors."""
     # The noncentral t given its chi-square is normal; scipy's own distribution gives NaN far out in its tails.
     levels = (np.arange(_QUADRATURE_POINTS) + 0.5) / _QUADRATURE_POINTS
     bound = stats.t.ppf(1 - alpha / 2, dof) * np.sqrt(stats.chi2.ppf(levels, dof) / dof)

@@ -15,7 +15,7 @@ from relax_rl.tasks.rows import Row
 __all__ = ["DATA_SUFFIXES", "file_rows", "json_lines", "numbered"]
 
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
-"""Of the files that are taken for data in a folder."""
+"""Suffixes of the files that are taken for data in a folder."""
 _BATCH = 1000
 
 

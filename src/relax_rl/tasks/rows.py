@@ -15,7 +15,7 @@ __all__ = ["LETTERS", "Conversation", "Options", "Row"]
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "developer": "system"}
 """Other names of the roles, in ShareGPT's files and in vendors' interfaces."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-"""Of the options, in their order."""
+"""Letters of the options, in their order."""
 
 
 @dataclass(frozen=True)

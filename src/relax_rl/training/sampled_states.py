@@ -15,7 +15,7 @@ from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows, Traine
 __all__ = ["MOST_COMPLETIONS", "SampledStates", "sampled_places", "sampled_states"]
 
 MOST_COMPLETIONS = 512
-"""Of a rollout batch, at most so many are measured: enough for a quantile, whatever the size of the batch."""
+"""Completions of a rollout batch that are measured at most: enough for a quantile, whatever the size of the batch."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from relax_rl.workflows.progress import OnProgress, Progress
 __all__ = ["Cores", "can_fork", "check_processes", "cores_for"]
 
 _BYTES_PER_LOGIT = 40
-"""Of a row's logits: themselves, and float64 copies while a token is drawn."""
+"""Bytes of a row's logits: themselves, and float64 copies while a token is drawn."""
 _RESERVED = 256 << 20
 """Bytes beside the cache and the logits: activations of a prefill, and the process itself."""
 

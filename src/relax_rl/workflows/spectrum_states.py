@@ -134,7 +134,7 @@ class _FinalNorm:
 
     @classmethod
     def of(cls, named: Any, loading: Loading, folder: RecordingFolder, say: OnProgress) -> _FinalNorm:
-        """Of a model, which must be of the states' width.
+        """Final norm of a model, which must be of the states' width.
 
         Raises:
             DataError: states of another width.

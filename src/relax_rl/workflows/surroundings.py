@@ -17,9 +17,9 @@ from relax_rl.errors import ConfigError, RunError
 __all__ = ["bytes_of_run", "check_disk", "check_hub", "check_trackers"]
 
 _BYTES_PER_TOKEN = 5
-"""Of a completion as text, with its share of the row around it."""
+"""Bytes of a completion as text, with its share of the row around it."""
 _BYTES_PER_ROW = 1000
-"""Of a completion's prompt, scores and figures."""
+"""Bytes of a completion's prompt, scores and figures."""
 
 _LOGINS = {
     "wandb": ("WANDB_API_KEY", "api.wandb.ai", "WANDB_MODE", "wandb login"),

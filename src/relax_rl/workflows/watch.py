@@ -89,7 +89,7 @@ class ReportServer:
 
     @property
     def address(self) -> str:
-        """Of the first page."""
+        """Address of the first page."""
         return f"http://{_LOOPBACK}:{self._server.server_address[1]}/"
 
     def serve(self) -> None:

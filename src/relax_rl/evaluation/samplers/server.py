@@ -16,7 +16,7 @@ from relax_rl.tasks.base import Problem
 __all__ = ["ServerSampler"]
 
 _MAX_BYTES, _MAX_BYTES_PER_TOKEN = 2**22, 2**10
-"""Of a reply: no server needs so much to say a completion of so many tokens."""
+"""Limits of a reply: no server needs so much to say a completion of so many tokens."""
 _MAX_TOKENS = 2**31
 
 

@@ -44,7 +44,7 @@ class Dispersion:
     diagnostics: Diagnostics = field(repr=False)
     """Computes the remaining figures."""
     dictionary_digest: str | None = None
-    """Of the dictionary that lifted the states; None if they came lifted. Values of two dictionaries cannot be
+    """Digest of the dictionary that lifted the states; None if they came lifted. Values of two dictionaries cannot be
     compared."""
 
     @cached_property

@@ -139,7 +139,7 @@ class Landscape:
     model_silhouette: float
     """How far models are apart, measured by how far prompts are within each: 1 apart, 0 mixed."""
     cluster_silhouette: float
-    """Of the clusters found: what it is worth to have any at all."""
+    """Silhouette of the clusters found: what it is worth to have any at all."""
 
 
 def dynamical_landscape(

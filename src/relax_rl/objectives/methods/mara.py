@@ -60,7 +60,7 @@ def mara(settings: MARASettings) -> Objective:
 
 @dataclass(frozen=True)
 class AnchoredReward(RewardShaping):
-    """Of the right completions of a group, z is the one that the reference finds most likely. The others get
+    """Among the right completions of a group, z is the one that the reference finds most likely. The others get
 
         R_z + strength (l_z - l_i),    l the log-probability of a whole completion under the reference.
 

@@ -49,7 +49,7 @@ def length_of(segment: Segment) -> float:
 
 
 def area(points: Iterable[Point]) -> float:
-    """Of a polygon, in square pixels (shoelace)."""
+    """Area of a polygon, in square pixels (shoelace)."""
     corners = list(points)
     following = corners[1:] + corners[:1]
     return abs(sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(corners, following, strict=True))) / 2

@@ -16,7 +16,7 @@ __all__ = ["MOST_ASPECT", "MOST_PIXELS", "decoded", "require_usable", "size_of"]
 MOST_PIXELS = 100_000_000
 """The largest image of the benchmarks has 18.3 million; 100 million take 300 MB decoded."""
 MOST_ASPECT = 200
-"""Of the long side to the short one; the processors of the Qwen family refuse from here on."""
+"""Ratio of the long side to the short one; the processors of the Qwen family refuse from here on."""
 _STILL = "MPO"
 """Cameras write a preview behind the photograph; PIL counts both as frames."""
 

@@ -20,11 +20,11 @@ Strategy = Literal["one process", "DDP", "ZeRO-2", "ZeRO-3", "FSDP"]
 _TILE = (4096, 32768)
 """Tokens, and columns of the vocabulary, of a tile of TRL's head."""
 _TILE_COPIES = 8.5
-"""Of a tile, in float32, where there is no kernel for it and torch computes its gradient step by step."""
+"""Copies of a tile, in float32, where there is no kernel for it and torch computes its gradient step by step."""
 _STATE_BYTES = 6.5
 """For each entry of the hidden states: an objective's own copies and gradients; measured at 8 x 4096 x 3584."""
 _LOGIT_COPIES = 3
-"""Of the float32 logits of the token that is sampled."""
+"""Copies of the float32 logits of the token that is sampled."""
 
 
 @dataclass(frozen=True)

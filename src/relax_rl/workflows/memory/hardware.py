@@ -13,7 +13,7 @@ __all__ = ["GIB", "Hardware", "hardware_here", "parse_hardware"]
 GIB = 2**30
 _WORDS = re.compile(r"(?:(\d+)x)?(?:(\d+)x)?(\d+(?:\.\d+)?)(?:GB|GiB)", re.IGNORECASE)
 _USABLE = 0.95
-"""Of an accelerator's memory; the rest is lost to fragments."""
+"""Share of an accelerator's memory; the rest is lost to fragments."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class ModelShape:
         return self.vocabulary * self.hidden
 
     def adapter_parameters(self, rank: int) -> int:
-        """Of a LoRA adapter on every linear layer but the head."""
+        """Parameters of a LoRA adapter on every linear layer but the head."""
         return sum(rank * (inputs + outputs) for inputs, outputs in self.linear_features)
 
 
