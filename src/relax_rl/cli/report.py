@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: report.html in the first run")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="also write the figures: SVG, PNG and CSV")
     parser.add_argument("--watch", action="store_true", help="serve the page on this machine, and follow the runs")
-    parser.add_argument("--port", type=int, metavar="N", help="of --watch; default: any that is free")
+    parser.add_argument("--port", type=int, metavar="N", help="port of --watch; default: any free one")
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:

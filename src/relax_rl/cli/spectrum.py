@@ -92,15 +92,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     measure.add_argument("--sites", metavar="LIST", help="embed,layer_3_out,layer_-1_out,final_norm_out or all (five)")
     measure.add_argument(
-        "--estimators", default="paper,robust", help="of the DSD, of paper,singular,robust,instrumental (%(default)s)"
+        "--estimators",
+        default="paper,robust",
+        help="estimators of the DSD: paper,singular,robust,instrumental (%(default)s)",
     )
-    measure.add_argument("--observables", type=at_least_one, metavar="F", help="of the dictionaries (up to 50)")
-    measure.add_argument("--kind", choices=_KINDS, default=_KINDS[0], help="of the dictionaries (%(default)s)")
+    measure.add_argument("--observables", type=at_least_one, metavar="F", help="size of the dictionaries (up to 50)")
+    measure.add_argument("--kind", choices=_KINDS, default=_KINDS[0], help="kind of the dictionaries (%(default)s)")
     measure.add_argument(
         "--dictionary", action="append", default=[], metavar="[SITE=]FILE", help="a saved one; may be repeated"
     )
     measure.add_argument("--fit-steps", type=int, default=150, metavar="N", help="0: random dictionaries (%(default)s)")
-    measure.add_argument("--seed", type=int, default=0, help="of the sampling and the fit (%(default)s)")
+    measure.add_argument("--seed", type=int, default=0, help="seed of the sampling and the fit (%(default)s)")
     _add_reading(parser.add_argument_group("advanced: how it is read"))
 
 
@@ -112,11 +114,11 @@ def _add_reading(reading: argparse._ArgumentGroup) -> None:
     reading.add_argument("--num-samples", type=at_least_one, default=1, help="completions a prompt (%(default)s)")
     reading.add_argument("--temperature", type=float, default=1.0, help="0 is greedy (%(default)s)")
     add_prompt_form(reading)
-    reading.add_argument("--split", default="test", help="of the task (%(default)s)")
+    reading.add_argument("--split", default="test", help="split of the task (%(default)s)")
     reading.add_argument("--data-dir", metavar="DIR", help="folder that the task reads its files from")
-    reading.add_argument("--batch-tokens", type=at_least_one, default=2**13, help="of one forward (%(default)s)")
+    reading.add_argument("--batch-tokens", type=at_least_one, default=2**13, help="tokens of one forward (%(default)s)")
     reading.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
-    reading.add_argument("--revision", help="of a Hugging Face model")
+    reading.add_argument("--revision", help="revision of a Hugging Face model")
     add_remote_code(reading)
     reading.add_argument("--device-map", metavar="MAP", help="such as auto: spread the model over devices")
 

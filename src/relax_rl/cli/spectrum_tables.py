@@ -78,12 +78,12 @@ def print_landscapes(landscapes: Sequence[ModelLandscape]) -> None:
 
 
 def print_sentences(model: str, result: SentenceResult) -> None:
-    """Whether hallucinated texts can be told apart, beside what length alone says; and the dynamics of each kind."""
+    """Whether the score distinguishes hallucinated texts, beside length alone; and the dynamics of each kind."""
     console = _console()
     tested = "/".join(str(count) for count in result.num_texts["test"])
     table = Table(
         box=SIMPLE_HEAD,
-        title=f"{model}: are hallucinated texts told apart? ({tested} faithful/hallucinated test texts)",
+        title=f"{model}: are hallucinated texts distinguished? ({tested} faithful/hallucinated test texts)",
         caption="AUC: chance that a hallucinated text is ranked above a faithful one; 0.5 tells nothing, below it the "
         "order is reversed",
     )
@@ -102,11 +102,11 @@ def print_sentences(model: str, result: SentenceResult) -> None:
 
 
 def print_segments(completions: Sequence[SegmentedCompletion], probe: ProbeResult) -> None:
-    """Whether right completions are told apart out of problem; then how both kinds go, a quantity a row."""
+    """Whether the probe distinguishes right completions out of problem; then how both kinds go, a quantity a row."""
     console = _console()
     table = Table(
         box=SIMPLE_HEAD,
-        title=f"are right completions told apart? ({probe.num_right} right, {probe.num_wrong} wrong, "
+        title=f"are right completions distinguished? ({probe.num_right} right, {probe.num_wrong} wrong, "
         f"{probe.num_problems} problems in {probe.num_folds} parts)",
         caption="linear probes tested on problems that they did not see; AUC: chance that a right completion is ranked "
         "above a wrong one, within problems: of the same problem",

@@ -20,7 +20,7 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A configuration with its settings, and the size of the cluster."""
     parser.add_argument("config", metavar="CONFIG", help="a file, or the name of a shipped configuration")
-    parser.add_argument("--gpus", type=at_least_one, default=8, metavar="N", help="of a node (default: 8)")
+    parser.add_argument("--gpus", type=at_least_one, default=8, metavar="N", help="GPUs of a node (default: 8)")
     parser.add_argument("--nodes", type=at_least_one, default=1, metavar="N", help="default: 1")
     add_settings(parser, {**CORE, "output": "folder to write (default: runs/verl-TASK-OBJECTIVE-seedSEED)"})
     add_settings(parser, ADVANCED)

@@ -52,7 +52,8 @@ class ProbeResult:
         weights: by feature of the dynamics, the weight of its standardised value, mean over the folds.
         num_folds: parts that the problems were split into.
         num_right, num_wrong, num_problems: what was probed.
-        scores: of each completion, by the probe of the dynamics that did not see its problem; higher is more right.
+        scores: scores of each completion, by the probe of the dynamics that did not see its problem; higher is more
+            right.
     """
 
     auc: dict[str, Estimate]
@@ -102,7 +103,7 @@ def probe_result(completions: Sequence[SegmentedCompletion], *, seed: int = 0) -
 
     Args:
         completions: two or more right ones and wrong ones, each kind of two problems or more.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Raises:
         DataError: see :func:`check_labels`.

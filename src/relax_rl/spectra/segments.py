@@ -53,7 +53,7 @@ class SegmentedCompletion:
     Attributes:
         problem_id: problems are what the probe is tested across.
         is_right: its label.
-        texts: of each segment; untrusted.
+        texts: texts of each segment; untrusted.
         mean_state: (H,) over its tokens.
     """
 

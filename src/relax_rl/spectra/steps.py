@@ -26,7 +26,7 @@ class SegmentRule:
         kind: "newline": behind each line break; "marker": in front of each occurrence of `marker`; "entropy": in front
             of the tokens whose distribution has the highest entropy.
         marker: words that begin a segment.
-        share: of all tokens of all completions, those that begin a segment by entropy.
+        share: share of all completions' tokens that begin a segment by entropy.
     """
 
     kind: Literal["newline", "marker", "entropy"]

@@ -94,26 +94,27 @@ def spectrum(
         text: generate nothing; read the prompts, and the solutions behind them, as they are.
         compare: another model, of the same kinds, to be measured on the same prompts and tested against the first.
         num_problems: the first so many prompts.
-        max_completion_length: of a completion, in tokens. None: 256.
-        num_samples, temperature: of the sampling: completions of each prompt; 0 is greedy.
-        split: of the task.
-        seed: of the sampling and of the fit.
+        max_completion_length: largest length of a completion, in tokens. None: 256.
+        num_samples, temperature: completions of each prompt, and temperature of the sampling; 0 is greedy.
+        split: split of the task.
+        seed: seed of the sampling and of the fit.
         sites: where the states are read, such as ``final_norm_out`` or ``layer_3_out``; ("all",) for every one. Empty:
             the embedding, three layers and the final norm.
-        estimators: of the DSD, of `ESTIMATORS`.
-        kind, num_observables, fit_steps: of the dictionaries that are fitted: one of `KINDS`; F, None for a third of
-            the median number of tokens, at most 50; updates of a sigmoid dictionary, 0 for a random one.
+        estimators: estimators of the DSD, of `ESTIMATORS`.
+        kind, num_observables, fit_steps: kind, size and steps of the dictionaries that are fitted: one of `KINDS`; F,
+            None for a third of the median number of tokens, at most 50; updates of a sigmoid dictionary, 0 for a random
+            one.
         dictionaries: by site, to be used instead: files or dictionaries.
-        tokenizer: of a loaded model (and of a loaded `compare`), or its processor.
-        dtype, revision, device_map: of models given by name.
-        batch_tokens: of one forward.
+        tokenizer: tokenizer of a loaded model (and of a loaded `compare`), or its processor.
+        dtype, revision, device_map: data type, revision and device map of models given by name.
+        batch_tokens: tokens of one forward.
         store: folder that keeps the hidden states, and is read first.
         statistics_only: the store keeps Gram matrices in place of states.
         plain: plain prompts, also for a model with a chat template. None: no.
         chat_template_kwargs: switches of the chat template, such as ``{"enable_thinking": False}``.
         overlong: "refuse" prompts that leave no room for a whole completion in the model's context, or "cut" their
             start. None: refuse.
-        task_options: of a task given by name.
+        task_options: options of a task given by name.
         output: folder for page, JSON, CSV and dictionaries. None: nothing is kept on disk.
         overwrite: replace the spectra in `output`.
         command: words that do the same again, for the page.

@@ -61,7 +61,7 @@ def spectrum_of_states(
         num_trajectories: the first so many. None: all.
         estimators, kind, num_observables, fit_steps, seed, dictionaries, store, statistics_only, output, overwrite,
             command, dtype, revision, device_map: as of :func:`~relax_rl.workflows.spectrum.spectrum`.
-        tokenizer: of a loaded model.
+        tokenizer: tokenizer of a loaded model.
 
     Raises:
         ConfigError: settings that do not fit together, or a site that the states do not have.
@@ -156,7 +156,7 @@ class _FinalNorm:
         return cls(name, final_norm_of(loaded), before)
 
     def words(self, folder: RecordingFolder, sites: Sequence[str]) -> str:
-        """What a reader must be told of the norm."""
+        """Remark on the norm."""
         if self.apply is not None and _FINAL in sites:
             return f"{_FINAL} is the final norm of {self.model}, applied to {self.before}."
         if folder.is_before_norm and self.apply is None:
@@ -176,16 +176,16 @@ def _sites(folder: RecordingFolder, named: Sequence[str], norm: _FinalNorm) -> l
     missing = next((site for site in sites if site not in folder.widths), None)
     if missing is None or (missing == _FINAL and norm.apply is not None):
         return list(dict.fromkeys(sites))
-    there = ", ".join(list(folder.widths)[:8]) + (", ..." if len(folder.widths) > 8 else "")
+    sites = ", ".join(list(folder.widths)[:8]) + (", ..." if len(folder.widths) > 8 else "")
     if missing != _FINAL:
-        raise ConfigError(f"The states in '{folder.path}' have no site '{missing}'; they have {there}.")
+        raise ConfigError(f"The states in '{folder.path}' have no site '{missing}'; they have {sites}.")
     if not norm.model:
         raise ConfigError(
-            f"The states in '{folder.path}' were written without the final norm (they have {there}); name the model, "
+            f"The states in '{folder.path}' were written without the final norm (they have {sites}); name the model, "
             "whose norm is then applied to its last layer: relax spectrum MODEL --states DIR."
         )
     raise ConfigError(
-        f"The final norm of {norm.model} follows {norm.before}, which is not in '{folder.path}' (there are {there}); "
+        f"The final norm of {norm.model} follows {norm.before}, which is not in '{folder.path}' (there are {sites}); "
         "record the last layer too."
     )
 

@@ -36,9 +36,10 @@ class Reading:
         text: read prompts and solutions as they are, instead of completions.
         num_problems: the first so many prompts.
         max_completion_length: in tokens; None: 256.
-        num_samples, temperature, seed: of the sampling.
-        split, task_options: of the task.
-        plain, chat_template_kwargs, overlong: of the prompts, see `relax_rl.workflows.policy.fit_prompts`.
+        num_samples, temperature, seed: number of samples, temperature and seed of the sampling.
+        split, task_options: split and options of the task.
+        plain, chat_template_kwargs, overlong: form of the prompts, see
+            `relax_rl.workflows.policy.fit_prompts`.
         tokenizer, dtype, revision, device_map: see `Loading`.
     """
 

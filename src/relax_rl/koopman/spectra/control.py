@@ -82,8 +82,8 @@ def dmd_with_control(
     regressors = torch.cat([reduction.first.to(dtype), acting / size], -1)
     if int(torch.linalg.matrix_rank(regressors)) < regressors.shape[-1]:
         raise DataError(
-            "The inputs are a linear function of the states (or of each other), so that their effects cannot be told "
-            "apart; vary the inputs, give longer trajectories, or keep fewer directions."
+            "The inputs are a linear function of the states (or of each other), so that their effects are not "
+            "distinct; vary the inputs, give longer trajectories, or keep fewer directions."
         )
     solution = torch.linalg.lstsq(regressors, reduction.second.to(dtype)).solution
     dynamics, control = solution.tensor_split([reduction.first.shape[-1]])

@@ -19,7 +19,7 @@ COLOURS: dict[str, Colour] = {
     "orange": (245, 145, 20),
     "purple": (130, 60, 170),
 }
-"""Named colours of shapes, which are told apart on light paper."""
+"""Named colours of shapes, distinct on light paper."""
 
 
 def described(drawing: Drawing) -> str:

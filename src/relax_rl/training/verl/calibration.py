@@ -72,7 +72,7 @@ class Sample:
     """The states that one process keeps.
 
     Attributes:
-        places: of its rows in the sample of all processes.
+        places: places of its rows in the sample of all processes.
         states: (T_i, H) of each, on the CPU, in the precision of the forward.
         masks: (T_i,) bool.
     """

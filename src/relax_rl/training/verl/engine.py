@@ -33,7 +33,7 @@ class RelaxEngine(FSDPEngineWithLMHead):
     """Trains the actor by the objective that `RelaxPolicyLossConfig` names; all else is verl's.
 
     Attributes:
-        objective: of the run, as it is now; None before the first update.
+        objective: objective of the run, as it is now; None before the first update.
     """
 
     objective: Objective | None = None
@@ -155,7 +155,8 @@ class RelaxEngine(FSDPEngineWithLMHead):
         """(N, C) some columns of the states of every token of a micro-batch's sequences, end to end.
 
         Args:
-            states: of one forward, packed (1, L, H), of which each sequence-parallel process has a part, or padded.
+            states: states of one forward, packed (1, L, H), of which each sequence-parallel process has a part, or
+                padded.
             columns: from states (n, H) to (n, C), with n tokens of this process: what is gathered is C wide.
         """
         offsets = micro["input_ids"].offsets()

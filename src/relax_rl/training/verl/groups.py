@@ -21,12 +21,12 @@ class Row:
     """One row of a process.
 
     Attributes:
-        uid: of its prompt.
+        uid: id of its prompt.
         length: tokens, the prompt's included.
         num_tokens: that the loss is of.
         may_be_padding: it has one response token, and no loss.
-        digest: of its token ids; orders rows alike wherever verl put them, which `uid`, drawn anew in each run, does
-            not.
+        digest: digest of its token ids; orders rows alike wherever verl put them, which `uid`, drawn again in each run,
+            does not.
     """
 
     uid: str
@@ -99,7 +99,7 @@ def dealt(rows: Sequence[Sequence[Row]], layout: Layout, rows_of_update: int) ->
     """For each process the (process, row) that it is to have, in an order in which no update breaks a group.
 
     Args:
-        rows_of_update: of all processes; each has as many rows of every update.
+        rows_of_update: rows of an update on all processes; each process has as many of every update.
     """
     num_processes = len(rows)
     queue = [where for group in layout.groups.values() for where in group] + layout.padding

@@ -34,13 +34,13 @@ def reward_function(settings_file: Path) -> Callable[..., dict[str, float]]:
     def compute_score(
         data_source: str, solution_str: str, ground_truth: Any, extra_info: Mapping[str, Any] | None = None, **_: Any
     ) -> dict[str, float]:
-        told = extra_info or {}
-        opened, options = str(told.get("opened_thought") or ""), list(told.get("options") or ())
+        info = extra_info or {}
+        opened, options = str(info.get("opened_thought") or ""), list(info.get("options") or ())
         with lock:
             score = reward(
                 [solution_str],
                 answer=[ground_truth],
-                truncated=[bool(told.get("truncated", False))],
+                truncated=[bool(info.get("truncated", False))],
                 opened_thought=[opened] if opened else None,
                 problem_options=[options] if options else None,
             )[0]

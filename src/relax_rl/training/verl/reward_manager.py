@@ -22,6 +22,6 @@ class RelaxRewardManager(NaiveRewardManager):
         length = int(row.batch["attention_mask"][-responses.shape[-1] :].sum())
         limit = int(self.config.data.max_response_length)
         ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
-        told = data.non_tensor_batch["extra_info"][-1]
-        told["truncated"] = length >= limit and int(responses[length - 1]) not in ends
+        info = data.non_tensor_batch["extra_info"][-1]
+        info["truncated"] = length >= limit and int(responses[length - 1]) not in ends
         return await super().run_single(data)

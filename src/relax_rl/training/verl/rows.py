@@ -71,7 +71,7 @@ def batch_of(
 
     Args:
         micro: verl's rows.
-        outputs: of the engine, ``log_probs`` and, where it was asked for, ``entropy``, of every token.
+        outputs: outputs of the engine, ``log_probs`` and, where it was asked for, ``entropy``, of every token.
         states: (N, H or F) of every token, where the objective reads them.
         ids: (B,) of the groups.
         width: T; None takes the longest response.

@@ -16,9 +16,9 @@ def sampled_rows(rows: Sequence[Sequence[Row]], layout: Layout, rank: int) -> di
     The sample and its order follow from what was sampled, and not from where verl put it.
 
     Args:
-        rows: of each process.
+        rows: rows of each process.
         layout: their groups.
-        rank: of the process.
+        rank: rank of the process.
     """
 
     def digest(where: tuple[int, int]) -> bytes:
@@ -38,7 +38,7 @@ def rows_to_run(chosen: dict[int, int], num_rows: int, most: int, micro: int) ->
 
     Args:
         chosen: the sampled rows.
-        num_rows: of the process, in whole micro-batches.
+        num_rows: number of rows of the process, in whole micro-batches.
         most: sampled rows of the process that has most.
         micro: rows of a micro-batch.
     """

@@ -67,7 +67,7 @@ def of_responses(values: Tensor, offsets: Tensor, lengths: Tensor, width: int, b
         before: places before the response's tokens: 0 for their own, 1 for those that predict them.
     """
     steps = torch.arange(width, device=values.device)
-    is_there = steps < lengths.unsqueeze(-1)
+    is_token = steps < lengths.unsqueeze(-1)
     places = (offsets[1:] - lengths - before).unsqueeze(-1) + steps
     found = values[places.clamp(0, len(values) - 1)]
-    return torch.where(is_there.view(*is_there.shape, *[1] * (found.dim() - 2)), found, 0.0)
+    return torch.where(is_token.view(*is_token.shape, *[1] * (found.dim() - 2)), found, 0.0)

@@ -61,7 +61,7 @@ def rows_of_update(data: Any, num_processes: int) -> int:
 
 
 def brought_together(data: Any, group: Any, group_size: int, size: int) -> Any:
-    """As many rows as before, dealt anew so that no update breaks a group. Collective.
+    """As many rows as before, dealt again so that no update breaks a group. Collective.
 
     Ids and log-probabilities travel, some 32 bytes a token, and not the activations.
 

@@ -50,7 +50,7 @@ def check_metrics(metrics: Sequence[str] | None, config: TrainConfig) -> None:
         if kind == "modes" and not as_verifier(task_and_rewards(config)[0].verifier).has_modes:
             raise ConfigError(
                 f"--metrics: '{name}' counts the solutions found, which the verifier of '{config.task.name}' does not "
-                f"tell apart; compare on a task that has modes ({', '.join(WITH_MODES)}), or leave it out"
+                f"distinguish; compare on a task that has modes ({', '.join(WITH_MODES)}), or leave it out"
             )
 
 
