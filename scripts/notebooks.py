@@ -1,6 +1,6 @@
 """Run the notebooks of docs/notebooks and keep their outputs in them.
 
-    python scripts/notebooks.py            runs each and writes its outputs into it
+    python scripts/notebooks.py [NAME ...] runs each and writes its outputs into it
     python scripts/notebooks.py --check    runs each and writes nothing; a cell that raises ends it with exit code 1
 
 Each runs in a fresh folder, in this process and without Jupyter: what a cell prints and the value of its last line are
@@ -107,12 +107,14 @@ def markdown(notebook: dict[str, Any], pictures: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run them all."""
+    """Run all of them, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="notebooks, without .ipynb (all)")
     parser.add_argument("--check", action="store_true", help="write nothing")
     arguments = parser.parse_args(argv)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+    names = arguments.names or sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    for path in (NOTEBOOKS / f"{name}.ipynb" for name in names):
         print(path.name, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             done = executed(read_notebook(path), Path(folder))
