@@ -19,11 +19,11 @@ readme-demo: .venv/.installed
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 test: .venv/.installed
 	$(BIN)/python -m compileall -q src
-	$(PYTEST) -n 2 --dist worksteal
+	$(PYTEST) -n 2 --dist worksteal --junitxml build/tests/fast.xml
 
 test-slow: .venv/.installed
 	$(BIN)/python -m compileall -q src
-	$(PYTEST) -m "slow or distributed" -n 2 --dist worksteal --durations 12
+	$(PYTEST) -m "slow or distributed" -n 2 --dist worksteal --durations 12 --junitxml build/tests/slow.xml
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

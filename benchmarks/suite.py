@@ -40,6 +40,7 @@ BENCHMARKS = {
     "growth": "growth:rows",
     "terms": "terms:rows",
     "runs": "runs:rows",
+    "testing": "testing:rows",
 }
 """Every benchmark: a function that takes an `Effort` and yields rows, as ``module:name``."""
 

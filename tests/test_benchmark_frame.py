@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+import testing
 from frame.history import Result, histories, regressions, save
-from frame.page import filled
-from frame.rows import Row, row_of_times
+from frame.page import PAGE, filled
+from frame.rows import FULL, QUICK, Row, row_of_times
 from frame.timing import ApartError, Times, apart, in_turn, stream_apart
+from suite import BENCHMARKS
 
 
 def result(ratio: float, date: str = "2026-01-01T00:00Z", *, is_quick: bool = False, name: str = "wide") -> Result:
@@ -98,3 +100,28 @@ def test_rows_before_a_failure_are_kept_and_its_words_arrive() -> None:
     with pytest.raises(ApartError, match="ZeroDivisionError: of the benchmark"):
         next(rows)
     assert apart(abs, -3, limit=120) == 3
+
+
+JUNIT = """<?xml version="1.0"?><testsuites><testsuite name="pytest" tests="3" time="120.5">
+<testcase classname="tests.runs.test_a" name="one" time="30.0"/>
+<testcase classname="tests.runs.test_a.TestB" name="two" time="150.0"/>
+<testcase classname="tests.test_c" name="three" time="40.0"/>
+</testsuite></testsuites>"""
+
+
+def test_a_suite_is_bounded_by_the_time_of_its_tests_on_two_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testing, "RECORDS", tmp_path)
+    assert list(testing.rows(FULL)) == []
+    (tmp_path / "fast.xml").write_text(JUNIT)
+    (row,) = testing.rows(FULL)
+    assert (row.ours, row.ratio, row.floor) == (120.5, 1.205, 1.1)
+    assert "3 tests take 220 s" in row.bound
+    assert "runs/test_a 180 s, test_c 40 s" in row.bound
+    assert list(testing.rows(QUICK)) == []
+
+
+def test_the_page_has_a_block_for_every_benchmark() -> None:
+    found = [result(0.4, name=name) for name in BENCHMARKS]
+    assert filled(PAGE.read_text("utf-8"), found).count("Measured 2026-01-01") == len(BENCHMARKS)
