@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from relax_rl.cli.main import main
+from relax_rl.config import load_config
 from relax_rl.stopping import Reason, Stopped
 from relax_rl.workflows import demo
 from relax_rl.workflows.compare.jobs import Job
@@ -52,3 +54,31 @@ def test_it_is_resumed_or_replaced(jobs: list[Job], capsys: pytest.CaptureFixtur
     assert main(["demo", "--resume", "--overwrite"]) == 2
     assert "give one of them" in capsys.readouterr().err
     assert jobs == []
+
+
+def test_one_run_measures_the_start_for_both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jobs: list[Job]) -> None:
+    measured = {"before": 0.25, "after": 0.5}
+
+    def run_jobs(jobs: list[Job], *_: Any, **__: Any) -> list[Any]:
+        for job in jobs:
+            config = load_config(job.words[1], {})
+            job.run.path.mkdir(parents=True, exist_ok=True)
+            for name in ["before"] * config.evaluation.before + ["after"]:
+                job.run.write_evaluation(name, {"mean": measured[name], "of": job.label})
+        return []
+
+    monkeypatch.setattr(demo, "run_jobs", run_jobs)
+    monkeypatch.setattr("relax_rl.workflows.pages.page_if_possible", lambda *_: None)
+    monkeypatch.setattr("relax_rl.evaluation.result.EvaluationResult.load", lambda path: json.loads(path.read_text()))
+    planned = demo.prepare_demo(2, output=tmp_path / "d")
+    assert [run.config.evaluation.before for run in planned.runs] == [True, False]
+    planned.run()
+    first, second = (run.directory.read_evaluations() for run in planned.runs)
+    assert (first["before"], second["before"]) == ({"mean": 0.25, "of": "grpo seed 0"},) * 2
+    assert second["after"]["of"] == "relax seed 0"
+    assert [
+        run.config.evaluation.before for run in demo.prepare_demo(2, overrides=["--evaluation.before=false"]).runs
+    ] == [
+        False,
+        False,
+    ]

@@ -70,6 +70,7 @@ class PlannedDemo:
             job = failure.job
             raise RelaxError(f"The run of {job.label} failed: {failure.sentence} (all of it in {job.log})")
         directories = [planned.directory for planned in self.runs]
+        _share_start(directories)
         page = page_if_possible([run.path for run in directories], self.folder / "report.html")
         before = directories[0].evaluations / "before.json"
         return DemoResult(
@@ -108,7 +109,7 @@ def prepare_demo(
         raise ConfigError(f"--steps is {steps}; give a number of updates of at least 1.")
     folder = Path(output)
     words = [f"--trainer.max_steps={steps}", *overrides]
-    runs = plan_runs("countdown", words, parse_methods(list(METHODS)), [seed], folder)
+    runs = _measured_once(plan_runs("countdown", words, parse_methods(list(METHODS)), [seed], folder))
     if resume and overwrite:
         raise ConfigError("--resume continues a demo and --overwrite deletes it; give one of them")
     for planned in runs:
@@ -118,3 +119,23 @@ def prepare_demo(
             RunDirectory.new(planned.config.output_path, overwrite=overwrite)
     rehearse(runs, runs, overwrite=not resume)
     return PlannedDemo(folder, tuple(runs), resume)
+
+
+def _measured_once(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The runs, of which the first alone evaluates the policy before training.
+
+    They start at once from the same policy, so that none could read what another has measured. GRPO has no reference
+    policy and finishes sooner in any case.
+    """
+    only_after = [planned.config.evaluation.model_copy(update={"before": False}) for planned in runs[1:]]
+    return [runs[0]] + [
+        replace(planned, config=planned.config.model_copy(update={"evaluation": evaluation}))
+        for planned, evaluation in zip(runs[1:], only_after, strict=True)
+    ]
+
+
+def _share_start(runs: Sequence[RunDirectory]) -> None:
+    """Give every run the evaluation before training of the first, as if each had measured it."""
+    before = runs[0].read_evaluations().get("before")
+    for run in runs[1:] if before is not None else ():
+        run.write_evaluation("before", before)
