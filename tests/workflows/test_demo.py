@@ -11,6 +11,7 @@ import pytest
 
 from relax_rl.cli.main import main
 from relax_rl.config import load_config
+from relax_rl.runs import RunDirectory
 from relax_rl.stopping import Reason, Stopped
 from relax_rl.workflows import demo
 from relax_rl.workflows.compare.jobs import Job
@@ -62,7 +63,7 @@ def test_one_run_measures_the_start_for_both(monkeypatch: pytest.MonkeyPatch, tm
     def run_jobs(jobs: list[Job], *_: Any, **__: Any) -> list[Any]:
         for job in jobs:
             config = load_config(job.words[1], {})
-            job.run.path.mkdir(parents=True, exist_ok=True)
+            RunDirectory.new(job.run.path, overwrite=True).start(config)
             for name in ["before"] * config.evaluation.before + ["after"]:
                 job.run.write_evaluation(name, {"mean": measured[name], "of": job.label})
         return []

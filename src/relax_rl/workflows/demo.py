@@ -136,6 +136,7 @@ def _measured_once(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
 
 def _share_start(runs: Sequence[RunDirectory]) -> None:
     """Give every run the evaluation before training of the first, as if each had measured it."""
-    before = runs[0].read_evaluations().get("before")
-    for run in runs[1:] if before is not None else ():
-        run.write_evaluation("before", before)
+    if runs[0].is_evaluated("before"):
+        before = runs[0].read_evaluations()["before"]
+        for run in runs[1:]:
+            run.write_evaluation("before", before)
