@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import get_args
 
@@ -18,14 +19,17 @@ from torch import Tensor
 from frame.rows import Effort, Row, row_of_times
 from frame.timing import in_turn
 from relax_rl.koopman import (
+    Dispersion,
     Estimator,
     KoopmanDictionary,
     dispersion_from_lifted,
+    dmd,
     dynamic_spectral_dispersion,
     snapshot_pairs,
+    subspace_dmd,
 )
 from relax_rl.koopman.dispersion.controls import held_out_heterogeneity
-from relax_rl.koopman.dispersion.estimators import ROBUST_WINDOW, dispersion_from_gram
+from relax_rl.koopman.dispersion.estimators import ROBUST_WINDOW, Precision, dispersion_from_gram
 from relax_rl.koopman.linalg.eigensolvers import eig, eigh
 from relax_rl.koopman.pairs.snapshots import gram_statistics
 from relax_rl.koopman.spectra.eigenpairs import eigenvalue_moduli
@@ -49,7 +53,8 @@ LOOP = "a loop of pinv and eigvals"
 def rows(effort: Effort) -> Iterator[Row]:
     """Forward and backward: against what one would write at first, and of a large batch against raw torch."""
     yield from rows_of_loop(effort)
-    yield row_of_large_batch(effort)
+    yield from rows_of_large_batch(effort)
+    yield from rows_of_instruments(effort)
 
 
 def printed_formula(lifted: Tensor) -> Tensor:
@@ -115,24 +120,54 @@ def eigenproblems(lifted: Tensor) -> dict[str, Callable[[], object]]:
     }
 
 
-def row_of_large_batch(effort: Effort, size: tuple[int, int, int] = (512, 64, 50)) -> Row:
+def rows_of_large_batch(effort: Effort, size: tuple[int, int, int] = (512, 64, 50)) -> Iterator[Row]:
     """Dispersion of many F x F problems from their Gram statistics, against the same formula in plain torch."""
     B, T, F = size
     states = linear_system(0.3, T, B, seed=0, H=F).sigmoid()
     sums = gram_statistics(states, snapshot_pairs(torch.ones((B, T), dtype=torch.bool)))
 
-    def ours() -> None:
+    def ours(precision: Precision) -> Dispersion:
         gram, cross = (x.clone().requires_grad_() for x in (sums.gram, sums.cross))
-        dispersion_from_gram(replace(sums, gram=gram, cross=cross)).values.sum().backward()
+        found = dispersion_from_gram(replace(sums, gram=gram, cross=cross), precision=precision)
+        found.values.sum().backward()
+        return found
 
-    def raw() -> None:
-        gram, cross = (x.clone().requires_grad_() for x in (sums.gram, sums.cross))
-        torch.linalg.eigvals(torch.linalg.solve(gram, cross)).abs().var(-1, correction=0).sum().backward()
+    def raw(dtype: torch.dtype) -> Tensor:
+        gram, cross = (x.to(dtype, copy=True).requires_grad_() for x in (sums.gram, sums.cross))
+        values = torch.linalg.eigvals(torch.linalg.solve(gram, cross)).abs().var(-1, correction=0)
+        values.sum().backward()
+        return values.detach()
 
-    times = in_turn({"ours": ours, "raw": raw}, effort.rounds)
+    sides = {precision: partial(ours, precision) for precision in ("double", "single")}
+    raws = {"float64": partial(raw, torch.float64), "float32": partial(raw, torch.float32)}
+    times = in_turn({**sides, **raws}, effort.rounds)
+    found, exact = ours("single"), ours("double").values
+    assert found.error_bound is not None
+    wrong = float((found.values - exact).abs().max())
+    note = f"off by {wrong:.0e} at most, bound {float(found.error_bound.max()):.0e}"
     bound = "with the residual and the largest modulus of every trajectory, which the formula alone does not have"
-    against = "solve, eigvals and var in torch, float64"
-    return row_of_times(f"paper, {B} x {F} x {F}", times["ours"], times["raw"], against, target=1.1, bound=bound)
+    for precision, dtype in (("double", "float64"), ("single", "float32")):
+        against = f"solve, eigvals and var in torch, {dtype}"
+        title = f"paper, {B} x {F} x {F}" + (", in single precision" if precision == "single" else "")
+        mine, other = times[precision], times[dtype]
+        yield row_of_times(
+            title, mine, other, against, target=1.1, bound=bound, note=note if precision == "single" else ""
+        )
+
+
+def rows_of_instruments(effort: Effort, size: tuple[int, int, int] = (16, 1000, 50)) -> Iterator[Row]:
+    """Estimators of dynamics that are driven and seen with noise, against plain DMD of the same snapshots and rank."""
+    B, T, F = size
+    batch = list(linear_system(0.3, T, B, seed=1, H=F))
+    sides: dict[str, Callable[[], object]] = {
+        "plain": lambda: [dmd(states, rank=8) for states in batch],
+        "instrumental": lambda: [dmd(states, rank=8, variant="instrumental") for states in batch],
+        "subspace": lambda: [subspace_dmd(states, rank=8) for states in batch],
+    }
+    times = in_turn(sides, effort.rounds)
+    for name in ("instrumental", "subspace"):
+        title = f"{name} DMD, {B} x {T} x {F}, rank 8"
+        yield row_of_times(title, times[name], times["plain"], "plain DMD, rank 8", target=2.0)
 
 
 # --- synthetic systems ---------------------------------------------------------------------------------------------
@@ -343,9 +378,14 @@ def print_ascent(steps: int, B: int = 8, T: int = 64, F: int = 16) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=500, help="steps of gradient ascent")
+    parser.add_argument("--only", choices=CANDIDATES, help="one candidate of (a), (c), (d), and no table (b)")
     arguments = parser.parse_args()
+    if arguments.only is not None:
+        for name in CANDIDATES.keys() - {arguments.only}:
+            del CANDIDATES[name]
     print_lengths()
-    print_noise()
+    if arguments.only is None:
+        print_noise()
     print_order()
     print_ascent(arguments.steps)
 

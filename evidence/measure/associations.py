@@ -14,6 +14,9 @@ def association(x: np.ndarray, y: np.ndarray, given: np.ndarray, cluster: np.nda
     """Spearman correlation, raw and given a third variable, with 95 % intervals by bootstrap over clusters."""
     keep = np.isfinite(x) & np.isfinite(y)
     x, y, given, cluster = x[keep], y[keep], given[keep], cluster[keep]
+    names = [f"spearman{given}{end}" for given in ("", "_given_length") for end in ("", "_low", "_high")]
+    if len(x) < 3:
+        return {"units": float(len(x)), **dict.fromkeys(names, float("nan"))}
     members = [np.flatnonzero(cluster == one) for one in np.unique(cluster)]
     generator = np.random.default_rng(0)
     result: dict[str, float] = {"units": float(len(x))}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from relax_rl.evaluation.prompts import encode_prompt
 from relax_rl.evaluation.samplers.transformers import Completion, sample_completions
+from relax_rl.runs.files import write_whole
 from relax_rl.tasks.base import Problem
 from relax_rl.tasks.countdown import CountdownTask
 from relax_rl.training.models import load_model, model_location
@@ -79,24 +82,39 @@ def sample(
     random_weights: bool = False,
     split: str = "test",
     batch_size: int = 256,
+    kept: Path | None = None,
 ) -> Rollout:
-    """Completions of countdown problems at temperature 1, by a policy named as for ``--model``."""
+    """Completions of countdown problems at temperature 1, by a policy named as for ``--model``.
+
+    Args:
+        kept: a file that holds the completions, or receives them; None: they are drawn each time.
+    """
     model, tokenizer = load_policy(name, random_weights=random_weights)
     task = CountdownTask()
     problems = task.problems(split, num_problems)
     prompts = [list(encode_prompt(tokenizer, problem)) for problem in problems]
-    completions = sample_completions(
-        model,
-        tokenizer,
-        prompts,
-        num_samples,
-        max_completion_length=length,
-        batch_size=batch_size,
-        seed=seed,
-        keys=[problem.id for problem in problems],
-    )
+    if kept is not None and kept.is_file():
+        completions = _read(kept)
+    else:
+        completions = sample_completions(
+            model,
+            tokenizer,
+            prompts,
+            num_samples,
+            max_completion_length=length,
+            batch_size=batch_size,
+            seed=seed,
+            keys=[problem.id for problem in problems],
+        )
+        if kept is not None:
+            write_whole(kept, json.dumps([[asdict(one) for one in row] for row in completions]))
     texts = [one.text for row in completions for one in row]
     answers = [problem.answer for problem, row in zip(problems, completions, strict=True) for _ in row]
     scores = task.verifier.score(texts, answers)
     correct = torch.tensor([score == 1.0 for score in scores]).view(num_problems, num_samples)
     return Rollout(f"{name}{' (random)' if random_weights else ''}", model, problems, prompts, completions, correct)
+
+
+def _read(path: Path) -> list[list[Completion]]:
+    rows = json.loads(path.read_text("utf-8"))
+    return [[Completion(**{**one, "token_ids": tuple(one["token_ids"])}) for one in row] for row in rows]

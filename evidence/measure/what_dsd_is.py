@@ -9,7 +9,7 @@ Every table goes to OUT/a_*.csv. Which numbers count for what is in docs/researc
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,10 +105,10 @@ def defined(lifted: list[Tensor], estimator: str) -> np.ndarray:
     return torch.where(found.is_defined, found.values, torch.nan).numpy()
 
 
-def by_length(lifted: list[Tensor], lengths: tuple[int, ...]) -> Iterator[dict]:
+def by_length(lifted: list[Tensor], lengths: tuple[int, ...], estimators: Sequence[str] = ESTIMATORS) -> Iterator[dict]:
     """The same completions, those of at least the greatest length, cut to each length."""
     long_enough = [row for row in lifted if len(row) >= lengths[-1]]
-    for estimator in ESTIMATORS:
+    for estimator in estimators:
         for length in lengths:
             values = defined([row[:length] for row in long_enough], estimator) if long_enough else np.array([np.nan])
             yield {
@@ -120,26 +120,39 @@ def by_length(lifted: list[Tensor], lengths: tuple[int, ...]) -> Iterator[dict]:
             }
 
 
-def noise_floor(lifted: list[Tensor]) -> Iterator[dict]:
+def noise_floor(lifted: list[Tensor], estimators: Sequence[str] = ESTIMATORS) -> Iterator[dict]:
     """DSD as it is, and of the same states in a random order, which have no dynamics to speak of."""
     generator = torch.Generator().manual_seed(0)
     shuffled = [row[torch.randperm(len(row), generator=generator)] for row in lifted]
-    for estimator in ESTIMATORS:
+    for estimator in estimators:
         own, null = defined(lifted, estimator), defined(shuffled, estimator)
         found = dispersion(lifted, estimator)
         keep = np.isfinite(own)
+        conditions, lengths = found.condition.numpy()[keep], found.num_pairs.numpy()[keep]
         yield {
             "estimator": estimator,
             "completions": int(keep.sum()),
-            "dsd": float(np.nanmean(own)),
-            "dsd_shuffled": float(np.nanmean(null)),
-            "share_above_null": float((own[keep] > null[keep]).mean()),
-            "max_modulus_mean": float(found.spectral_radius.numpy()[keep].mean()),
-            "condition_median": float(np.median(found.condition.numpy()[keep])),
-            "spearman_condition": float(stats.spearmanr(own[keep], found.condition.numpy()[keep]).statistic),  # pyright: ignore[reportAttributeAccessIssue]
-            "spearman_length": float(stats.spearmanr(own[keep], found.num_pairs.numpy()[keep]).statistic),  # pyright: ignore[reportAttributeAccessIssue]
+            "dsd": mean(own),
+            "dsd_shuffled": mean(null),
+            # A completion whose shuffled states have no DSD at all stands out, too.
+            "share_above_null": mean((~(own[keep] <= null[keep])).astype(float)),
+            "max_modulus_mean": mean(found.spectral_radius.numpy()[keep]),
+            "condition_median": float(np.median(conditions)) if keep.any() else float("nan"),
+            "spearman_condition": rank_correlation(own[keep], conditions),
+            "spearman_length": rank_correlation(own[keep], lengths),
             "spurious_share": spurious_share(lifted),
         }
+
+
+def mean(values: np.ndarray) -> float:
+    """Over the defined values; NaN of none."""
+    kept = values[np.isfinite(values)]
+    return float(kept.mean()) if len(kept) else float("nan")
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's; NaN of fewer than three values."""
+    return float(stats.spearmanr(x, y).statistic) if len(x) > 2 else float("nan")  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def spurious_share(lifted: list[Tensor]) -> float:
@@ -150,23 +163,25 @@ def spurious_share(lifted: list[Tensor]) -> float:
     return float((residuals > TRUSTED_RESIDUAL).double().mean())
 
 
-def by_dictionary(states: list[Tensor], reference: list[Tensor]) -> Iterator[dict]:
+def by_dictionary(
+    states: list[Tensor], reference: list[Tensor], estimators: Sequence[str] = ESTIMATORS
+) -> Iterator[dict]:
     """Other seeds and numbers of observables: the mean, and whether completions keep their order."""
     num_observables = reference[0].shape[1]
-    own = {estimator: defined(reference, estimator) for estimator in ESTIMATORS}
+    own = {estimator: defined(reference, estimator) for estimator in estimators}
     for count in (num_observables // 2, num_observables):
         for seed in (1, 2, 3):
             lifted = lifts(states, count, seed)
-            for estimator in ESTIMATORS:
+            for estimator in estimators:
                 values = defined(lifted, estimator)
                 both = np.isfinite(values) & np.isfinite(own[estimator])
                 yield {
                     "estimator": estimator,
                     "num_observables": count,
                     "seed": seed,
-                    "dsd": float(np.nanmean(values)),
-                    "dsd_reference": float(np.nanmean(own[estimator])),
-                    "spearman_with_reference": float(stats.spearmanr(values[both], own[estimator][both]).statistic),  # pyright: ignore[reportAttributeAccessIssue]
+                    "dsd": mean(values),
+                    "dsd_reference": mean(own[estimator]),
+                    "spearman_with_reference": rank_correlation(values[both], own[estimator][both]),
                 }
 
 
@@ -176,11 +191,13 @@ def lifts(states: list[Tensor], num_observables: int, seed: int) -> list[Tensor]
     return [dictionary(row) for row in states]
 
 
-def by_layer(states: list[dict[int, Tensor]], num_observables: int) -> Iterator[dict]:
+def by_layer(
+    states: list[dict[int, Tensor]], num_observables: int, estimators: Sequence[str] = ESTIMATORS
+) -> Iterator[dict]:
     """The same completions at every layer, each with a dictionary of its own."""
     for layer in states[0]:
         lifted = lifts([row[layer] for row in states], num_observables, 0)
-        for estimator in ESTIMATORS:
+        for estimator in estimators:
             yield {"estimator": estimator, "layer": layer, **mean_with_interval(defined(lifted, estimator))}
 
 
@@ -197,16 +214,22 @@ def by_model(rollout: Rollout, last: list[Tensor], size: Size, seed: int) -> Row
     )
     states, _ = blank.states()
     untrained = [row[-1] for row in states]
-    rows: Rows = []
-    for name, trajectories in ((rollout.name, last), (blank.name, untrained)):
-        lifted = lifts(trajectories, size.num_observables, 0)
-        for estimator in ESTIMATORS:
-            values = defined(lifted, estimator)
-            rows.append({"policy": name, "estimator": estimator, **mean_with_interval(values)})
-    return rows
+    pairs = ((rollout.name, last), (blank.name, untrained))
+    return [row for name, trajectories in pairs for row in of_model(name, trajectories, size.num_observables)]
 
 
-def predictions(rollout: Rollout, lifted: list[Tensor], entropies: list[Tensor]) -> Iterator[dict]:
+def of_model(
+    name: str, trajectories: list[Tensor], num_observables: int, estimators: Sequence[str] = ESTIMATORS
+) -> Iterator[dict]:
+    """The mean DSD of one set of weights, under a dictionary of its own."""
+    lifted = lifts(trajectories, num_observables, 0)
+    for estimator in estimators:
+        yield {"policy": name, "estimator": estimator, **mean_with_interval(defined(lifted, estimator))}
+
+
+def predictions(
+    rollout: Rollout, lifted: list[Tensor], entropies: list[Tensor], estimators: Sequence[str] = ESTIMATORS
+) -> Iterator[dict]:
     """Rank correlations of DSD with what one would like it to stand for, raw and given length.
 
     Within problems: each completion's DSD against its correctness and entropy. Between problems: the mean DSD of a
@@ -230,7 +253,7 @@ def predictions(rollout: Rollout, lifted: list[Tensor], entropies: list[Tensor])
         "entropy": entropy.reshape(shape).mean(1),
     }
     problem = np.repeat(np.arange(shape[0]), shape[1])
-    for estimator in ESTIMATORS:
+    for estimator in estimators:
         dsd = defined(lifted, estimator)
         for name, target in (("correct", correct), ("entropy", entropy)):
             yield {

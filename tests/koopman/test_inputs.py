@@ -56,11 +56,16 @@ from relax_rl.koopman.similarity.representation import (
 )
 from relax_rl.koopman.similarity.vector_fields import delay_spectrum, vector_field_distance
 from relax_rl.koopman.spectra.bagging import bagged_spectrum
-from relax_rl.koopman.spectra.control import dmd_with_control
+from relax_rl.koopman.spectra.control import controllability_gramian, dmd_with_control, impulse_response
 from relax_rl.koopman.spectra.dmd import dmd_from_statistics
 from relax_rl.koopman.spectra.eigenpairs import spectrum_from_statistics
 from relax_rl.koopman.spectra.kernels import LinearKernel
-from relax_rl.koopman.spectra.lyapunov import lyapunov_exponents, singular_values_of_jacobian
+from relax_rl.koopman.spectra.lyapunov import (
+    exponents_of_products,
+    leading_eigenvalues,
+    lyapunov_exponents,
+    singular_values_of_jacobian,
+)
 from relax_rl.koopman.spectra.reduced_rank_dmd import reduced_rank_dmd
 from relax_rl.koopman.spectra.subspace_dmd import subspace_dmd
 from relax_rl.koopman.spectra.vamp import cross_validated_rank, vamp_score
@@ -120,10 +125,12 @@ TENSORS: dict[str, Callable[[Any], Any]] = {
 }
 """What takes tensors alone."""
 
-REAL = ["KoopmanDictionary", "IdentityDictionary", "PolynomialDictionary", "RadialBasisDictionary"]
-REAL += ["RandomFourierDictionary", "NetworkDictionary", "a dictionary", "weights", "dispersion", "surrogate_null"]
-REAL += ["dispersion_from_lifted", "dispersion_by_length", "held_out_heterogeneity", "effective_rank", "linear_cka"]
-REAL += ["koopstd_distance", "vector_field_distance", "classical_scaling", "log_det_diversity"]
+REAL = ["weights", "dispersion_from_lifted", "held_out_heterogeneity", "koopstd_distance", "vector_field_distance"]
+REAL += ["classical_scaling"]
+CHANNELS = ["KoopmanDictionary", "IdentityDictionary", "PolynomialDictionary", "RadialBasisDictionary"]
+CHANNELS += ["RandomFourierDictionary", "NetworkDictionary", "linear_cka", "canonical_correlation"]
+CHANNELS += ["procrustes_similarity", "representational_similarity", "trajectory_curvature"]
+"""What takes complex states as real ones of twice as many channels."""
 
 
 @pytest.mark.parametrize("name", [*LISTS, *TENSORS])
@@ -228,16 +235,53 @@ def test_a_list_of_trajectories_shares_one_operator_and_has_no_pair_across_two()
     assert int(dmd(states, pairs).num_pairs) == 17 + 28
 
 
+COMPLEX = torch.complex(ROTATION, 0.3 * ROTATION.flip(0) ** 2)
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_complex_data_are_refused_where_their_imaginary_part_would_be_dropped(name: str) -> None:
     square = name in ("vector_field_distance", "classical_scaling")
-    batch = name in ("dispersion", "dispersion_from_lifted", "dispersion_by_length", "surrogate_null")
-    given = torch.eye(2) * 1j if square else torch.complex(ROTATION, ROTATION.flip(0))
-    given = given.unsqueeze(0) if batch or name == "held_out_heterogeneity" else given
+    given = torch.eye(2) * 1j if square else COMPLEX
+    given = given.unsqueeze(0) if name in ("dispersion_from_lifted", "held_out_heterogeneity") else given
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(DataError, match=r"real|floating"):
             (LISTS | TENSORS)[name](given)
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_complex_states_are_their_real_and_imaginary_parts(name: str) -> None:
+    channels = torch.view_as_real(COMPLEX).flatten(-2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        forms = [COMPLEX, COMPLEX.numpy()] + ([[COMPLEX[:40], COMPLEX[40:]]] if name in LISTS else [])
+        found = [(LISTS | TENSORS)[name](form) for form in forms]
+    expected = [(LISTS | TENSORS)[name](channels)] * 2
+    expected += [(LISTS | TENSORS)[name]([channels[:40], channels[40:]])] if name in LISTS else []
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one(COMPLEX), other(channels)) if "Dictionary" in name else torch.equal(one, other)
+
+
+def test_a_dispersion_under_a_dictionary_of_complex_states() -> None:
+    dictionary = KoopmanDictionary.fit(COMPLEX, 3, steps=1)
+    found = dynamic_spectral_dispersion(COMPLEX, None, dictionary)
+    torch.testing.assert_close(found.values, dispersion_from_lifted(dictionary(COMPLEX), None).values)
+    assert surrogate_null(COMPLEX, None, dictionary, num_surrogates=2).p_values.shape == (1,)
+    assert len(dispersion_by_length(COMPLEX, None, dictionary, [20])) == 1
+
+
+def test_shapes_of_complex_states_are_those_of_complex_singular_values() -> None:
+    turning = torch.exp(0.5j * STEPS).unsqueeze(-1) * torch.tensor([1.0, 2j, 0.5 - 1j])
+    torch.testing.assert_close(effective_rank(turning, center=False), torch.tensor(1.0).double())
+    singular = np.linalg.svd(COMPLEX.numpy() - COMPLEX.numpy().mean(0), compute_uv=False)
+    shares = singular / singular.sum()
+    np.testing.assert_allclose(effective_rank(COMPLEX), np.exp(-(shares * np.log(shares)).sum()))
+    whole = np.linalg.svd(COMPLEX.numpy(), compute_uv=False)
+    np.testing.assert_allclose(stable_rank(COMPLEX), (whole**2).sum() / whole[0] ** 2)
+    assert effective_rank_growth(COMPLEX, stride=10).rank.dtype == torch.float64
+    unit = COMPLEX.numpy() / np.linalg.norm(COMPLEX.numpy(), axis=-1, keepdims=True)
+    expected = np.linalg.slogdet(np.eye(61) + unit @ unit.conj().T)[1]
+    np.testing.assert_allclose(log_det_diversity(COMPLEX), expected)
 
 
 @pytest.mark.parametrize("name", [name for name in LISTS if "Dictionary" in name])
@@ -395,6 +439,10 @@ ALL |= {
     "vamp_score": lambda x: vamp_score(gram_from_trajectories(x, lambda states: states)),
     "cross_validated_rank": lambda x: cross_validated_rank(x, ranks=(1, 2)),
     "dmd_with_control": lambda x: dmd_with_control(x, x[..., :1].flip(0)),
+    "controllability_gramian": lambda x: controllability_gramian(x[:2], x[-1:]),
+    "impulse_response": lambda x: impulse_response(x[:2], x[-1:], 3),
+    "leading_eigenvalues": lambda x: leading_eigenvalues(lambda frame: x[:2] @ frame, 2, count=1, iterations=3),
+    "exponents_of_products": lambda x: exponents_of_products([lambda frame: x[:2] @ frame] * 3, 2, count=2),
     "bagged_spectrum": lambda x: bagged_spectrum([x, x], lambda parts: dmd(parts, rank=1).eigenvalues, bags=3),
     "lagged_snapshots": lambda x: lagged_snapshots(x, None, 1),
     "lyapunov_exponents": lambda x: lyapunov_exponents(lambda state: 0.5 * state, x, num_steps=2),

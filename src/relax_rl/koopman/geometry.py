@@ -3,9 +3,9 @@
 Measures that other work on hidden states uses, to stand beside the dispersion. They look at where the states are, not
 at the operator that moves them: permuting the tokens changes none of them but the curvature and the rank's growth.
 
-All take states (..., T, H) of any floating dtype, or a list of (T_i, H) as a batch, with an optional mask (..., T),
-true at valid tokens; what stands at masked positions is ignored, NaN included. All are computed in float64, from the
-Gram matrix of the short side, and are differentiable in the states.
+All take states (..., T, H) of any floating or complex dtype, or a list of (T_i, H) as a batch, with an optional mask
+(..., T), true at valid tokens; what stands at masked positions is ignored, NaN included. All are computed in float64,
+from the Gram matrix of the short side, and are differentiable in the states.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import as_tensor, batch_of, in_its_unit
+from relax_rl.koopman.inputs import as_channels, as_tensor, batch_of, in_its_unit
 
 __all__ = [
     "EffectiveRankGrowth",
@@ -114,7 +114,7 @@ def effective_rank_growth(
         flat = flat.gather(1, steps.clamp_max(flat.shape[1] - 1).unsqueeze(-1).expand(-1, -1, width))
         lengths = lengths.clamp_max(max_tokens)
     num_prefixes = (lengths - 1).clamp_min(0) // stride
-    total = velocity = acceleration = previous = flat.new_zeros(len(flat))
+    total = velocity = acceleration = previous = flat.new_zeros(len(flat), dtype=torch.float64)
     for j in range(1, int(num_prefixes.max()) + 1 if len(flat) else 1):
         rows = (num_prefixes >= j).nonzero().squeeze(-1)
         measured = _effective_rank(_centered(flat[rows, : j * stride + 1]))
@@ -142,7 +142,7 @@ def trajectory_curvature(states: Tensor | Sequence[Tensor], mask: Tensor | None 
     Arguments and errors as in :func:`effective_rank`; 0, without gradient, where there is no turn.
     """
     states, mask = _padded(states, mask)
-    tokens = _valid_states(states, mask)
+    tokens = as_channels(_valid_states(states, mask))
     steps = tokens.diff(dim=-2)
     lengths = torch.linalg.vector_norm(steps, dim=-1, keepdim=True)
     moved = lengths > 0
@@ -175,7 +175,7 @@ def log_det_diversity(vectors: Tensor, mask: Tensor | None = None, *, scale: flo
         DataError: as :func:`effective_rank`.
     """
     factor = _shifted_factor(vectors, mask, scale, unit)
-    return 2.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return 2.0 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
 
 
 def log_det_gains(vectors: Tensor, mask: Tensor | None = None, *, scale: float = 1.0, unit: bool = True) -> Tensor:
@@ -185,7 +185,7 @@ def log_det_gains(vectors: Tensor, mask: Tensor | None = None, *, scale: float =
     completion in DQO's surrogate, in [0, log(1 + scale)] for unit vectors. Arguments and errors as there.
     """
     factor = _shifted_factor(vectors, mask, scale, unit)
-    gains = -torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1).log()
+    gains = -torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1).real.log()
     return gains if mask is None else torch.where(mask, gains, 0.0)
 
 
@@ -202,18 +202,19 @@ def _valid_states(states: Tensor, mask: Tensor | None, *, center: bool = False, 
     Each trajectory in a unit that its squares fit in, where the measure `is_scale_free`.
     """
     states = as_tensor(states, "States")
-    if states.ndim < 2 or not states.is_floating_point():
-        raise DataError(f"States must be a floating (..., T, H), got {tuple(states.shape)} {states.dtype}.")
+    if states.ndim < 2 or not (states.is_floating_point() or states.is_complex()):
+        raise DataError(f"States must be a floating or complex (..., T, H), got {tuple(states.shape)} {states.dtype}.")
     mask = None if mask is None else as_tensor(mask, "The mask")
     if mask is not None and (mask.shape != states.shape[:-1] or mask.dtype != torch.bool):
         raise DataError(
             f"The mask must be a bool {tuple(states.shape[:-1])}, got {tuple(mask.shape)} {mask.dtype}; "
             "it says which of the T tokens are valid."
         )
-    tokens = states.double() if mask is None else torch.where(mask.unsqueeze(-1), states, 0.0).double()
+    tokens = states if mask is None else torch.where(mask.unsqueeze(-1), states, torch.zeros((), dtype=states.dtype))
+    tokens = tokens.to(torch.complex128 if states.is_complex() else torch.float64)
     if not torch.isfinite(tokens.detach()).all():
         raise DataError("A valid token holds NaN or Inf; mask that trajectory out first.")
-    if states.dtype == torch.float64 and is_scale_free:
+    if states.dtype in (torch.float64, torch.complex128) and is_scale_free:
         tokens, _ = in_its_unit(tokens, (-2, -1))
     return _centered(tokens, mask) if center else tokens
 
@@ -239,9 +240,9 @@ def _packed(tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
 
 def _gram_eigenvalues(tokens: Tensor) -> Tensor:
     """Ascending squared singular values of (..., T, H), (..., min(T, H)); what is rounding of the largest is zero."""
-    gram = tokens @ tokens.mT if tokens.shape[-2] <= tokens.shape[-1] else tokens.mT @ tokens
+    gram = tokens @ tokens.mH if tokens.shape[-2] <= tokens.shape[-1] else tokens.mH @ tokens
     if gram.shape[-1] == 0:
-        return gram.new_zeros((*gram.shape[:-2], 1))
+        return gram.new_zeros((*gram.shape[:-2], 1), dtype=torch.float64)
     # Values alone: their gradient stays finite where eigenvalues repeat, which that of eigenvectors does not.
     values = torch.linalg.eigvalsh(gram)
     cutoff = gram.shape[-1] * torch.finfo(gram.dtype).eps * values.detach()[..., -1:]
@@ -269,7 +270,7 @@ def _shifted_factor(vectors: Tensor, mask: Tensor | None, scale: float, unit: bo
         lengths = torch.linalg.vector_norm(members, dim=-1, keepdim=True)
         members = members / torch.where(lengths > 0, lengths, 1.0)
     identity = torch.eye(members.shape[-2], dtype=members.dtype, device=members.device)
-    factor, info = torch.linalg.cholesky_ex(identity + scale * members @ members.mT)
+    factor, info = torch.linalg.cholesky_ex(identity + scale * members @ members.mH)
     # Beside squares above 1e16 the identity is rounding, and the matrix is not positive definite any more.
     if bool((info != 0).any()) or not bool(torch.isfinite(factor.detach()).all()):
         raise DataError("The vectors are too large for I + V V^T in double precision; scale them, or set unit=True.")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from relax_rl.errors import DataError
 
-__all__ = ["as_tensor", "batch_of", "in_its_unit", "require_real", "trajectory_list"]
+__all__ = ["as_channels", "as_tensor", "batch_of", "channel_list", "in_its_unit", "require_real", "trajectory_list"]
 
 _LARGEST_EXPONENT = 256
 """Beyond 2^256, 1e77, and below its inverse, fourth powers and sums of them leave double precision."""
@@ -38,6 +38,14 @@ def as_tensor(value: object, name: str) -> Tensor:
     is_list = isinstance(value, list | tuple)
     way = "torch.stack or pack_trajectories joins tensors" if is_list else "give a tensor or a NumPy array"
     raise DataError(f"{name} must be a torch tensor, but {type(value).__name__} was given; {way}.")
+
+
+def as_channels(states: Tensor) -> Tensor:
+    """Complex states (..., H) as real ones (..., 2 H), real and imaginary part of each channel side by side.
+
+    Lengths and angles stay what they are. Real states are returned as they are.
+    """
+    return torch.view_as_real(states.resolve_conj()).flatten(-2) if states.is_complex() else states
 
 
 def require_real(states: Tensor, name: str) -> Tensor:
@@ -75,6 +83,11 @@ def trajectory_list(trajectories: object, name: str = "Trajectories") -> list[Te
             f"{name} must be (T, F), or a list of (T_i, F) with the same F of at least 1; got shapes such as {shapes}."
         )
     return found
+
+
+def channel_list(trajectories: object, name: str = "Trajectories") -> list[Tensor]:
+    """As :func:`trajectory_list`, complex trajectories as real ones of twice as many channels."""
+    return [as_channels(part) for part in trajectory_list(trajectories, name)]
 
 
 def batch_of(states: object, mask: object, name: str) -> tuple[Tensor, Tensor]:

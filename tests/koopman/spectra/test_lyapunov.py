@@ -7,7 +7,13 @@ import torch
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman import dmd
-from relax_rl.koopman.spectra.lyapunov import lyapunov_exponents, singular_values_of_jacobian
+from relax_rl.koopman.spectra.lyapunov import (
+    exponents_of_products,
+    leading_eigenvalues,
+    leading_singular_values,
+    lyapunov_exponents,
+    singular_values_of_jacobian,
+)
 
 
 def henon(state: torch.Tensor) -> torch.Tensor:
@@ -109,3 +115,42 @@ def test_what_has_no_exponents_is_refused() -> None:
         lyapunov_exponents(lambda state: state, torch.ones(2), num_steps=1, count=3)
     with pytest.raises(ConfigError, match="iterations be positive"):
         singular_values_of_jacobian(lambda state: state, torch.ones(2), count=1, iterations=0)
+
+
+def test_leading_values_of_a_matrix_known_by_its_products() -> None:
+    generator = torch.Generator().manual_seed(2)
+    mixing = torch.randn((20, 20), generator=generator, dtype=torch.float64)
+    blocks = torch.diag(torch.linspace(0.4, 0.01, 20).double())
+    blocks[:2, :2] = 0.9 * torch.tensor([[math.cos(0.6), -math.sin(0.6)], [math.sin(0.6), math.cos(0.6)]]).double()
+    matrix = mixing @ blocks @ torch.linalg.inv(mixing)
+    found = leading_eigenvalues(lambda frame: matrix @ frame, 20, count=2)
+    expected = 0.9 * torch.exp(torch.tensor([0.6j, -0.6j], dtype=torch.complex128))
+    assert (found.values[:, None] - expected).abs().amin(-1).max() < 1e-10
+    assert found.residuals.max() < 1e-8
+    singular, _ = leading_singular_values(
+        lambda frame: matrix @ frame, lambda frame: matrix.T @ frame, matrix[0], count=3, iterations=200
+    )
+    torch.testing.assert_close(singular, torch.linalg.svdvals(matrix)[:3])
+    # Eigenvalues of one modulus that no iteration can tell apart are seen in their residuals.
+    turning = torch.linalg.qr(mixing).Q
+    assert leading_eigenvalues(lambda frame: turning @ frame, 20, count=2).residuals.max() > 0.1
+
+
+def test_exponents_of_maps_that_change_from_step_to_step() -> None:
+    generator = torch.Generator().manual_seed(3)
+    turns = [torch.linalg.qr(torch.randn((5, 5), generator=generator, dtype=torch.float64)).Q for _ in range(40)]
+    scales = torch.tensor([2.0, 1.0, 0.5, 0.2, 0.1]).double()
+    # Each step stretches along the directions that the one before turned to: the product is turns[-1] S^40.
+    before = [torch.eye(5).double(), *turns[:-1]]
+    steps = [turn * scales @ last.T for turn, last in zip(turns, before, strict=True)]
+    stretches = exponents_of_products((lambda frame, step=step: step @ frame for step in steps), 5, count=3, warm_up=20)
+    assert stretches.shape == (20, 3)
+    torch.testing.assert_close(stretches.mean(0), scales[:3].log(), atol=1e-6, rtol=0)
+    with pytest.raises(DataError, match="No step is left after a warm-up"):
+        exponents_of_products([lambda frame: frame], 2, count=1, warm_up=1)
+    with pytest.raises(DataError, match="step 1 holds NaN"):
+        exponents_of_products([lambda frame: frame * torch.nan], 2, count=1)
+    with pytest.raises(ConfigError, match=r"count must lie in 1\.\.2"):
+        leading_eigenvalues(lambda frame: frame, 2, count=3)
+    with pytest.raises(DataError, match="NaN or Inf"):
+        leading_eigenvalues(lambda frame: frame * torch.nan, 2, count=1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.dictionaries.protocol import DictionaryFitReport
-from relax_rl.koopman.inputs import require_real, trajectory_list
+from relax_rl.koopman.inputs import channel_list
 from relax_rl.koopman.operators.fits import ridge_operator
 from relax_rl.koopman.pairs.snapshots import GramStatistics, gram_statistics, pack_trajectories
 from relax_rl.koopman.spectra.eigenpairs import eigenpairs
@@ -163,7 +163,7 @@ def partition_trajectories(
 
 def _usable_trajectories(trajectories: Tensor | Sequence[Tensor], num_observables: int) -> tuple[list[Tensor], int]:
     """Finite trajectories of at least one pair, float32 and detached, and how many were left out as not finite."""
-    trajectories = [require_real(part, "Trajectories") for part in trajectory_list(trajectories)]
+    trajectories = channel_list(trajectories)
     finite = [trajectory for trajectory in trajectories if bool(torch.isfinite(trajectory).all())]
     usable = [trajectory.detach().float() for trajectory in finite if len(trajectory) >= 2]
     num_nonfinite = len(trajectories) - len(finite)

@@ -18,7 +18,7 @@ from torch import Tensor
 from relax_rl.errors import ConfigError
 from relax_rl.koopman.dictionaries.fit import Partition, fit_report, partition_trajectories
 from relax_rl.koopman.dictionaries.protocol import StoredDictionary
-from relax_rl.koopman.inputs import trajectory_list
+from relax_rl.koopman.inputs import channel_list
 
 __all__ = ["IdentityDictionary", "PolynomialDictionary", "RadialBasisDictionary", "RandomFourierDictionary"]
 
@@ -63,7 +63,7 @@ class IdentityDictionary(_StandardizedDictionary):
         Raises:
             DataError: no more pairs than observables.
         """
-        trajectories = trajectory_list(trajectories)
+        trajectories = channel_list(trajectories)
         partition = _partition(trajectories, trajectories[0].shape[-1])
         return cls._of(partition, standardization(partition.all, standardize))
 
@@ -92,7 +92,7 @@ class PolynomialDictionary(_StandardizedDictionary):
             ConfigError: a degree below 1, or more than 20 000 monomials.
             DataError: no more pairs than observables.
         """
-        trajectories = trajectory_list(trajectories)
+        trajectories = channel_list(trajectories)
         width = trajectories[0].shape[-1]
         if degree < 1 or math.comb(width + degree, degree) > _MAX_MONOMIALS:
             raise ConfigError(

@@ -20,7 +20,7 @@ from relax_rl.koopman.dictionaries.fit import (
 )
 from relax_rl.koopman.dictionaries.fixed import standardization
 from relax_rl.koopman.dictionaries.protocol import StoredDictionary
-from relax_rl.koopman.inputs import trajectory_list
+from relax_rl.koopman.inputs import channel_list
 from relax_rl.koopman.operators.fits import ridge_operator
 from relax_rl.koopman.pairs.snapshots import GramStatistics
 from relax_rl.koopman.spectra.eigenpairs import eigenpairs
@@ -102,7 +102,7 @@ class NetworkDictionary(StoredDictionary):
                 f"positive; got {num_learned}, {width}, {batch_size}, {steps}, {learning_rate}, {ridge}."
             )
         generator = torch.Generator().manual_seed(seed)
-        trajectories = trajectory_list(trajectories)
+        trajectories = channel_list(trajectories)
         hidden_size = trajectories[0].shape[-1]
         partition = partition_trajectories(trajectories, 1 + hidden_size + num_learned, validation_share, generator)
         tensors = standardization(partition.all) | _random_network(hidden_size, width, num_learned, generator)

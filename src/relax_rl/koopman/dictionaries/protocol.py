@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from relax_rl.errors import DataError
-from relax_rl.koopman.inputs import as_tensor, require_real
+from relax_rl.koopman.inputs import as_channels, as_tensor, require_real
 
 __all__ = ["Dictionary", "DictionaryFitReport", "StoredDictionary", "load_dictionary"]
 
@@ -152,8 +152,11 @@ class StoredDictionary(ABC):
         return digest.hexdigest()
 
     def __call__(self, states: Tensor) -> Tensor:
-        """Lift hidden states (..., H) to (..., F), in float32 whatever the dtype or autocast."""
-        states = require_real(as_tensor(states, "Hidden states"), "Hidden states")
+        """Lift hidden states (..., H) to (..., F), in float32 whatever the dtype or autocast.
+
+        Complex ones count as (..., 2 H) real ones, in fits and here.
+        """
+        states = as_channels(as_tensor(states, "Hidden states"))
         if states.ndim < 1 or states.shape[-1] != self.hidden_size:
             raise DataError(
                 f"The dictionary was fitted on hidden states of width {self.hidden_size}, but these have shape "

@@ -25,7 +25,7 @@ from relax_rl.koopman.dictionaries.fit import (
 )
 from relax_rl.koopman.dictionaries.lifting import sigmoid_lift
 from relax_rl.koopman.dictionaries.protocol import DictionaryFitReport, StoredDictionary, load_dictionary
-from relax_rl.koopman.inputs import as_tensor, trajectory_list
+from relax_rl.koopman.inputs import as_tensor, channel_list
 
 __all__ = ["DictionaryFitReport", "KoopmanDictionary"]
 
@@ -143,7 +143,7 @@ class KoopmanDictionary(StoredDictionary):
             DataError: no usable trajectory, fewer pairs than observables, or states that are all the same.
             ConfigError: a setting out of range.
         """
-        trajectories = trajectory_list(trajectories)
+        trajectories = channel_list(trajectories)
         if objective not in get_args(DictionaryObjective):
             names = ", ".join(get_args(DictionaryObjective))
             raise ConfigError(f"Unknown dictionary objective {objective!r}; use one of {names}.")

@@ -40,7 +40,7 @@ from relax_rl.koopman.dictionaries.protocol import Dictionary
 from relax_rl.koopman.dispersion.instrumental import instrumental_dispersion
 from relax_rl.koopman.dispersion.moduli import median_of, variance_of
 from relax_rl.koopman.dispersion.result import Diagnostics, Dispersion
-from relax_rl.koopman.inputs import batch_of, in_its_unit
+from relax_rl.koopman.inputs import as_channels, batch_of, in_its_unit
 from relax_rl.koopman.linalg.eigensolvers import lapack_on_one_thread
 from relax_rl.koopman.operators.fits import least_squares_operator, ridge_operator, whitened_operator
 from relax_rl.koopman.pairs.snapshots import GramStatistics, exclude_nonfinite, gram_statistics, snapshot_pairs
@@ -52,12 +52,18 @@ __all__ = [
     "ROBUST_WINDOW",
     "Dispersion",
     "Estimator",
+    "Precision",
     "dispersion_from_gram",
     "dispersion_from_lifted",
     "dynamic_spectral_dispersion",
 ]
 
 Estimator = Literal["paper", "singular", "robust", "instrumental"]
+
+Precision = Literal["double", "single"]
+"""What eigenvalues and singular values are computed in. "single" is for speed: sums over snapshot pairs and the
+operator are those of double precision, its values are computed in float32 where that moves none of them by more than
+:data:`~relax_rl.koopman.spectra.eigenpairs.SINGLE_TOLERANCE`, and the result states a bound on its error."""
 
 ROBUST_WINDOW = 32
 """Snapshot pairs in a window of "robust": short enough that completions of 33 tokens have a dispersion."""
@@ -84,6 +90,7 @@ def dynamic_spectral_dispersion(
     ridge: float | None = None,
     chunk_size: int | None = None,
     window: int = ROBUST_WINDOW,
+    precision: Precision = "double",
 ) -> Dispersion:
     """DSD of hidden states (B, T, H) under a dictionary, differentiable with respect to the hidden states.
 
@@ -97,6 +104,8 @@ def dynamic_spectral_dispersion(
         chunk_size: pairs taken at a time when Gram statistics are summed; bounds memory, changes nothing else.
         window: snapshot pairs in a window of "robust", which needs at least as many; values of different windows cannot
             be compared.
+        precision: "single" is faster for "paper" and "singular", with `error_bound`, a bound on the error of each
+            value; the others take none.
 
     The gradient of "paper" and "singular" is that of their value; "robust" holds the subspace of each window fixed, and
     "instrumental" that of each trajectory. A warning is given where an eigenvalue has a modulus above
@@ -106,9 +115,9 @@ def dynamic_spectral_dispersion(
         DataError: shapes or dtypes that do not fit.
         ConfigError: an unknown estimator or a ridge that it cannot take.
     """
-    hidden_states, mask = _batch(hidden_states, mask, "hidden states", "H")
+    hidden_states, mask = _batch(hidden_states, mask, "hidden states", "H", takes_complex=True)
     states, kept, is_nonfinite = exclude_nonfinite(hidden_states, mask)
-    measured = _from_finite(dictionary(states), kept, is_nonfinite, estimator, ridge, chunk_size, window)
+    measured = _from_finite(dictionary(states), kept, is_nonfinite, estimator, ridge, chunk_size, window, precision)
     return replace(measured, dictionary_digest=dictionary.digest)
 
 
@@ -120,17 +129,22 @@ def dispersion_from_lifted(
     ridge: float | None = None,
     chunk_size: int | None = None,
     window: int = ROBUST_WINDOW,
+    precision: Precision = "double",
 ) -> Dispersion:
     """DSD of states (B, T, F) that were lifted already; otherwise :func:`dynamic_spectral_dispersion`."""
     lifted, mask = _batch(lifted, mask, "lifted states", "F")
     states, kept, is_nonfinite = exclude_nonfinite(lifted, mask)
     if ridge is None and estimator != "singular":  # an absolute ridge has a unit
         states, _ = in_its_unit(states, (-2, -1))
-    return _from_finite(states, kept, is_nonfinite, estimator, ridge, chunk_size, window)
+    return _from_finite(states, kept, is_nonfinite, estimator, ridge, chunk_size, window, precision)
 
 
 def dispersion_from_gram(
-    statistics: GramStatistics, estimator: Estimator = "paper", *, ridge: float | None = None
+    statistics: GramStatistics,
+    estimator: Estimator = "paper",
+    *,
+    ridge: float | None = None,
+    precision: Precision = "double",
 ) -> Dispersion:
     """DSD from Gram statistics of batch shape (B,), which may be sums over shards of each trajectory.
 
@@ -143,13 +157,14 @@ def dispersion_from_gram(
             f"estimator={estimator!r} looks at more than pairs of snapshots, which Gram statistics do not hold; "
             "gather the lifted states (T, F) and call dispersion_from_lifted."
         )
-    _require_estimator(estimator, ridge)
+    _require_estimator(estimator, ridge, precision)
     is_defined = statistics.num_pairs > statistics.num_observables
     # The last snapshot of a trajectory is in the cross statistics alone.
     both = statistics.gram.detach() + statistics.cross.detach()
     is_finite = torch.isfinite(both).all(-1).all(-1)
     future = statistics.future
-    return _from_gram(statistics, lambda: future, is_defined & is_finite, estimator, ridge, (~is_finite).sum())
+    is_usable = is_defined & is_finite
+    return _from_gram(statistics, lambda: future, is_usable, estimator, ridge, (~is_finite).sum(), precision)
 
 
 def _from_finite(
@@ -160,8 +175,9 @@ def _from_finite(
     ridge: float | None,
     chunk_size: int | None,
     window: int,
+    precision: Precision,
 ) -> Dispersion:
-    _require_estimator(estimator, ridge)
+    _require_estimator(estimator, ridge, precision)
     if window < _PAIRS_PER_DIRECTION:
         raise ConfigError(f"window must be at least {_PAIRS_PER_DIRECTION} snapshot pairs, got {window}.")
     pairs = snapshot_pairs(kept)
@@ -174,7 +190,7 @@ def _from_finite(
         # Without gradient: L is in the residuals alone, which are only reported.
         future_of = partial(_future, statistics.gram.detach(), lifted.detach(), pairs)
         is_defined = statistics.num_pairs > statistics.num_observables
-        return _from_gram(statistics, future_of, is_defined, estimator, ridge, is_nonfinite.sum())
+        return _from_gram(statistics, future_of, is_defined, estimator, ridge, is_nonfinite.sum(), precision)
 
 
 def _from_gram(
@@ -184,6 +200,7 @@ def _from_gram(
     estimator: Estimator,
     ridge: float | None,
     num_nonfinite: Tensor,
+    precision: Precision,
 ) -> Dispersion:
     """Spectra of the defined rows only, scattered back: an undefined row is never near an eigensolver or a gradient.
 
@@ -199,24 +216,26 @@ def _from_gram(
     def scatter(values: Tensor, undefined: float = 0.0) -> Tensor:
         return values.new_full(is_defined.shape, undefined).index_put((chosen,), values)
 
+    is_single = precision == "single"
     if estimator == "singular":
         with lapack_on_one_thread():
             fit = ridge_operator(rows, _AS_RUN_RIDGE if ridge is None else ridge)
-            singular_values = torch.linalg.svdvals(fit.matrix)
+            singular_values, error = _singular_values(fit.matrix, is_single)
         moduli = (singular_values.square() + _AS_RUN_SMOOTHING).sqrt()
         size = moduli.shape[-1]
         # Divided by F - 1, as torch.var does and their code did; Eq. 6 divides by F.
-        variance = variance_of(moduli) * (size / max(size - 1, 1))
+        unbiased = size / max(size - 1, 1)
+        variance, error = variance_of(moduli) * unbiased, error * unbiased**0.5
         num_clamped = torch.zeros_like(chosen)
         spectrum_of = cache(partial(eigenpairs, fit.matrix.detach()))
         # No eigenvalue is larger than the largest singular value.
         is_small = bool((singular_values.detach() <= LARGE_MODULUS).all())
     else:
         fit = ridge_operator(rows, ridge) if ridge else least_squares_operator(rows)
-        spectrum = eigenvalue_moduli(fit.matrix)
-        variance, num_clamped = variance_of(spectrum.values), spectrum.num_clamped
-        found = spectrum.eigenvalues, spectrum.eigenvectors
-        spectrum_of, is_small = (lambda: found), False
+        spectrum = eigenvalue_moduli(fit.matrix, is_single=is_single)
+        variance, num_clamped, error = variance_of(spectrum.values), spectrum.num_clamped, spectrum.error
+        found = spectrum.eigenvalues.to(torch.complex128), spectrum.eigenvectors
+        spectrum_of, is_small = (lambda: (found[0], found[1].to(torch.complex128))), False
     if not is_small:
         _warn_if_large(spectrum_of()[0].abs().amax(-1))
 
@@ -232,12 +251,28 @@ def _from_gram(
         num_pairs=statistics.num_pairs,
         num_clamped=scatter(num_clamped),
         num_nonfinite=num_nonfinite,
+        error_bound=scatter(_variance_error(variance.detach(), error)),
         diagnostics=Diagnostics(
             radius=lambda: scatter(spectrum_of()[0].abs().amax(-1)),
             condition=lambda: scatter(fit.condition),
             residuals=residuals,
         ),
     )
+
+
+def _singular_values(matrix: Tensor, is_single: bool) -> tuple[Tensor, Tensor]:
+    """Singular values (B, F) float64 of matrices (B, F, F), and a bound (B,) on their error."""
+    if not is_single:
+        return torch.linalg.svdvals(matrix), matrix.new_zeros(len(matrix))
+    values = torch.linalg.svdvals(matrix.float()).double()
+    # Those of K + E with |E| of a few eps |K|, and E moves none by more than its norm, however ill-conditioned K is.
+    unit = matrix.shape[-1] ** 0.5 * torch.finfo(torch.float32).eps
+    return values, unit * values.detach()[..., :1].sum(-1)
+
+
+def _variance_error(variance: Tensor, error: Tensor) -> Tensor:
+    """What errors of at most `error` in each value can do to their variance: |2 Cov(m, d) + Var(d)|."""
+    return 2.0 * variance.clamp_min(0.0).sqrt() * error + error.square()
 
 
 def _future(gram: Tensor, lifted: Tensor, pairs: Tensor) -> Tensor:
@@ -341,7 +376,14 @@ def _windows(pairs: Tensor, is_defined: Tensor, window: int) -> tuple[Tensor, Te
     return torch.cat(rows), positions, links
 
 
-def _require_estimator(estimator: str, ridge: float | None) -> None:
+def _require_estimator(estimator: str, ridge: float | None, precision: str = "double") -> None:
+    if precision not in get_args(Precision):
+        raise ConfigError(f"Unknown precision {precision!r}; use one of {', '.join(get_args(Precision))}.")
+    if precision != "double" and estimator in _NEED_ORDER:
+        raise ConfigError(
+            f"precision={precision!r} does not fit estimator={estimator!r}, whose directions have no bound on their "
+            "error in single precision: leave it out."
+        )
     if estimator not in get_args(Estimator):
         raise ConfigError(f"Unknown estimator {estimator!r}; use one of {', '.join(get_args(Estimator))}.")
     if ridge is not None and (ridge < 0 or estimator in _NEED_ORDER):
@@ -350,8 +392,12 @@ def _require_estimator(estimator: str, ridge: float | None) -> None:
         )
 
 
-def _batch(given: Tensor | Sequence[Tensor], valid: Tensor | None, name: str, letter: str) -> tuple[Tensor, Tensor]:
+def _batch(
+    given: Tensor | Sequence[Tensor], valid: Tensor | None, name: str, letter: str, *, takes_complex: bool = False
+) -> tuple[Tensor, Tensor]:
     states, mask = batch_of(given, valid, name.capitalize())
+    # A dictionary lifts real and imaginary part as channels; observables that are complex have an operator that is.
+    states = as_channels(states) if takes_complex else states
     has_mask = mask.shape == states.shape[:2]
     if states.ndim != 3 or states.shape[2] < 1 or not has_mask or not states.is_floating_point():
         raise DataError(

@@ -43,6 +43,9 @@ class Dispersion:
     """() int64: trajectories left out because they hold NaN or Inf."""
     diagnostics: Diagnostics = field(repr=False)
     """Computes the remaining figures."""
+    error_bound: Tensor | None = None
+    """(B,) float64: how far a value can be from that of double precision; 0 where all was computed in it. None for
+    estimators that know double precision alone."""
     dictionary_digest: str | None = None
     """Digest of the dictionary that lifted the states; None if they came lifted. Values of two dictionaries cannot be
     compared."""

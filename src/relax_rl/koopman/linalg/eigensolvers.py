@@ -62,14 +62,15 @@ def solver_device(device: torch.device, size: int) -> torch.device:
     return device if stays else torch.device("cpu")
 
 
-def eig(matrices: Tensor) -> tuple[Tensor, Tensor]:
+def eig(matrices: Tensor, *, is_single: bool = False) -> tuple[Tensor, Tensor]:
     """Eigenvalues (..., F) and unit right eigenvectors (..., F, F) of square matrices (..., F, F), without gradient.
 
-    Computed in float64 (complex128) on the device that :func:`solver_device` names, and returned there.
+    Computed in float64 (complex128), or for real matrices in float32 (complex64), on the device that
+    :func:`solver_device` names, and returned there.
     """
     # Detached: the gradient of torch.linalg.eig goes through the eigenvectors and divides by differences of
     # eigenvalues. `eigenpairs` has the gradient that stays finite.
-    dtype = torch.complex128 if matrices.is_complex() else torch.float64
+    dtype = torch.complex128 if matrices.is_complex() else torch.float32 if is_single else torch.float64
     matrices = matrices.detach().to(solver_device(matrices.device, matrices.shape[-1]), dtype)
     return _split(torch.linalg.eig, matrices) if matrices.device.type == "cpu" else tuple(torch.linalg.eig(matrices))
 

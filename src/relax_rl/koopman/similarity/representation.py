@@ -2,7 +2,8 @@
 
 They compare where states are, token by token, and know nothing of the order of the tokens: shuffle both alike and they
 stay the same. They stand beside the dynamical measures as what those must beat. All take two batches of states,
-(..., T, H) and (..., T, H') real, of the same T tokens, are centred over them, invariant to rotations and to a common
+(..., T, H) and (..., T, H'), of the same T tokens (complex ones
+count as their real and imaginary parts), are centred over them, invariant to rotations and to a common
 scale, and give a similarity (...) float64 of at most 1 that is 1 for equal states. `1 - s` is a dissimilarity; arccos s
 is a metric for CKA and Procrustes (Williams, Kunz, Kornblith and Linderman, NeurIPS 2021).
 """
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import as_tensor, in_its_unit, trajectory_list
+from relax_rl.koopman.inputs import as_channels, as_tensor, in_its_unit, trajectory_list
 
 __all__ = [
     "PatternDistance",
@@ -145,8 +146,8 @@ def _centered(x: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor]) -> tup
 def _tokens(states: Tensor | Sequence[Tensor]) -> Tensor:
     """States (..., T, H), those of a list of trajectories one after the other."""
     if isinstance(states, list | tuple):
-        return torch.cat(trajectory_list(states, "States"))
-    return as_tensor(states, "States")
+        return as_channels(torch.cat(trajectory_list(states, "States")))
+    return as_channels(as_tensor(states, "States"))
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""DMD with control: dynamics driven by known inputs, z_{t+1} = z_t A + u_t B (Proctor, Brunton and Kutz 2016)."""
+"""Dynamics that are driven: fitted with known inputs, and asked what a push does to them.
+
+DMD with control fits z_{t+1} = z_t A + u_t B (Proctor, Brunton and Kutz 2016). The controllability Gramian of A and B
+says where inputs can drive the state, and the impulse response says when.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relax_rl.errors import DataError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.inputs import as_tensor, trajectory_list
 from relax_rl.koopman.linalg.ranks import Rank, check_rank
 from relax_rl.koopman.operators.reduction import reduce_snapshots
 from relax_rl.koopman.pairs.snapshots import double_of, joined_snapshots
 from relax_rl.koopman.spectra.dmd import DynamicModes, modes_of_operator
 
-__all__ = ["ControlledModes", "dmd_with_control"]
+__all__ = ["ControlledModes", "controllability_gramian", "dmd_with_control", "impulse_response"]
+
+_MOST_DOUBLINGS = 64
 
 
 @dataclass(frozen=True)
@@ -93,3 +99,73 @@ def dmd_with_control(
         operator=reduction.coefficients.to(dtype) @ dynamics @ back,
         control=(control / size.unsqueeze(-1)) @ back,
     )
+
+
+def controllability_gramian(operator: Tensor, control: Tensor, *, horizon: int | None = None) -> Tensor:
+    """W = sum_k (B A^k)* (B A^k), for z_{t+1} = z_t A + u_t B: how far inputs of unit energy drive the state.
+
+    The least energy of inputs that reach z from rest is z W^+ z*, and the trace of W is the energy that unit impulses
+    leave in the states of all times (Kailath 1980, "Linear Systems", 9.2; average controllability in networks).
+
+    Args:
+        operator: A (F, F), real or complex, acting from the right.
+        control: B (U, F): one row an input; a steering direction (F,) is one input.
+        horizon: N, the number of terms; None: infinitely many, for which the spectral radius must be below 1.
+
+    Returns:
+        (F, F) float64 or complex128, Hermitian, positive semi-definite.
+
+    Raises:
+        DataError: shapes that do not belong together, NaN or Inf.
+        ConfigError: a horizon below 1; an infinite one of an operator that does not decay.
+    """
+    matrix, rows = _driven(operator, control)
+    if horizon is not None:
+        if horizon < 1:
+            raise ConfigError(f"horizon must be at least 1 step, or None for infinitely many, got {horizon}.")
+        responses = impulse_response(matrix, rows, horizon).flatten(0, 1)
+        return responses.mH @ responses
+    radius = float(torch.linalg.eigvals(matrix).abs().max())
+    if radius >= 1:
+        raise ConfigError(
+            f"The operator has a spectral radius of {radius:.4g}, so that a push never dies out and the infinite "
+            "Gramian does not exist; give a horizon."
+        )
+    gramian, power = rows.mH @ rows, matrix
+    # W_2n = W_n + (A^n)* W_n A^n: twice as many terms with every product.
+    for _ in range(_MOST_DOUBLINGS):
+        added = power.mH @ gramian @ power
+        gramian, power = gramian + added, power @ power
+        if bool(torch.linalg.matrix_norm(added) <= torch.finfo(torch.float64).eps * torch.linalg.matrix_norm(gramian)):
+            break
+    return 0.5 * (gramian + gramian.mH)
+
+
+def impulse_response(operator: Tensor, control: Tensor, steps: int) -> Tensor:
+    """B A^k for k = 0, ..., steps - 1, (steps, U, F): what the state differs by, k steps after a unit push.
+
+    A push that goes on differs by the cumulative sum. Errors are those of :func:`controllability_gramian`.
+    """
+    if steps < 1:
+        raise ConfigError(f"steps must be at least 1, got {steps}.")
+    matrix, rows = _driven(operator, control)
+    responses = [rows]
+    for _ in range(steps - 1):
+        responses.append(responses[-1] @ matrix)
+    return torch.stack(responses)
+
+
+def _driven(operator: Tensor, control: Tensor) -> tuple[Tensor, Tensor]:
+    """A (F, F) and B (U, F) in double precision."""
+    operator, control = as_tensor(operator, "The operator"), as_tensor(control, "The control")
+    rows = control.unsqueeze(0) if control.ndim == 1 else control
+    if operator.ndim != 2 or operator.shape[0] != operator.shape[1] or rows.ndim != 2 or rows.shape[1] != len(operator):
+        raise DataError(
+            f"The operator must be (F, F) and the control (U, F) or (F,), got {tuple(operator.shape)} and "
+            f"{tuple(control.shape)}."
+        )
+    dtype = double_of(torch.promote_types(operator.dtype, rows.dtype))
+    matrix, rows = operator.detach().to(dtype), rows.detach().to(dtype)
+    if not bool(torch.isfinite(matrix).all() and torch.isfinite(rows).all()):
+        raise DataError("The operator or the control holds NaN or Inf.")
+    return matrix, rows

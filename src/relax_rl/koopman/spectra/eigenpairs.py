@@ -26,6 +26,7 @@ from relax_rl.koopman.spectra.residuals import (
 
 __all__ = [
     "MAX_EIGENVALUE_CONDITION",
+    "SINGLE_TOLERANCE",
     "SPURIOUS_RESIDUAL",
     "EigenvalueModuli",
     "KoopmanSpectrum",
@@ -42,6 +43,9 @@ snapshots of 200 and 1000 observables, those six had dual residuals up to 0.41, 
 
 MAX_EIGENVALUE_CONDITION = 1e4
 """Bound on 1 / |w* v| (w, v: unit left and right eigenvectors), which is the norm of the gradient of one eigenvalue."""
+
+SINGLE_TOLERANCE = 1e-3
+"""Matrices whose eigenvalues single precision may move by more are solved in double precision."""
 
 
 def eigenpairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,24 +65,22 @@ class _SafeEigenvalues(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        eigenvalues, right = eig(matrix)
-        partner = _partners(eigenvalues)
-        basis = torch.where(eigenvalues.imag.unsqueeze(-2) < 0, -right.imag, right.real)
-        with lapack_on_one_thread():
-            left, num_clamped = _bounded_left_rows(basis, right, eigenvalues, partner)
-        ctx.save_for_backward(left, basis, partner)
+    def forward(ctx, matrix: Tensor, is_single: bool) -> tuple[Tensor, ...]:  # type: ignore[override]
+        found = _decomposed(matrix, is_single)
+        eigenvalues, right, left, basis, num_clamped, error = found
+        ctx.save_for_backward(left, basis, _partners(eigenvalues))
         ctx.dtype = matrix.dtype
-        values, num_clamped, vectors = (found.to(matrix.device) for found in (eigenvalues, num_clamped, right))
+        results = (eigenvalues, num_clamped, right, error)
+        values, num_clamped, vectors, error = (result.to(matrix.device) for result in results)
         # Only the values have a gradient. The vectors would pass a zero in its place, silently.
-        ctx.mark_non_differentiable(num_clamped, vectors)
-        return values, num_clamped, vectors
+        ctx.mark_non_differentiable(num_clamped, vectors, error)
+        return values, num_clamped, vectors, error
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_values: Tensor, *_: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx, grad_values: Tensor, *_: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         left, basis, partner = ctx.saved_tensors
-        weights = grad_values.to(left.device, torch.complex128)
+        weights = grad_values.to(left.device, torch.promote_types(left.dtype, torch.complex32))
         other = weights.gather(-1, partner)
         # K is real, so the real part of the complex gradient is all of it: with g = a + ib, of a pair
         # (a1 + a2) / 2 (p x + q y) + (b1 - b2) / 2 (p y - q x), outer products each.
@@ -87,7 +89,44 @@ class _SafeEigenvalues(torch.autograd.Function):
         rows = basis.mT
         exchanged = rows.gather(-2, partner.unsqueeze(-1).expand_as(rows))
         gradient = left.mT @ (own * rows + crossed * exchanged)
-        return gradient.to(grad_values.device, ctx.dtype)
+        return gradient.to(grad_values.device, ctx.dtype), None
+
+
+def _decomposed(matrix: Tensor, is_single: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Eigenvalues, right vectors, bounded left rows, the real basis, clamped modes, and the error of an eigenvalue."""
+    eigenvalues, right = eig(matrix, is_single=is_single)
+    partner = _partners(eigenvalues)
+    basis = torch.where(eigenvalues.imag.unsqueeze(-2) < 0, -right.imag, right.real)
+    with lapack_on_one_thread():
+        left, num_clamped, condition = _bounded_left_rows(basis, right, eigenvalues, partner)
+    if not is_single:
+        return eigenvalues, right, left, basis, num_clamped, torch.zeros_like(num_clamped, dtype=torch.float64)
+    error = _single_error(matrix.detach().to(left.device), condition)
+    needs_double = ~(error <= SINGLE_TOLERANCE)  # true for NaN
+    if not bool(needs_double.any()):
+        return eigenvalues, right, left, basis, num_clamped, error
+    exact = _decomposed(matrix.detach().to(left.device)[needs_double], False)
+    values, vectors, rows, columns, clamped = (
+        _replaced(single, needs_double, double)
+        for single, double in zip((eigenvalues, right, left, basis, num_clamped), exact[:5], strict=True)
+    )
+    return values, vectors, rows, columns, clamped, torch.where(needs_double, 0.0, error)
+
+
+def _replaced(values: Tensor, places: Tensor, others: Tensor) -> Tensor:
+    joined = values.to(others.dtype, copy=True)
+    joined[places] = others
+    return joined
+
+
+def _single_error(matrix: Tensor, condition: Tensor) -> Tensor:
+    """Bound (...) on what single precision moves an eigenvalue by: sqrt(F) eps |K|_F max 1 / |w* v|.
+
+    LAPACK's eigenvalues are those of K + E with |E| of a few eps |K|, for which sqrt(F) stands, and to first order E
+    moves an eigenvalue by at most |E| / |w* v| (Golub and Van Loan, "Matrix Computations", 7.2.2).
+    """
+    size = torch.linalg.matrix_norm(matrix.double())
+    return matrix.shape[-1] ** 0.5 * torch.finfo(torch.float32).eps * size * condition.double()
 
 
 def _partners(eigenvalues: Tensor) -> Tensor:
@@ -98,14 +137,17 @@ def _partners(eigenvalues: Tensor) -> Tensor:
     return places + (imaginary > 0).long() - (imaginary < 0).long()
 
 
-def _bounded_left_rows(basis: Tensor, right: Tensor, eigenvalues: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
+def _bounded_left_rows(
+    basis: Tensor, right: Tensor, eigenvalues: Tensor, partner: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """The inverse (..., F, F) of a real basis, no mode's row w* of V^-1 longer than the bound; how many had to be
-    shortened (...)."""
+    shortened (...); and the longest before."""
     left, _ = torch.linalg.inv_ex(basis)
     squares = left.square().sum(-1)
     is_paired = eigenvalues.imag != 0
     squares = torch.where(is_paired, 0.25 * (squares + squares.gather(-1, partner)), squares)
     is_sound = squares <= MAX_EIGENVALUE_CONDITION**2  # false for NaN, which a defective V gives
+    longest = squares.amax(-1).sqrt()
     needs_care = ~is_sound.all(-1)
     if needs_care.any():
         # A defective V has no inverse. The regularised one is exact on the sound modes up to 1 / bound^2 and its norm
@@ -119,7 +161,7 @@ def _bounded_left_rows(basis: Tensor, right: Tensor, eigenvalues: Tensor, partne
         )
         left = left.clone()
         left[needs_care] = real
-    return left, (~is_sound).sum(-1)
+    return left, (~is_sound).sum(-1), longest
 
 
 @dataclass(frozen=True)
@@ -134,19 +176,26 @@ class EigenvalueModuli:
     """(..., F) complex128, without gradient."""
     eigenvectors: Tensor
     """(..., F, F) complex128, unit columns, without gradient."""
+    error: Tensor
+    """(...) float64: bound on the error of a modulus by single precision; 0 where all was computed in double."""
 
 
-def eigenvalue_moduli(matrix: Tensor) -> EigenvalueModuli:
+def eigenvalue_moduli(matrix: Tensor, *, is_single: bool = False) -> EigenvalueModuli:
     """|eigenvalues| of real matrices (..., F, F), with a gradient that is finite for every finite matrix.
 
     The derivative of a simple eigenvalue is w v* / (w* v), of norm 1 / |w* v|; it is exact while that norm stays below
     :data:`MAX_EIGENVALUE_CONDITION`. Beyond, as for a Jordan block, no derivative exists or it is huge (2e7 has been
     seen), and a regularised one of bounded norm takes its place, counted in `num_clamped`. |lambda| at 0 has gradient
     0. First derivatives only. Float64 inside whatever the dtype.
+
+    Args:
+        matrix: (..., F, F) real.
+        is_single: solve in float32 where that moves no eigenvalue by more than :data:`SINGLE_TOLERANCE`, in float64
+            elsewhere; a gradient then has the precision of float32.
     """
-    values, num_clamped, vectors = _safe_eigenvalues(matrix)
+    values, num_clamped, vectors, error = _safe_eigenvalues(matrix, is_single)
     # |lambda| has a kink at zero, where torch takes zero, its subgradient of least norm.
-    return EigenvalueModuli(values.abs().to(matrix.dtype), num_clamped, values.detach(), vectors)
+    return EigenvalueModuli(values.abs().to(matrix.dtype), num_clamped, values.detach(), vectors, error)
 
 
 def eigenvalues(matrix: Tensor) -> Tensor:
@@ -157,10 +206,10 @@ def eigenvalues(matrix: Tensor) -> Tensor:
     return _safe_eigenvalues(matrix)[0]
 
 
-def _safe_eigenvalues(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _safe_eigenvalues(matrix: Tensor, is_single: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if not torch.isfinite(matrix.detach()).all():
         raise DataError("Eigenvalues were asked of a matrix with NaN or Inf; exclude that trajectory first.")
-    return _SafeEigenvalues.apply(matrix)  # type: ignore[return-value]
+    return _SafeEigenvalues.apply(matrix, is_single)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ exponents say how fast neighbouring states part, eigenvalues how observables adv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,10 +18,24 @@ from torch.func import jvp, vjp, vmap
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.inputs import as_tensor
 
-__all__ = ["LyapunovExponents", "lyapunov_exponents", "singular_values_of_jacobian"]
+__all__ = [
+    "LeadingEigenvalues",
+    "LyapunovExponents",
+    "exponents_of_products",
+    "leading_eigenvalues",
+    "leading_singular_values",
+    "lyapunov_exponents",
+    "singular_values_of_jacobian",
+]
 
 Step = Callable[[Tensor], Tensor]
 """A map of states (H,) -> (H,), differentiable by `torch.func`."""
+
+Product = Callable[[Tensor], Tensor]
+"""A matrix (H, H) by what it does to a frame: (H, K) -> (H, K), float64."""
+
+_OVERSAMPLING = 4
+"""Directions that a subspace iteration carries beyond those asked for: the ratio to the first left out is its speed."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +79,7 @@ def lyapunov_exponents(
             f"count must lie in 1..{size}, num_steps be positive and warm_up not negative, got {count}, "
             f"{num_steps} and {warm_up}."
         )
-    generator = torch.Generator().manual_seed(seed)
-    start = torch.randn((size, count), generator=generator, dtype=torch.float64).to(state)
-    frame = torch.linalg.qr(start).Q.expand(*state.shape[:-1], size, count)
+    frame = _first_frame(size, count, seed).to(state).expand(*state.shape[:-1], size, count)
     total = torch.zeros((*state.shape[:-1], count), dtype=torch.float64, device=state.device)
     carry = partial(_carried, step)
     advance = carry if state.ndim == 1 else vmap(carry)
@@ -114,25 +126,128 @@ def singular_values_of_jacobian(
         raise ConfigError(
             f"count must lie in 1..{len(state)} and iterations be positive, got {count} and {iterations}."
         )
-    generator = torch.Generator().manual_seed(seed)
-    frame = torch.randn((len(state), count), generator=generator, dtype=torch.float64).to(state)
-    frame = torch.linalg.qr(frame).Q
     # One pass backwards through the map serves every vector of every iteration.
     _, pull_back, *_ = vjp(step, state)
 
     def pulled(column: Tensor) -> Tensor:
         return pull_back(column)[0]
 
+    def push(frame: Tensor) -> Tensor:
+        return _carried(step, state, frame)[1]
+
     adjoint = vmap(pulled, in_dims=1, out_dims=1)
+    return leading_singular_values(push, adjoint, state, count=count, iterations=iterations, seed=seed)
+
+
+def leading_singular_values(
+    push: Product, pull: Product, like: Tensor, *, count: int, iterations: int = 30, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """The same of a matrix that is known by its products alone.
+
+    Args:
+        push: V -> J V.
+        pull: U -> J* U.
+        like: (H,), of the dtype and device of the products.
+        count, iterations, seed: as in :func:`singular_values_of_jacobian`.
+
+    Raises:
+        DataError: products that are not finite.
+    """
+    frame = _first_frame(len(like), count, seed).to(like)
     for _ in range(iterations):
-        _, pushed = _carried(step, state, frame)
-        frame = torch.linalg.qr(adjoint(torch.linalg.qr(pushed).Q)).Q
-    _, pushed = _carried(step, state, frame)
+        frame = torch.linalg.qr(pull(torch.linalg.qr(push(frame)).Q)).Q
+    pushed = push(frame)
     if not bool(torch.isfinite(pushed).all()):
         raise DataError("The Jacobian at this state holds NaN or Inf; take another state.")
     _, values, right = torch.linalg.svd(pushed, full_matrices=False)
     vectors = frame @ right.mH
     return values, torch.linalg.eigvals(vectors.mH @ pushed @ right.mH)
+
+
+@dataclass(frozen=True)
+class LeadingEigenvalues:
+    """Eigenvalues of a matrix that is known by its products, each with what is missing to an eigenpair."""
+
+    values: Tensor
+    """(K,) complex128, largest modulus first."""
+    residuals: Tensor
+    """(K,) |J v - lambda v| for the unit vector v found: large where the iteration has not converged, as it does not
+    between eigenvalues of nearly one modulus."""
+
+
+def leading_eigenvalues(
+    push: Product, size: int, *, count: int, iterations: int = 60, seed: int = 0
+) -> LeadingEigenvalues:
+    """The eigenvalues of largest modulus, by orthogonal iteration (Golub and Van Loan, "Matrix Computations", 7.3.2).
+
+    Args:
+        push: V -> J V, (H, K) -> (H, K).
+        size: H.
+        count: K; four more directions are carried, as far as H allows.
+        iterations: products with J.
+        seed: of the first frame.
+
+    Raises:
+        ConfigError: a count outside 1..H, or no iteration.
+        DataError: products that are not finite.
+    """
+    if not 1 <= count <= size or iterations < 1:
+        raise ConfigError(f"count must lie in 1..{size} and iterations be positive, got {count} and {iterations}.")
+    frame = _first_frame(size, min(count + _OVERSAMPLING, size), seed)
+    pushed = push(frame).double()
+    for _ in range(iterations):
+        frame = torch.linalg.qr(pushed).Q
+        pushed = push(frame).double()
+    if not bool(torch.isfinite(pushed).all()):
+        raise DataError("The Jacobian at this state holds NaN or Inf; take another state.")
+    values, vectors = torch.linalg.eig(frame.mT @ pushed)
+    order = values.abs().argsort(descending=True, stable=True)[:count]
+    values, vectors = values[order], vectors[:, order]
+    missing = pushed.to(vectors.dtype) @ vectors - frame.to(vectors.dtype) @ vectors * values
+    return LeadingEigenvalues(values, torch.linalg.vector_norm(missing, dim=0))
+
+
+def exponents_of_products(
+    pushes: Iterable[Product], size: int, *, count: int, warm_up: int = 0, seed: int = 0
+) -> Tensor:
+    """Growth of a frame along a sequence of Jacobians, each known by its products: log stretches of every step.
+
+    For maps that change from step to step, such as a language model whose context grows. The mean over steps is the
+    finite-time exponents of :func:`lyapunov_exponents`, whose steps are all of one map.
+
+    Args:
+        pushes: in order of time, (H, K) -> (H, K) each; read one by one.
+        size: H.
+        count: K.
+        warm_up: first steps, in which the frame finds its directions; not returned.
+        seed: of the first frame.
+
+    Returns:
+        (N, K) float64, log |r_kk| of each step; -inf where the map collapses a direction.
+
+    Raises:
+        ConfigError: a count outside 1..H.
+        DataError: no step is left, or a product is not finite.
+    """
+    if not 1 <= count <= size or warm_up < 0:
+        raise ConfigError(f"count must lie in 1..{size} and warm_up not be negative, got {count} and {warm_up}.")
+    frame = _first_frame(size, count, seed)
+    stretches = []
+    for number, push in enumerate(pushes):
+        frame, triangle = torch.linalg.qr(push(frame).double())
+        if not bool(torch.isfinite(triangle).all()):
+            raise DataError(f"The Jacobian of step {number + 1} holds NaN or Inf.")
+        if number >= warm_up:
+            stretches.append(triangle.diagonal().abs().log())
+    if not stretches:
+        raise DataError(f"No step is left after a warm-up of {warm_up}; give a longer trajectory.")
+    return torch.stack(stretches)
+
+
+def _first_frame(size: int, count: int, seed: int) -> Tensor:
+    """Orthonormal columns (H, K), float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.linalg.qr(torch.randn((size, count), generator=generator, dtype=torch.float64)).Q
 
 
 def _carried(step: Step, state: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
