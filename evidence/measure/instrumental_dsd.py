@@ -38,8 +38,8 @@ from relax_rl.runs.files import write_whole
 
 ESTIMATORS = get_args(Estimator)
 SIZES = {
-    "tiny": Size("tiny", 96, 16, 96, 16, (40, 48, 64, 80)),
-    "smollm2": Size("smollm2", 16, 8, 192, 50, (96, 128, 160, 192), batch_size=64),
+    "tiny": Size("tiny", 64, 16, 96, 16, (40, 48, 64, 80)),
+    "smollm2": Size("smollm2", 8, 6, 192, 50, (96, 128, 160, 192), batch_size=64),
 }
 TABLES = ("length", "floor", "dictionary", "layer", "model", "prediction", "pooled")
 POOLED_RANK = 4
@@ -110,7 +110,7 @@ class Subject:
     @cached_property
     def _states(self) -> tuple[list[dict[int, Tensor]], list[Tensor]]:
         depth = self._trained.model.config.num_hidden_layers
-        layers = range(depth + 1) if depth < 8 else (*range(0, depth + 1, depth // 4), depth)
+        layers = range(depth + 1) if depth < 8 else (*range(0, depth + 1, depth // 3), depth)
         return self._trained.states(tuple(dict.fromkeys(layers)), batch=16)
 
     @cached_property
@@ -124,7 +124,7 @@ class Subject:
 
     @cached_property
     def _untrained(self) -> list[Tensor]:
-        blank = self._sampled("random", max(8, self._size.num_problems // 4), random_weights=True)
+        blank = self._sampled("random", max(4, self._size.num_problems // 4), random_weights=True)
         return [row[-1] for row in blank.states(batch=16)[0]]
 
     def _models(self) -> Iterator[dict]:

@@ -206,7 +206,7 @@ def test_gradients_are_finite_on_a_straight_line_and_at_equal_singular_values() 
 
 def test_what_cannot_be_measured_is_refused_in_a_sentence() -> None:
     states = torch.randn(2, 5, 3)
-    with pytest.raises(DataError, match=r"floating \(\.\.\., T, H\)"):
+    with pytest.raises(DataError, match=r"floating or complex \(\.\.\., T, H\)"):
         effective_rank(states.long())
     with pytest.raises(DataError, match="bool"):
         stable_rank(states, torch.ones(2, 5))

@@ -1,14 +1,11 @@
-"""Exponents and Jacobians of the embedded policy, as the Python door and `relax spectrum --jacobian` give them."""
+"""Exponents and Jacobians of a language model along texts, against its Jacobians written out."""
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from relax_rl.cli.main import main
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.latent.jacobian import token_jacobians
 from relax_rl.spectra.jacobian import JacobianSettings, jacobian_spectrum
@@ -67,16 +64,3 @@ def test_what_cannot_be_measured_is_refused() -> None:
     for words in ({"count": 0}, {"count": 9}, {"warm_up": -1}):
         with pytest.raises(ConfigError):
             JacobianSettings(**words)
-
-
-def test_the_command_prints_and_keeps_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["spectrum", "tiny", "--jacobian", "-n", "2", "--max-completion-length", "16", "-o", str(tmp_path)]
-    assert main(words) == 0
-    assert "exponent" in capsys.readouterr().out
-    kept = json.loads((tmp_path / "jacobian.json").read_text())
-    assert len(kept["exponents"]) == 4
-    assert kept["num_texts"] == 2
-    assert main(words) == 2
-    assert "jacobian.json already" in capsys.readouterr().err
-    assert main([*words[:3], "--axis", "depth"]) == 2
-    assert "--axis" in capsys.readouterr().err

@@ -121,7 +121,7 @@ class _Reader:
         def push(frame: Tensor) -> Tensor:
             rows = frame.mT.to(state)
             with self._reading():
-                _, carried, *_ = torch.func.jvp(self._next, (state.expand_as(rows),), (rows,))
+                _, carried, *_ = torch.func.jvp(self._next, (state.expand_as(rows).clone(),), (rows,))
             return carried.mT.double()
 
         def pull(frame: Tensor) -> Tensor:

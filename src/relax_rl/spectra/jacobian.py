@@ -164,9 +164,9 @@ def _estimate(values: list[float]) -> Estimate:
 
 
 def _cut(text: LatentText, max_tokens: int) -> LatentText:
-    """The text without what lies behind the measured tokens and the last one's next."""
+    """The text without what lies behind the measured tokens."""
     start = max(text.start, 1)
-    return LatentText(text.id, text.token_ids[: start + max_tokens + 1], start)
+    return LatentText(text.id, text.token_ids[: start + max_tokens], start)
 
 
 def _along(model: Any, text: LatentText, settings: JacobianSettings) -> tuple[Tensor, list[TokenSpectrum]]:

@@ -82,8 +82,9 @@ def steering_response(
     """Add a direction to the states at single tokens, and compare what follows with a fitted operator's prediction.
 
     The operator is fitted on the states of all texts at `read`, centred. Its response to the push is what was measured
-    at the token itself, advanced: d_0 K^n. An operator that describes how states follow each other by *which tokens* come
-    next need not describe what a push does: the two agree where the states drive each other, as in a linear recurrence.
+    at the token itself, advanced: d_0 K^n. An operator that describes how states follow each other by *which tokens*
+    come next need not describe what a push does: the two agree where the states drive each other, as in a linear
+    recurrence.
 
     Args:
         model: a Hugging Face causal language model.

@@ -21,7 +21,7 @@ def system(is_complex: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_infinite_gramian_solves_its_equation(is_complex: bool) -> None:
     operator, control = system(is_complex)
     found = controllability_gramian(operator, control)
-    expected = solve_discrete_lyapunov(operator.mH.numpy(), (control.mH @ control).numpy())
+    expected = solve_discrete_lyapunov(operator.mH.resolve_conj().numpy(), (control.mH @ control).numpy())
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10, atol=1e-10)
     long = controllability_gramian(operator, control, horizon=3000)
     torch.testing.assert_close(long, found)
@@ -49,7 +49,7 @@ def test_a_finite_gramian_is_the_sum_of_its_terms_and_tells_the_least_energy() -
 
 def test_what_cannot_be_driven_is_refused() -> None:
     operator, control = system()
-    with pytest.raises(ConfigError, match=r"spectral radius of 1\."):
+    with pytest.raises(ConfigError, match="spectral radius of 1,"):
         controllability_gramian(torch.eye(5), control)
     with pytest.raises(ConfigError, match="at least 1 step"):
         controllability_gramian(operator, control, horizon=0)

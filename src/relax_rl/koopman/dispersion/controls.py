@@ -12,7 +12,7 @@ from torch import Tensor
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.dictionaries.protocol import Dictionary
 from relax_rl.koopman.dispersion.estimators import ROBUST_WINDOW, Dispersion, Estimator, dispersion_from_lifted
-from relax_rl.koopman.inputs import as_tensor, batch_of, in_its_unit, require_real
+from relax_rl.koopman.inputs import as_channels, as_tensor, batch_of, in_its_unit, require_real
 from relax_rl.koopman.pairs.snapshots import exclude_nonfinite
 
 __all__ = ["SurrogateNull", "dispersion_by_length", "held_out_heterogeneity", "surrogate_null"]
@@ -44,7 +44,7 @@ def dispersion_by_length(
     """
     if any(length < 2 for length in lengths):
         raise ConfigError(f"lengths must be at least 2 tokens, which are one snapshot pair, got {list(lengths)}.")
-    states, kept, is_nonfinite = exclude_nonfinite(*batch_of(hidden_states, mask, "Hidden states"))
+    states, kept, is_nonfinite = exclude_nonfinite(*_channels(hidden_states, mask))
     lifted, position = dictionary(states), kept.cumsum(-1)
     # Only where all n tokens are there: a shorter trajectory would be measured at its own length under this one.
     is_reached = [kept & (position <= length) & (position[:, -1:] >= length) for length in lengths]
@@ -102,7 +102,7 @@ def surrogate_null(
     """
     if num_surrogates < 2:
         raise ConfigError(f"num_surrogates must be at least 2, got {num_surrogates}.")
-    states, kept, is_nonfinite = exclude_nonfinite(*batch_of(hidden_states, mask, "Hidden states"))
+    states, kept, is_nonfinite = exclude_nonfinite(*_channels(hidden_states, mask))
     lifted = dictionary(states)
     observed = dispersion_from_lifted(lifted, kept, estimator, **options)
     observed = replace(observed, dictionary_digest=dictionary.digest, num_nonfinite=is_nonfinite.sum())
@@ -162,6 +162,12 @@ def held_out_heterogeneity(lifted: Tensor, *, rank: int = 8, window: int = ROBUS
         moduli = (p.conj() * q).sum(-2).abs() / (0.5 * (p.abs() ** 2 + q.abs() ** 2)).sum(-2)
         folds.append(moduli.var(-1, correction=0))
     return torch.stack(folds).mean(0).mean(-1)
+
+
+def _channels(states: object, mask: object) -> tuple[Tensor, Tensor]:
+    """A batch with its mask, complex states as channels, as dictionaries lift them."""
+    states, mask = batch_of(states, mask, "Hidden states")
+    return as_channels(states), mask
 
 
 def _windows(lifted: Tensor, window: int) -> Tensor:

@@ -98,11 +98,15 @@ def _decomposed(matrix: Tensor, is_single: bool) -> tuple[Tensor, Tensor, Tensor
     partner = _partners(eigenvalues)
     basis = torch.where(eigenvalues.imag.unsqueeze(-2) < 0, -right.imag, right.real)
     with lapack_on_one_thread():
-        left, num_clamped, condition = _bounded_left_rows(basis, right, eigenvalues, partner)
+        left, squares = _left_rows(basis, eigenvalues, partner)
+        is_sound = squares <= MAX_EIGENVALUE_CONDITION**2  # false for NaN, which a defective V gives
+        if not is_single:
+            left = _bounded(left, right, eigenvalues, is_sound)
+    num_clamped = (~is_sound).sum(-1)
     if not is_single:
         return eigenvalues, right, left, basis, num_clamped, torch.zeros_like(num_clamped, dtype=torch.float64)
-    error = _single_error(matrix.detach().to(left.device), condition)
-    needs_double = ~(error <= SINGLE_TOLERANCE)  # true for NaN
+    error = _single_error(matrix.detach().to(left.device), squares.amax(-1).sqrt())
+    needs_double = ~((error <= SINGLE_TOLERANCE) & is_sound.all(-1))
     if not bool(needs_double.any()):
         return eigenvalues, right, left, basis, num_clamped, error
     exact = _decomposed(matrix.detach().to(left.device)[needs_double], False)
@@ -120,13 +124,13 @@ def _replaced(values: Tensor, places: Tensor, others: Tensor) -> Tensor:
 
 
 def _single_error(matrix: Tensor, condition: Tensor) -> Tensor:
-    """Bound (...) on what single precision moves an eigenvalue by: sqrt(F) eps |K|_F max 1 / |w* v|.
+    """Bound (...) on what single precision moves an eigenvalue by: 4 sqrt(F) eps |K|_F max 1 / |w* v|.
 
     LAPACK's eigenvalues are those of K + E with |E| of a few eps |K|, for which sqrt(F) stands, and to first order E
     moves an eigenvalue by at most |E| / |w* v| (Golub and Van Loan, "Matrix Computations", 7.2.2).
     """
     size = torch.linalg.matrix_norm(matrix.double())
-    return matrix.shape[-1] ** 0.5 * torch.finfo(torch.float32).eps * size * condition.double()
+    return 4.0 * matrix.shape[-1] ** 0.5 * torch.finfo(torch.float32).eps * size * condition.double()
 
 
 def _partners(eigenvalues: Tensor) -> Tensor:
@@ -137,31 +141,29 @@ def _partners(eigenvalues: Tensor) -> Tensor:
     return places + (imaginary > 0).long() - (imaginary < 0).long()
 
 
-def _bounded_left_rows(
-    basis: Tensor, right: Tensor, eigenvalues: Tensor, partner: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The inverse (..., F, F) of a real basis, no mode's row w* of V^-1 longer than the bound; how many had to be
-    shortened (...); and the longest before."""
+def _left_rows(basis: Tensor, eigenvalues: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse (..., F, F) of a real basis, and |w|^2 (..., F) of the row w* of V^-1 of each mode; NaN of a defective
+    V."""
     left, _ = torch.linalg.inv_ex(basis)
     squares = left.square().sum(-1)
-    is_paired = eigenvalues.imag != 0
-    squares = torch.where(is_paired, 0.25 * (squares + squares.gather(-1, partner)), squares)
-    is_sound = squares <= MAX_EIGENVALUE_CONDITION**2  # false for NaN, which a defective V gives
-    longest = squares.amax(-1).sqrt()
+    return left, torch.where(eigenvalues.imag != 0, 0.25 * (squares + squares.gather(-1, partner)), squares)
+
+
+def _bounded(left: Tensor, right: Tensor, eigenvalues: Tensor, is_sound: Tensor) -> Tensor:
+    """The rows with no mode's longer than the bound."""
     needs_care = ~is_sound.all(-1)
-    if needs_care.any():
-        # A defective V has no inverse. The regularised one is exact on the sound modes up to 1 / bound^2 and its norm
-        # is at most half the bound on the others.
-        vectors = right[needs_care]
-        identity = torch.eye(right.shape[-1], dtype=right.dtype, device=right.device)
-        regularised = torch.linalg.solve(vectors.mH @ vectors + MAX_EIGENVALUE_CONDITION**-2 * identity, vectors.mH)
-        imaginary = eigenvalues.imag[needs_care].unsqueeze(-1)
-        real = torch.where(
-            imaginary < 0, 2.0 * regularised.imag, torch.where(imaginary > 0, 2.0, 1.0) * regularised.real
-        )
-        left = left.clone()
-        left[needs_care] = real
-    return left, (~is_sound).sum(-1), longest
+    if not bool(needs_care.any()):
+        return left
+    # A defective V has no inverse. The regularised one is exact on the sound modes up to 1 / bound^2 and its norm
+    # is at most half the bound on the others.
+    vectors = right[needs_care]
+    identity = torch.eye(right.shape[-1], dtype=right.dtype, device=right.device)
+    regularised = torch.linalg.solve(vectors.mH @ vectors + MAX_EIGENVALUE_CONDITION**-2 * identity, vectors.mH)
+    imaginary = eigenvalues.imag[needs_care].unsqueeze(-1)
+    real = torch.where(imaginary < 0, 2.0 * regularised.imag, torch.where(imaginary > 0, 2.0, 1.0) * regularised.real)
+    left = left.clone()
+    left[needs_care] = real
+    return left
 
 
 @dataclass(frozen=True)
