@@ -42,7 +42,8 @@ def by_hand(model: Any, place: int, temperature: float, scale: float = 1.0, cap:
         whole = torch.cat([table[torch.tensor(IDS[: place + 1])], token[None]])[None]
         return decoder(inputs_embeds=whole, use_cache=False).last_hidden_state[0, -1]
 
-    return torch.autograd.functional.jacobian(following, state)
+    found: Any = torch.autograd.functional.jacobian(following, state)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ def test_the_fitted_operator_predicts_it_and_the_gramian_holds_its_energy() -> N
 def test_a_push_in_the_embedded_policy_reaches_later_tokens_only_through_the_layers() -> None:
     from relax_rl.training.models import load_model
 
-    model, tokenizer = load_model("tiny")
+    loaded: tuple[Any, Any] = load_model("tiny")
+    model, tokenizer = loaded
     ids = tuple(tokenizer("Use 3 5 7 to make 22. 3 + 5 = 8, 8 + 7 = 15")["input_ids"])
     width = model.config.hidden_size
     push = torch.randn(width, generator=torch.Generator().manual_seed(7))
@@ -116,7 +117,7 @@ def test_a_push_in_the_embedded_policy_reaches_later_tokens_only_through_the_lay
         finally:
             handle.remove()
 
-    exact = torch.autograd.functional.jacobian(pushed, torch.zeros(()))
+    exact: Any = torch.autograd.functional.jacobian(pushed, torch.zeros(()))
     torch.testing.assert_close(found[0], exact.double(), rtol=0.05, atol=0.05 * float(exact.abs().max()))
     # At the last layer nothing is left that a later token reads.
     last = steering_differences(model, ids, "layer_-1_out", push, at=[4], steps=3)
