@@ -142,8 +142,7 @@ def _partners(eigenvalues: Tensor) -> Tensor:
 
 
 def _left_rows(basis: Tensor, eigenvalues: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse (..., F, F) of a real basis, and |w|^2 (..., F) of the row w* of V^-1 of each mode; NaN of a defective
-    V."""
+    """The inverse (..., F, F) of a real basis, and |w|^2 (..., F) of the rows w* of V^-1; NaN for a defective V."""
     left, _ = torch.linalg.inv_ex(basis)
     squares = left.square().sum(-1)
     return left, torch.where(eigenvalues.imag != 0, 0.25 * (squares + squares.gather(-1, partner)), squares)
