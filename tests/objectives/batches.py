@@ -80,6 +80,8 @@ def random_batch(seed=0, prompts=3, group=4, tokens=6, spread=0.3):
             inputs.PROMPT_KEYS: torch.arange(prompts),
             inputs.BANK_TERM: torch.linspace(-0.5, 1.5, prompts, dtype=torch.float64).requires_grad_(),
             inputs.LATENT_KEYS: 2 * torch.randn(prompts, group, 3, generator=torch.Generator().manual_seed(seed)),
+            inputs.MASKED_LOG_PROBS: old
+            - 0.7 * torch.rand(shape, generator=torch.Generator().manual_seed(seed)).double(),
             inputs.MODES: torch.tensor([[5, 6, -1, 7], [8, 5, 5, -1]]).repeat(prompts, 1)[:prompts, :group],
         },
         hidden_states=uniform(*shape, 3) - 0.5,

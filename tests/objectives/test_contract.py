@@ -129,6 +129,7 @@ ALLOWED = {
     ("training/bank.py", "isinstance"): "the input among others that names a bank",
     ("training/inputs/prompt_keys.py", "isinstance"): "prompts are text or messages",
     ("training/inputs/vocabulary.py", "getattr"): "the head of a model may have a bias",
+    ("training/parts.py", "isinstance"): "names of layers in a list or a pattern",
     ("training/objective.py", "isinstance"): "an objective by name or as an object",
     ("training/models.py", "isinstance"): "processors of image-text models",
     ("training/trl/config.py", "isinstance"): "one tracker or several",

@@ -16,10 +16,10 @@ from relax_rl.objectives.inputs import LATENT_KEYS, MODES, PROMPT_KEYS
 BASELINES = [name for name in METHODS if name not in ("grpo", "relax", "relax_as_run")]
 LEARN_FROM_EQUAL_REWARDS = {
     *("dmpo", "flow_rl", "g2rl", "sr_grpo", "log_det", "w_reinforce"),
-    *("differential_smoothing", "outcome_exploration", "elliptical_counts"),
+    *("differential_smoothing", "outcome_exploration", "elliptical_counts", "papo", "vppo"),
 }
 """These ask for a uniform policy over the group or for the reference, are rewarded for their hidden states, have no
-baseline, or explore where nothing is right."""
+baseline, explore where nothing is right, or have a term on all tokens."""
 OPTIONS = {
     "pass_at_k": {"k": 2},
     "pkpo": {"k": 2},
@@ -144,8 +144,8 @@ def test_a_sampler_that_disagrees_wildly_leaves_the_loss_a_number(method):
     assert loss.isfinite()
 
 
-# sr_grpo has the stable rank of the states for its reward and asks no verifier.
-@pytest.mark.parametrize("method", [name for name in BASELINES if name != "sr_grpo"])
+# sr_grpo has the stable rank of the states for its reward; papo and vppo have a term on all tokens.
+@pytest.mark.parametrize("method", [name for name in BASELINES if name not in ("sr_grpo", "papo", "vppo")])
 def test_a_completion_without_a_score_teaches_nothing(method):
     fields = fields_of(random_batch(spread=0.0))
     rewards = fields["rewards"].clone()

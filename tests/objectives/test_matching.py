@@ -17,6 +17,7 @@ from relax_rl.objectives.matching import MatchedAdvantage
 
 NOT_KNOWN_BEFORE = {
     *("rep_exp", "g2rl", "sr_grpo", "log_det", "mara", "elliptical_counts", "differential_smoothing"),
+    "image_credit",
 }
 """Their advantages follow from hidden states or log-probabilities."""
 ONE = [[1.0] + 15 * [0.0]]

@@ -1,13 +1,16 @@
 """Every method trains through TRL: two updates of one rollout batch, in two micro-batches."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from relax_rl.objectives import METHODS, build_objective
+from relax_rl.objectives.inputs import MASKED_LOG_PROBS
 from relax_rl.rewards.turns import conversation_text
 from support.bank import write_bank
+from support.images import SquareTask, image_text_model
 from support.scripted import make_trainer
 
 BANK = "bank"
@@ -41,7 +44,11 @@ def test_every_method_trains(method, tmp_path, monkeypatch):
     write_bank(tmp_path / BANK)
     monkeypatch.setattr("support.scripted.parity_reward", one_in_four)
     objective = build_objective(method, **OPTIONS.get(method, {}))
-    trainer = make_trainer(objective, tmp_path, num_iterations=1 if method == "opefo" else 2)
+    given: dict[str, Any] = {"num_iterations": 1 if method == "opefo" else 2}
+    if MASKED_LOG_PROBS in objective.inputs:
+        model, processor = image_text_model()
+        given |= {"model": model, "processor": processor, "task": SquareTask()}
+    trainer = make_trainer(objective, tmp_path, **given)
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
     trainer.train()
     after = list(trainer.model.parameters())

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import functools
+import io
+import json
 import math
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
+from PIL import Image
 
 from relax_rl.errors import ConfigError
 from relax_rl.latent.images.look import rows_of
 from relax_rl.objectives import build_objective
+from relax_rl.reports.page import write_report
 from relax_rl.runs import RunDirectory
 from relax_rl.training.inputs.prompt_keys import prompt_key
 from relax_rl.training.models import load_model
@@ -22,7 +27,7 @@ from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.training.trl.looking import _packed, _unpacked
 from relax_rl.training.trl.rank_state import load_rank_state, save_rank_state
 from relax_rl.workflows.train import train
-from support.images import KINDS, SquareTask, image_text_model, llava_folder, read_together
+from support.images import KINDS, SIDE, SquareTask, image_text_model, llava_folder, read_together
 from support.scripted import GROUP, ScriptedTrainer, make_trainer
 
 pytestmark = pytest.mark.slow
@@ -183,6 +188,82 @@ def test_prompts_with_and_without_images_train_together(tmp_path):
     (row,) = [row for row in trainer.state.log_history if "grad_norm" in row]
     assert row["grad_norm"] > 0
     assert row["kl"] == 0.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masked_log_probs_are_those_of_the_model_shown_black_images(kind, tmp_path):
+    """With every square black, what the policy says of the completions is what the model says by itself."""
+    trainer = trainer_for(kind, build_objective("papo", beta=0.0, mask_share=1.0), tmp_path, **WHOLE)
+    (batch,) = first_rollout(trainer)
+    model, processor = image_text_model(kind)
+    dark = [replace(one, images=(Image.new("RGB", (SIDE, SIDE)),)) for one in SquareTask().problems("train")[:1]]
+    for row in range(4 * GROUP):
+        kept = batch["completion_mask"][row].bool()
+        ids = batch["completion_ids"][row][kept][None]
+        own = read_together(processor, dark)
+        own["input_ids"] = torch.cat([own["input_ids"], ids], dim=1)
+        own["attention_mask"] = torch.ones_like(own["input_ids"])
+        for name in own:
+            if name.endswith("token_type_ids"):
+                own[name] = torch.cat([own[name], torch.zeros_like(ids)], dim=1)
+        with torch.no_grad():
+            logits = model(**own).logits[0, -ids.shape[1] - 1 : -1] / trainer.args.temperature
+        expected = logits.log_softmax(-1).gather(-1, ids[0].unsqueeze(-1)).squeeze(-1)
+        torch.testing.assert_close(batch["masked_log_probs"][row][kept], expected, atol=1e-4, rtol=1e-4)
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    assert trainer._metrics["train"]["sight/kl_masked"][0] > 0
+
+
+def test_a_prompt_without_an_image_depends_on_none(tmp_path):
+    model, processor = image_text_model()
+    first, *others = SquareTask().problems("train")
+    problems = [replace(first, images=()), *others]
+    mixed = SimpleNamespace(name="mixed", verifier=SquareTask().verifier, problems=lambda *args, **kwargs: problems)
+    trainer = make_trainer(
+        build_objective("vppo", mask_patch=4), tmp_path, model=model, processor=processor, task=mixed, **WHOLE
+    )
+    (batch,) = first_rollout(trainer)
+    forward = trainer.forward_only(batch)
+    width = batch["completion_ids"].shape[1]
+    moved = (batch["masked_log_probs"] - forward.log_probs[:, -width:]).abs() * batch["completion_mask"]
+    shows = torch.tensor([bool(look.images) for look in batch["looks"]])
+    assert shows.sum() == 3 * GROUP
+    assert moved[~shows].max() < 1e-5
+    assert (moved[shows].amax(1) > 1e-4).all()
+
+
+def test_thumbnails_stand_beside_completions_and_in_the_report(tmp_path):
+    result = train(
+        overrides=[
+            f"--output={tmp_path / 'run'}",
+            f"--model={llava_folder()}",
+            "--task=support.images:SquareTask",
+            "--objective=image_credit",
+            "--objective.mask_patch=4",
+            "--monitor=false",
+            "--trainer.max_steps=1",
+            "--trainer.per_device_train_batch_size=8",
+            "--trainer.gradient_accumulation_steps=1",
+            "--trainer.num_generations=4",
+            "--trainer.max_completion_length=8",
+            "--trainer.save_strategy=no",
+            "--evaluation.num_samples=1",
+            "--evaluation.num_problems=4",
+        ],
+    )
+    run = RunDirectory.open(result.output)
+    names = {name for row in run.read_completions(1) for name in row["images"]}
+    assert len(names) == 2
+    for name in names:
+        data = run.thumbnails.read(name)
+        assert data is not None
+        assert Image.open(io.BytesIO(data)).size == (SIDE, SIDE)
+    page = write_report([result.output], tmp_path / "page.html").read_text()
+    shown = re.search(r'"thumbnails": ?\{(.*?)\}', page)
+    assert shown is not None
+    assert all(json.dumps(name) in shown[1] for name in names)
+    assert 'class="thumbnail"' in page
 
 
 def test_a_resumed_rollout_holds_each_prompt_s_images_once(tmp_path):

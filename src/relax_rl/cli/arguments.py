@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from relax_rl.workflows.progress import Progress
 
 __all__ = [
+    "add_budgets",
     "add_prompt_form",
     "add_remote_code",
     "add_time_limit",
@@ -81,13 +82,26 @@ def _hours(text: str) -> float:
     return hours
 
 
-def add_prompt_form(group: argparse._ArgumentGroup) -> None:
-    """The options by which problems become prompts; None of each leaves it to a run's own settings."""
+def add_prompt_form(group: argparse._ArgumentGroup, *, drops: bool = False) -> None:
+    """The options by which problems become prompts; None of each leaves it to a run's own settings.
+
+    Args:
+        drops: whether problems may be left out, too.
+    """
     group.add_argument("--plain", action="store_true", default=None, help="plain prompts, no chat template")
     switches = "switches of the chat template"
     group.add_argument("--chat-template-kwargs", type=_switches, metavar="JSON", help=switches)
     overlong = "prompts that are too long for the model's context (refuse)"
-    group.add_argument("--overlong", choices=("refuse", "cut"), help=overlong)
+    group.add_argument("--overlong", choices=("refuse", "cut", *(("drop",) if drops else ())), help=overlong)
+
+
+def add_budgets(group: argparse._ArgumentGroup) -> None:
+    """The budgets of a prompt in tokens and of an image in pixels; None of each leaves it to a run's own settings."""
+    group.add_argument(
+        "--max-prompt-length", type=at_least_one, metavar="T", help="leave out problems with longer prompts, and count"
+    )
+    group.add_argument("--min-pixels", type=at_least_one, metavar="N", help="enlarge images of fewer pixels")
+    group.add_argument("--max-pixels", type=at_least_one, metavar="N", help="make images of more pixels smaller")
 
 
 def _switches(text: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.cli.arguments import add_prompt_form, add_time_limit, add_trust, at_least_one, say
+from relax_rl.cli.arguments import add_budgets, add_prompt_form, add_time_limit, add_trust, at_least_one, say
 from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
@@ -81,7 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend", choices=backends, default=backends[0], help="sampler of the completions (%(default)s)"
     )
     advanced.add_argument("--base-url", metavar="URL", help="server, with its version: http://localhost:8000/v1")
-    add_prompt_form(advanced)
+    add_prompt_form(advanced, drops=True)
+    add_budgets(advanced)
     advanced.add_argument("--concurrency", type=at_least_one, default=16, help="requests at a time (%(default)s)")
     advanced.add_argument(
         "--timeout", type=float, default=600.0, metavar="S", help="request timeout in seconds (%(default)s)"
@@ -145,7 +146,7 @@ def _measure(
 
 _PASSED_ON = (
     *("num_problems", "max_completion_length", "top_p", "problem_seed", "batch_size", "processes", "backend"),
-    *("plain", "chat_template_kwargs", "overlong"),
+    *("plain", "chat_template_kwargs", "overlong", "max_prompt_length", "min_pixels", "max_pixels"),
     *("base_url", "concurrency", "timeout", "dictionary", "dtype", "revision", "overwrite", "allow_code"),
 )
 """Options that are arguments of `evaluate` under the same name."""
@@ -207,7 +208,8 @@ def _print_result(result: EvaluationResult) -> None:
     k = result.num_samples
     table = Table(
         title=f"{result.model} on {result.task}/{result.split}",
-        caption=f"{result.num_problems} problems x {k} completions of at most {result.max_completion_length} tokens, "
+        caption=f"{result.num_problems} problems{_left_out(result)} x {k} completions of at most "
+        f"{result.max_completion_length} tokens, "
         f"temperature {result.temperature:g}, top-p {result.top_p:g}, seed {result.seed}, prompts "
         f"{result.prompt_digest}; graded by {result.grader}{_options(result)}; mean@1 is over all {k} "
         f"completions (also called mean@{k}); 95 % intervals by bootstrap over problems",
@@ -240,6 +242,11 @@ def _print_breakdown(result: EvaluationResult) -> None:
         numbers = (f"{number:.4g}" for number in (estimate.value, estimate.low, estimate.high))
         table.add_row(escape(name), *numbers, str(estimate.num_problems))
     Console().print(table)
+
+
+def _left_out(result: EvaluationResult) -> str:
+    count = len(result.left_out)
+    return f" ({count} left out, whose prompt is too long)" if count else ""
 
 
 def _options(result: EvaluationResult) -> str:

@@ -8,6 +8,7 @@ relax spectrum looped-model --axis cycles            states of each token over t
 relax spectrum smollm2 --sentences texts.jsonl       does sentence-level dynamics tell hallucinated texts apart?
 relax spectrum tiny --segments marker== --num-samples 8      do the steps of completions tell right from wrong?
 relax spectrum A B C --landscape                     distances between the dynamics of several models
+relax spectrum qwen-vl --images mathvista            what an image does: completions under other images
 relax spectrum --states recorded                     hidden states that vLLM, nnsight, TransformerLens or NumPy wrote
 """
 
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relax_rl.cli.arguments import add_prompt_form, add_remote_code, at_least_one, refuse_settings, say
+from relax_rl.cli.spectrum_images import IMAGE_OPTIONS, add_image_arguments, run_images
 from relax_rl.cli.spectrum_modes import (
     READING,
     command_words,
@@ -76,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     core.add_argument("--landscape", action="store_true", help="distances between several models on the same prompts")
     core.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: spectra/MODEL")
     core.add_argument("--overwrite", action="store_true", help="replace the spectra that are in DIR")
+    add_image_arguments(parser)
     measure = parser.add_argument_group("advanced: what is measured")
     measure.add_argument(
         "--layer-ids", metavar="LIST", help="with --states: the layer ids that vLLM was given, such as 1,14,28"
@@ -128,6 +131,10 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if arguments.prompts is not None:
         refuse_settings(settings, "spectrum --prompts")
 
+    if arguments.images is None:
+        refuse_beside(arguments, "--images", IMAGE_OPTIONS)
+    else:
+        refuse_beside(arguments, "a spectrum without --images", ("landscape", "states", "sentences"))
     models = list(arguments.model)
     if arguments.landscape:
         return run_landscape(arguments, models, settings)
@@ -141,6 +148,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     refuse_beside(arguments, "--states", ("layer_ids", "skip"))
     if arguments.sentences is not None:
         return run_sentences(arguments, settings)
+    if arguments.images is not None:
+        return run_images(arguments, settings)
     refuse_beside(arguments, "--sentences", ("rank", "miss_cost"))
     if arguments.segments is not None:
         return run_segments(arguments, settings)

@@ -39,6 +39,7 @@ ADVANCED = {
     "dtype": "float32, mixed (weights in float32, computed in bfloat16) or bfloat16",
     "verifier": "a name or package.module:function in place of the task's own",
     "monitor": "true (the default) measures the dispersion also under a method that does not use it",
+    "freeze": "parts of an image-text model that do not learn: vision, projector, language, with commas between",
     "train_split": "split of the task",
     "train_problems": "use the first so many problems of the split",
 }

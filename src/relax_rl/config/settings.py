@@ -10,9 +10,9 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer, model_validator
 
 from relax_rl.config.batches import batch_arithmetic
 from relax_rl.config.evaluation import EvaluationConfig
@@ -203,12 +203,28 @@ class PromptConfig(Section):
 
     plain: bool = False
     """The plain words, also for a model with a chat template, such as a base model that has one."""
-    overlong: Literal["refuse", "cut"] = "refuse"
-    """A prompt that leaves no room for a whole completion in the model's context ends the run before it starts, or
-    loses its start."""
+    overlong: Literal["refuse", "cut", "drop"] = "refuse"
+    """A prompt that leaves no room for a whole completion in the model's context ends the run before it starts, loses
+    its start, or is left out with its problem."""
+    max_prompt_length: int | None = Field(default=None, ge=1)
+    """Tokens, those of images counted. Problems with longer prompts are left out, in training and in evaluations, and
+    counted; nothing is cut."""
+    min_pixels: int | None = Field(default=None, ge=1)
+    """Images of fewer pixels (width times height) are enlarged, before the model's processor sees them."""
+    max_pixels: int | None = Field(default=None, ge=1)
+    """Images of more pixels are made smaller."""
+
+    @model_validator(mode="after")
+    def _check_pixels(self) -> PromptConfig:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(
+                f"prompts.min_pixels = {self.min_pixels} is above prompts.max_pixels = {self.max_pixels}; exchange them"
+            )
+        return self
 
 
 Engine = Literal["auto", "relax", "generate"]
+ModelPart = Literal["vision", "projector", "language"]
 
 
 class SamplingConfig(Section):
@@ -272,6 +288,9 @@ class TrainConfig(Section):
     """Measure the dispersion also under a method that does not use it; the loss stays the same."""
     trainer: TrainerConfig = TrainerConfig()
     peft: PeftConfig = PeftConfig()
+    freeze: list[ModelPart] = Field(default_factory=list[ModelPart])
+    """Parts of an image-text model that do not learn, with commas between them: vision (what sees), projector (what
+    carries features over), language. With peft.r, they get no adapter."""
     prompts: PromptConfig = PromptConfig()
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -304,6 +323,17 @@ class TrainConfig(Section):
         if isinstance(data, Mapping):
             refuse_secrets({key: _plain_table(value) for key, value in data.items()})
         return data
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _with_commas(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_frozen(self) -> TrainConfig:
+        if len(set(self.freeze)) == len(get_args(ModelPart)):
+            raise ValueError("freeze names every part of the model, so that nothing would learn; leave one out")
+        return self
 
     @model_validator(mode="after")
     def _check_groups(self) -> TrainConfig:

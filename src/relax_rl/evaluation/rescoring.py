@@ -57,7 +57,9 @@ def rescore(folder: EvaluationFolder, task: Task, verifier: Verifier | None = No
     by_problem: dict[str, list[Sample]] = {}
     for sample in samples:
         by_problem.setdefault(sample.problem_id, []).append(sample)
-    problems = task.problems(settings["split"], settings["num_problems"], settings["problem_seed"])
+    asked = settings["num_problems"] + len(old.left_out)
+    problems = task.problems(settings["split"], asked, settings["problem_seed"])
+    problems = [problem for problem in problems if problem.id not in old.left_out]
     if [problem.id for problem in problems] != list(by_problem):
         raise DataError(f"The task {task.name!r} no longer has the problems that {folder.path} holds samples of.")
     before = list(by_problem.values())

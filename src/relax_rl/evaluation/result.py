@@ -122,6 +122,7 @@ class EvaluationResult:
         reasons: how many samples have each reason (`relax_rl.rewards.Verdict.reason`); not in the file if none has.
         breakdown: means by subject and the like, and metrics of variants (`.breakdown.break_down`); not in the file if
             there are none. Problems that are variants of one question are one unit of every interval.
+        left_out: ids of problems that were left out since their prompt is too long; not in the file if there are none.
     """
 
     task: str
@@ -146,6 +147,7 @@ class EvaluationResult:
     grading: Mapping[str, Any] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
     breakdown: Mapping[str, Estimate] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The result as JSON text: finite numbers, ``null`` and ASCII alone, so that any reader takes it.
@@ -157,7 +159,7 @@ class EvaluationResult:
     def to_dict(self) -> dict[str, Any]:
         """The same as `to_json`, as plain tables and lists."""
         data = asdict(self)
-        for name in ("grading", "reasons", "breakdown"):
+        for name in ("grading", "reasons", "breakdown", "left_out"):
             if not data[name]:
                 del data[name]
         for sample in data["samples"]:
@@ -182,6 +184,7 @@ class EvaluationResult:
                     name: Estimate(**_known(Estimate, value)) for name, value in data.get("breakdown", {}).items()
                 },
                 pass_at_k=tuple(Estimate(**_known(Estimate, value)) for value in data.get("pass_at_k", ())),
+                left_out=tuple(data.get("left_out", ())),
                 spectrum=_read_spectrum(data.get("spectrum")),
                 per_problem=tuple(_read_problem(row) for row in data.get("per_problem", ())),
                 samples=tuple(_read_sample(row) for row in data.get("samples", ())),

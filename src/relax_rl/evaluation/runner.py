@@ -27,7 +27,7 @@ from relax_rl.koopman import Estimator, KoopmanDictionary
 from relax_rl.rewards.base import BaseVerifier, as_verifier
 from relax_rl.rewards.turns import opened_thought
 from relax_rl.stopping import current, deferred
-from relax_rl.tasks.base import Problem, Task, image_digest
+from relax_rl.tasks.base import Problem, Task, as_task, image_digest
 
 __all__ = ["Evaluation", "digest_of", "evaluate", "replay_with"]
 
@@ -188,7 +188,9 @@ class Evaluation:
         )
         to_read = _to_read(prompts, samples)
         result = self._result(summary, to_read, spectrum, prompt_digest)
-        result = replace(result, breakdown=break_down(problems, samples, seed=self.settings.seed))
+        left_out = as_task(self.task).left_out(self.split, self.num_problems, self.problem_seed)
+        breakdown = break_down(problems, samples, seed=self.settings.seed)
+        result = replace(result, breakdown=breakdown, left_out=left_out)
         if folder is not None:
             folder.finish(samples, result)
         return result

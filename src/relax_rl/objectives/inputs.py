@@ -21,6 +21,7 @@ __all__ = [
     "LATENT_KEYS",
     "LIFTED_STATES",
     "LOG_PARTITION",
+    "MASKED_LOG_PROBS",
     "MODES",
     "OLD_ENTROPY",
     "PLANNING_MASK",
@@ -34,6 +35,7 @@ __all__ = [
     "Input",
     "KeySource",
     "LatentKeys",
+    "MaskedLogProbs",
     "PlanningMask",
 ]
 
@@ -197,3 +199,27 @@ class BankTerm(Input):
 
 
 BANK_TERM = BankTerm()
+
+
+@dataclass(frozen=True)
+class MaskedLogProbs(Input):
+    """Log-probabilities of the same completions behind prompts whose images have some squares black.
+
+    They are those of the policy that sampled, without gradient. A prompt without an image is read as it is.
+
+    Attributes:
+        share: of the squares that are black, each by a draw of its own.
+        patch: side of a square in pixels.
+    """
+
+    name: str = "masked_log_probs"
+    shape: tuple[str, ...] = _PER_TOKEN
+    about: str = field(
+        default="log-probabilities under the policy that sampled the tokens, with masked images, no gradient",
+        compare=False,
+    )
+    share: float = field(default=0.6, compare=False)
+    patch: int = field(default=14, compare=False)
+
+
+MASKED_LOG_PROBS = MaskedLogProbs()

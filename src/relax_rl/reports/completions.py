@@ -8,6 +8,8 @@ from typing import Any
 from relax_rl.comparison.records import Rollout, RunRecord
 from relax_rl.evaluation.result import SampleRecord
 from relax_rl.reports.markup import Html, element, join
+from relax_rl.reports.thumbnails import Thumbnails
+from relax_rl.runs import RunDirectory
 
 __all__ = ["evaluation_samples", "rollout_samples"]
 
@@ -33,8 +35,18 @@ def evaluation_samples(runs: Sequence[RunRecord]) -> Html:
             "p", "Problem ", element("code", key), ", gold answer ", element("code", example.answer), class_="problem"
         )
         prompt = element("pre", _cut(example.prompt), class_="text prompt")
-        blocks += [heading, prompt, element("div", *cards, class_="completions")]
+        blocks += [heading, *_images(runs, example), prompt, element("div", *cards, class_="completions")]
     return join(blocks)
+
+
+def _images(runs: Sequence[RunRecord], sample: SampleRecord) -> list[Html]:
+    """The thumbnails of a sample's problem, from the first run that keeps them."""
+    thumbnails = Thumbnails()
+    for name in sample.images:
+        for run in runs:
+            if thumbnails.add(name, RunDirectory(run.path).thumbnails.read(name)):
+                break
+    return [element("div", thumbnails.row(sample.images), class_="thumbnails")] if sample.images else []
 
 
 def rollout_samples(run: RunRecord) -> Html:

@@ -4,6 +4,7 @@
     metrics.jsonl           one row a logged step: {"step": 3, "reward": 0.4, ...}; NaN and infinity are null
     starts.jsonl            one row each time that training starts: strategy, processes, precision, hardware, versions
     completions/            step_000003.jsonl: a row a completion, with scores and advantage
+    thumbnails/             small copies of the images of some of these
     evaluations/            <name>.json: what was measured of the policy; during/ holds those of the way
     best/                   the policy that was best on the way, if it was evaluated there
     final/                  the trained policy with its card
@@ -43,6 +44,7 @@ from relax_rl.runs.files import (
 from relax_rl.runs.lock import LOCK_FILE, FolderLock, is_unstarted
 from relax_rl.runs.manifest import digest_of
 from relax_rl.runs.settings import refuse_changes
+from relax_rl.runs.thumbnails import ThumbnailFolder
 
 __all__ = ["RunDirectory"]
 
@@ -189,6 +191,11 @@ class RunDirectory:
     def completions(self) -> Path:
         """Folder of ``step_<step>.jsonl`` files."""
         return self.path / "completions"
+
+    @property
+    def thumbnails(self) -> ThumbnailFolder:
+        """Small copies of images, by the names that completions and samples have for them."""
+        return ThumbnailFolder(self.path / "thumbnails")
 
     @property
     def evaluations(self) -> Path:

@@ -179,6 +179,10 @@ class BaseTask:
         """
         return self
 
+    def left_out(self, split: str, count: int | None = None, seed: int = 0) -> tuple[str, ...]:
+        """Ids of the problems that the same call of `problems` leaves out, since their prompt is too long."""
+        return ()
+
 
 class _OwnTask(BaseTask):
     """A user's object with `Task`'s three members, and ``is_endless`` if it likes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Collection
 from typing import Any
 
 from relax_rl.config import PeftConfig, TrainConfig
@@ -10,6 +11,7 @@ from relax_rl.errors import ConfigError, DependencyError
 from relax_rl.latent.contract.adapter import read_adapter
 from relax_rl.latent.contract.files import model_location
 from relax_rl.latent.sites import language_model_of
+from relax_rl.training.parts import excluded_from_adapter
 
 __all__ = [
     "check_adapter",
@@ -139,17 +141,22 @@ def _quantization(bits: int, precision: str) -> Any:
     )
 
 
-def lora_config(settings: PeftConfig, revision: str | None = None) -> Any:
+def lora_config(
+    settings: PeftConfig, revision: str | None = None, model: Any = None, frozen: Collection[str] = ()
+) -> Any:
     """The configuration of the adapter to train, a `peft.LoraConfig`; None without one.
 
     Args:
         revision: revision of the model, kept in the adapter's folder.
+        model: model that the adapter is for.
+        frozen: parts of it without an adapter (`relax_rl.training.parts`).
     """
     if settings.r is None:
         return None
     from peft import LoraConfig
 
     options = settings.model_dump(exclude={"load_in_4bit", "load_in_8bit"})
+    options["exclude_modules"] = excluded_from_adapter(settings, model, frozen)
     return LoraConfig(task_type="CAUSAL_LM", revision=revision, **options)
 
 

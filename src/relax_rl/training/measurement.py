@@ -29,6 +29,7 @@ from relax_rl.objectives import Objective
 from relax_rl.objectives.probe import DictionarySettings
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.base import BaseTask, Problem
+from relax_rl.tasks.images.thumbnails import thumbnail
 from relax_rl.training.colocated import ColocatedEngine, SharingEngine
 from relax_rl.training.notices import Notices
 from relax_rl.training.precision import computing_in
@@ -219,6 +220,15 @@ class PolicyEvaluation:
         result = self._evaluation(model, tokenizer, self._task, settings.split, settings.num_problems, replay).run()
         if PartialState().is_main_process:
             self._run.write_evaluation(name, result.to_dict())
+            self._keep_thumbnails({sample.problem_id for sample in result.samples})
+
+    def _keep_thumbnails(self, ids: set[str]) -> None:
+        """Small copies of the images of the samples that a page shows."""
+        for problem in self._task.problems(self._settings.split, self._settings.num_problems):
+            if problem.id in ids and problem.images:
+                for name, picture in zip(problem.image_names, problem.pictures, strict=True):
+                    if not self._run.thumbnails.has(name):
+                        self._run.thumbnails.write(name, thumbnail(picture.open()))
 
     def _evaluation(
         self,

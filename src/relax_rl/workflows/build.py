@@ -16,7 +16,9 @@ from relax_rl.rewards.functions import Rewards
 from relax_rl.rewards.trial import try_verifier
 from relax_rl.runs import RunDirectory
 from relax_rl.runs.resumption import Resumption
-from relax_rl.tasks.base import BaseTask, FindsTooLong, Problem, answers_to_try
+from relax_rl.tasks.base import BaseTask, Problem, answers_to_try
+from relax_rl.tasks.fitted import FittedTask
+from relax_rl.tasks.images.budget import PixelBudget
 from relax_rl.tasks.modes import require_modes
 from relax_rl.training.adapters import (
     check_adapter,
@@ -28,10 +30,12 @@ from relax_rl.training.adapters import (
     saved_parameters,
 )
 from relax_rl.training.bank import check_bank
+from relax_rl.training.inputs.masked import check_shows_images
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.models import complete_tokenizer, load_model, model_config
 from relax_rl.training.notices import Notices
 from relax_rl.training.objective import idle_parts
+from relax_rl.training.parts import check_frozen, check_has_parts, freeze
 from relax_rl.training.precision import weight_dtype
 from relax_rl.training.trl.architectures import check_architecture
 from relax_rl.training.trl.assembly import run_trainer
@@ -41,7 +45,14 @@ from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.workflows.final import start_card
 from relax_rl.workflows.held_out import Training, training_problems
 from relax_rl.workflows.loading import quiet
-from relax_rl.workflows.policy import FittedPrompts, check_sight, checked_contract, finds_too_long, fit_prompts
+from relax_rl.workflows.policy import (
+    FittedPrompts,
+    check_sight,
+    checked_contract,
+    finds_left_out,
+    finds_too_long,
+    fit_prompts,
+)
 from relax_rl.workflows.recipe import Recipe, build_recipe
 from relax_rl.workflows.resume import resumed_trainer, resumption, save_notices, settings_for_processes
 from relax_rl.workflows.rollout_server import check_rollout_server
@@ -88,21 +99,26 @@ def build_run(
             require_modes(recipe.objective.name, rewards)
         evaluation = settings.evaluation
         check_bank(recipe.objective, task.name, evaluation.split if evaluation.enabled else None)
+        pixels = PixelBudget(settings.prompts.min_pixels, settings.prompts.max_pixels)
+        task = task if pixels.is_open else FittedTask(task, pixels)
         data = _data(settings, start, task, rewards)
+        check_shows_images(recipe.objective, any(problem.images for problem in data.problems))
         if model is None:
             check_sight(settings.model, settings.model_revision, [*data.problems, *data.all_evaluated])
         model, tokenizer = _policy(settings, model, tokenizer, notes.append)
         check_tied(settings.peft, model)
+        freeze(model, settings.freeze)
         if settings.sampling.engine == "auto" and any(problem.images for problem in data.problems):
             recipe = replace(recipe, group_sampler=None)
         # A resumed run reads there what sampled, and does not choose again.
         settings = settings.sampled_by("generate" if recipe.group_sampler is None else "relax")
-        fitting = task.fitting(_finds_too_long(settings, model, tokenizer))
+        fitting = _fitting(settings, task, model, tokenizer, notes.append)
         if fitting is not task:
             task, data = fitting, _data(settings, start, fitting, rewards)
         fitted = _fitted(settings, model, tokenizer, data.problems, data.all_evaluated)
         card = start_card(settings, len(data.problems), names_method=objective is None)
         trainer = _trainer(settings, directory, recipe, rewards, model, tokenizer, data.problems, fitted, card)
+        check_frozen(trainer.model, settings.freeze)
         saved, keeps_best = saved_parameters(trainer.model), settings.evaluation.every is not None
         check_disk(directory.path, saved, settings.trainer, data.plan, keeps_best=keeps_best)
         found = () if resumed is None else resumed_trainer(trainer, resumed)
@@ -165,7 +181,9 @@ def _start(
             recipe = build_recipe(trained, directory.checkpoints, objective, on_cpu=on_cpu)
     if is_named:
         check_adapter(settings)
-        check_architecture(model_config(settings.model, settings.model_revision), recipe.args)
+        config = model_config(settings.model, settings.model_revision)
+        check_has_parts(config, settings.freeze, settings.model)
+        check_architecture(config, recipe.args)
     return _Start(recipe, trained, resumed)
 
 
@@ -214,12 +232,16 @@ def _policy(settings: TrainConfig, model: Any, tokenizer: Any, tell: Callable[[s
     return model, tokenizer
 
 
-def _finds_too_long(settings: TrainConfig, model: Any, tokenizer: Any) -> FindsTooLong:
-    switches = settings.trainer.chat_template_kwargs
+def _fitting(
+    settings: TrainConfig, task: BaseTask, model: Any, tokenizer: Any, tell: Callable[[str], None]
+) -> BaseTask:
+    """The task without the problems whose prompt is too long, as far as the settings leave them out."""
+    switches, prompts = settings.trainer.chat_template_kwargs, settings.prompts
     contract = checked_contract(model, tokenizer, settings.model, switches)
-    return finds_too_long(
-        contract, tokenizer, settings.trainer.max_completion_length, PromptForm(settings.prompts.plain, switches or {})
-    )
+    asked = (contract, tokenizer, settings.trainer.max_completion_length, PromptForm(prompts.plain, switches or {}))
+    fitting = task.fitting(finds_too_long(*asked))
+    too_long = finds_left_out(*asked, overlong=prompts.overlong, max_prompt_length=prompts.max_prompt_length)
+    return fitting if too_long is None else FittedTask(fitting, too_long=too_long, say=tell)
 
 
 def _fitted(
@@ -263,7 +285,7 @@ def _trainer(
         group_sampler=recipe.group_sampler,
         guard=settings.guard,
         notices=Notices(),
-        peft_config=lora_config(settings.peft, settings.model_revision),
+        peft_config=lora_config(settings.peft, settings.model_revision, model, settings.freeze),
     )
 
 

@@ -19,6 +19,7 @@ from relax_rl.rewards.base import as_verifier
 from relax_rl.rewards.trial import try_verifier
 from relax_rl.stopping import Stopped
 from relax_rl.tasks.base import BaseTask, FindsTooLong, Problem, Task, answers_to_try, as_task
+from relax_rl.tasks.fitted import FittedTask
 from relax_rl.tasks.registry import build_task
 from relax_rl.workflows.progress import OnProgress, Progress, silent
 from relax_rl.workflows.source import BACKENDS, Asked, Source
@@ -55,6 +56,9 @@ def evaluate(
     plain: bool | None = None,
     chat_template_kwargs: Mapping[str, Any] | None = None,
     overlong: Overlong | None = None,
+    max_prompt_length: int | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
     concurrency: int = 16,
     timeout: float = 600.0,
     dictionary: str | Path | KoopmanDictionary | None = None,
@@ -92,8 +96,12 @@ def evaluate(
         plain: plain prompts, also for a model with a chat template. None: as the run was trained, else no.
         chat_template_kwargs: switches of the chat template, such as ``{"enable_thinking": False}``. None: those of the
             run, else none.
-        overlong: "refuse" prompts that leave no room for a whole completion in the model's context, or "cut" their
-            start. None: as the run, else refuse.
+        overlong: "refuse" prompts that leave no room for a whole completion in the model's context, "cut" their start,
+            or "drop" their problems. None: as the run, else refuse.
+        max_prompt_length: leave out problems with prompts of more tokens, those of images counted. None: that of the
+            run, else none.
+        min_pixels, max_pixels: bounds of an image's width times height, to which it is resized. None: those of the run,
+            else none.
         concurrency, timeout: limits of a server: requests at a time, and seconds for one of them. Its token is read
             from the environment variable ``OPENAI_API_KEY``.
         dictionary: a file or a dictionary to measure DSD with. None: that of the run, else none.
@@ -122,7 +130,14 @@ def evaluate(
     """
     say = on_progress or silent
     subject = subject_of(model, tokenizer, say)
-    prompts = subject.prompts.updated(plain, chat_template_kwargs, overlong)
+    prompts = subject.prompts.updated(
+        plain=plain,
+        switches=chat_template_kwargs,
+        overlong=overlong,
+        max_prompt_length=max_prompt_length,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+    )
     if processes is None and subject.is_loaded:
         processes = 1  # whether a program can be forked, it must say itself
     source = Source(tokenizer, batch_size, backend, base_url, prompts, concurrency, timeout, dtype, revision, processes)
@@ -137,18 +152,21 @@ def evaluate(
     if folder is not None:
         folder.check()
     count = num_problems or (_ENDLESS_PROBLEMS if known.task.is_endless else None)
-    problems = known.task.problems(split, count, problem_seed)
+    shown = known.task if prompts.pixels.is_open else FittedTask(known.task, prompts.pixels)
+    problems = shown.problems(split, count, problem_seed)
     try_verifier(as_verifier(known.task.verifier).with_policy(policy), *answers_to_try(problems))
     is_default = max_completion_length is None and subject.max_completion_length is None
 
     from relax_rl.evaluation.runner import Evaluation
 
-    fitted = known.task
+    fitted = shown
 
-    def fitting(finds: FindsTooLong) -> list[Problem]:
+    def fitting(finds: FindsTooLong, left_out: FindsTooLong | None) -> list[Problem]:
         nonlocal fitted
-        fitted = known.task.fitting(finds)
-        return problems if fitted is known.task else fitted.problems(split, count, problem_seed)
+        fitted = shown.fitting(finds)
+        if left_out is not None:
+            fitted = FittedTask(fitted, too_long=left_out, say=lambda words: say(Progress("loading", message=words)))
+        return problems if fitted is shown else fitted.problems(split, count, problem_seed)
 
     asked = Asked(problems, sampling, dictionary, may_shorten=is_default, fitting=fitting)
     sampled_by = source.policy(subject, asked, say)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relax_rl.errors import ConfigError
+from relax_rl.evaluation.lengths import long_prompts
 from relax_rl.evaluation.prompts import PromptForm, check_images, encode_prompt
 from relax_rl.evaluation.room import Overlong, Room
 from relax_rl.latent.contract import ModelContract, contract_of
@@ -15,7 +16,15 @@ from relax_rl.latent.images.sharing import check_looks
 from relax_rl.tasks.base import FindsTooLong, Problem
 from relax_rl.training.models import empty_model, load_processor, model_config
 
-__all__ = ["FittedPrompts", "check_sight", "checked_contract", "finds_too_long", "fit_prompts", "shortened_length"]
+__all__ = [
+    "FittedPrompts",
+    "check_sight",
+    "checked_contract",
+    "finds_left_out",
+    "finds_too_long",
+    "fit_prompts",
+    "shortened_length",
+]
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,27 @@ def finds_too_long(
     """Finds the problems whose prompt leaves a model no room for a whole completion."""
     room = Room(contract.architecture.context, contract.name, max_completion_length)
     return lambda problems: room.too_long(tokenizer, problems, form)
+
+
+def finds_left_out(
+    contract: ModelContract,
+    tokenizer: Any,
+    max_completion_length: int,
+    form: PromptForm,
+    *,
+    overlong: Overlong,
+    max_prompt_length: int | None,
+) -> FindsTooLong | None:
+    """What finds the problems that are left out since their prompt is too long; None: all stay.
+
+    Args:
+        overlong, max_prompt_length: see `relax_rl.config.settings.PromptConfig`.
+    """
+    room = Room(contract.architecture.context, contract.name, max_completion_length).for_prompt
+    limits = [] if max_prompt_length is None else [max_prompt_length]
+    # Where a completion alone fills the context, `Room.form` says so.
+    limits += [room] if overlong == "drop" and room is not None and room > 0 else []
+    return (lambda problems: list(long_prompts(tokenizer, problems, form, min(limits)))) if limits else None
 
 
 def shortened_length(

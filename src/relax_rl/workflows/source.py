@@ -36,8 +36,8 @@ class Asked:
     sampling: SamplingSettings
     dictionary: Any
     may_shorten: bool
-    fitting: Callable[[FindsTooLong], Sequence[Problem]] | None = None
-    """The problems without those that are too long, if they are to be left out; None: they are not."""
+    fitting: Callable[[FindsTooLong, FindsTooLong | None], Sequence[Problem]] | None = None
+    """The problems without those that the task leaves out, and those that the evaluation does; None: all stay."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,12 @@ class Source:
             raise ConfigError(f"--dictionary needs the hidden states, which --backend {self.backend} does not show")
         if self.backend != "transformers" and subject.is_loaded:
             raise ConfigError(f"a loaded model is sampled in this process; leave backend={self.backend!r} out.")
+        drops = self.prompts.overlong == "drop" or self.prompts.max_prompt_length is not None
+        if self.backend == "server" and drops:
+            raise ConfigError(
+                "--max-prompt-length and --overlong drop count tokens, which only a server knows how to make of words; "
+                "leave them out with --backend server"
+            )
         if (self.backend == "server") != (self.base_url is not None):
             raise ConfigError("--backend server and --base-url URL go together; give both or neither")
         check_processes(self.processes, self.backend)
@@ -137,13 +143,13 @@ class Source:
         self, contract: ModelContract, tokenizer: Any, asked: Asked, say: OnProgress
     ) -> tuple[FittedPrompts, SamplingSettings]:
         from relax_rl.evaluation.prompts import PromptForm
-        from relax_rl.workflows.policy import finds_too_long, fit_prompts, shortened_length
+        from relax_rl.workflows.policy import finds_left_out, finds_too_long, fit_prompts, shortened_length
 
         prompts, sampling = self.prompts, asked.sampling
         if asked.fitting is not None:
-            form = PromptForm(prompts.plain, prompts.switches)
-            finds = finds_too_long(contract, tokenizer, sampling.max_completion_length, form)
-            asked = replace(asked, problems=asked.fitting(finds))
+            about = (contract, tokenizer, sampling.max_completion_length, PromptForm(prompts.plain, prompts.switches))
+            left_out = finds_left_out(*about, overlong=prompts.overlong, max_prompt_length=prompts.max_prompt_length)
+            asked = replace(asked, problems=asked.fitting(finds_too_long(*about), left_out))
         if asked.may_shorten:
             length = shortened_length(
                 contract, tokenizer, asked.problems, sampling.max_completion_length, prompts.plain, prompts.switches

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relax_rl.config import TrainConfig
 from relax_rl.errors import ConfigError, RunError
 from relax_rl.runs import RunDirectory
+from relax_rl.tasks.images.budget import PixelBudget
 from relax_rl.workflows.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
@@ -24,15 +26,23 @@ class PromptSettings:
     plain: bool = False
     switches: Mapping[str, Any] = field(default_factory=dict)
     overlong: Overlong = "refuse"
+    max_prompt_length: int | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
 
-    def updated(
-        self, plain: bool | None, switches: Mapping[str, Any] | None, overlong: Overlong | None
-    ) -> PromptSettings:
-        return PromptSettings(
-            self.plain if plain is None else plain,
-            self.switches if switches is None else switches,
-            self.overlong if overlong is None else overlong,
-        )
+    @classmethod
+    def of(cls, config: TrainConfig) -> PromptSettings:
+        """Those of a run."""
+        return cls(switches=config.trainer.chat_template_kwargs or {}, **config.prompts.model_dump())
+
+    @property
+    def pixels(self) -> PixelBudget:
+        """Bounds of every image."""
+        return PixelBudget(self.min_pixels, self.max_pixels)
+
+    def updated(self, **given: Any) -> PromptSettings:
+        """With the settings that the caller gives; None of each leaves it as it is."""
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -85,5 +95,5 @@ def subject_of(model: Any, tokenizer: Any, say: OnProgress) -> Subject:
         config.task.options,
         config.trainer.max_completion_length,
         dictionary if dictionary.is_file() else None,
-        PromptSettings(config.prompts.plain, config.trainer.chat_template_kwargs or {}, config.prompts.overlong),
+        PromptSettings.of(config),
     )

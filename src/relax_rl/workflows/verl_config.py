@@ -114,6 +114,9 @@ def _check_carried(settings: TrainConfig) -> None:
         ("sampling.max_batches", settings.sampling.max_batches > 1),
         ("sampling.trunks", settings.sampling.trunks is not None),
         ("model_revision", settings.model_revision is not None),
+        ("freeze", bool(settings.freeze)),
+        ("prompts.max_prompt_length", settings.prompts.max_prompt_length is not None),
+        ("prompts.overlong", settings.prompts.overlong == "drop"),
     ):
         if is_set:
             raise ConfigError(f"'{key}' is not carried over to verl; leave it out, or train with `relax train`.")

@@ -84,6 +84,9 @@ METHODS: dict[str, str] = {
     "dph_rl": f"{_HERE}.dph_rl:dph_rl",
     "recoverability_floor": f"{_HERE}.recoverability_floor:recoverability_floor",
     "latent_anchor": f"{_HERE}.latent_anchor:latent_anchor",
+    "papo": f"{_HERE}.papo:papo",
+    "vppo": f"{_HERE}.vppo:vppo",
+    "image_credit": f"{_HERE}.image_credit:image_credit",
 }
 """Every method of the package, by its name: where its function stands, as one's own would be given."""
 

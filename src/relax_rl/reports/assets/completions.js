@@ -46,6 +46,7 @@ class Browser {
   constructor(root, found) {
     this.sources = found.sources;
     this.rows = found.rows;
+    this.thumbnails = found.thumbnails || {};
     this.filter = { run: "", word: "", verdict: "", mode: "", truncated: false };
     this.order = "step";
     this.page = 0;
@@ -143,11 +144,18 @@ class Browser {
     this.pair.replaceChildren(...this.sides.map((row, side) => this.card(row, side, found)));
   }
 
+  // Of an image that found no room in the page, the name.
+  images(row) {
+    if (!row.images) return [];
+    const one = (name) => (this.thumbnails[name] ? make("img", { class: "thumbnail", src: this.thumbnails[name], alt: name, title: name }) : make("span", { class: "note" }, `[${name}] `));
+    return [make("div", { class: "thumbnails" }, ...row.images.map(one))];
+  }
+
   card(row, side, found) {
     if (!row) return make("div", { class: "completion" }, "Choose a completion below.");
     const body = found ? marked(found[side], side ? "ins" : "del") : make("pre", { class: "text" }, row.text);
     return make("div", { class: `completion ${verdictOf(row)}` }, make("div", { class: "facts" }, make("b", {}, "AB"[side]), ` ${factsOf(row, this.sources[row.source])}`),
-      make("pre", { class: "text prompt" }, row.prompt), body,
+      ...this.images(row), make("pre", { class: "text prompt" }, row.prompt), body,
       make("div", { class: "facts" }, `problem ${row.problem}, gold answer ${row.answer}`));
   }
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from relax_rl.comparison.records import RunRecord
 from relax_rl.errors import RelaxError
+from relax_rl.reports.interactive.images import image_names, with_images
 from relax_rl.reports.payload import rounded
 from relax_rl.runs import RunDirectory
 
@@ -26,12 +28,14 @@ def completion_data(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     Texts are cut to a length at which all of them fit into the page; ``note`` says what was left out.
     """
     sources: list[dict[str, Any]] = []
+    folders: list[Path] = []
     rows: list[dict[str, Any]] = []
     left_out = 0
     for run in runs:
         for stage, order in (("before", 0), ("after", _AFTER)):
             if stage in run.evaluations and run.evaluations[stage].samples:
                 sources.append({"label": run.label, "stage": stage, "order": order})
+                folders.append(run.path)
                 rows += [_sample(vars(sample), len(sources) - 1) for sample in run.evaluations[stage].samples]
     for run in runs:
         steps = _steps(run)
@@ -40,6 +44,7 @@ def completion_data(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
             kept = _spread(found, _MOST_ROWS)
             left_out += len(found) - len(kept)
             sources.append({"label": run.label, "stage": f"step {step}", "order": step})
+            folders.append(run.path)
             rows += [_training_row(row, len(sources) - 1) for row in kept]
         left_out += 0 if len(steps) <= _MOST_STEPS else 1
     if not rows:
@@ -52,7 +57,8 @@ def completion_data(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
         "The run directories have more: " + ("other completions and steps, " if left_out else "") + "whole texts, "
         f"of which this page shows {longest} characters each."
     )
-    return {"sources": sources, "rows": rows, "note": note}
+    shown = with_images(rows, folders)
+    return {"sources": sources, "rows": rows, "note": note} | ({"thumbnails": shown} if shown else {})
 
 
 def _steps(run: RunRecord) -> list[int]:
@@ -86,6 +92,7 @@ def _sample(sample: Mapping[str, Any], source: int) -> dict[str, Any]:
         "truncated": False,
         "mode": None,
         "advantage": None,
+        "images": image_names(sample),
     }
 
 
@@ -106,6 +113,7 @@ def _training_row(row: Mapping[str, Any], source: int) -> dict[str, Any]:
         "truncated": bool(row.get("truncated")),
         "mode": None if mode is None else _text(mode)[:80],
         "advantage": _number(row.get("advantage")),
+        "images": image_names(row),
     }
 
 

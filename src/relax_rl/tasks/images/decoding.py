@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from relax_rl.errors import DataError
 
@@ -17,6 +17,8 @@ MOST_PIXELS = 100_000_000
 """The largest image of the benchmarks has 18.3 million; 100 million take 300 MB decoded."""
 MOST_ASPECT = 200
 """Ratio of the long side to the short one; the processors of the Qwen family refuse from here on."""
+_TURNED = (5, 6, 7, 8)
+"""Orientations of EXIF that exchange width and height."""
 _STILL = "MPO"
 """Cameras write a preview behind the photograph; PIL counts both as frames."""
 
@@ -39,9 +41,11 @@ def decoded(data: bytes, name: str) -> Image.Image:
 
 
 def size_of(data: bytes, name: str) -> tuple[int, int]:
-    """Width and height, from the header alone. Raises DataError for what is no image."""
+    """Width and height as it is shown, from the header alone. Raises DataError for what is no image."""
     with _opened(data, name) as image:
-        return image.size
+        # To look for it in a PNG would decode the image.
+        is_turned = image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+        return image.size[::-1] if is_turned else image.size
 
 
 def require_usable(image: Image.Image, name: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from relax_rl.latent.capture import ForwardRecord
+from relax_rl.latent.images.look import Look
 from relax_rl.objectives import Objective
 from relax_rl.objectives.inputs import Input
 
@@ -60,6 +63,17 @@ class Trainer(Protocol):
 
     def forward_only(self, rows: Rows) -> ForwardRecord:
         """One forward of a micro-batch without gradient. Collective: call it on every rank."""
+        ...
+
+    def altered(
+        self, given: list[dict[str, Any]], looks: list[Look], alter: Callable[[Image, str], Image]
+    ) -> list[Look]:
+        """For the look of each row, that of the same prompt with altered images; itself where it has none.
+
+        Args:
+            given: the data set's rows.
+            alter: gives an image of the same size, and is told which one of the batch it is.
+        """
         ...
 
     def surveys(self, batches: list[Rows]) -> list[Tensor]:

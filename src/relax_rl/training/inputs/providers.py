@@ -16,6 +16,7 @@ from relax_rl.objectives.inputs import (
     HIDDEN_STATES,
     LATENT_KEYS,
     LOG_PARTITION,
+    MASKED_LOG_PROBS,
     MODES,
     OLD_ENTROPY,
     PLANNING_MASK,
@@ -27,6 +28,7 @@ from relax_rl.objectives.inputs import (
 )
 from relax_rl.training.inputs.bank_term import BankTraces
 from relax_rl.training.inputs.latent_keys import LatentPositions
+from relax_rl.training.inputs.masked import MaskedImages
 from relax_rl.training.inputs.modes import Modes
 from relax_rl.training.inputs.partition import LearnedPartition
 from relax_rl.training.inputs.planning import PlanningPhrases
@@ -93,6 +95,7 @@ PROVIDERS: dict[Input, type[Provider]] = {
     LATENT_KEYS: LatentPositions,
     BANK_TERM: BankTraces,
     TOKEN_CHOICE: ChoiceOverUpdate,
+    MASKED_LOG_PROBS: MaskedImages,
 }
 
 

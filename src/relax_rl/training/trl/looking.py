@@ -6,7 +6,7 @@ names that it must know of each family. Here rows carry a reference to what the 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
+from PIL.Image import Image
 from torch import Tensor
 from trl.data_utils import prepare_multimodal_messages
 
-from relax_rl.errors import ConfigError
+from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.images.look import Look, by_object, look_at, rows_of
 from relax_rl.latent.images.parts import outside_the_decoder
 from relax_rl.latent.images.sharing import placed, shown
@@ -104,22 +105,37 @@ class LookingTrainer(PolicyTrainer):
             return super()._tokenize_prompts(prompts)
         distinct = {id(prompt): prompt for prompt in prompts}
         device = self.accelerator.device
-        options = {} if self.chat_template is None else {"chat_template": self.chat_template}
-        made = {
-            key: look_at(
-                self.processing_class,
-                prepare_multimodal_messages(prompt),
-                switches=self.chat_template_kwargs,
-                **options,
-            ).to(device)
-            for key, prompt in distinct.items()
-        }
+        made = {key: self._look(prepare_multimodal_messages(prompt)) for key, prompt in distinct.items()}
         self._in_view = [made[id(prompt)] for prompt in prompts]
         names = self._in_view[0].per_token
         # What `generate` counts positions from; features come by way of `shown`.
         fields: dict[str, Any] = {name: [look.per_token[name].tolist() for look in self._in_view] for name in names}
         images = [_parts(prompt) or None for prompt in prompts]
         return [look.token_ids for look in self._in_view], images, fields | placed(self._in_view, device)
+
+    def _look(self, conversation: Any) -> Look:
+        options = {} if self.chat_template is None else {"chat_template": self.chat_template}
+        look = look_at(self.processing_class, conversation, switches=self.chat_template_kwargs, **options)
+        return look.to(self.accelerator.device)
+
+    def altered(self, given: list[Row], looks: list[Look], alter: Callable[[Image, str], Image]) -> list[Look]:
+        """See `relax_rl.training.inputs.provider.Trainer`."""
+        made: dict[int, Look] = {}
+        for row, look in zip(given, looks, strict=False):
+            if id(look) in made:
+                continue
+            shown = [alter(image, f"{len(made)} {place}") for place, image in enumerate(_images(row))]
+            if not shown:
+                made[id(look)] = look
+                continue
+            other = self._look(prepare_multimodal_messages(row["prompt"], images=shown))
+            if other.token_ids != look.token_ids:
+                raise ModelError(
+                    "The processor made another number of tokens of a masked image than of the image itself; choose an "
+                    "objective without masked images for this model."
+                )
+            made[id(look)] = other
+        return [made[id(look)] for look in looks]
 
     def _generate(self, prompts: Any) -> Any:
         *first, images, tool_images = super()._generate(prompts)

@@ -12,8 +12,12 @@ from torch import Tensor
 
 from relax_rl.rewards.turns import conversation_text
 from relax_rl.runs import RunDirectory
+from relax_rl.tasks.images.thumbnails import thumbnail
 
 __all__ = ["RolloutRecorder"]
+
+_MOST_THUMBNAILS = 8
+"""Prompts of a rollout batch, in each process."""
 
 
 class RolloutRecorder:
@@ -63,6 +67,16 @@ class RolloutRecorder:
                 row["images"] = names
         for row, mode in zip(self._rows, modes or [], strict=False):
             row["mode"] = mode
+        self._keep_thumbnails(inputs)
+
+    def _keep_thumbnails(self, inputs: list[dict[str, Any]]) -> None:
+        """Small copies of the images of some prompts, spread over the batch: a page shows a few completions of each."""
+        shown = {given["image_names"][0]: given for given in inputs if given.get("image_names")}
+        rows = list(shown.values())
+        for given in rows[:: max(1, len(rows) // _MOST_THUMBNAILS)][:_MOST_THUMBNAILS]:
+            for name, image in zip(given["image_names"], given["images"], strict=True):
+                if not self._run.thumbnails.has(name):
+                    self._run.thumbnails.write(name, thumbnail(image))
 
     def keep_failed(self, update: int, inputs: list[dict[str, Any]], completions: list[Any]) -> Path:
         """Write what a reward function failed on; each process keeps its own."""

@@ -25,6 +25,7 @@ from relax_rl.objectives.base import ObjectiveOutput
 from relax_rl.objectives.inputs import ENTROPY, HIDDEN_STATES, PROMPT_KEYS, Input
 from relax_rl.training.calibration import Calibration
 from relax_rl.training.entropy_forecast import EntropyForecast
+from relax_rl.training.inputs.masked import check_shows_images
 from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows
 from relax_rl.training.inputs.providers import provider_of
 from relax_rl.training.inputs.rollout import rollout_batch_of
@@ -96,6 +97,8 @@ class RelaxTrainer(RolloutTrainer):
     ) -> None:
         given = given_arguments(args, model)
         method = objective_for(objective, objective_options or {}, given)
+        columns = None if train_dataset is None else train_dataset.column_names
+        check_shows_images(method, shows=columns is None or "images" in columns or "image" in columns)
         own = arguments_for(given, method.reference_coefficient, evaluates=eval_dataset is not None)
         if method.reference_coefficient and peft_config is None:
             check_reference(model)
@@ -127,6 +130,7 @@ class RelaxTrainer(RolloutTrainer):
         self.add_callback(UpdateSize(self))
         self.objective = method
         self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))
+        check_shows_images(self.objective, shows=self._shares_looks)
         self._update = UpdateSums()
         self._splits_groups = bool(self.args.per_device_train_batch_size % self.num_generations)
         self._split: SplitUpdate | None = None

@@ -1,0 +1,113 @@
+"""``relax spectrum --images``: what an image does to next tokens and to latent dynamics."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relax_rl.cli.arguments import at_least_one, refuse_settings, say
+from relax_rl.cli.spectrum_modes import command_words, refuse_beside
+from relax_rl.config import task_options
+from relax_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from relax_rl.evaluation.sight.result import SightResult
+
+__all__ = ["IMAGE_OPTIONS", "add_image_arguments", "run_images"]
+
+IMAGE_OPTIONS = ("conditions", "patch")
+"""Options of this form alone."""
+_REFUSED = (
+    *("prompts", "task", "text", "compare", "store", "statistics_only", "dictionary", "plain", "overlong", "rank"),
+    *("miss_cost", "layer_ids", "skip"),
+)
+_PASSED_ON = (
+    *("conditions", "patch", "max_completion_length", "temperature", "split", "seed", "kind", "fit_steps", "dtype"),
+    *("revision", "device_map", "batch_tokens", "chat_template_kwargs", "overwrite"),
+)
+
+
+def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this form."""
+    group = parser.add_argument_group("images")
+    group.add_argument(
+        "--images", metavar="FILE|TASK", help="what the image does: the same completions under other images"
+    )
+    group.add_argument(
+        "--conditions",
+        metavar="LIST",
+        help="with --images: of other,masked:SHARE,grey,none,words (masked:0.6, no words)",
+    )
+    group.add_argument(
+        "--patch", type=at_least_one, metavar="N", help="with --images: side of a masked square, in pixels (14)"
+    )
+
+
+def run_images(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
+    """Conditions on the same completions: tables, and a folder."""
+    from relax_rl.tasks.files import DATA_SUFFIXES
+
+    refuse_beside(arguments, "a spectrum of words, without --images", _REFUSED)
+    if arguments.axis != "tokens" or arguments.num_samples != 1:
+        raise ConfigError("--images is over tokens, with one completion a problem; leave --axis and --num-samples out.")
+    if Path(arguments.images).suffix.lower() in DATA_SUFFIXES:
+        refuse_settings(settings, "spectrum --images FILE")
+
+    from relax_rl.workflows.spectrum import default_folder
+    from relax_rl.workflows.spectrum_images import spectrum_images
+
+    result = spectrum_images(
+        arguments.model,
+        arguments.images,
+        **{name: getattr(arguments, name) for name in _PASSED_ON},
+        num_problems=arguments.num_problems or 32,
+        num_observables=arguments.observables,
+        sites=arguments.sites.split(",") if arguments.sites else (),
+        estimators=arguments.estimators.split(","),
+        task_options=task_options(settings, arguments.data_dir),
+        output=arguments.output or default_folder(arguments.model) / "images",
+        command=command_words(arguments, settings),
+        on_progress=say,
+    )
+
+    from relax_rl.cli.spectrum_tables import print_tables
+
+    _print_sight(result.sight)
+    print_tables(result.spectra, [])
+    print(result.page)
+    return 0
+
+
+def _print_sight(sight: SightResult) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from relax_rl.reports.spectra.images import CONDITION_COLUMNS, condition_rows, site_columns, site_rows
+
+    console = Console(width=max(144, Console().width))
+    tables = (
+        (
+            CONDITION_COLUMNS,
+            condition_rows(sight),
+            "next tokens under other images",
+            "KL in nats from the distribution under the true image [95 % interval over questions]; same choice: share "
+            "of tokens whose most likely token stays",
+        ),
+        (
+            site_columns(sight),
+            site_rows(sight),
+            "latent dynamics under other images",
+            "distance: of states, as a share of that between two problems; error: variance of the next lifted state "
+            "that the operator of the true image leaves unexplained; angle: degrees between leading modes",
+        ),
+    )
+    for columns, rows, title, caption in tables:
+        table = Table(box=SIMPLE_HEAD, title=f"{sight.model}: {title}", caption=caption)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for cells in rows:
+            table.add_row(*cells)
+        console.print(table)
