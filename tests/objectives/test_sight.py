@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,16 +138,18 @@ def test_the_image_methods_need_their_input_and_sound_settings(method):
     batch = random_batch()
     with pytest.raises(DataError, match=r"MASKED_LOG_PROBS"):
         build_objective(method)(replace(batch, extras={}))
-    for setting, value in (("mask_share", 0.0), ("mask_share", 1.5), ("mask_patch", 0)):
-        with pytest.raises(ConfigError, match=setting):
-            build_objective(method, **{setting: value})
+    refused: list[dict[str, Any]] = [{"mask_share": 0.0}, {"mask_share": 1.5}, {"mask_patch": 0}]
+    for options in refused:
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            build_objective(method, **options)
     (wanted,) = (one for one in build_objective(method, mask_share=0.3, mask_patch=8).inputs if one == MASKED_LOG_PROBS)
     assert (wanted.share, wanted.patch) == (0.3, 8)
 
 
 def test_negative_coefficients_are_refused():
     for method, setting in (("papo", "gamma"), ("image_credit", "coefficient"), ("vppo", "entropy_coefficient")):
+        options: dict[str, Any] = {setting: -0.1}
         with pytest.raises(ConfigError, match="must not be negative"):
-            build_objective(method, **{setting: -0.1})
+            build_objective(method, **options)
     with pytest.raises(ConfigError, match="least_scale is a factor"):
         build_objective("vppo", least_scale=1.5)

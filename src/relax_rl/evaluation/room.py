@@ -14,8 +14,8 @@ from relax_rl.tasks.base import Problem
 __all__ = ["Overlong", "Room"]
 
 Overlong = Literal["refuse", "cut", "drop"]
-"""Treatment of a prompt that leaves no room for a whole completion: ``refuse`` the run, ``cut`` the start of the prompt,
-or ``drop`` its problem."""
+"""Treatment of a prompt that leaves no room for a whole completion: ``refuse`` the run, ``cut`` the prompt's
+start, or ``drop`` its problem."""
 
 
 @dataclass(frozen=True)

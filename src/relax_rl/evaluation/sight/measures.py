@@ -102,9 +102,8 @@ def _site(name: str, found: Readings, true: Readings, seed: int, *, is_true: boo
     pairs = [(row.sites[name], true[place].sites[name], row.unit) for place, row in found.items()]
     units = [unit for _, _, unit in pairs]
     estimators = list(pairs[0][0].dsd)
-    changed = [np.array([each[side].dsd[one] for each in pairs]) for one in estimators for side in (1, 0)]
-    values = {one: changed[2 * place + 1] for place, one in enumerate(estimators)}
-    before = {one: changed[2 * place] for place, one in enumerate(estimators)}
+    values = {one: np.array([now.dsd[one] for now, _, _ in pairs]) for one in estimators}
+    before = {one: np.array([then.dsd[one] for _, then, _ in pairs]) for one in estimators}
     error, change = _errors(pairs, seed)
     return SiteSight(
         site=name,
@@ -145,31 +144,38 @@ def _difference(
     return bootstrap_difference(before[0], after[0], before[1], after[1], seed=seed)
 
 
-def _whole(pairs: _Pairs) -> list[tuple[Sums, Sums, str]]:
-    return [(now.sums, then.sums, unit) for now, then, unit in pairs if now.sums is not None and then.sums is not None]
+def _whole(pairs: _Pairs) -> tuple[list[Sums], list[Sums], list[str]]:
+    """Sums under the condition and under the true image, and the units, of problems that have both."""
+    now, then, units = list[Sums](), list[Sums](), list[str]()
+    for after, before, unit in pairs:
+        if after.sums is not None and before.sums is not None:
+            now.append(after.sums)
+            then.append(before.sums)
+            units.append(unit)
+    return now, then, units
 
 
 def _errors(pairs: _Pairs, seed: int) -> tuple[Estimate | None, Estimate | None]:
     """Unexplained share of variance by an operator of other questions under the true image, and its change."""
-    whole = _whole(pairs)
-    units = [unit for _, _, unit in whole]
+    after, before, units = _whole(pairs)
+    sides = (after, before)
     folds = {unit: place % 2 for place, unit in enumerate(dict.fromkeys(units))}
     if len(folds) < 2:
         return None, None
-    numbers = np.full((4, len(whole)), np.nan)
+    numbers = np.full((4, len(units)), np.nan)
     for fold in (0, 1):
         inside = [place for place, unit in enumerate(units) if folds[unit] == fold]
-        outside = [whole[place][1] for place, unit in enumerate(units) if folds[unit] != fold]
+        outside = [sides[1][place] for place, unit in enumerate(units) if folds[unit] != fold]
         fitted = Sums.stacked(outside).weighted(torch.ones(1, len(outside), dtype=torch.float64))
         operator = least_squares_operator(fitted.statistics).matrix[0]
         mean = fitted.total[0] / fitted.statistics.num_pairs[0].clamp_min(1)
         for side in (0, 1):
-            held = Sums.stacked([whole[place][side] for place in inside])
+            held = Sums.stacked([sides[side][place] for place in inside])
             error, spread = unexplained(held, operator, mean)
             numbers[2 * side, inside], numbers[2 * side + 1, inside] = error.cpu().numpy(), spread.cpu().numpy()
     now, then = (
         np.divide(
-            numbers[2 * side], numbers[2 * side + 1], out=np.full(len(whole), np.nan), where=numbers[2 * side + 1] > 0
+            numbers[2 * side], numbers[2 * side + 1], out=np.full(len(units), np.nan), where=numbers[2 * side + 1] > 0
         )
         for side in (0, 1)
     )
@@ -181,16 +187,16 @@ def _errors(pairs: _Pairs, seed: int) -> tuple[Estimate | None, Estimate | None]
 
 def _angle(pairs: _Pairs, seed: int) -> Estimate | None:
     """Between the leading modes under the condition and under the true image, of the same resampled questions."""
-    whole = _whole(pairs)
-    units = list(dict.fromkeys(unit for _, _, unit in whole))
+    after, before, of = _whole(pairs)
+    units = list(dict.fromkeys(of))
     if len(units) < 2:
         return None
     rng = np.random.default_rng(seed)
     drawn = np.stack(
         [np.ones(len(units)), *(np.bincount(row, minlength=len(units)) for row in _draws(rng, len(units)))]
     )
-    of_problem = torch.tensor(drawn[:, [units.index(unit) for _, _, unit in whole]], dtype=torch.float64)
-    now, then = (leading_modes(Sums.stacked([each[side] for each in whole]).weighted(of_problem)) for side in (0, 1))
+    of_problem = torch.tensor(drawn[:, [units.index(unit) for unit in of]], dtype=torch.float64)
+    now, then = (leading_modes(Sums.stacked(held).weighted(of_problem)) for held in (after, before))
     angles = [mean_angle(first, second) for first, second in zip(now, then, strict=True)]
     low, high = np.quantile(angles[1:], [0.025, 0.975])
     return Estimate(angles[0], float(low), float(high), len(units))

@@ -45,7 +45,8 @@ def size_of(data: bytes, name: str) -> tuple[int, int]:
     with _opened(data, name) as image:
         # To look for it in a PNG would decode the image.
         is_turned = image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
-        return image.size[::-1] if is_turned else image.size
+        width, height = image.size
+        return (height, width) if is_turned else (width, height)
 
 
 def require_usable(image: Image.Image, name: str) -> None:
