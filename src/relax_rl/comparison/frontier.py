@@ -70,7 +70,7 @@ _Points = dict[int, tuple[float, float]]
 
 
 def _tests(points: dict[str, _Points], frontier: Sequence[str], own: dict[str, list[int]]) -> dict[str, FrontierTest]:
-    """Of the methods with enough seeds, on the seeds that all of these share."""
+    """Tests of the methods with enough seeds, on the seeds that all of these share."""
     enough = {name: seeds for name, seeds in own.items() if len(seeds) >= LEAST_SEEDS}
     shared = sorted(set.intersection(*map(set, enough.values()))) if enough else []
     if len(shared) < LEAST_SEEDS:

@@ -87,7 +87,7 @@ class EDMD(EigenfunctionEstimator):
 
 
 def _as_function(observables: Any) -> Callable[[Tensor], Tensor]:
-    """Of tensors, whatever the observables are of."""
+    """A function of tensors, for observables of any kind."""
     if isinstance(observables, torch.nn.Module | Dictionary):
 
         def of_tensors(states: Tensor) -> Tensor:

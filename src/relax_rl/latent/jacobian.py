@@ -64,7 +64,7 @@ def token_jacobians(
         model: a Hugging Face causal language model, of any dtype; float32 gives about six digits.
         token_ids: the text.
         start: how many first tokens are read before; at least 1.
-        temperature: of the next token's distribution, above 0.
+        temperature: temperature of the next token's distribution, above 0.
 
     Raises:
         ConfigError: a temperature or a start out of range.

@@ -294,7 +294,7 @@ class DispersionProbe:
         return self.with_dictionary(dictionary, self.dispersions(hidden_states, mask, dictionary))
 
     def trajectories(self, hidden_states: Tensor, mask: Tensor) -> list[Tensor]:
-        """Of states (B, T, H) and mask (B, T), what a dictionary may be fitted on: (T_i, H), at most B."""
+        """At most B trajectories (T_i, H) for the fit of a dictionary, from states (B, T, H) and mask (B, T)."""
         hidden_states, mask = self._trajectories(hidden_states.detach(), mask)
         # A completion with one broken state is left out of the fit, or its NaN would be in every observable.
         is_finite = (hidden_states.isfinite().all(-1) | ~mask).all(-1)

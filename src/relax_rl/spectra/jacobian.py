@@ -35,13 +35,13 @@ class JacobianSettings:
 
     Attributes:
         count: exponents, singular values and eigenvalues.
-        max_tokens: of each text, from its start on.
+        max_tokens: most tokens of each text, from its start on.
         num_points: tokens of each text at which singular values and eigenvalues are taken, evenly spread.
-        iterations: of their subspace iterations.
+        iterations: steps of their subspace iterations.
         warm_up: first tokens of each text, in which the frame finds its directions.
-        temperature: of the next token's distribution.
+        temperature: temperature of the next token's distribution.
         rank: directions of the fitted operators; they are pooled over the same tokens.
-        seed: of the frames.
+        seed: seed of the frames.
     """
 
     count: int = 4
@@ -70,7 +70,7 @@ class TokenSpectrum:
     """One Jacobian: its leading singular values and eigenvalues.
 
     Attributes:
-        id, position: of the text, and the token in it.
+        id, position: id and position of the text, and the token in it.
         singular_values: descending; the largest is how far a small change of the state can be stretched in one token.
         eigenvalues: (real, imaginary), largest modulus first.
         residuals: |J v - lambda v| of each; large where the iteration has not converged.
@@ -90,7 +90,7 @@ class JacobianSpectrum:
     Attributes:
         model: its name.
         settings: those used.
-        num_texts, num_tokens: of the exponents, the warm-up left out.
+        num_texts, num_tokens: number of texts and number of tokens of the exponents, the warm-up left out.
         exponents: finite-time Lyapunov exponents, per token, largest first: mean over texts with 95 % intervals over
         texts. points: single Jacobians.
         fitted: log |eigenvalue| of operators fitted on the same states, by variant, the `count` largest; a variant that

@@ -86,7 +86,7 @@ def check_labels(labels: Sequence[bool], problems: Sequence[str]) -> None:
     if all(labels) or not any(labels):
         kind = "right" if any(labels) else "wrong"
         raise DataError(
-            f"All {len(labels)} completions are {kind}, so there is nothing to tell apart; give completions of both "
+            f"All {len(labels)} completions are {kind}, so there is nothing to distinguish; give completions of both "
             "kinds: other problems, more samples, or another temperature."
         )
     for kind, is_right in (("right", True), ("wrong", False)):

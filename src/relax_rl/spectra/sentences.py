@@ -191,5 +191,5 @@ def sentence_result(
 
 
 def _moduli(operator: Tensor) -> tuple[float, ...]:
-    """Of K without its first row, which is the constant's."""
+    """Moduli of K without its first row, which is the constant's."""
     return tuple(torch.linalg.eigvals(operator[1:]).abs().sort(descending=True).values.tolist())

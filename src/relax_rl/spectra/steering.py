@@ -57,7 +57,7 @@ class SteeringResponse:
 
     @property
     def energy(self) -> tuple[float, float]:
-        """Of the response after the push, lags 1 to N - 1, predicted and measured: sums of squares."""
+        """Energy of the response after the push, lags 1 to N - 1, predicted and measured: sums of squares."""
         return float(self.predicted[1:].square().sum()), float(self.measured[1:].square().sum())
 
     @property
@@ -94,7 +94,7 @@ def steering_response(
         read: site of the operator and of the comparison.
         steps: N, lags 0 to N - 1.
         pushes_per_text: tokens of each text that are pushed, evenly spread.
-        rank, variant: of the fit; see :func:`~relax_rl.koopman.spectra.dmd.dmd`.
+        rank, variant: rank and variant of the fit; see :func:`~relax_rl.koopman.spectra.dmd.dmd`.
 
     Raises:
         DataError: no text is long enough; a direction of another width.

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _LOADABLE = ("attn_implementation", "experts_implementation", "use_kernels", "use_safetensors")
-"""Of `from_pretrained`: what changes how the model is computed or read, and not which model it is."""
+"""Options of `from_pretrained` that change how the model is computed or read, and not which model it is."""
 _SET_ELSEWHERE = {
     "dtype": "use 'dtype'",
     "torch_dtype": "use 'dtype'",

@@ -60,8 +60,8 @@ class SharingEngine:
     """The engines of all processes: each draws some of the samples, and all get every one.
 
     Args:
-        sampler: of this process's engine.
-        engine: of this process, `with_weights` while it is sampled.
+        sampler: sampler of this process's engine.
+        engine: engine of this process, `with_weights` while it is sampled.
     """
 
     backend = EngineSampler.backend

@@ -152,7 +152,7 @@ class _Tokens:
 
 @dataclass(frozen=True)
 class _Forward:
-    """Of B completions: (B, T), (B, T) and (B, T, H) or None."""
+    """Forward of B completions: (B, T), (B, T) and (B, T, H) or None."""
 
     log_probs: Tensor
     entropy: Tensor

@@ -25,7 +25,7 @@ class Diagnosis:
         path: the run directory.
         owner: who works there, in words; empty when nobody does.
         checkpoints: the last first.
-        num_rows: of ``metrics.jsonl``.
+        num_rows: number of rows of ``metrics.jsonl``.
         starts: rows of ``starts.jsonl``: what ran each time that training was started.
         resumes_from: the checkpoint that ``--resume`` takes; None where it refuses.
         said: the sentences that come with a resume, or the one that refuses it.

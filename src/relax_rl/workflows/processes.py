@@ -111,7 +111,7 @@ def _bytes_of_process(model: Any, batch_size: int, num_tokens: int) -> int:
 
 
 def _free_bytes() -> int | None:
-    """Of this machine, or of the container; None where the system does not say."""
+    """Free memory of this machine, or of the container; None where the system does not say."""
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(lines["MemAvailable"].split()[0]) << 10

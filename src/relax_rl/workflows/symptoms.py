@@ -74,7 +74,7 @@ def symptoms_of(config: TrainConfig, rows: Sequence[Mapping[str, Any]]) -> list[
 
     Args:
         config: the run's settings.
-        rows: of ``metrics.jsonl``, in order.
+        rows: rows of ``metrics.jsonl``, in order.
     """
     log = _Log(rows)
     found = [rule(config, log) for rule in _RULES]

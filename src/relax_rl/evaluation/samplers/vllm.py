@@ -26,7 +26,7 @@ class EngineSampler:
 
     Args:
         engine: a `vllm.LLM`.
-        tokenizer: of its model.
+        tokenizer: tokenizer of its model.
         stop_ids: tokens that end a completion.
         batch_size: requests handed over at once; samples are kept after every lot.
         form: how problems become prompts.
@@ -70,7 +70,7 @@ class EngineSampler:
         """See :class:`.protocol.Sampler`.
 
         Args:
-            is_mine: of the samples that are wanted, numbered from 0, which this engine draws.
+            is_mine: whether this engine draws a wanted sample, numbered from 0.
         """
         import vllm  # pyright: ignore[reportMissingImports]
 

@@ -29,7 +29,7 @@ class ControlledModes:
     """The spectrum of the dynamics without input, and what the inputs add at each step."""
 
     modes: DynamicModes
-    """Of A."""
+    """Modes of A."""
     operator: Tensor
     """A, (F, F), acting from the right; of the rank that was kept."""
     control: Tensor

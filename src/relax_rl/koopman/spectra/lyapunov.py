@@ -185,7 +185,7 @@ def leading_eigenvalues(
         size: H.
         count: K; four more directions are carried, as far as H allows.
         iterations: products with J.
-        seed: of the first frame.
+        seed: seed of the first frame.
 
     Raises:
         ConfigError: a count outside 1..H, or no iteration.
@@ -220,7 +220,7 @@ def exponents_of_products(
         size: H.
         count: K.
         warm_up: first steps, in which the frame finds its directions; not returned.
-        seed: of the first frame.
+        seed: seed of the first frame.
 
     Returns:
         (N, K) float64, log |r_kk| of each step; -inf where the map collapses a direction.

@@ -93,14 +93,14 @@ class Update:
         return data
 
     def _loss(self, outputs: Any, micro: Any, states: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Of whole groups: the objective itself."""
+        """Loss of whole groups: the objective itself."""
         output = self._output(batch := self._batch(outputs, micro, states))
         self._note(batch, output)
         # verl's processes average their gradients, and the shares of an update add up.
         return output.loss * self._size, {}
 
     def _share(self, outputs: Any, micro: Any, states: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Of parts of groups: the sum of what each completion adds."""
+        """Loss of parts of groups: the sum of what each completion adds."""
         batch = self._batch(outputs, micro, states)
         places = micro[PLACE].tolist()
         rows = [row for row, place in enumerate(places) if self._ids[place] >= 0]
