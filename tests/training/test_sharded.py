@@ -104,7 +104,8 @@ def assert_same_run(found: Path, expected: Path) -> None:
 
 def assert_killed_and_resumed(
     output: Path, alone: Path, processes: int, *words: str, environment: dict[str, str] = ENVIRONMENT
-) -> None:
+) -> str:
+    """What the killed run had said."""
     words = ("countdown", *SETTINGS, *batch(32 // processes, 1), *words)
     died = run(output, processes, *words, environment=environment, killed=True, check=False)
     assert died.returncode != 0
@@ -114,6 +115,7 @@ def assert_killed_and_resumed(
     run(output, processes, "--resume", environment=environment)
     assert_same_run(output, alone)
     assert relax("doctor", str(output), "--checkpoints").stdout.count("whole") == 2
+    return died.stdout + died.stderr
 
 
 @pytest.mark.slow
@@ -132,10 +134,8 @@ def test_four_processes(alone: Path, tmp_path: Path) -> None:
 @pytest.mark.distributed
 @pytest.mark.timeout(1800)
 def test_two_processes_take_an_evaluation_that_is_shared(alone: Path, tmp_path: Path) -> None:
-    words = ("countdown", *SETTINGS, *batch(16, 1), "--share-before", str(alone.parent / "before"))
-    done = run(tmp_path / "run", 2, *words)
-    assert (done.stdout + done.stderr).count("The evaluation before training is the one in") == 1
-    assert_same_run(tmp_path / "run", alone)
+    said = assert_killed_and_resumed(tmp_path / "run", alone, 2, "--share-before", str(alone.parent / "before"))
+    assert said.count("The evaluation before training is the one in") == 1
 
 
 @pytest.mark.slow

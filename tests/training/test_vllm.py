@@ -55,7 +55,8 @@ def test_it_gets_the_weights_of_each_update(processes: int, tmp_path: Path) -> N
     start = json.loads((run / "starts.jsonl").read_text().splitlines()[0])
     assert start["rollouts"] == "vLLM (colocate)"
     assert start["processes"] == processes
-    assert (run / "evaluations/after.json").exists()
+    for name in ("before", "after"):
+        assert json.loads((run / f"evaluations/{name}.json").read_text())["backend"] == "vllm"
 
 
 def test_an_evaluation_by_it_agrees_with_ours(tmp_path: Path) -> None:
