@@ -143,8 +143,9 @@ $(VLLM_TRL)/.installed:
 	touch $@
 
 # What a CPU cannot say, under ten minutes on one H200-class card; its figures are for docs/research/benchmarks.md.
+# ARGS=--dry-run runs it on a CPU, at small sizes.
 gpu-check: .venv/.installed
-	$(BIN)/python scripts/gpu_check.py
+	$(BIN)/python scripts/gpu_check.py $(ARGS)
 
 # Every file that is installed has the digest that the lock names, and none is built from source. torch alone has no
 # digest there: which build of 2.13.0 an index offers (for CPU, for CUDA) depends on the machine, as do the libraries
