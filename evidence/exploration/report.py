@@ -53,7 +53,7 @@ def progress(rows: Rows) -> str:
             names = methods_of(own)
             lacking = [name for name in _methods(design, study, start) if name not in names]
             total = len(_methods(design, study, start)) * len(REPORTING_SEEDS)
-            lines.append([_label(study), start, f"{len(own)} of {total}", _range(seeds), ", ".join(lacking)])
+            lines.append([_label(study), start, f"{len(own)} of {total}", _range(seeds), "; ".join(lacking)])
     return markdown(["study", "start", "runs", "seeds", "methods without a run"], lines)
 
 
@@ -65,10 +65,7 @@ def verdict(rows: Rows) -> str:
         own = [row for row in answered if (row["study"], row["start"]) == (question.study, question.start)]
         where = f"**{NAMES[question.study]}, on {question.start}**"
         if not own:
-            needs = _needed(question.study)
-            is_due = not needs or says_yes(rows, needs)
-            why = "no run is in yet" if is_due else f"not made, because {needs.upper()} has not said yes"
-            lines.append(f"- {where}: {why}.")
+            lines.append(f"- {where}: {_why_nothing(rows, question.study)}.")
             continue
         above = [row["method"] for row in own if row["verdict"] == "above"]
         fewest = min(int(row["seeds"]) for row in own)
@@ -84,6 +81,16 @@ def verdict(rows: Rows) -> str:
             lines.append(f"- {where}: none of {len(own)} methods is above the frontier in {question.breadth}.")
     lines += _discovery_sentences(rows)
     return "\n".join(lines) + "\n"
+
+
+def _why_nothing(rows: Rows, study: str) -> str:
+    needs = _needed(study)
+    if not needs or says_yes(rows, needs):
+        return "no run is in yet"
+    decides = next(question for question in QUESTIONS if question.study == needs)
+    own = [row for row in verdicts(rows) if (row["study"], row["start"]) == (decides.study, decides.start)]
+    is_no = len(own) == len(_methods(read_design(), needs, decides.start)) and all("corrected_p" in row for row in own)
+    return f"not made, because {needs.upper()} says no" if is_no else f"waits for the verdict of {needs.upper()}"
 
 
 def _discovery_sentences(rows: Rows) -> list[str]:

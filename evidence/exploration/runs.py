@@ -58,7 +58,7 @@ def run_all(design: Design, scale: Scale, say: Callable[[str], None]) -> None:
     torch.set_num_threads(1)
     rows = read_runs(scale.results)
     for run in design.runs(scale.seeds):
-        if _left_out(run.stage, run.method, scale) or (run.stage.needs and not says_yes(rows, run.stage.needs)):
+        if _left_out(design, run.stage, run.method, scale) or (run.stage.needs and not says_yes(rows, run.stage.needs)):
             continue
         done = {_key(row) for row in rows}
         beginning = ("start", run.start.name, "start", 0)
@@ -151,8 +151,12 @@ def _start_row(start: Start, scale: Scale) -> dict[str, Any]:
     return {**_names(("start", start.name, "start", 0)), "updates": 0, **metrics_of(measured(start, scale))}
 
 
-def _left_out(stage: Stage, method: str, scale: Scale) -> bool:
-    return scale.most_methods is not None and list(stage.methods).index(method) >= scale.most_methods
+def _left_out(design: Design, stage: Stage, method: str, scale: Scale) -> bool:
+    """What a miniature leaves out: all but the first methods of a stage, and all but the first stage of a study."""
+    if scale.most_methods is None:
+        return False
+    first = next(other for other in design.stages if other.study == stage.study)
+    return stage is not first or list(stage.methods).index(method) >= scale.most_methods
 
 
 def _names(key: tuple[str, str, str, int]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Scale:
         seeds: of the runs.
         changes: to the settings of all runs.
         building: arguments of the scripts that build the starts, on top of the design's.
-        most_methods: of a stage.
+        most_methods: of a stage, and then of the first stage of a study alone; None for all of all.
     """
 
     runs: Path

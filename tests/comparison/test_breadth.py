@@ -92,6 +92,6 @@ def test_solutions_are_tested_on_tasks_that_tell_them_apart_alone() -> None:
         check_metrics(["modes@5"], load_config("countdown", {"evaluation.num_samples": 4}))
     other = load_config("countdown", {"evaluation.num_samples": 4, "task.name": "math500"})
     with pytest.raises(
-        ConfigError, match=r"'math500' does not tell apart; .*\(countdown, many_solutions, countdown_muted, maze\)"
+        ConfigError, match=r"'math500' does not distinguish; .*\(countdown, many_solutions, countdown_muted, maze\)"
     ):
         check_metrics(["modes@4"], other)

@@ -32,7 +32,8 @@ from relax_rl.rewards.subset_sum import SubsetSumVerifier
 from relax_rl.tasks.many_solutions import ManySolutionsTask
 from relax_rl.training.objective import build_objective_from
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+ROOT = Path(__file__).parents[2]
+SCRIPTS, EVIDENCE, PAGE = ROOT / "scripts", ROOT / "evidence", ROOT / "docs/research/evidence/study-i.md"
 STRENGTHS = {"kl 0": (0.6, 3.0), "kl 0.1": (0.4, 4.0), "kl 1": (0.3, 4.2)}
 
 
@@ -163,11 +164,21 @@ def test_the_page_says_how_much_is_in() -> None:
     partial = with_parts(text, traced(EIGHT[:3]) + made_up("i1", {"mode_max_rl": 0.3}, EIGHT[:3]))
     assert "old" not in partial
     assert "no verdict yet, at 3 seeds" in partial
-    assert "not made, because I1 has not said yes" in partial
+    assert "waits for the verdict of I1" in partial
     assert "No run of this is in yet." in partial
     whole = with_parts(text, traced(EIGHT) + made_up("i1", {"mode_max_rl": 0.3}, EIGHT))
     assert "mode_max_rl above the frontier in modes@16; 1 tried." in whole
+    methods = [name for stage in read_design().stages if stage.study == "i1" for name in stage.methods][:4]
+    refuted = traced(EIGHT) + made_up("i1", dict.fromkeys(methods, 0.0), EIGHT)
+    assert "not made, because I1 says no" in with_parts(text, refuted)
+    assert "none of 4 methods is above the frontier in modes@16" in with_parts(text, refuted)
     assert whole == with_parts(whole, traced(EIGHT) + made_up("i1", {"mode_max_rl": 0.3}, EIGHT))
+
+
+def test_the_page_is_that_of_the_runs() -> None:
+    text = PAGE.read_text("utf-8")
+    # Else: python -m evidence.exploration.report --page docs/research/evidence/study-i.md
+    assert with_parts(text, read_runs(EVIDENCE / "results")) == text
 
 
 def test_the_picture_is_the_same_for_the_same_rows(tmp_path: Path) -> None:

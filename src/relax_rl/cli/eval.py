@@ -303,3 +303,20 @@ def _print_turnover(first: EvaluationResult, second: EvaluationResult, despite: 
             print(f"  {problem.id}: {problem.before} right, then {problem.after}; by chance {problem.by_chance:.2g}")
         if len(problems) > _MOST_NAMED:
             print(f"  and {len(problems) - _MOST_NAMED} more")
+    _print_solutions(first, second, despite)
+
+
+def _print_solutions(first: EvaluationResult, second: EvaluationResult, despite: Sequence[str]) -> None:
+    from relax_rl.comparison.solutions import solution_turnover
+
+    found = solution_turnover(first, second, despite=despite)
+    if found is None:
+        return
+    for word, number, by_chance in (
+        ("lost", found.lost, found.lost_by_chance),
+        ("gained", found.gained, found.gained_by_chance),
+    ):
+        print(
+            f"solutions {word} per problem: {number.value:.4g} [{number.low:.4g}, {number.high:.4g}]; {by_chance:.4g} "
+            f"would be {word} by chance"
+        )

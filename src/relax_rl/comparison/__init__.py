@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         paired_difference,
     )
     from relax_rl.comparison.records import RunRecord, by_method, read_runs
+    from relax_rl.comparison.solutions import SolutionTurnover, solution_turnover
     from relax_rl.comparison.tables import method_rows, write_comparison_data
     from relax_rl.comparison.turnover import ChangedProblem, Turnover
 
@@ -31,6 +32,7 @@ __all__ = [
     "Mismatch",
     "PairedDifference",
     "RunRecord",
+    "SolutionTurnover",
     "Turnover",
     "by_method",
     "comparability",
@@ -40,6 +42,7 @@ __all__ = [
     "method_rows",
     "paired_difference",
     "read_runs",
+    "solution_turnover",
     "write_comparison_data",
 ]
 
@@ -57,6 +60,7 @@ __getattr__, __dir__ = lazy_names(
             "paired_difference",
         ),
         "records": ("RunRecord", "by_method", "read_runs"),
+        "solutions": ("SolutionTurnover", "solution_turnover"),
         "tables": ("method_rows", "write_comparison_data"),
         "turnover": ("ChangedProblem", "Turnover"),
     },

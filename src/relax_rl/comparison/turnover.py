@@ -16,7 +16,7 @@ from relax_rl.comparison.pairs import require_comparable
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
 from relax_rl.statistics.intervals import Estimate, bootstrap_mean
 
-__all__ = ["ChangedProblem", "Turnover", "turnover"]
+__all__ = ["ChangedProblem", "Turnover", "share_by_chance", "turnover"]
 
 
 @dataclass(frozen=True)
@@ -99,5 +99,9 @@ def _changed(before: ProblemResult, after: ProblemResult) -> ChangedProblem:
 
 def _all_fall_to(one: ProblemResult, other: ProblemResult) -> float:
     """Probability that all right samples of both are among those of one, if each sample is equally likely to be."""
-    right = one.num_correct + other.num_correct
-    return comb(one.num_scored, right) / comb(one.num_scored + other.num_scored, right) if right else 0.0
+    return share_by_chance(one.num_correct + other.num_correct, one.num_scored, other.num_scored)
+
+
+def share_by_chance(right: int, num_here: int, num_there: int) -> float:
+    """Probability that all of ``right`` samples are among ``num_here`` of ``num_here + num_there``; 0 without any."""
+    return comb(num_here, right) / comb(num_here + num_there, right) if right else 0.0

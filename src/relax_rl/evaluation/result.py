@@ -63,6 +63,7 @@ class ProblemResult:
             does not tell solutions apart; None as above.
         distinct_paths: different calculations among the right samples.
         modes: number of right samples in each mode, the largest first; None where the verifier has no modes.
+        mode_keys: which mode each of these numbers belongs to; None as above, and in files of earlier versions.
     """
 
     id: str
@@ -78,6 +79,7 @@ class ProblemResult:
     distinct_correct: int | None = None
     distinct_paths: int | None = None
     modes: tuple[int, ...] | None = None
+    mode_keys: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,8 @@ def _read_problem(row: Mapping[str, Any]) -> ProblemResult:
     found = _known(ProblemResult, row)
     if found.get("modes") is not None:  # JSON has lists alone
         found["modes"] = tuple(int(count) for count in found["modes"])
+    if found.get("mode_keys") is not None:
+        found["mode_keys"] = tuple(str(key) for key in found["mode_keys"])
     return ProblemResult(**found)
 
 

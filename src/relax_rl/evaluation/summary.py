@@ -131,6 +131,7 @@ def _problem_result(samples: Sequence[Sample], counts: VerdictCounts, has_modes:
         distinct_correct=len(found) if explained else None,
         distinct_paths=len({sample.path for sample in correct}),
         modes=tuple(count for _, count in found.most_common()) if has_modes else None,
+        mode_keys=tuple(str(key) for key, _ in found.most_common()) if has_modes else None,
     )
 
 
