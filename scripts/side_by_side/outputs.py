@@ -15,7 +15,8 @@ from side_by_side.differences import flattened
 
 __all__ = ["counts_in", "prune", "values_in"]
 
-LEFT_OUT = frozenset({"step_time", "seconds", "grader", "command"})
+_CLOCK = ("step_time", "time/rollout", "time/reward", "time/dsd", "time/update", "seconds")
+LEFT_OUT = frozenset({*_CLOCK, "grader", "command"})
 """Keys of any table: times, the digest of the grader's code, the words that started it."""
 
 KINDS = {

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["evaluation_differences", "half_lines", "run_differences"]
 
-_CLOCK = {"step_time", "train_runtime"}
+_CLOCK = {"step_time", "time/rollout", "time/reward", "time/dsd", "time/update", "train_runtime"}
 _STATE = ("optimizer.pt", "scheduler.pt", "objective.json", "rng_state", "rank_")
 """Files of a checkpoint that hold a state, by the beginnings of their names."""
 

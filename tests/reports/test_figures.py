@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
+import pkgutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +13,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from relax_rl import reports
 from relax_rl.comparison.records import read_runs
 from relax_rl.evaluation.result import PooledSpectrum
 from relax_rl.koopman import koopman_eigenvalues
+from relax_rl.reports.breadth import breadth_rows, fates_of, mode_changes_of, plot_fates, plot_mode_changes
+from relax_rl.reports.cost import plot_cost
 from relax_rl.reports.curves import PANELS, Panel, draw_curves, plot_curve, smooth, smoothing_window
+from relax_rl.reports.entropy import plot_covariance, plot_forecast, plot_law
+from relax_rl.reports.passes import plot_pass_differences
 from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL, draw_spectra, plot_spectrum
+from relax_rl.reports.trajectories import plot_trajectories, trajectories_of
+from relax_rl.statistics.intervals import Estimate
+from support.runs import synthetic_snapshot
 
 
 def test_half_written_last_row_and_missing_values_are_left_out(make_run: Callable[..., Path]) -> None:
@@ -136,3 +148,66 @@ def test_every_run_and_stage_has_its_plane_at_one_scale(
     assert {ax.get_xlim() for ax in planes} == {(-1.1 * 1.6, 1.1 * 1.6)}
     assert [text.get_text() for text in planes[2].texts] == ["not measured"]
     assert draw_spectra(read_runs([make_run("c")])) is None
+
+
+def plot_functions() -> list[Callable[..., Axes]]:
+    """Every public function of the reports whose name begins with ``plot_``."""
+    found = []
+    for module in pkgutil.walk_packages(reports.__path__, "relax_rl.reports."):
+        loaded = importlib.import_module(module.name)
+        found += [vars(loaded)[name] for name in getattr(loaded, "__all__", ()) if name.startswith("plot_")]
+    return found
+
+
+def test_every_plot_function_takes_axes_and_returns_them() -> None:
+    functions = plot_functions()
+    assert len(functions) > 15
+    for function in functions:
+        signature = inspect.signature(function)
+        assert signature.parameters["ax"].default is None, function
+        assert signature.return_annotation == "Axes", function
+
+
+def test_a_plot_is_drawn_into_the_axes_given_or_into_a_figure_of_its_own() -> None:
+    entropy = np.linspace(0.6, 0.1, 80)
+    reward = 0.9 - 0.3 * np.exp(entropy)
+    given: list[Callable[..., Axes]] = [
+        lambda ax: plot_law(entropy, reward, ax, label="$a$"),
+        lambda ax: plot_forecast(np.arange(80.0), entropy, reward, ax),
+        lambda ax: plot_covariance(np.linspace(0, 1, 9), -np.linspace(0, 1, 9), ax),
+        lambda ax: plot_cost({"a": {"rollout": 3.0, "update": 1.0}, "b": {}}, ax),
+        lambda ax: plot_fates({"a": {"won": 3, "lost": 1}}, ax),
+        lambda ax: plot_mode_changes({"a": [1, 1, -2], "b": []}, ax),
+        lambda ax: plot_pass_differences({"a": {1: Estimate(0.1, 0.0, 0.2, 9), 2: Estimate(0.2, 0.1, 0.3, 9)}}, ax),
+        lambda ax: plot_trajectories(trajectories_of(synthetic_snapshot(5), "PCA"), ax, by="time"),
+    ]
+    for plot in given:
+        ax = Figure().add_subplot()
+        assert plot(ax) is ax
+        assert ax.has_data()
+        assert plot(None).get_figure() is not ax.get_figure()
+
+
+def test_the_line_of_the_covariance_has_the_slope_of_least_squares() -> None:
+    ax = plot_covariance(np.array([1.0, 2.0, -1.0]), np.array([-3.0, -6.0, 3.0]))
+    (x, y) = ax.lines[-1].get_data()
+    assert np.asarray(y) / np.asarray(x) == pytest.approx([-3.0, -3.0])
+
+
+def test_fates_and_solutions_are_counted_by_problem(make_run: Callable[..., Path], make_evaluation: Callable) -> None:
+    after = make_evaluation(0.4, seed=1)
+    problems = [(0, ()), (4, (4,)), (4, (3, 1)), (0, ())]
+    others = [(2, (2,)), (0, ()), (4, (2, 1, 1)), (0, ())]
+
+    def evaluation(counts: list) -> object:
+        rows = tuple(
+            replace(row, num_correct=right, modes=modes)
+            for row, (right, modes) in zip(after.per_problem, counts, strict=False)
+        )
+        return replace(after, per_problem=rows)
+
+    run = make_run("a", evaluations={"before": evaluation(problems), "after": evaluation(others)})
+    (record,) = read_runs([run])
+    assert fates_of(record) == {"won": 1, "kept": 1, "never solved": 1, "lost": 1}
+    assert mode_changes_of(record) == [1, -1, 1, 0]
+    assert [row[3:] for row in breadth_rows([record])] == [(0, 1), (1, 0), (2, 3), (0, 0)]

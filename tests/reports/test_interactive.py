@@ -12,7 +12,7 @@ from relax_rl.evaluation.result import SampleRecord
 from relax_rl.reports.page import write_report
 from relax_rl.statistics.intervals import Estimate
 from support.browser import Chromium
-from support.runs import HOSTILE, synthetic_evaluation, write_run
+from support.runs import HOSTILE, synthetic_evaluation, synthetic_snapshot, write_run
 
 pytestmark = pytest.mark.slow  # starts a browser
 SEE_CURVES = "document.querySelector('[data-part=curves]').scrollIntoView()"
@@ -35,10 +35,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     for name, skill in (("grpo", 0.4), ("relax", 0.6)):
         found = {stage: synthetic_evaluation(skill - shift, seed=3) for stage, shift in (("before", 0.2), ("after", 0))}
         for stage, evaluation in found.items():
-            sample = SampleRecord("p/1", HOSTILE, f"the same words but {name}{stage}", "14", 1.0, 40, 9.5)
+            words = ("the same words but ", name, stage)
+            kept = {"tokens": words, "entropies": (0.0, 2.0, 0.5)}
+            sample = SampleRecord("p/1", HOSTILE, "".join(words), "14", 1.0, 40, 9.5, **kept)
             curve = tuple(Estimate(0.1 * k, 0.1 * k - 0.05, 0.1 * k + 0.05, 40) for k in range(1, 9))
             found[stage] = replace(evaluation, samples=(sample,), pass_at_k=curve)
-        run = write_run(folder, name, name, evaluations=found)
+        snapshots = [synthetic_snapshot(at, prompt=HOSTILE, token=HOSTILE) for at in (20, 40)]
+        run = write_run(folder, name, name, evaluations=found, snapshots=snapshots)
         (run / "completions" / "step_000060.jsonl").unlink()
         for step in range(1, 11):
             row = {"step": step, "problem_id": f"train/{step}", "prompt": "1 2>3", "completion": f"text of step {step}"}
@@ -104,18 +107,26 @@ def test_completions_are_filtered_and_the_slider_goes_through_the_steps(
 ) -> None:
     chromium.visit(page, width)
     status = "document.querySelector('[data-part=completions] > div:last-child output').textContent"
-    assert chromium.ask(status).startswith("44 of 44")
+    assert chromium.ask(status).startswith("60 of 60")
     chromium.ask(
         "(() => { const e = document.querySelector('[data-part=completions] input[type=range]');"
         "e.value = 3; e.dispatchEvent(new Event('input')); })()"
     )
-    assert chromium.ask(status).startswith("4 of 44")
+    assert chromium.ask(status).startswith("4 of 60")
     assert "step 3" in chromium.ask("document.querySelector('[data-part=completions] tbody').textContent")
     chromium.ask(
         "(() => { const e = document.querySelector('[data-part=completions] input[type=search]');"
         "e.value = 'nowhere'; e.dispatchEvent(new Event('input')); })()"
     )
-    assert chromium.ask(status).startswith("0 of 44")
+    assert chromium.ask(status).startswith("0 of 60")
+    chromium.ask(
+        "(() => { const [slider, word] = ['range', 'search'].map((kind) =>"
+        "document.querySelector(`[data-part=completions] input[type=${kind}]`));"
+        "slider.value = -1; slider.dispatchEvent(new Event('input'));"
+        "word.value = 'length > 8'; word.dispatchEvent(new Event('input')); })()"
+    )
+    # Two rows of each run at steps 9 and 10, four evaluations of 40 tokens, sixteen of checkpoints of 20.
+    assert chromium.ask(status).startswith("28 of 60")
     assert chromium.errors == []
 
 
@@ -135,6 +146,53 @@ def test_two_completions_side_by_side(chromium: Chromium, page: str, width: int)
 
 
 @WIDTHS
+def test_a_mode_leads_to_its_tokens(chromium: Chromium, page: str, width: int) -> None:
+    chromium.visit(page, width)
+    slider = "document.querySelector('[data-part=spectra] input[type=range]')"
+    steps = "[...document.querySelectorAll('[data-part=spectra] h4')].map((e) => e.textContent)"
+    chromium.ask(f"(() => {{ const e = {slider}; e.value = 1; e.dispatchEvent(new Event('input')); }})()")
+    assert chromium.ask(steps) == ["GRPO, update 20", "ReLaX, update 20"]
+    plane = "document.querySelectorAll('[data-part=spectra] svg')[1]"
+    for key in ("ArrowRight", "Enter"):
+        chromium.ask(f"{plane}.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))")
+    chosen = "[...document.querySelectorAll('[data-part=modes] select')].map((e) => e.value)"
+    assert chromium.ask(chosen) == ["ReLaX, update 20", "0"]
+    strongest = "document.querySelector('[data-part=modes] tbody tr').textContent"
+    assert "</pre><script>" in chromium.ask(strongest)
+    assert "3 ×" in chromium.ask(strongest)
+    shades = "[...document.querySelectorAll('[data-part=modes] .shaded span')].map((e) => e.title)"
+    assert chromium.ask(f"{shades}.slice(0, 2)") == ["strength 0.3333 × the average", "strength 3 × the average"]
+    # The second of a conjugate pair leads to the mode of both.
+    for key in ("ArrowRight", "ArrowRight", "Enter"):
+        chromium.ask(f"{plane}.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))")
+    assert chromium.ask(chosen) == ["ReLaX, update 20", "1"]
+    assert chromium.errors == []
+
+
+@WIDTHS
+def test_tokens_are_shaded_by_entropy_and_trajectories_have_a_slider(chromium: Chromium, page: str, width: int) -> None:
+    chromium.visit(page, width)
+    shade = (
+        "[...document.querySelectorAll('[data-part=completions] label')].find((e) => e.textContent.includes('shade'))"
+    )
+    chromium.ask(
+        f"(() => {{ const e = {shade}.querySelector('select'); e.value = 'entropy';"
+        "e.dispatchEvent(new Event('change')); })()"
+    )
+    titles = "[...document.querySelectorAll('.pair .shaded span')].map((e) => e.title)"
+    assert chromium.ask(titles) == ["entropy 0 nats", "entropy 2 nats", "entropy 0.5 nats"] * 2
+    names = "[...document.querySelectorAll('[data-part=trajectories] h4')].map((e) => e.textContent)"
+    kinds = ["PCA, by reward", "PCA, by time", "t-SNE, by reward", "t-SNE, by time"]
+    assert chromium.ask(names) == [f"{run}, update 40: {kind}" for run in ("GRPO", "ReLaX") for kind in kinds]
+    slider = "document.querySelector('[data-part=trajectories] input[type=range]')"
+    chromium.ask(f"(() => {{ const e = {slider}; e.value = 0; e.dispatchEvent(new Event('input')); }})()")
+    assert chromium.ask(names)[0] == "GRPO, update 20: PCA, by reward"
+    points = "document.querySelectorAll('[data-part=trajectories] svg')[0].querySelectorAll('circle').length"
+    assert chromium.ask(points) == 80
+    assert chromium.errors == []
+
+
+@WIDTHS
 def test_tables_are_sorted_and_eigenvalues_asked(chromium: Chromium, page: str, width: int) -> None:
     chromium.visit(page, width)
     cells = "[...document.querySelectorAll('table.sortable tbody tr')].map((r) => Number(r.cells[4].textContent))"
@@ -142,6 +200,16 @@ def test_tables_are_sorted_and_eigenvalues_asked(chromium: Chromium, page: str, 
     values = chromium.ask(cells)
     assert values == sorted(values)
     assert len(set(values)) > 1
+    chromium.ask(
+        "(() => { const e = [...document.querySelectorAll('.controls input[type=search]')].find((e) =>"
+        "e.closest('section').querySelector('#problems')); e.value = 'right after > 8';"
+        "e.dispatchEvent(new Event('input')); })()"
+    )
+    rest = chromium.ask(
+        "[...document.querySelectorAll('table.sortable tbody tr')].filter((r) => !r.hidden)"
+        ".map((r) => Number(r.cells[4].textContent))"
+    )
+    assert rest == [value for value in values if value > 8]
     plane = "document.querySelector('[data-part=spectra] svg')"
     chromium.ask(f"{plane}.dispatchEvent(new KeyboardEvent('keydown', {{ key: 'ArrowRight', bubbles: true }}))")
     assert "half-life" in chromium.ask("document.querySelector('[data-part=spectra] .readout').textContent")

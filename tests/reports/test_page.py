@@ -17,7 +17,7 @@ import pytest
 
 from relax_rl.errors import RunError
 from relax_rl.reports.page import write_report
-from support.runs import synthetic_evaluation, write_run
+from support.runs import synthetic_evaluation, synthetic_snapshot, write_run
 
 
 class _Reader(HTMLParser):
@@ -95,7 +95,7 @@ def test_page_is_one_file_that_loads_nothing_and_leaves_matplotlib_as_it_was(pai
 
 def test_every_image_says_in_words_what_it_shows(drawn: _Reader) -> None:
     alternatives = [value for name, value in drawn.attributes if name == "alt"]
-    assert len(alternatives) == drawn.tags.count("img") == 2
+    assert len(alternatives) == drawn.tags.count("img") == 4
     assert all("GRPO" in text and "ReLaX" in text for text in alternatives)
 
 
@@ -115,7 +115,7 @@ def test_what_a_model_writes_stays_text(
     page = _read(write_report([run], tmp_path / "r.html"))
     assert page.tags.count("script") == 2
     assert not [name for name, _ in page.attributes if name.startswith("on")]
-    assert page.tags.count("img") == 2
+    assert page.tags.count("img") == 3
     text = "".join(page.text)
     assert '<script>alert("x")</script>' in text
     assert "\x00" not in text
@@ -170,8 +170,49 @@ def test_a_damaged_run_is_shown_as_far_as_it_can_be_read(make_run: Callable[...,
 def test_the_figures_are_files_with_their_data(pair: list[Path], tmp_path: Path) -> None:
     write_report(pair, tmp_path / "r.html", figures=tmp_path / "figures")
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert names == [f"{name}.{ending}" for name in ("curves", "spectra") for ending in ("csv", "png", "svg")]
+    drawn = ("curves", "entropy", "problems", "spectra")
+    assert names == [f"{name}.{ending}" for name in drawn for ending in ("csv", "png", "svg")]
     assert (tmp_path / "figures" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow  # draws every figure, in three forms
+def test_a_run_with_everything_has_every_section_and_stays_small(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    start, end = (
+        replace(
+            found,
+            per_problem=tuple(replace(p, modes=(1,) * min(p.num_correct, most)) for p in found.per_problem),
+            pass_at_k=tuple(found.metrics["mean@1"] for _ in range(16)),
+        )
+        for found, most in ((synthetic_evaluation(0.2, seed=1), 1), (synthetic_evaluation(0.5, seed=2), 3))
+    )
+    snapshots = [synthetic_snapshot(at) for at in range(10, 130, 10)]
+    run = make_run("a", evaluations={"before": start, "after": end}, snapshots=snapshots)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    times = {"step_time": 10.0, "time/rollout": 6.0, "time/reward": 1.0, "time/dsd": 0.5, "time/update": 2.5}
+    rows = [row | times | {"entropy/covariance": 0.01 * row["entropy"]} for row in rows]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = _read(write_report([run], tmp_path / "r.html", figures=tmp_path / "figures"))
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {"curves", "pass_at_k", "entropy", "problems", "spectra", "trajectories", "cost"}
+    assert (tmp_path / "r.html").stat().st_size < 5e6
+    (cost,) = page.csv("cost.csv")
+    assert [float(cost[name]) for name in ("seconds", "rollout", "reward", "update", "dsd")] == [600, 360, 60, 150, 30]
+    text = "".join(page.text)
+    assert "60.0 %" in text  # rollouts
+    data = json.loads(page.data())
+    steps = data["planes"]["spectra"]["steps"]
+    assert steps == ["before", *(f"update {at}" for at in range(10, 130, 10)), "after"]
+    # Of many checkpoints, some are shown with their tokens, the first and the last among them.
+    assert [*data["modes"]][:1] + [*data["modes"]][-1:] == ["GRPO, update 10", "GRPO, update 120"]
+    assert data["planes"]["trajectories"]["steps"] == [key.split(", ")[1] for key in data["modes"]]
+    fates = [row["fate"] for row in _rows(tmp_path / "figures" / "problems.csv")]
+    assert len(fates) == 40
+    assert {"won", "kept"} <= set(fates)
+    assert len(page.csv("pass_differences.csv")) == 5
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 def test_every_logged_number_is_drawn(make_run: Callable[..., Path], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 
 from relax_rl.evaluation.metrics import pass_at_k
 from relax_rl.evaluation.result import EvaluationResult, PooledSpectrum, ProblemResult, SampleRecord
+from relax_rl.evaluation.snapshot import Snapshot, TracedCompletion
 from relax_rl.statistics.intervals import bootstrap_mean
 
 HOSTILE = '</pre><script>alert("x")</script><img src=x onerror=alert(1)> & $\\oops$ \x00 \ud800 \u202e'
@@ -84,6 +85,31 @@ def synthetic_evaluation(skill: float, *, seed: int = 0, spread: float = 0.1, di
     )
 
 
+def synthetic_snapshot(update: int, *, prompt: str = "1 2 3>6:", token: str = "+") -> Snapshot:
+    """Four completions of one prompt, of 20 tokens in turn a digit and ``token``; mode 0 is strong at the latter."""
+    generator = np.random.default_rng(update)
+    pairs = ((0.9, 0.0), (0.5, 0.3), (0.5, -0.3), (0.1, 0.0))
+    walks = generator.normal(size=(4, 20, 3)).cumsum(axis=1)
+    tokens = tuple(token if at % 2 else str(at % 10) for at in range(20))
+    return Snapshot(
+        update=update,
+        num_completions=64,
+        spectrum=PooledSpectrum(pairs, (0.1, 0.3, 0.3, 0.95), 4, DIGEST),
+        modes=(0, 1, 3),
+        prompt=prompt,
+        completions=tuple(
+            TracedCompletion(
+                reward=float(place % 2),
+                tokens=tokens,
+                entropy=tuple(0.1 * (at % 5) for at in range(20)),
+                points=tuple(tuple(map(float, point)) for point in walk),
+                strengths=("19" * 10, "3" * 20, "91" * 10),
+            )
+            for place, walk in enumerate(walks)
+        ),
+    )
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """Write a run directory into the test's own folder and return it (see `write_run`)."""
@@ -99,6 +125,7 @@ def write_run(
     num_steps: int = 60,
     evaluations: dict[str, EvaluationResult] | None = None,
     completion: str = "11+1=12, 11+3=14. 11+3",
+    snapshots: Sequence[Snapshot] = (),
     **settings: object,
 ) -> Path:
     """Write a run directory into a folder and return it."""
@@ -132,6 +159,9 @@ def write_run(
         (path / "completions" / f"step_{step:06d}.jsonl").write_text(json.dumps(row) + "\n")
     for stage, evaluation in (evaluations or {}).items():
         evaluation.save(path / "evaluations" / f"{stage}.json")
+    for snapshot in snapshots:
+        (path / "dynamics").mkdir(exist_ok=True)
+        (path / "dynamics" / f"update_{snapshot.update:06d}.json").write_text(json.dumps(snapshot.to_dict()))
     return path
 
 

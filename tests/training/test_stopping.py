@@ -63,7 +63,7 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> dict[int, signal.Signals]:
 
 def figures(run: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "step_time"} for row in rows]
+    return [{key: value for key, value in row.items() if not key.startswith(("step_time", "time/"))} for row in rows]
 
 
 def assert_same_run(first: Path, second: Path, last: int) -> None:

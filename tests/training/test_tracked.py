@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from transformers import TrainerCallback
 
+from relax_rl.reports.spectra.image import spectrum_image
 from relax_rl.runs import RunDirectory
-from relax_rl.training.trl.tracked import track
-from support.runs import make_run  # noqa: F401
+from relax_rl.training.trl.tracked import SpectraForTrackers, track, track_spectra
+from support.runs import make_run, synthetic_snapshot  # noqa: F401
 
 
 class Wandb:
@@ -35,6 +36,9 @@ class Wandb:
 
     def Table(self, columns: list[str], data: list[list[Any]]) -> tuple[list[str], list[list[Any]]]:  # noqa: N802
         return columns, data
+
+    def Image(self, image: Any) -> Any:  # noqa: N802
+        return image
 
     def log(self, words: dict[str, Any]) -> None:
         self.logged.append(words)
@@ -103,6 +107,35 @@ def test_completions_are_a_table(make_run: Callable[..., Path], wandb: Wandb) ->
     columns, data = wandb.logged[0]["completions"]
     assert dict(zip(columns, data[0], strict=True))["completion"] == "the words"
     assert wandb.logged[0]["train/global_step"] == 100
+
+
+class Written(list[tuple[str, Any, int, str]]):
+    """As much of TensorBoard's writer as is asked of it."""
+
+    def add_image(self, tag: str, image: Any, step: int, dataformats: str) -> None:
+        self.append((tag, image, step, dataformats))
+
+
+def test_the_spectrum_of_a_checkpoint_is_an_image(make_run: Callable[..., Path], wandb: Wandb) -> None:  # noqa: F811
+    run = make_run("a", snapshots=[synthetic_snapshot(100)])
+    writer = Written()
+    tensorboard: Any = SimpleNamespace(tb_writer=writer)
+    callback = SpectraForTrackers(RunDirectory(run), ["wandb", "tensorboard"], tensorboard, spectrum_image)
+    for step in (50, 100):  # there is no snapshot of the first
+        callback.on_save(None, SimpleNamespace(is_world_process_zero=True, global_step=step), None)  # type: ignore[arg-type]
+    (row,) = wandb.logged
+    assert row["train/global_step"] == 100
+    ((tag, pixels, step, layout),) = writer
+    assert (tag, step, layout) == ("relax/spectrum", 100, "HWC")
+    assert pixels.shape == (*row["spectrum"].size[::-1], 3)
+    assert pixels.std() > 10  # something is drawn
+
+
+def test_without_trackers_nothing_draws(make_run: Callable[..., Path]) -> None:  # noqa: F811
+    added: list[TrainerCallback] = []
+    trainer = SimpleNamespace(args=SimpleNamespace(report_to="none"), add_callback=added.append)
+    track_spectra(trainer, RunDirectory(make_run("a")), spectrum_image)
+    assert added == []
 
 
 def test_no_tracker_no_file_and_a_broken_one_is_a_sentence(

@@ -62,7 +62,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, told: list[Progress]) -> Path:
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k != "step_time"} for row in RunDirectory.open(run).read_metrics()]
+    found = RunDirectory.open(run).read_metrics()
+    return [{k: v for k, v in row.items() if not k.startswith(("step_time", "time/"))} for row in found]
 
 
 def test_a_policy_is_measured_on_the_way_and_the_best_is_kept(run: Path, told: list[Progress]) -> None:

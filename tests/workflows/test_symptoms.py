@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ import pytest
 from relax_rl.cli.main import main
 from relax_rl.config import load_config
 from relax_rl.runs import RunDirectory
+from relax_rl.workflows.doctor import diagnose
+from relax_rl.workflows.endings import telling_what_is_kept
 from relax_rl.workflows.symptoms import symptoms_of
 from relax_rl.workflows.train import train
 
@@ -36,6 +41,11 @@ def healthy(step: int) -> Row:
         "latent/dsd_max": 0.07,
         "latent/spectral_radius": 0.99,
         "latent/kl_gate": 0.1,
+        "completions/mean_length": 46.0,
+        "completions/max_length": 90.0,
+        "step_time": 10.0,
+        "time/rollout": 6.0,
+        "time/reward": 0.5,
     }
 
 
@@ -110,6 +120,24 @@ FAULTS: dict[str, tuple[list[str], Callable[[int], Row], str, tuple[str, ...]]] 
         "the reward stays flat",
         ("over 40 logged updates", "trainer.learning_rate (1e-09)"),
     ),
+    "slow rollouts": (
+        [],
+        lambda step: healthy(step) | {"time/rollout": 9.5, "completions/max_length": 90.0},
+        "rollouts are slow",
+        ("95 % of the time", "9.5 s an update", "trainer.max_completion_length (96)"),
+    ),
+    "one long completion": (
+        [],
+        lambda step: healthy(step) | {"time/rollout": 7.0, "completions/max_length": 400.0},
+        "rollouts are slow",
+        ("70 % of the time", "400 tokens, where the mean is 46"),
+    ),
+    "slow rewards": (
+        [],
+        lambda step: healthy(step) | {"time/reward": 4.0},
+        "rewards are slow",
+        ("40 % of the time", "4 s an update"),
+    ),
     "entropy rises": (
         [],
         lambda step: healthy(step) | {"entropy": 0.24 + 0.05 * step, "entropy/covariance": -0.01},
@@ -145,6 +173,70 @@ def test_the_doctor_names_the_fault_its_number_and_the_setting(
     assert all(told(part) in out for part in said), out
 
 
+def test_a_run_that_ended_for_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunDirectory(written(tmp_path / "run", [], healthy))
+    run.append_start({"update": 0} | _START)
+    run.append_end(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    main(["doctor", str(run.path)])
+    out = told(capsys.readouterr().out)
+    assert "ended after update 40: RuntimeError: CUDA out of memory." in out
+    assert "symptom out of memory: the run ended after update 40 with RuntimeError" in out
+    assert "trainer.per_device_train_batch_size (" in out
+
+
+def test_an_end_before_the_last_start_and_another_error_are_no_symptom(tmp_path: Path) -> None:
+    run = RunDirectory(written(tmp_path / "run", [], healthy))
+    run.append_start({"update": 0} | _START)
+    run.append_end(MemoryError("x"))
+    run.append_start({"update": 40} | _START)
+    assert diagnose(run.path).ending is None
+    run.append_end(ValueError("a bug"))
+    found = diagnose(run.path)
+    assert found.ending is not None
+    assert found.ending.error == "ValueError"
+    assert found.symptoms == ()
+
+
+def test_a_run_whose_process_was_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A real process that is killed while it holds the run, as the kernel does when memory runs out."""
+    run = written(tmp_path / "run", [], healthy, count=12)
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from relax_rl.runs.lock import FolderLock\n"
+        "FolderLock(Path(sys.argv[1])).acquire()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(run)], timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    main(["doctor", str(run)])
+    out = told(capsys.readouterr().out)
+    assert "symptom out of memory: process " in out
+    assert "is gone without a word after update 12" in out
+    assert "set trainer.activation_checkpointing to true" in out
+
+
+def test_a_training_that_fails_leaves_its_error(tmp_path: Path) -> None:
+    run = RunDirectory(written(tmp_path / "run", [], healthy, count=3))
+    run.append_start({"update": 0} | _START)
+    with pytest.raises(MemoryError), telling_what_is_kept(run, 40):
+        raise MemoryError("Unable to allocate 9.1 GiB")
+    (symptom,) = diagnose(run.path).symptoms
+    assert symptom.name == "out of memory"
+    assert "after update 3 with MemoryError: Unable to allocate 9.1 GiB" in symptom.found
+
+
+_START: dict[str, Any] = {
+    "processes": 1,
+    "strategy": "one process",
+    "versions": {},
+    "precision": "float32",
+    "attention": "sdpa",
+    "rollouts": "generate",
+    "hardware": "CPU",
+}
+
+
 def test_a_healthy_run_has_no_symptom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["doctor", str(written(tmp_path / "run", [], healthy))])
     out = capsys.readouterr().out
@@ -160,7 +252,7 @@ def test_a_run_without_rows_and_a_row_without_figures_have_none() -> None:
 
 def test_each_symptom_has_a_section_in_the_guide() -> None:
     page = (Path(__file__).parents[2] / "docs/guides/troubleshooting.md").read_text("utf-8").lower()
-    for _, _, name, _ in FAULTS.values():
+    for name in ("out of memory", *(name for _, _, name, _ in FAULTS.values())):
         assert f"## {name}\n".lower() in page or f"## all {name}\n".lower() in page, name
 
 

@@ -50,6 +50,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     print(f"resume     {'from ' + found.resumes_from.name if found.resumes_from else 'not possible'}")
     for sentence in found.said:
         print(f"           {sentence}")
+    if found.ending is not None and found.ending.error:
+        print(f"ended      after update {found.ending.update}: {found.ending.error}: {found.ending.message}")
     for symptom in found.symptoms:
         print(f"symptom    {symptom.name}: {symptom.found}")
         print(f"  cause    {symptom.cause}")

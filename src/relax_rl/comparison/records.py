@@ -13,6 +13,7 @@ import numpy as np
 
 from relax_rl.errors import DataError, RelaxError, RunError
 from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.evaluation.snapshot import Snapshot
 from relax_rl.redaction import without_secrets
 from relax_rl.runs import RunDirectory
 
@@ -63,6 +64,7 @@ class RunRecord:
         rollouts: the first and the last that were kept.
         starts: what ran each time that training was started; empty for runs of earlier versions.
         during: evaluations during training, by the update after which they were made.
+        snapshots: latent dynamics at the checkpoints, ascending.
         missing: what of the run could not be read, in sentences; only of a report, which shows the rest.
         method: shared by runs that differ in nothing but the seed; the label of a run that is the only one of its kind.
     """
@@ -76,6 +78,7 @@ class RunRecord:
     method: str
     starts: tuple[Mapping[str, Any], ...] = ()
     during: Mapping[int, EvaluationResult] = field(default_factory=dict)
+    snapshots: tuple[Snapshot, ...] = ()
     missing: tuple[str, ...] = ()
 
     @property
@@ -170,6 +173,7 @@ def _read(run: RunDirectory, label: str, method: str, config: Mapping[str, Any],
         int(path.stem.removeprefix("update_")): attempt(lambda path=path: EvaluationResult.load(path), None)
         for path in sorted(run.evaluations.glob("during/update_*.json"))
     }
+    snapshots = [attempt(lambda path=path: _read_snapshot(path), None) for path in run.snapshots().values()]
     return RunRecord(
         path=run.path,
         label=label,
@@ -182,8 +186,16 @@ def _read(run: RunDirectory, label: str, method: str, config: Mapping[str, Any],
         method=method,
         starts=tuple(attempt(run.read_starts, [])),
         during={update: found for update, found in during.items() if found is not None},
+        snapshots=tuple(found for found in snapshots if found is not None),
         missing=tuple(missing),
     )
+
+
+def _read_snapshot(path: Path) -> Snapshot:
+    try:
+        return Snapshot.from_dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, DataError) as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _read_config(run: RunDirectory) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from relax_rl.errors import DataError
 from relax_rl.statistics.intervals import Estimate
 
-__all__ = ["EvaluationResult", "PooledSpectrum", "ProblemResult", "SampleRecord", "with_present_names"]
+__all__ = ["EvaluationResult", "PooledSpectrum", "ProblemResult", "SampleRecord", "as_spectrum", "with_present_names"]
 
 _RENAMED = {"max_new_tokens": "max_completion_length"}
 """Keys of files that earlier versions wrote, and their present names."""
@@ -95,6 +95,10 @@ class SampleRecord:
     dsd: float | None
     images: tuple[str, ...] = ()
     """Folder of its problem's images; not in the file if it has none."""
+    tokens: tuple[str, ...] = ()
+    """Texts of its first tokens; not in the file if they are unknown."""
+    entropies: tuple[float, ...] = ()
+    """Nats at each of these tokens; not in the file likewise."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +169,9 @@ class EvaluationResult:
             if not data[name]:
                 del data[name]
         for sample in data["samples"]:
-            if not sample["images"]:
-                del sample["images"]
+            for name in ("images", "tokens", "entropies"):
+                if not sample[name]:
+                    del sample[name]
         return data
 
     @classmethod
@@ -187,7 +192,7 @@ class EvaluationResult:
                 },
                 pass_at_k=tuple(Estimate(**_known(Estimate, value)) for value in data.get("pass_at_k", ())),
                 left_out=tuple(data.get("left_out", ())),
-                spectrum=_read_spectrum(data.get("spectrum")),
+                spectrum=as_spectrum(data.get("spectrum")),
                 per_problem=tuple(_read_problem(row) for row in data.get("per_problem", ())),
                 samples=tuple(_read_sample(row) for row in data.get("samples", ())),
             )
@@ -231,11 +236,13 @@ def _read_problem(row: Mapping[str, Any]) -> ProblemResult:
 
 def _read_sample(row: Mapping[str, Any]) -> SampleRecord:
     found = _known(SampleRecord, row)
-    found["images"] = tuple(found.get("images", ()))
+    for name in ("images", "tokens", "entropies"):
+        found[name] = tuple(found.get(name, ()))
     return SampleRecord(**found)
 
 
-def _read_spectrum(data: Mapping[str, Any] | None) -> PooledSpectrum | None:
+def as_spectrum(data: Mapping[str, Any] | None) -> PooledSpectrum | None:
+    """Read a spectrum from a plain table; None stays None. Raises KeyError, TypeError or ValueError."""
     if data is None:
         return None
     return PooledSpectrum(

@@ -15,6 +15,7 @@ from relax_rl.evaluation.breakdown import break_down, units_of
 from relax_rl.evaluation.dynamics import Dynamics, measure_dynamics
 from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.grading import grade_samples, grader_version, grading_options
+from relax_rl.evaluation.pieces import MOST_TOKENS, pieces_of
 from relax_rl.evaluation.prompts import PromptForm, encode_prompt
 from relax_rl.evaluation.published import with_official_scores
 from relax_rl.evaluation.records import Sample, sample_of
@@ -108,14 +109,24 @@ def replay_with(
     def replay(problems: Sequence[Problem], samples: Sequence[Sequence[Sample]]) -> Dynamics:
         prompts = [encode_prompt(tokenizer, problem, form or PromptForm()) for problem in problems]
         pairs = [(prompt, sample.token_ids) for prompt, row in zip(prompts, samples, strict=True) for sample in row]
-        return measure_dynamics(
+        places = {problem * len(samples[0]) + draw for problem, draw in _places_to_read(samples)}
+        found = measure_dynamics(
             model,
             [prompt for prompt, _ in pairs],
             [ids for _, ids in pairs],
             temperature=temperature,
             dictionary=dictionary,
             estimator=estimator,
+            by_token=places,
         )
+        found.tokens = {
+            row: (
+                pieces_of(pairs[row][1][:MOST_TOKENS], lambda ids: str(tokenizer.decode(ids))),
+                tuple(float(f"{value:.4g}") for value in entropies[:MOST_TOKENS]),
+            )
+            for row, entropies in found.token_entropy.items()
+        }
+        return found
 
     return {"replay": replay, "measured_by": (dictionary.digest, estimator)}
 
@@ -182,11 +193,12 @@ class Evaluation:
         answers = [problem.answer for problem in problems]
         samples = grade_samples(self.verifier, samples, answers, opened, [problem.options for problem in problems])
         samples = with_official_scores(samples, problems, self.task.name)
-        samples, spectrum = self._measured(problems, samples)
+        samples, dynamics = self._measured(problems, samples)
+        spectrum = None if dynamics is None else dynamics.spectrum
         summary = summarize(
             samples, seed=self.settings.seed, with_dsd=self.measured_by is not None, units=units_of(problems)
         )
-        to_read = _to_read(prompts, samples)
+        to_read = _to_read(prompts, samples, dynamics)
         result = self._result(summary, to_read, spectrum, prompt_digest)
         left_out = as_task(self.task).left_out(self.split, self.num_problems, self.problem_seed)
         breakdown = break_down(problems, samples, seed=self.settings.seed)
@@ -267,7 +279,7 @@ class Evaluation:
 
     def _measured(
         self, problems: Sequence[Problem], samples: list[list[Sample]]
-    ) -> tuple[list[list[Sample]], PooledSpectrum | None]:
+    ) -> tuple[list[list[Sample]], Dynamics | None]:
         if self.replay is None:
             return samples, None
         dynamics = self.replay(problems, samples)
@@ -276,7 +288,7 @@ class Evaluation:
         for row in samples:
             pairs = [(sample, *next(values)) for sample in row]
             measured.append([replace(s, entropy=_finite(entropy), dsd=_finite(dsd)) for s, entropy, dsd in pairs])
-        return measured, dynamics.spectrum
+        return measured, dynamics
 
     def _result(
         self,
@@ -310,11 +322,19 @@ class Evaluation:
         )
 
 
-def _to_read(prompts: Sequence[str], samples: Sequence[Sequence[Sample]]) -> tuple[SampleRecord, ...]:
-    """The first samples of the first problems, round-robin, so that several problems are seen."""
+def _places_to_read(samples: Sequence[Sequence[Sample]]) -> list[tuple[int, int]]:
+    """Problem and draw of the first samples of the first problems, round-robin, so that several problems are seen."""
+    count = min(_NUM_SAMPLES_TO_READ, len(samples) * len(samples[0]))
+    return [(place % len(samples), place // len(samples)) for place in range(count)]
+
+
+def _to_read(
+    prompts: Sequence[str], samples: Sequence[Sequence[Sample]], dynamics: Dynamics | None
+) -> tuple[SampleRecord, ...]:
+    """The samples of `_places_to_read`, with what is known of their tokens."""
     records = []
-    for place in range(min(_NUM_SAMPLES_TO_READ, len(samples) * len(samples[0]))):
-        draw, index = divmod(place, len(samples))
+    for index, draw in _places_to_read(samples):
+        tokens, entropies = dynamics.tokens.get(index * len(samples[0]) + draw, ((), ())) if dynamics else ((), ())
         sample = samples[index][draw]
         records.append(
             SampleRecord(
@@ -326,6 +346,8 @@ def _to_read(prompts: Sequence[str], samples: Sequence[Sequence[Sample]]) -> tup
                 num_tokens=sample.num_tokens,
                 dsd=sample.dsd,
                 images=sample.images,
+                tokens=tokens,
+                entropies=entropies,
             )
         )
     return tuple(records)

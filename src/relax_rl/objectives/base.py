@@ -64,6 +64,7 @@ class ObjectiveOutput:
         to_remember: (N, ...) rows about N of the completions that the method wants back after the rollout batch
             (`Component.after_rollout`).
         terms: () what each component adds to the loss, by the component's name, no gradient.
+        latent_seconds: spent on lifting the states and on their dispersion, without the gradient.
     """
 
     loss: Tensor
@@ -71,6 +72,7 @@ class ObjectiveOutput:
     per_completion: dict[str, Tensor]
     to_remember: Tensor | None = None
     terms: Mapping[str, Tensor] = field(default_factory=dict)
+    latent_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

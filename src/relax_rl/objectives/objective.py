@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -244,7 +245,9 @@ class Objective:
     def _of_groups(self, batch: RolloutBatch) -> ObjectiveOutput:
         probe = self.probe
         is_missing = probe is not None and probe.is_log_only and not probe.is_calibrated
+        began = time.perf_counter()
         lifted = None if probe is None or is_missing else self._lift(batch, probe)
+        seconds = time.perf_counter() - began
         reading = self._read(batch, lifted)
         batch = batch if reading is None else batch.with_extra(SIGNAL, reading.values)
         advantages = self.advantage(batch)
@@ -264,8 +267,10 @@ class Objective:
             metrics |= dict.fromkeys(_DISPERSION_METRICS, advantages.new_tensor(float("nan")))
             per_completion["dsd"] = torch.full_like(advantages, float("nan"))
         if probe is not None and lifted is not None:
+            began = time.perf_counter()
             with torch.set_grad_enabled(self._teaches_through(HIDDEN_STATES, DISPERSION)):
                 dispersion, xi = probe.measure(lifted)
+            seconds += time.perf_counter() - began
             measured = Measurements(advantages, dispersion, xi)
             metrics |= _dispersion_metrics(dispersion, xi)
             per_completion["dsd"] = dispersion.values.detach().masked_fill(~dispersion.is_defined, float("nan"))
@@ -285,7 +290,7 @@ class Objective:
                 metrics |= term_metrics
         figures = {name: float(value.detach()) for name, value in metrics.items()}
         to_remember = self.advantage.to_remember(batch) if reading is None else reading.to_remember
-        return ObjectiveOutput(loss, figures, per_completion, to_remember, terms)
+        return ObjectiveOutput(loss, figures, per_completion, to_remember, terms, seconds)
 
     def _teaches_through(self, *given: Input) -> bool:
         """Whether a term wants the gradient of an input; without, it is for the log alone and has no graph."""

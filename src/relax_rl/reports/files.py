@@ -11,31 +11,41 @@ from matplotlib.figure import Figure
 from relax_rl.comparison.records import RunRecord
 from relax_rl.comparison.tables import csv_text
 from relax_rl.errors import RunError
+from relax_rl.reports.breadth import BREADTH_COLUMNS, breadth_rows, draw_breadth
+from relax_rl.reports.cost import COST_COLUMNS, cost_rows, draw_cost
 from relax_rl.reports.curves import PANELS, curve_of, draw_curves
-from relax_rl.reports.passes import draw_pass_curves, pass_rows
+from relax_rl.reports.entropy import ENTROPY_COLUMNS, draw_entropy, entropy_rows
+from relax_rl.reports.passes import difference_rows, draw_pass_curves, pass_rows
 from relax_rl.reports.spectra.planes import draw_spectra
+from relax_rl.reports.trajectories import TRAJECTORY_COLUMNS, draw_trajectories, trajectory_rows
 
 __all__ = ["curve_rows", "eigenvalue_rows", "write_figures"]
 
 _DOTS = 160
+PASS_COLUMNS = ("run", "evaluation", "k", "value", "low", "high")
+SPECTRUM_COLUMNS = ("run", "evaluation", "real", "imaginary", "residual", "dictionary")
 
 
 def write_figures(runs: Sequence[RunRecord], folder: Path) -> list[Path]:
-    """Write ``curves``, ``pass_at_k`` and ``spectra`` as far as there is something to draw, and return the paths.
+    """Write the figures of a page as far as there is something to draw, and return the paths.
 
     Raises:
         RunError: the folder cannot be written.
     """
     curves = draw_curves(runs) if any(run.metrics for run in runs) else None
-    drawn: list[tuple[str, Figure | None, list[str], list[Any]]] = [
-        ("curves", curves, ["run", "metric", "step", "value"], curve_rows(runs)),
-        ("pass_at_k", draw_pass_curves(runs), ["run", "evaluation", "k", "value", "low", "high"], pass_rows(runs)),
+    drawn: list[tuple[str, Figure | None, Sequence[str], Sequence[Any]]] = [
+        ("curves", curves, ("run", "metric", "step", "value"), curve_rows(runs)),
         (
-            "spectra",
-            draw_spectra(runs),
-            ["run", "evaluation", "real", "imaginary", "residual", "dictionary"],
-            eigenvalue_rows(runs),
+            "pass_at_k",
+            draw_pass_curves(runs),
+            PASS_COLUMNS,
+            [*pass_rows(runs), *((name, "difference", *rest) for name, *rest in difference_rows(runs))],
         ),
+        ("entropy", draw_entropy(runs), ENTROPY_COLUMNS, entropy_rows(runs)),
+        ("problems", draw_breadth(runs), BREADTH_COLUMNS, breadth_rows(runs)),
+        ("spectra", draw_spectra(runs), SPECTRUM_COLUMNS, eigenvalue_rows(runs)),
+        ("trajectories", draw_trajectories(runs), TRAJECTORY_COLUMNS, trajectory_rows(runs)),
+        ("cost", draw_cost(runs), COST_COLUMNS, cost_rows(runs)),
     ]
     paths = []
     try:
@@ -63,13 +73,18 @@ def curve_rows(runs: Sequence[RunRecord]) -> list[tuple[str, str, int, float]]:
 
 
 def eigenvalue_rows(runs: Sequence[RunRecord]) -> list[tuple[Any, ...]]:
-    """Run, evaluation, eigenvalue and residual, and the digest of the dictionary."""
-    return [
-        (run.label, stage, real, imaginary, residual, evaluation.spectrum.dictionary_digest)
+    """Rows of `SPECTRUM_COLUMNS`: those of the evaluations, then those of the checkpoints."""
+    found = [
+        (run, name, spectrum)
         for run in runs
-        for stage, evaluation in run.evaluations.items()
-        if evaluation.spectrum
-        for (real, imaginary), residual in zip(
-            evaluation.spectrum.eigenvalues, evaluation.spectrum.residuals, strict=True
+        for name, spectrum in (
+            *((stage, evaluation.spectrum) for stage, evaluation in run.evaluations.items()),
+            *((f"update {snapshot.update}", snapshot.spectrum) for snapshot in run.snapshots),
         )
+    ]
+    return [
+        (run.label, name, real, imaginary, residual, spectrum.dictionary_digest)
+        for run, name, spectrum in found
+        if spectrum is not None
+        for (real, imaginary), residual in zip(spectrum.eigenvalues, spectrum.residuals, strict=True)
     ]

@@ -1,12 +1,10 @@
-"""The beginning of a page: what the runs are, what they cost, what they differ in, and what of them is missing."""
+"""The beginning of a page: what the runs are, what they differ in, what ran them, and what of them is missing."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from relax_rl.comparison.records import PLACES, RunRecord, by_method, flatten
 from relax_rl.reports.document import listed, unique, wide, wide_table
@@ -17,13 +15,12 @@ __all__ = ["contents", "missing_of", "page_header", "settings_section", "values_
 
 
 def page_header(runs: Sequence[RunRecord], title: str, *, is_live: bool = False) -> Html:
-    """What was trained on what, on which hardware, at what cost, and what of it is missing."""
+    """What was trained on what, and what of it is missing."""
     steps = unique(str(int(run.metrics[-1]["step"])) for run in runs if run.metrics)
     length = f"{listed(steps)} steps" if steps else "no step logged yet"
     seeds = {run.seed for run in runs}
     of = f", {len(seeds)} seeds" if len(by_method(runs)) < len(runs) else ""
     lead = f"{len(runs)} run{'s' * (len(runs) > 1)} of the policy {values_of(runs, 'model')}{of}, {length}."
-    ran = [f"{run.label}, {start_in_words(start)}" for run in runs for start in run.starts]
     parts = [element("h1", title), element("p", lead, class_="lead")]
     if is_live:
         parts.append(element("p", "Live: follows the run.", class_="lead", id="live", role="status"))
@@ -31,10 +28,6 @@ def page_header(runs: Sequence[RunRecord], title: str, *, is_live: bool = False)
     if lacking:
         lines = [element("li", sentence) for sentence in lacking]
         parts.append(element("div", element("b", "What is missing"), element("ul", *lines), class_="missing-list"))
-    parts.append(_cost(runs))
-    if ran:
-        lines = [element("li", line) for line in ran]
-        parts.append(element("details", element("summary", "What the training ran on"), element("ul", *lines)))
     return element("header", *parts)
 
 
@@ -59,7 +52,20 @@ def settings_section(runs: Sequence[RunRecord]) -> Html:
     ]
     summary = element("summary", f"{len(shared)} settings that all runs share" if len(runs) > 1 else "All settings")
     parts.append(element("details", summary, wide("table", *rows)))
-    return element("section", *parts)
+    return element("section", *parts, *_surroundings(runs))
+
+
+def _surroundings(runs: Sequence[RunRecord]) -> list[Html]:
+    """Versions and hardware: once where they are the same for all, else by run; empty where they are unknown."""
+    ran = {run.label: unique(start_in_words(start) for start in run.starts) for run in runs if run.starts}
+    if not ran:
+        return []
+    alike = len({tuple(lines) for lines in ran.values()}) == 1 and len(ran) == len(runs)
+    lines = (
+        next(iter(ran.values())) if alike else [f"{label}, {line}" for label, found in ran.items() for line in found]
+    )
+    heading = element("h3", "Versions and hardware")
+    return [heading, *(element("p", line, class_="note") for line in lines)]
 
 
 def missing_of(run: RunRecord) -> list[str]:
@@ -86,27 +92,6 @@ def contents(sections: Sequence[Html]) -> Html:
     found = [_HEADING.search(section) for section in sections]
     links = [element("a", Html(match[2]), href=f"#{match[1]}") for match in found if match is not None]
     return element("nav", *links, aria_label="Sections")
-
-
-def _cost(runs: Sequence[RunRecord]) -> Html:
-    """Time and tokens of each run, as far as they were logged; empty where they were not."""
-    lines = []
-    for run in runs:
-        times = run.curve("step_time")[1]
-        if len(times):
-            of = f"for {len(times)} updates, {np.median(times):.3g} s at the median"
-            spent = f"{run.label}: {_duration(run.seconds)} {of}"
-            speed = f", {run.tokens:,} tokens, {run.tokens / run.seconds:,.0f} a second" if run.tokens else ""
-            lines.append(element("li", f"{spent}{speed}."))
-    if not lines:
-        return Html("")
-    return element("details", element("summary", "What it cost"), element("ul", *lines))
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def values_of(runs: Sequence[RunRecord], key: str) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from relax_rl.analysis.entropy_change import change_agreement
-from relax_rl.analysis.entropy_law import MIN_POINTS, fit_entropy_law, forecast_from_start
+from relax_rl.analysis.entropy_law import MIN_POINTS, fit_entropy_law
 from relax_rl.comparison.records import RunRecord
 from relax_rl.errors import DataError
 from relax_rl.reports.document import wide_table
+from relax_rl.reports.entropy import FORECAST_SHARE, forecast_of, shared_series
 from relax_rl.reports.markup import Html, element
 
 __all__ = ["entropy_laws"]
@@ -21,7 +22,7 @@ _HEADINGS = (
     "b",
     "ceiling b − a",
     "R²",
-    "error from the first 15 %",
+    f"error from the first {FORECAST_SHARE:.0%}".replace("%", " %"),
     "rank correlation of predicted and measured change",
 )
 _NOTE = (
@@ -37,9 +38,9 @@ def entropy_laws(runs: Sequence[RunRecord], *plane: Html) -> Html:
     """A section with a row a run; empty where no run has logged entropy and reward of ten steps.
 
     Args:
-        plane: where the scripts draw the reward against the entropy.
+        plane: where the scripts draw the reward against the entropy, and what belongs to it.
     """
-    series = [(run, *_series(run, "entropy", "reward")) for run in runs]
+    series = [(run, *shared_series(run, "entropy", "reward")[1:]) for run in runs]
     if not any(len(entropy) >= MIN_POINTS for _, entropy, _ in series):
         return Html("")
     rows = [element("tr", element("td", run.label, class_="run"), *_cells(run, *pair)) for run, *pair in series]
@@ -70,26 +71,18 @@ def _cells(run: RunRecord, entropy: np.ndarray, reward: np.ndarray) -> list[Html
 
 
 def _forecast(entropy: np.ndarray, reward: np.ndarray) -> Html:
-    try:
-        found = forecast_from_start(entropy, reward)
-    except DataError:
+    found = forecast_of(entropy, reward)
+    if found is None:
         return element("td", "–", class_="missing")
     return element("td", f"{found.root_mean_square:.3f} ({found.naive:.3f})", class_="number")
 
 
 def _agreement(run: RunRecord) -> Html:
     try:
-        found = change_agreement(*_series(run, "entropy/covariance", "entropy"))
+        found = change_agreement(*shared_series(run, "entropy/covariance", "entropy")[1:])
     except DataError:
         return element("td", "–", class_="missing")
     return element("td", f"{found.correlation:.2f} over {found.num_updates} updates", class_="number")
-
-
-def _series(run: RunRecord, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
-    """Two metrics at the steps that have both."""
-    (steps, values), (other_steps, others) = run.curve(first), run.curve(second)
-    _, place, other_place = np.intersect1d(steps, other_steps, return_indices=True)
-    return values[place], others[other_place]
 
 
 def _interval(ends: tuple[float, float]) -> str:

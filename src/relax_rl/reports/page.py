@@ -17,19 +17,23 @@ from relax_rl.comparison.records import RunRecord, by_method, read_runs
 from relax_rl.comparison.tables import METHOD_COLUMNS, method_rows
 from relax_rl.reports.canvas import svg_source
 from relax_rl.reports.completions import evaluation_samples, rollout_samples
+from relax_rl.reports.cost import cost_section
 from relax_rl.reports.curves import PANELS, draw_curves, smoothing_window
 from relax_rl.reports.document import document, download, figure, footer, listed, part, still, unique, write_document
-from relax_rl.reports.files import curve_rows, eigenvalue_rows, write_figures
+from relax_rl.reports.dynamics import spectra_section, trajectory_section
+from relax_rl.reports.entropy import ENTROPY_COLUMNS, draw_entropy, entropy_rows
+from relax_rl.reports.files import curve_rows, write_figures
 from relax_rl.reports.header import contents, page_header, settings_section, values_of
 from relax_rl.reports.interactive.completions import completion_data
 from relax_rl.reports.interactive.curves import curve_data
 from relax_rl.reports.interactive.evaluations import during_panels, pass_panels
+from relax_rl.reports.interactive.modes import run_modes
 from relax_rl.reports.interactive.planes import law_planes, spectrum_planes
+from relax_rl.reports.interactive.trajectories import trajectory_planes
 from relax_rl.reports.laws import entropy_laws
 from relax_rl.reports.markup import Html, element, join
-from relax_rl.reports.passes import draw_differences, draw_pass_curves, pass_rows
+from relax_rl.reports.passes import DIFFERENCE_COLUMNS, difference_rows, draw_differences, draw_pass_curves, pass_rows
 from relax_rl.reports.problems import coverage
-from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL, draw_spectra
 from relax_rl.reports.tables import ResultRow, comparison_notes, comparison_table, result_rows, results_table
 
 __all__ = ["page_of", "write_report"]
@@ -93,8 +97,9 @@ def page_of(
     can_be_compared = has_seeds and unlike_evaluation(runs) is None
     results = _compared(runs, baseline, metrics) if can_be_compared else _results(runs)
     header = page_header(runs, title, is_live=version is not None)
-    sections = [header, settings_section(shown), results, _pass_curves(shown), _curves(runs), _laws(runs)]
-    sections += [coverage(shown), _spectra(shown), _completions(shown), _commands(runs, output), footer()]
+    sections = [header, settings_section(shown), cost_section(runs), results, _pass_curves(shown), _curves(runs)]
+    sections += [_laws(runs), coverage(shown), spectra_section(shown), trajectory_section(shown), _completions(shown)]
+    sections += [_commands(runs, output), footer()]
     sections = [section for section in sections if section]
     return document(title, [contents(sections), *sections], _data(runs, shown, version), is_served=version is not None)
 
@@ -102,12 +107,13 @@ def page_of(
 def _data(runs: Sequence[RunRecord], shown: Sequence[RunRecord], version: str | None) -> dict[str, Any]:
     """What the scripts draw."""
     panels = {"pass": pass_panels(shown), "during": during_panels(runs)}
-    planes = {"spectra": spectrum_planes(shown), "laws": law_planes(runs)}
+    planes = {"spectra": spectrum_planes(shown), "trajectories": trajectory_planes(shown), "laws": law_planes(runs)}
     return {
         "version": version,
         "curves": curve_data(runs),
         "panels": {name: found for name, found in panels.items() if found},
         "planes": {name: found for name, found in planes.items() if found is not None},
+        "modes": run_modes(shown),
         "completions": completion_data(shown),
     }
 
@@ -205,8 +211,13 @@ def _curves(runs: Sequence[RunRecord]) -> Html:
 
 
 def _laws(runs: Sequence[RunRecord]) -> Html:
-    """Reward against entropy: the table of laws, and a plane with a point a step."""
-    return entropy_laws(runs, part("laws"))
+    """Reward against entropy: the table of laws, and the three pictures behind it."""
+    drawn = draw_entropy(runs)
+    if drawn is None:
+        return entropy_laws(runs, part("laws"))
+    alt = f"Reward against entropy, its forecast and the covariance, for {', '.join(_names(runs))}."
+    data = download("entropy.csv", ENTROPY_COLUMNS, entropy_rows(runs))
+    return entropy_laws(runs, element("figure", part("laws"), still(svg_source(drawn), alt)), data)
 
 
 def _pass_curves(runs: Sequence[RunRecord]) -> Html:
@@ -216,30 +227,13 @@ def _pass_curves(runs: Sequence[RunRecord]) -> Html:
         return Html("")
     note = (
         "Share of the problems of which at least one of k samples is right, unbiased, with 95 % intervals by bootstrap "
-        "over problems. Two curves whose intervals overlap may still differ: read the paired differences above."
+        "over problems. Two curves whose intervals overlap may still differ: the paired differences beside them tell."
     )
     data = download("pass_at_k.csv", ["run", "evaluation", "k", "value", "low", "high"], pass_rows(runs))
     alt = f"pass@k against k with intervals, for {', '.join(run.label for run in runs)}."
     figure_ = element("figure", part("pass"), still(svg_source(drawn), alt), element("figcaption", note))
-    return element("section", element("h2", "pass@k", id="pass"), figure_, data)
-
-
-def _spectra(runs: Sequence[RunRecord]) -> Html:
-    heading = element("h2", "Koopman spectra of the latent dynamics", id="spectra")
-    drawn = draw_spectra(runs)
-    if drawn is None:
-        return element("section", heading, element("p", "No evaluation measured a spectrum.", class_="lead"))
-    caption = (
-        "Discrete eigenvalues (one step is one token) of the operator matrix pooled over all completions of the "
-        "evaluation, with the unit circle. Colour is the relative ResDMD residual, dark is small; hollow "
-        f"grey marks a spurious pair, with a residual of {SPURIOUS_RESIDUAL:g} or more."
-    )
-    alt = f"Eigenvalues in the complex plane with the unit circle, for {', '.join(run.label for run in runs)}."
-    data = download(
-        "spectra.csv", ["run", "evaluation", "real", "imaginary", "residual", "dictionary"], eigenvalue_rows(runs)
-    )
-    figure_ = element("figure", part("spectra"), still(svg_source(drawn), alt), element("figcaption", caption))
-    return element("section", heading, figure_, data)
+    differences = download("pass_differences.csv", DIFFERENCE_COLUMNS, difference_rows(runs))
+    return element("section", element("h2", "pass@k", id="pass"), figure_, data, differences)
 
 
 def _completions(runs: Sequence[RunRecord]) -> Html:

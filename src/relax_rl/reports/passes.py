@@ -8,12 +8,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from relax_rl.comparison.pairs import paired_difference
 from relax_rl.comparison.records import RunRecord
+from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.reports.canvas import INK, MUTED, as_axes, color_of, linestyle_of, quieten
 from relax_rl.statistics.intervals import Estimate
 from relax_rl.statistics.seeded_means import SeededMean
 
-__all__ = ["draw_differences", "draw_pass_curves", "pass_curves", "pass_rows", "plot_differences", "plot_pass_curves"]
+__all__ = [
+    "DIFFERENCE_COLUMNS",
+    "difference_rows",
+    "draw_differences",
+    "draw_pass_curves",
+    "pass_curves",
+    "pass_differences",
+    "pass_rows",
+    "plot_differences",
+    "plot_pass_curves",
+    "plot_pass_differences",
+]
+
+DIFFERENCE_COLUMNS = ("difference", "k", "value", "low", "high")
 
 
 def pass_curves(runs: Sequence[RunRecord]) -> dict[str, tuple[Estimate, ...]]:
@@ -50,14 +65,76 @@ def plot_pass_curves(curves: Mapping[str, Sequence[Estimate]], ax: Axes | None =
     return ax
 
 
+def pass_differences(runs: Sequence[RunRecord]) -> dict[str, dict[int, Estimate]]:
+    """Paired differences in pass@k by k: after minus before training, and minus the first run; by their names."""
+    found: dict[str, dict[int, Estimate]] = {}
+    for run in runs:
+        before, after = run.evaluations.get("before"), run.evaluations.get("after")
+        if before is not None and after is not None:
+            found[f"{run.label}, after − before"] = _by_k(before, after)
+    first = runs[0].evaluations.get("after") if runs else None
+    for run in runs[1:]:
+        after = run.evaluations.get("after")
+        if first is not None and after is not None:
+            found[f"{run.label} − {runs[0].label}"] = _by_k(first, after)
+    return {name: by_k for name, by_k in found.items() if len(by_k) > 1}
+
+
+def _by_k(first: EvaluationResult, second: EvaluationResult) -> dict[int, Estimate]:
+    """Of the powers of two that both were measured at; k = 1 is mean@1."""
+    names = {1 << place: f"pass@{1 << place}" if place else "mean@1" for place in range(20)}
+    shared = {k: name for k, name in names.items() if name in first.metrics and name in second.metrics}
+    found = {k: paired_difference(first, second, name) for k, name in shared.items()}
+    return {k: estimate for k, estimate in found.items() if estimate is not None}
+
+
+def plot_pass_differences(differences: Mapping[str, Mapping[int, Estimate]], ax: Axes | None = None) -> Axes:
+    """Draw paired differences in pass@k against k on a log axis, with their intervals.
+
+    Args:
+        differences: by name, then by k.
+    """
+    ax = as_axes(ax, (5.2, 3.4))
+    quieten(ax)
+    ax.axhline(0, color=MUTED, linewidth=0.8)
+    for position, (name, by_k) in enumerate(differences.items()):
+        # Apart by a few per cent, so that intervals do not cover each other.
+        ks = [k * 1.05 ** (position - (len(differences) - 1) / 2) for k in by_k]
+        values = [point.value for point in by_k.values()]
+        ends = [[p.value - p.low for p in by_k.values()], [p.high - p.value for p in by_k.values()]]
+        look = {"color": color_of(position), "linestyle": linestyle_of(position), "linewidth": 1.3, "markersize": 3.5}
+        ax.errorbar(ks, values, ends, marker="o", capsize=2, label=name, **look)  # type: ignore[arg-type]
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("k", fontsize=8.5, color=INK)
+    ax.set_ylabel("difference in pass@k", fontsize=8.5, color=INK)
+    if differences:
+        for text in ax.legend(frameon=False, fontsize=8).get_texts():
+            text.set_parse_math(False)
+    return ax
+
+
 def draw_pass_curves(runs: Sequence[RunRecord]) -> Figure | None:
-    """All curves in one figure; None where no evaluation has them."""
-    curves = pass_curves(runs)
+    """All curves, and beside them their paired differences; None where no evaluation has curves."""
+    curves, differences = pass_curves(runs), pass_differences(runs)
     if not curves:
         return None
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    plot_pass_curves(curves, figure.add_subplot())
+    figure = Figure(figsize=(10.6 if differences else 6.4, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2 if differences else 1, squeeze=False)[0]
+    plot_pass_curves(curves, axes[0])
+    if differences:
+        plot_pass_differences(differences, axes[1])
     return figure
+
+
+def difference_rows(runs: Sequence[RunRecord]) -> list[tuple[str, int, float, float, float]]:
+    """Rows of `DIFFERENCE_COLUMNS`."""
+    return [
+        (name, k, point.value, point.low, point.high)
+        for name, by_k in pass_differences(runs).items()
+        for k, point in by_k.items()
+    ]
 
 
 def pass_rows(runs: Sequence[RunRecord]) -> list[tuple[str, str, int, float, float, float]]:

@@ -8,7 +8,9 @@ from relax_rl.comparison.pairs import comparability
 from relax_rl.comparison.records import RunRecord
 from relax_rl.comparison.turnover import turnover
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
-from relax_rl.reports.document import download, wide_table
+from relax_rl.reports.breadth import draw_breadth, fate
+from relax_rl.reports.canvas import svg_source
+from relax_rl.reports.document import download, figure, wide_table
 from relax_rl.reports.markup import Html, element
 from relax_rl.statistics.intervals import Estimate
 
@@ -37,12 +39,23 @@ def coverage(runs: Sequence[RunRecord]) -> Html:
         "section",
         element("h2", "Problems won and lost", id="problems"),
         *([element("ul", *sentences)] if sentences else []),
+        *_picture(measured),
         wide_table(
             element("thead", head), element("tbody", *body), class_="results sortable", label="Problems", is_tall=True
         ),
         element("p", note, class_="note"),
         download("problems.csv", COLUMNS, rows),
     )
+
+
+def _picture(runs: Sequence[RunRecord]) -> list[Html]:
+    drawn = draw_breadth(runs)
+    if drawn is None:
+        return []
+    said = "Problems by their fate in training: solved means that at least one sample is right."
+    if len(drawn.axes) > 1:
+        said += " Right: how many problems won or lost how many solutions, at the same number of samples."
+    return [figure(svg_source(drawn), f"Problems won and lost, for {', '.join(run.label for run in runs)}.", said)]
 
 
 def problem_rows(run: RunRecord) -> list[tuple[str | float | None, ...]]:
@@ -66,8 +79,7 @@ def _row(label: str, before: ProblemResult | None, after: ProblemResult) -> tupl
 def _change(before: ProblemResult | None, after: ProblemResult) -> str:
     if before is None:
         return "solved" if after.num_correct else "not solved"
-    names = {(False, True): "won", (True, False): "lost", (True, True): "kept", (False, False): "never solved"}
-    return names[before.num_correct > 0, after.num_correct > 0]
+    return fate(before, after)
 
 
 def _turnover(run: RunRecord) -> str:

@@ -3,9 +3,11 @@
     config.json             every setting, resolved; re-runs the run
     metrics.jsonl           one row a logged step: {"step": 3, "reward": 0.4, ...}; NaN and infinity are null
     starts.jsonl            one row each time that training starts: strategy, processes, precision, hardware, versions
+    ends.jsonl              one row each time that an exception ended the training
     completions/            step_000003.jsonl: a row a completion, with scores and advantage
     thumbnails/             small copies of the images of some of these
     evaluations/            <name>.json: what was measured of the policy; during/ holds those of the way
+    dynamics/               update_000050.json: spectrum and trajectories at a checkpoint; basis.safetensors
     best/                   the policy that was best on the way, if it was evaluated there
     final/                  the trained policy with its card
     checkpoints/            checkpoint-50, ...: Hugging Face layout, and what a resume needs
@@ -49,6 +51,8 @@ from relax_rl.runs.thumbnails import ThumbnailFolder
 __all__ = ["RunDirectory"]
 
 _STARTS_FILE = "starts.jsonl"
+_ENDS_FILE = "ends.jsonl"
+_MOST_WORDS = 500
 
 
 class RunDirectory:
@@ -134,7 +138,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.config_path, config.to_json())
             self.checkpoints.mkdir(exist_ok=True)
-            for folder in (self.path, self.completions, self.evaluations, self.checkpoints):
+            for folder in (self.path, self.completions, self.evaluations, self.dynamics, self.checkpoints):
                 remove_temporaries(folder)
             remove_leftovers(self.checkpoints)
         except OSError as error:
@@ -203,6 +207,11 @@ class RunDirectory:
         return self.path / "evaluations"
 
     @property
+    def dynamics(self) -> Path:
+        """Of the policy at its checkpoints."""
+        return self.path / "dynamics"
+
+    @property
     def best(self) -> Path:
         """Folder of the policy that was best in the evaluations during training."""
         return self.path / "best"
@@ -257,6 +266,18 @@ class RunDirectory:
         """Starts of the run's training, a row each; empty for runs of earlier versions."""
         return list(read_rows(self.path / _STARTS_FILE))
 
+    def append_end(self, error: BaseException) -> None:
+        """Note the exception that ends the training. For errors, see `append_metrics`."""
+        self._lock.check_held()
+        words = " ".join(str(error).split())[:_MOST_WORDS]
+        row = {"start": len(self.read_starts()), "update": self.last_step(), "error": type(error).__name__}
+        append_line(self.path / _ENDS_FILE, json_line(row | {"message": words}))
+
+    def read_end(self) -> dict[str, Any] | None:
+        """The exception that ended the training; None where nothing did since it was started last."""
+        rows = list(read_rows(self.path / _ENDS_FILE))
+        return rows[-1] if rows and rows[-1].get("start") == len(self.read_starts()) else None
+
     def last_step(self) -> int:
         """Step of the last logged row; 0 where there is none."""
         rows = self.read_metrics() if self.is_run() else []
@@ -274,6 +295,9 @@ class RunDirectory:
             self._completions_path(later).unlink()
         for path in self.evaluations.glob("during/update_*.json"):
             if int(path.stem.removeprefix("update_")) > step:
+                path.unlink()
+        for update, path in self.snapshots().items():
+            if update > step:
                 path.unlink()
 
     def write_completions(self, step: int, rows: Iterable[Mapping[str, Any]]) -> Path:
@@ -313,6 +337,19 @@ class RunDirectory:
     def read_evaluations(self) -> dict[str, dict[str, Any]]:
         """All evaluations by name."""
         return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(self.evaluations.glob("*.json"))}
+
+    def write_snapshot(self, update: int, snapshot: Mapping[str, Any]) -> Path:
+        """Keep the latent dynamics after an update (`relax_rl.evaluation.snapshot`)."""
+        self._lock.check_held()
+        path = self.dynamics / f"update_{update:06d}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, json.dumps(plain(snapshot), allow_nan=False) + "\n")
+        return path
+
+    def snapshots(self) -> dict[int, Path]:
+        """The files of `write_snapshot` by update, ascending."""
+        found = {int(path.stem.removeprefix("update_")): path for path in self.dynamics.glob("update_*.json")}
+        return dict(sorted(found.items()))
 
     def is_evaluated(self, name: str) -> bool:
         """Whether there is a run, measured under this name."""

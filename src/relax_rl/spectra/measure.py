@@ -22,6 +22,7 @@ from relax_rl.koopman.spectra.pseudospectrum import pseudospectrum_from_statisti
 from relax_rl.latent.repeats import usual_sites
 from relax_rl.latent.sites import resolve_sites
 from relax_rl.latent.store import LatentStore
+from relax_rl.spectra.activity import ModeActivity, mode_activity
 from relax_rl.spectra.reading import Capture, LatentText, MeasuredText, Source, TextReader, capture_texts
 from relax_rl.spectra.rulers import SiteRuler, SpectrumSettings, TrajectorySpectrum, fit_rulers
 
@@ -120,6 +121,8 @@ class LatentSpectra:
         sites: one pooled spectrum a site, in order of depth; a site without enough finite pairs is absent.
         trajectories: one row a text and site, texts in the order given.
         paths: the first texts at each site.
+        activities: by site, how strong the pooled modes are at each token of the first texts; not written to JSON.
+        pieces: the texts of the tokens of these texts, where a tokenizer was at hand; not written to JSON. Untrusted.
         num_state_bytes, num_statistics_bytes: what all hidden states are, and what their Gram statistics are.
         rulers: to measure another model with; not written to JSON.
     """
@@ -132,6 +135,8 @@ class LatentSpectra:
     num_state_bytes: int = 0
     num_statistics_bytes: int = 0
     rulers: dict[str, SiteRuler] = field(default_factory=dict, repr=False, compare=False)
+    activities: dict[str, ModeActivity] = field(default_factory=dict, repr=False, compare=False)
+    pieces: tuple[tuple[str, ...], ...] = field(default=(), repr=False, compare=False)
 
     def __getitem__(self, site: str) -> SiteSpectrum:
         """The pooled spectrum of a site. Raises ``KeyError`` naming those that there are."""
@@ -253,6 +258,8 @@ class _Collection:
         self._pooled: dict[str, GramStatistics] = {}
         self._rows: dict[int, dict[str, TrajectorySpectrum]] = {}
         self._paths: dict[int, dict[str, Tensor]] = {}
+        self._lifted: dict[int, dict[str, Tensor]] = {}
+        self._activities: dict[str, ModeActivity] = {}
         self._num_state_bytes = 0
         self._num_statistics_bytes = 0
 
@@ -264,6 +271,7 @@ class _Collection:
             self._num_statistics_bytes += 3 * statistics.gram.nbytes
         if row < self._settings.num_paths:
             self._paths[row] = measured.paths
+            self._lifted[row] = measured.lifted
 
     def result(self, name: str) -> LatentSpectra:
         return LatentSpectra(
@@ -279,14 +287,20 @@ class _Collection:
             num_state_bytes=self._num_state_bytes,
             num_statistics_bytes=self._num_statistics_bytes,
             rulers=self._rulers,
+            activities=self._activities,
         )
 
     def _site(self, site: str) -> SiteSpectrum:
         statistics, dictionary = self._pooled[site], self._rulers[site].dictionary
         spectrum = spectrum_from_statistics(statistics)
+        eigenvalues = tuple((value.real, value.imag) for value in spectrum.eigenvalues.tolist())
+        # All first texts or none: a text without its states would take the place of another.
+        lifted = [self._lifted[row][site] for row in sorted(self._lifted) if site in self._lifted[row]]
+        if lifted and len(lifted) == len(self._lifted):
+            self._activities[site] = mode_activity(lifted, spectrum.eigenvectors, eigenvalues)
         return SiteSpectrum(
             site=site,
-            eigenvalues=tuple((value.real, value.imag) for value in spectrum.eigenvalues.tolist()),
+            eigenvalues=eigenvalues,
             residuals=tuple(spectrum.residuals.tolist()),
             residual_kind=spectrum.residual_kind,
             condition=spectrum.condition,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -73,12 +73,17 @@ Capture = Callable[[Sequence[int]], Iterator[LatentTrajectory]]
 
 @dataclass(frozen=True)
 class MeasuredText:
-    """One text, by site."""
+    """One text, by site.
+
+    Attributes:
+        lifted: (T, F) observables of its states; of the first texts alone, and not of a text from a store.
+    """
 
     spectra: dict[str, TrajectorySpectrum]
     statistics: dict[str, GramStatistics]
     paths: dict[str, Tensor]
     num_state_bytes: int
+    lifted: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @classmethod
     def of(
@@ -88,11 +93,17 @@ class MeasuredText:
             site: measure(states, rulers[site], identity, settings.estimators)
             for site, states in trajectory.states.items()
         }
+        keeps = trajectory.row < settings.num_paths
         return cls(
             {site: spectrum for site, (spectrum, _, _) in found.items()},
             {site: statistics for site, (_, statistics, _) in found.items() if statistics is not None},
             {site: path for site, (_, _, path) in found.items()},
             sum(states.nbytes for states in trajectory.states.values()),
+            {
+                site: rulers[site].dictionary(states)
+                for site, states in trajectory.states.items()
+                if keeps and found[site][0].is_finite
+            },
         )
 
     def to_row(self, text: Source, num_tokens: int) -> StoreRow:

@@ -12,7 +12,7 @@ from relax_rl.runs import RunDirectory
 from relax_rl.runs.checkpoints import Checkpoint, checkpoints_in
 from relax_rl.runs.lock import Owner
 from relax_rl.runs.resumption import resumption_of
-from relax_rl.workflows.symptoms import Symptom, symptoms_of
+from relax_rl.workflows.symptoms import Ending, Symptom, symptoms_of
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -30,6 +30,7 @@ class Diagnosis:
         resumes_from: the checkpoint that ``--resume`` takes; None where it refuses.
         said: the sentences that come with a resume, or the one that refuses it.
         symptoms: what is wrong with the training itself, by its log.
+        ending: how the training ended before its last update; None where it did not, or was stopped on purpose.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Diagnosis:
     resumes_from: Path | None
     said: tuple[str, ...]
     symptoms: tuple[Symptom, ...]
+    ending: Ending | None = None
 
     @property
     def is_healthy(self) -> bool:
@@ -66,7 +68,8 @@ def diagnose(run: str | Path, *, checkpoints: bool = False) -> Diagnosis:
         resumes_from, said = resumption.checkpoint.path, resumption.notices
     except RunError as error:
         resumes_from, said = None, (str(error),)
-    rows = directory.read_metrics()
+    rows, config = directory.read_metrics(), directory.read_config()
+    ending = _ending(directory, owner)
     return Diagnosis(
         path=directory.path,
         owner=str(owner) if owner is not None and owner.is_alive(directory.path) else "",
@@ -75,5 +78,17 @@ def diagnose(run: str | Path, *, checkpoints: bool = False) -> Diagnosis:
         starts=tuple(directory.read_starts()),
         resumes_from=resumes_from,
         said=said,
-        symptoms=tuple(symptoms_of(directory.read_config(), rows)),
+        symptoms=tuple(symptoms_of(config, rows, ending)),
+        ending=ending,
     )
+
+
+def _ending(run: RunDirectory, owner: Owner | None) -> Ending | None:
+    """The exception that ended the training, or the process that left its lock behind."""
+    update, end = run.last_step(), run.read_end()
+    if end is not None:
+        return Ending(update, str(end.get("error", "")), str(end.get("message", "")))
+    # A process that ends by itself, with an error too, gives its lock back.
+    if owner is None or owner.is_alive(run.path) or run.is_evaluated("after"):
+        return None
+    return Ending(update, process=str(owner))

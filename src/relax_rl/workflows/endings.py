@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Generator
 
 from relax_rl.errors import RunError, note_what_is_kept
+from relax_rl.ranks import is_first_process
 from relax_rl.runs import RunDirectory
 from relax_rl.runs.checkpoints import step_of
 from relax_rl.stopping import Stopped
@@ -30,6 +31,9 @@ def telling_what_is_kept(run: RunDirectory, num_updates: int) -> Generator[None]
         raise
     except Exception as error:
         kept, fault = _kept(run, num_updates), disk_fault(error)
+        if is_first_process():
+            with contextlib.suppress(OSError, RunError):  # the disk may be what failed
+                run.append_end(error)
         shown: Exception = error
         if fault is not None:
             shown = RunError(

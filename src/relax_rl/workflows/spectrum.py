@@ -13,6 +13,7 @@ from relax_rl.workflows.loading import Loading
 from relax_rl.workflows.progress import OnProgress, Progress, Stage, silent
 from relax_rl.workflows.spectrum_checks import check_output, check_words, load_dictionaries
 from relax_rl.workflows.spectrum_texts import Reading, problems_of, texts_of
+from relax_rl.workflows.spectrum_tokens import with_pieces
 
 if TYPE_CHECKING:
     from relax_rl.evaluation.room import Overlong
@@ -249,6 +250,7 @@ class _Measuring:
             keep_statistics_only=self.statistics_only,
             tokens_per_batch=self.batch_tokens,
         )
+        spectra = with_pieces(spectra, texts, tokenizer)
         if store is not None:
             self._say("measuring", _saving(spectra, store))
         return spectra, shown

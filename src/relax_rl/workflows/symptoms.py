@@ -17,7 +17,7 @@ import numpy as np
 from relax_rl.config import TrainConfig
 from relax_rl.objectives import METHODS, idle_settings
 
-__all__ = ["Symptom", "symptoms_of"]
+__all__ = ["Ending", "Symptom", "symptoms_of"]
 
 _TRUNCATED = 0.2
 _EQUAL_GROUPS = 0.5
@@ -26,6 +26,12 @@ _UNSCORED = 0.05
 _LOST_ENTROPY = 0.2
 _FIRST_KL = 1e-3
 _ROWS_TO_BE_FLAT = 30
+_ROLLOUT_SHARE = 0.9
+_STRAGGLING_SHARE = 0.6
+_REWARD_SHARE = 0.3
+_ROWS_TO_BE_SLOW = 5
+_MEMORY_ERRORS = ("OutOfMemoryError", "MemoryError")
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,29 @@ class Symptom:
     change: str
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended before its last update.
+
+    Attributes:
+        update: that was logged last.
+        error: type of the exception; empty where the process is gone without one, as it is when it is killed.
+        message: message of the exception.
+        process: that is gone, in words; empty where it said why.
+    """
+
+    update: int
+    error: str = ""
+    message: str = ""
+    process: str = ""
+
+    @property
+    def is_memory(self) -> bool:
+        """Whether memory ran out, as far as can be told: nothing but the system kills a process without a word."""
+        told = self.error in _MEMORY_ERRORS or any(words in self.message.lower() for words in _MEMORY_WORDS)
+        return told or bool(self.process)
+
+
 class _Log:
     """The figures of a run's log, without what was not logged or is not finite."""
 
@@ -60,6 +89,13 @@ class _Log:
         values = self.values(key)[:5]
         return float(values.mean()) if len(values) else math.nan
 
+    def share(self, key: str) -> float:
+        """Share of the logged time of the updates; NaN without enough of them. The first one warms up."""
+        part, whole = self.values(key)[1:], self.values("step_time")[1:]
+        if len(part) < _ROWS_TO_BE_SLOW or len(part) != len(whole) or not whole.sum() > 0:
+            return math.nan
+        return float(part.sum() / whole.sum())
+
     def end(self, key: str) -> float:
         """Mean of the last values; NaN without any."""
         values = self.values(key)
@@ -69,19 +105,78 @@ class _Log:
 _Rule = Callable[[TrainConfig, _Log], Symptom | None]
 
 
-def symptoms_of(config: TrainConfig, rows: Sequence[Mapping[str, Any]]) -> list[Symptom]:
+def symptoms_of(config: TrainConfig, rows: Sequence[Mapping[str, Any]], ending: Ending | None = None) -> list[Symptom]:
     """Everything that is wrong, in the order in which it should be fixed; empty for a healthy log.
 
     Args:
         config: the run's settings.
         rows: rows of ``metrics.jsonl``, in order.
+        ending: how the run ended before its last update; None if it did not.
     """
     log = _Log(rows)
-    found = [rule(config, log) for rule in _RULES]
+    found = [_memory(config, ending), *(rule(config, log) for rule in _RULES)]
     symptoms = [one for one in found if one is not None]
     if not symptoms and (flat := _flat_reward(config, log)):
         symptoms.append(flat)
     return symptoms
+
+
+def _memory(config: TrainConfig, ending: Ending | None) -> Symptom | None:
+    if ending is None or not ending.is_memory:
+        return None
+    where = f"after update {ending.update}" if ending.update else "before its first update was logged"
+    if ending.process:
+        found = f"{ending.process} is gone without a word {where}, and its lock is still there (.lock)"
+        cause = (
+            "the process was killed: a system does that when its memory runs out (the kernel's log then says 'Out of "
+            "memory: Killed process'), and a scheduler when a job is over its limit"
+        )
+    else:
+        found = f"the run ended {where} with {ending.error}: {ending.message} (ends.jsonl)"
+        cause = "the memory of the device, or of the machine, is too small for a micro-batch or a rollout batch"
+    batch, length = config.trainer.per_device_train_batch_size, config.trainer.max_completion_length
+    return Symptom(
+        "out of memory",
+        found,
+        cause,
+        f"ask 'relax train RUN/config.json --dry-run' what takes it; halve trainer.per_device_train_batch_size "
+        f"({batch}), lower trainer.max_completion_length ({length}), or set trainer.activation_checkpointing to true",
+    )
+
+
+def _slow_rollouts(config: TrainConfig, log: _Log) -> Symptom | None:
+    share = log.share("time/rollout")
+    longest, mean = log.end("completions/max_length"), log.end("completions/mean_length")
+    is_straggling = longest > 4 * mean
+    if not (share > _ROLLOUT_SHARE or (share > _STRAGGLING_SHARE and is_straggling)):
+        return None
+    cause = "sampling is slower than everything else together"
+    if is_straggling:
+        cause = f"the longest completion holds up its batch: {longest:.0f} tokens, where the mean is {mean:.0f}"
+    uses_vllm = (config.trainer.model_extra or {}).get("use_vllm", False)
+    faster = "" if uses_vllm else "set trainer.use_vllm to true where vLLM runs; "
+    return Symptom(
+        "rollouts are slow",
+        f"{share:.0%} of the time went into rollouts (time/rollout), {log.end('time/rollout'):.3g} s an update at the "
+        "end",
+        cause,
+        f"{faster}lower trainer.max_completion_length ({config.trainer.max_completion_length}), or raise "
+        f"trainer.per_device_train_batch_size ({config.trainer.per_device_train_batch_size}) so that more are sampled "
+        "at once",
+    )
+
+
+def _slow_rewards(config: TrainConfig, log: _Log) -> Symptom | None:
+    share = log.share("time/reward")
+    if not share > _REWARD_SHARE:
+        return None
+    return Symptom(
+        "rewards are slow",
+        f"{share:.0%} of the time went into rewards (time/reward), {log.end('time/reward'):.3g} s an update at the end",
+        "the verifier or a reward function takes long, or waits for a service",
+        f"score the completions of a call in parallel (trainer.num_generations is {config.trainer.num_generations}), "
+        "or cache what repeats",
+    )
 
 
 def _not_finite(config: TrainConfig, log: _Log) -> Symptom | None:
@@ -297,4 +392,6 @@ _RULES: tuple[_Rule, ...] = (
     _first_kl,
     _no_gate,
     _inert,
+    _slow_rollouts,
+    _slow_rewards,
 )

@@ -11,15 +11,18 @@ from typing import Any
 
 from relax_rl.config import BatchPlan, TrainConfig
 from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.reports.spectra.image import spectrum_image
 from relax_rl.runs import RunDirectory
 from relax_rl.runs.checkpoints import step_of
 from relax_rl.stopping import current
 from relax_rl.training.measurement import PolicyEvaluation
 from relax_rl.training.selection import Selection
+from relax_rl.training.snapshots import SnapshotsOfTraining
 from relax_rl.training.trl.callbacks import EvaluationsDuringTraining, OncePrepared, ProgressReport
 from relax_rl.training.trl.emergency import keep_last_update
 from relax_rl.training.trl.stopping import StopWhenAsked
 from relax_rl.training.trl.strategy import is_sharded
+from relax_rl.training.trl.tracked import track_spectra
 from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.workflows.endings import telling_what_is_kept
 from relax_rl.workflows.final import final_card, start_card, write_final
@@ -109,6 +112,7 @@ class TrainingRun:
         else:
             trainer.add_callback(ProgressReport(partial(_tell_update, tell)))
             self._evaluate_on_the_way(tell)
+            self._follow_dynamics()
             self._update(None if checkpoint is None else str(checkpoint))
         if evaluation is not None:
             tell(Progress("after", last, last))
@@ -138,6 +142,11 @@ class TrainingRun:
         """Entered before the policy is made whole: what is gathered already could not be gathered for the engine."""
         engine = self.trainer.engine()
         return nullcontext() if engine is None else engine.with_weights()
+
+    def _follow_dynamics(self) -> None:
+        dictionary = self.directory.evaluations / "dictionary.safetensors"
+        self.trainer.add_callback(SnapshotsOfTraining(self.trainer, self.directory, self.settings.dtype, dictionary))
+        track_spectra(self.trainer, self.directory, spectrum_image)
 
     def _before(self, evaluation: PolicyEvaluation) -> None:
         with self._engine_ready(), self.trainer.whole_policy(in_training=True) as policy:

@@ -14,7 +14,10 @@ from relax_rl.errors import ConfigError, RelaxError
 __all__ = ["ReportServer", "version_of"]
 
 _LOOPBACK = "127.0.0.1"
-_WATCHED = ("config.json", "metrics.jsonl", "starts.jsonl", ".lock", "evaluations/*.json", "evaluations/during/*.json")
+_WATCHED = (
+    *("config.json", "metrics.jsonl", "starts.jsonl", "ends.jsonl", ".lock"),
+    *("evaluations/*.json", "evaluations/during/*.json", "dynamics/*.json"),
+)
 
 
 def version_of(runs: Sequence[Path]) -> str:

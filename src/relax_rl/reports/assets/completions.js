@@ -42,6 +42,20 @@ function marked(parts, tag) {
   return text;
 }
 
+// Full colour at 2 nats: there the model was between some seven words. Null where the run did not keep it.
+function byEntropy(row) {
+  if (!row.tokens_text) return null;
+  const body = shadedText(row.tokens_text, (at) => row.entropies[at] / 2, (at) => `entropy ${shown(row.entropies[at])} nats`, "var(--c4)");
+  if (row.tokens !== null && row.tokens > row.tokens_text.length) body.append("\n…");
+  return body;
+}
+
+// One advantage for all tokens of a completion: green where its tokens are made likelier, orange where less likely.
+function byAdvantage(row) {
+  if (row.advantage === null) return null;
+  return shadedText([row.text], () => Math.abs(row.advantage) / 2, () => `advantage ${shown(row.advantage)}`, row.advantage < 0 ? "var(--c1)" : "var(--c2)");
+}
+
 class Browser {
   constructor(root, found) {
     this.sources = found.sources;
@@ -54,6 +68,7 @@ class Browser {
     this.stages = stages;
     this.stage = null;
     this.sides = [null, null];
+    this.shading = "differences";
     this.list = make("tbody");
     this.status = make("output");
     this.pair = make("div", { class: "completions pair", "aria-live": "polite" });
@@ -65,7 +80,7 @@ class Browser {
   controls() {
     const labels = [...new Set(this.sources.map((s) => s.label))];
     const change = (name) => (value) => { this.filter[name] = value; this.page = 0; this.show(); };
-    const word = make("input", { type: "search", placeholder: "prompt, problem or text", oninput: () => change("word")(word.value.toLowerCase()) });
+    const word = make("input", { type: "search", placeholder: "a word, or length > 40", oninput: () => change("word")(word.value.toLowerCase()) });
     const verdicts = [["", "all"], ["right", "right"], ["wrong", "wrong"], ["not scored", "not scored"], ["part", "in part"], ["truncated", "truncated"]];
     const modes = [...new Set(this.rows.map((row) => row.mode).filter((mode) => mode !== null))].slice(0, 200);
     const orders = [["step", "step"], ["score", "score"], ["length", "longest"], ["dsd", "largest DSD"], ["advantage", "advantage"]];
@@ -76,6 +91,8 @@ class Browser {
     parts.push(labelled("verdict", choice(verdicts, "", change("verdict"))));
     if (modes.length) parts.push(labelled("mode", choice([["", "all"], ...modes.map((m) => [m, m])], "", change("mode"))));
     parts.push(labelled("sort by", choice(orders, "step", (value) => { this.order = value; this.page = 0; this.show(); })), labelled("find", word));
+    if (this.rows.some((row) => row.tokens_text)) parts.push(labelled("shade by",
+      choice([["differences", "differences"], ["entropy", "token entropy"], ["advantage", "advantage"]], "differences", (value) => { this.shading = value; this.showPair(); })));
     return make("div", { class: "controls browser" }, ...parts);
   }
 
@@ -95,6 +112,9 @@ class Browser {
     if (this.stage !== null && source.order !== this.stage) return false;
     if (mode && row.mode !== mode) return false;
     if (verdict === "truncated" ? !row.truncated : verdict === "part" ? !(row.score > 0 && row.score < 1) : verdict && verdictOf(row) !== verdict) return false;
+    const condition = word ? conditionOf(word) : null;
+    const number = condition ? { score: row.score, length: row.tokens, tokens: row.tokens, dsd: row.dsd, advantage: row.advantage }[condition.name] : undefined;
+    if (number !== undefined) return condition.holds(number);
     return !word || `${row.problem}\n${row.prompt}\n${row.text}`.toLowerCase().includes(word);
   }
 
@@ -153,7 +173,8 @@ class Browser {
 
   card(row, side, found) {
     if (!row) return make("div", { class: "completion" }, "Choose a completion below.");
-    const body = found ? marked(found[side], side ? "ins" : "del") : make("pre", { class: "text" }, row.text);
+    const plain = found ? marked(found[side], side ? "ins" : "del") : make("pre", { class: "text" }, row.text);
+    const body = (this.shading === "entropy" ? byEntropy(row) : this.shading === "advantage" ? byAdvantage(row) : plain) || plain;
     return make("div", { class: `completion ${verdictOf(row)}` }, make("div", { class: "facts" }, make("b", {}, "AB"[side]), ` ${factsOf(row, this.sources[row.source])}`),
       ...this.images(row), make("pre", { class: "text prompt" }, row.prompt), body,
       make("div", { class: "facts" }, `problem ${row.problem}, gold answer ${row.answer}`));

@@ -22,9 +22,10 @@ function ticksOf([low, high], count = 5) {
   return found;
 }
 
-// view: { title, x, y, circle, equal, series: [{ label, color, line, points: [[x, y, hollow, shade, text]] }] }
+// view: { title, x, y, circle, equal, by, modes, series: [{ label, color, line, points: [[x, y, hollow, shade, text, mode]] }] }
+// With by "time" the shade is a place between two colours, with modes a point leads to the tokens of its mode.
 function drawPlane(view) {
-  const height = view.equal ? WIDTH : 300, left = 46, bottom = 34, right = WIDTH - 10, top = 10;
+  const height = view.equal ? WIDTH : 300, left = 52, bottom = 34, right = WIDTH - 10, top = 10;
   const points = view.series.flatMap((series) => series.points);
   const xs = points.map((p) => p[0]), ys = points.map((p) => p[1]);
   const some = view.clip ? middle : (values) => values;
@@ -42,13 +43,15 @@ function drawPlane(view) {
   if (view.circle) root.append(svg("ellipse", { class: "circle", cx: X(0), cy: Y(0), rx: X(1) - X(0), ry: Y(0) - Y(1) }));
   const marks = [];
   for (const series of view.series) {
-    const color = `var(--c${series.color % 6})`;
-    if (series.line) root.append(svg("polyline", { fill: "none", stroke: color, "stroke-width": 1.4, "stroke-dasharray": series.dash || "none",
+    const isTimed = view.by === "time", color = isTimed ? "var(--rule)" : `var(--c${series.color % 6})`;
+    if (series.line) root.append(svg("polyline", { fill: "none", stroke: color, "stroke-width": view.by ? 0.8 : 1.4, "stroke-opacity": view.by === "reward" ? 0.35 : 1, "stroke-dasharray": series.dash || "none",
       points: series.points.filter((p) => inside(p)).map((p) => `${X(p[0]).toFixed(1)},${Y(p[1]).toFixed(1)}`).join(" ") }));
     if (series.dots !== false) for (const point of series.points) {
       if (!inside(point)) continue;
-      const mark = svg("circle", { cx: X(point[0]).toFixed(1), cy: Y(point[1]).toFixed(1), r: series.size || 4, stroke: color,
-        "stroke-width": 1.4, fill: point[2] ? "none" : color, "fill-opacity": point[3] ?? 0.85 });
+      const shade = isTimed ? `color-mix(in oklab, var(--c4) ${Math.round(100 * point[3])}%, var(--c0))` : color;
+      const mark = svg("circle", { cx: X(point[0]).toFixed(1), cy: Y(point[1]).toFixed(1), r: series.size || 4,
+        "stroke-width": view.by ? 0.6 : 1.4, style: `stroke:${shade};fill:${point[2] ? "none" : shade}`,
+        "fill-opacity": view.by ? 0.85 : point[3] ?? 0.85 });
       root.append(mark);
       marks.push({ mark, point, series, x: X(point[0]), y: Y(point[1]) });
     }
@@ -62,7 +65,11 @@ function drawPlane(view) {
     chosen = (number + marks.length) % marks.length;
     marks[chosen].mark.classList.add("asked");
     place.textContent = `${marks[chosen].series.label}: ${marks[chosen].point[4] || ""}`;
+    if (leads(marks[chosen])) place.append(make("span", { class: "at" }, " Click or press Enter for its tokens."));
   };
+  const leads = (each) => Boolean(view.modes) && each.point[5] !== null && each.point[5] !== undefined;
+  const follow = () => { if (chosen >= 0 && leads(marks[chosen])) followMode(view.modes, marks[chosen].point[5]); };
+  root.addEventListener("click", follow);
   root.addEventListener("pointermove", (event) => {
     const box = root.getBoundingClientRect(), scale = WIDTH / box.width;
     const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
@@ -76,13 +83,14 @@ function drawPlane(view) {
   root.addEventListener("keydown", (event) => {
     const way = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (way) { event.preventDefault(); ask(chosen + way); }
+    if (event.key === "Enter") follow();
   });
   return make("div", { class: "panel" }, view.title ? make("h4", {}, view.title) : null, root, place);
 }
 
 // Views with several steps have a slider: { name, steps: [text], views: [[view, ...] of each step] }
 function showPlanes(root, planes) {
-  const grid = make("div", { class: "panels" });
+  const grid = make("div", { class: planes.views.some((views) => views.some((view) => view.by)) ? "panels four" : "panels" });
   const draw = (step) => grid.replaceChildren(...planes.views[step].map((view) => drawPlane(view)));
   const last = planes.views.length - 1;
   if (last > 0) root.append(make("div", { class: "controls" }, labelled(planes.name, slider(0, last, last, draw, (step) => planes.steps[step]))));

@@ -8,7 +8,9 @@ from typing import Any
 
 from relax_rl.comparison.records import RunRecord
 from relax_rl.errors import RelaxError
+from relax_rl.evaluation.snapshot import Snapshot
 from relax_rl.reports.interactive.images import image_names, with_images
+from relax_rl.reports.interactive.modes import chosen_snapshots
 from relax_rl.reports.payload import rounded
 from relax_rl.runs import RunDirectory
 
@@ -37,6 +39,11 @@ def completion_data(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
                 sources.append({"label": run.label, "stage": stage, "order": order})
                 folders.append(run.path)
                 rows += [_sample(vars(sample), len(sources) - 1) for sample in run.evaluations[stage].samples]
+    for run in runs:
+        for snapshot in chosen_snapshots(run):
+            sources.append({"label": run.label, "stage": f"checkpoint {snapshot.update}", "order": snapshot.update})
+            folders.append(run.path)
+            rows += _traced(snapshot, len(sources) - 1)
     for run in runs:
         steps = _steps(run)
         for step in _spread(steps, max(3, _MOST_STEPS // len(runs))):
@@ -93,7 +100,36 @@ def _sample(sample: Mapping[str, Any], source: int) -> dict[str, Any]:
         "mode": None,
         "advantage": None,
         "images": image_names(sample),
-    }
+    } | _by_token(sample["tokens"], sample["entropies"])
+
+
+def _by_token(tokens: Sequence[str], entropies: Sequence[float]) -> dict[str, Any]:
+    """For shading; empty where they are unknown."""
+    if not tokens or len(tokens) != len(entropies):
+        return {}
+    return {"tokens_text": [_text(token) for token in tokens], "entropies": [rounded(value) for value in entropies]}
+
+
+def _traced(snapshot: Snapshot, source: int) -> list[dict[str, Any]]:
+    """Completions of the prompt that a snapshot follows, with their tokens."""
+    return [
+        {
+            "source": source,
+            "problem": "",
+            "prompt": _text(snapshot.prompt),
+            "text": _text("".join(row.tokens)),
+            "answer": "",
+            "score": rounded(row.reward),
+            "tokens": len(row.tokens),
+            "dsd": None,
+            "truncated": False,
+            "mode": None,
+            "advantage": None,
+            "images": [],
+        }
+        | _by_token(row.tokens, row.entropy)
+        for row in snapshot.completions
+    ]
 
 
 def _training_row(row: Mapping[str, Any], source: int) -> dict[str, Any]:

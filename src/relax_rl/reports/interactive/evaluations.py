@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from relax_rl.comparison.records import RunRecord
+from relax_rl.reports.passes import pass_differences
 from relax_rl.reports.payload import rounded
 
 __all__ = ["during_panels", "pass_panels"]
@@ -29,6 +30,7 @@ def pass_panels(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     def padded(values: list[float | None]) -> list[float | None]:
         return values + [None] * (count - len(values))
 
+    differences = _difference_panel(runs)
     return [
         {
             "key": "pass@k",
@@ -42,6 +44,34 @@ def pass_panels(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
             "values": [padded([rounded(point.value) for point in curve]) for _, curve, _ in found],
             "low": [padded([rounded(point.low) for point in curve]) for _, curve, _ in found],
             "high": [padded([rounded(point.high) for point in curve]) for _, curve, _ in found],
+        },
+        *differences,
+    ]
+
+
+def _difference_panel(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Paired differences in pass@k over k, with intervals; empty where nothing can be compared."""
+    found = pass_differences(runs)
+    ks = sorted({k for by_k in found.values() for k in by_k})
+    if not ks:
+        return []
+    ends = {
+        end: [[rounded(getattr(by_k[k], end)) if k in by_k else None for k in ks] for by_k in found.values()]
+        for end in ("value", "low", "high")
+    }
+    return [
+        {
+            "key": "difference in pass@k",
+            "title": "Paired differences",
+            "unit": "in pass@k",
+            "xname": "k",
+            "xlog": True,
+            "smooth": False,
+            "x": ks,
+            "lines": [{"label": name, "color": place} for place, name in enumerate(found)],
+            "values": ends["value"],
+            "low": ends["low"],
+            "high": ends["high"],
         }
     ]
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from relax_rl.reports.canvas import INK, MUTED, color_of, linestyle_of, quieten
+from relax_rl.reports.canvas import INK, MUTED, as_axes, color_of, linestyle_of, quieten
 from relax_rl.reports.spectra.planes import plot_spectrum
 from relax_rl.reports.spectra.tables import half_life, site_summaries
 from relax_rl.spectra.difference import prompt_means
@@ -27,6 +26,12 @@ __all__ = [
     "draw_paths",
     "draw_planes",
     "draw_pseudospectra",
+    "plot_depth",
+    "plot_half_lives",
+    "plot_lengths",
+    "plot_moduli",
+    "plot_paths",
+    "plot_pseudospectrum",
     "site_color",
 ]
 
@@ -86,42 +91,54 @@ def draw_moduli(models: Sequence[LatentSpectra]) -> Figure:
     """The moduli of the pooled modes, largest first, one line a site."""
     figure, axes = _grid(len(models), 5.2, 3.2, most=2)
     for spectra, ax in zip(models, axes, strict=False):
-        quieten(ax)
-        for position, site in enumerate(spectra.sites):
-            color = site_color(position, len(spectra.sites))
-            ranks = range(1, len(site.moduli) + 1)
-            ax.plot(ranks, site.moduli, color=color, marker=".", markersize=3.5, linewidth=1.1, label=site.site)
-        ax.axhline(1.0, color=MUTED, linewidth=0.7)
-        ax.set_ylim(bottom=0)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _label(ax, "mode, slowest first", "modulus |λ|", spectra.model if len(models) > 1 else "")
-        ax.legend(frameon=False, fontsize=8)
+        plot_moduli(spectra, ax, title=spectra.model if len(models) > 1 else "")
     return figure
+
+
+def plot_moduli(spectra: LatentSpectra, ax: Axes | None = None, *, title: str = "") -> Axes:
+    """Draw the moduli of the pooled modes against their rank, a line a site."""
+    ax = as_axes(ax, (5.2, 3.2))
+    quieten(ax)
+    for position, site in enumerate(spectra.sites):
+        color = site_color(position, len(spectra.sites))
+        ranks = range(1, len(site.moduli) + 1)
+        ax.plot(ranks, site.moduli, color=color, marker=".", markersize=3.5, linewidth=1.1, label=site.site)
+    ax.axhline(1.0, color=MUTED, linewidth=0.7)
+    ax.set_ylim(bottom=0)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _label(ax, "mode, slowest first", "modulus |λ|", title)
+    ax.legend(frameon=False, fontsize=8)
+    return ax
 
 
 def draw_depth(models: Sequence[LatentSpectra]) -> Figure:
     """DSD site by site: a dot a prompt, the mean with its interval; one panel an estimator."""
     estimators = models[0].settings.estimators
     figure, axes = _grid(len(estimators), 5.2, 3.2, most=2)
-    names = list(dict.fromkeys(site.site for spectra in models for site in spectra.sites))
     for estimator, ax in zip(estimators, axes, strict=False):
-        quieten(ax)
-        for position, spectra in enumerate(models):
-            shift = 0.22 * (position - (len(models) - 1) / 2)
-            _plot_depth(ax, spectra, estimator, names, shift, position)
-        ax.set_xticks(range(len(names)), [name.removesuffix("_out") for name in names], rotation=20, ha="right")
-        _make_log_if_wide(ax)
-        _label(ax, "", "DSD", estimator)
-        if len(models) > 1 and ax.containers:
-            legend = ax.legend(frameon=False, fontsize=8)
-            for text in legend.get_texts():
-                text.set_parse_math(False)
+        plot_depth(models, estimator, ax)
     return figure
 
 
-def _plot_depth(
-    ax: Axes, spectra: LatentSpectra, estimator: str, names: list[str], shift: float, position: int
-) -> None:
+def plot_depth(models: Sequence[LatentSpectra], estimator: str, ax: Axes | None = None) -> Axes:
+    """Draw DSD by one estimator site by site: a dot a prompt, the mean with its interval."""
+    ax = as_axes(ax, (5.2, 3.2))
+    quieten(ax)
+    names = list(dict.fromkeys(site.site for spectra in models for site in spectra.sites))
+    for position, spectra in enumerate(models):
+        shift = 0.22 * (position - (len(models) - 1) / 2)
+        _add_depth(ax, spectra, estimator, names, shift, position)
+    ax.set_xticks(range(len(names)), [name.removesuffix("_out") for name in names], rotation=20, ha="right")
+    _make_log_if_wide(ax)
+    _label(ax, "", "DSD", estimator)
+    if len(models) > 1 and ax.containers:
+        legend = ax.legend(frameon=False, fontsize=8)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    return ax
+
+
+def _add_depth(ax: Axes, spectra: LatentSpectra, estimator: str, names: list[str], shift: float, position: int) -> None:
     color = color_of(position)
     means: list[tuple[float, float, float, float]] = []
     for summary in site_summaries(spectra):
@@ -153,27 +170,33 @@ def draw_lengths(models: Sequence[LatentSpectra]) -> Figure:
     estimators = models[0].settings.estimators
     figure, axes = _grid(len(estimators), 5.2, 3.2, most=2)
     for estimator, ax in zip(estimators, axes, strict=False):
-        quieten(ax)
-        for order, spectra in enumerate(models):
-            for position, site in enumerate(spectra.sites):
-                lengths, means = length_curve(spectra, site.site, estimator)
-                if len(lengths) == 0:
-                    continue
-                label = site.site if order == 0 else None
-                color = site_color(position, len(spectra.sites))
-                style = linestyle_of(6 * order)
-                ax.plot(lengths, means, style, color=color, marker="o", markersize=3, linewidth=1.2, label=label)
-        _make_log_if_wide(ax)
-        _label(ax, "tokens from the start of the text", "DSD", estimator)
-        if not ax.lines:
-            ax.set(xticks=[], yticks=[])
-            ax.text(
-                0.5, 0.5, "too few texts are long enough", transform=ax.transAxes, ha="center", color=MUTED, fontsize=9
-            )
+        plot_lengths(models, estimator, ax)
     drawn = next((ax for ax in axes if ax.lines), None)
     if drawn is not None:  # one legend: the colours are the same throughout
         drawn.legend(frameon=False, fontsize=8)
     return figure
+
+
+def plot_lengths(models: Sequence[LatentSpectra], estimator: str, ax: Axes | None = None) -> Axes:
+    """Draw DSD by one estimator of the first tokens against their number, a line a site."""
+    ax = as_axes(ax, (5.2, 3.2))
+    quieten(ax)
+    for order, spectra in enumerate(models):
+        for position, site in enumerate(spectra.sites):
+            lengths, means = length_curve(spectra, site.site, estimator)
+            if len(lengths) == 0:
+                continue
+            label = site.site if order == 0 else None
+            color = site_color(position, len(spectra.sites))
+            style = linestyle_of(6 * order)
+            ax.plot(lengths, means, style, color=color, marker="o", markersize=3, linewidth=1.2, label=label)
+    _make_log_if_wide(ax)
+    _label(ax, "tokens from the start of the text", "DSD", estimator)
+    if not ax.lines:
+        ax.set(xticks=[], yticks=[])
+        words = "too few texts are long enough"
+        ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", color=MUTED, fontsize=9)
+    return ax
 
 
 def length_curve(spectra: LatentSpectra, site: str, estimator: str) -> tuple[np.ndarray, np.ndarray]:
@@ -215,57 +238,59 @@ def draw_pseudospectra(models: Sequence[LatentSpectra]) -> Figure | None:
         return None
     figure, axes = _grid(len(shown), 5.0, 4.2, most=2)
     for (spectra, site, grid), ax in zip(shown, axes, strict=False):
-        shades = _plot_pseudospectrum(ax, site, grid)
-        _label(ax, "Re λ", "Im λ", f"{spectra.model}, {site.site}")
-        bar = figure.colorbar(shades, ax=ax, shrink=0.85, aspect=28, pad=0.02)
+        plot_pseudospectrum(site, grid, ax, title=f"{spectra.model}, {site.site}")
+        bar = figure.colorbar(ax.collections[0], ax=ax, shrink=0.85, aspect=28, pad=0.02)
         bar.set_label("smallest residual r(z)", fontsize=8.5, color=INK)
         bar.ax.tick_params(labelsize=8, width=0.6)
     return figure
 
 
-def _plot_pseudospectrum(ax: Axes, site: SiteSpectrum, grid: Pseudospectrum) -> ContourSet:
+def plot_pseudospectrum(site: SiteSpectrum, grid: Pseudospectrum, ax: Axes | None = None, *, title: str = "") -> Axes:
+    """Draw r(z) shaded, from 0 dark to 1 pale, its contour at 0.5, and the eigenvalues."""
+    ax = as_axes(ax, (5.0, 4.2))
     upper = np.array(grid.values)
     values = np.vstack([upper[:0:-1], upper])
     imaginary = np.concatenate([-np.array(grid.imaginary)[:0:-1], grid.imaginary])
     quieten(ax)
     levels = np.linspace(0.0, 1.0, 11)
-    shades = ax.contourf(grid.real, imaginary, values.clip(0, 1), levels=levels, cmap="viridis")
+    ax.contourf(grid.real, imaginary, values.clip(0, 1), levels=levels, cmap="viridis")
     ax.contour(grid.real, imaginary, values, levels=[0.5], colors="white", linewidths=0.8)
     ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor="white", linewidth=0.9, linestyle=":"))
     ax.scatter(*np.array(site.eigenvalues).reshape(-1, 2).T, s=9, color="white", edgecolors=INK, linewidths=0.5)
     ax.set(xlim=(grid.real[0], grid.real[-1]), ylim=(imaginary[0], imaginary[-1]), aspect="equal")
-    return shades
+    _label(ax, "Re λ", "Im λ", title)
+    return ax
 
 
 def draw_half_lives(models: Sequence[LatentSpectra]) -> Figure:
     """Half-life of every pooled mode against its residual, with the line on which modes of pure chance lie."""
     figure, axes = _grid(len(models), 5.2, 3.4, most=2)
     for spectra, ax in zip(models, axes, strict=False):
-        quieten(ax)
-        for position, site in enumerate(spectra.sites):
-            lives = np.array([min(half_life(modulus), _LONGEST_SHOWN) for modulus in site.moduli])
-            shown = lives > 0
-            ax.scatter(
-                lives[shown],
-                np.array(site.residuals)[shown],
-                s=13,
-                linewidths=0,
-                alpha=0.8,
-                label=site.site,
-                color=site_color(position, len(spectra.sites)),
-            )
-        lives = np.geomspace(0.1, _LONGEST_SHOWN, 200)
-        ax.plot(lives, np.sqrt(1 - 4.0 ** (-1 / lives)), color=MUTED, linewidth=0.9, linestyle="--", zorder=0)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(10))
-        ax.xaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: "no decay" if value >= _LONGEST_SHOWN else f"{value:g}")
-        )
-        ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.set_ylim(0, max(1.05, ax.get_ylim()[1]))
-        _label(ax, "half-life in tokens", "residual", spectra.model if len(models) > 1 else "")
-        ax.legend(frameon=False, fontsize=8)
+        plot_half_lives(spectra, ax, title=spectra.model if len(models) > 1 else "")
     return figure
+
+
+def plot_half_lives(spectra: LatentSpectra, ax: Axes | None = None, *, title: str = "") -> Axes:
+    """Draw the residual of each pooled mode against its half-life, a colour a site; dashed: modes of pure chance."""
+    ax = as_axes(ax, (5.2, 3.4))
+    quieten(ax)
+    for position, site in enumerate(spectra.sites):
+        lives = np.array([min(half_life(modulus), _LONGEST_SHOWN) for modulus in site.moduli])
+        shown, color = lives > 0, site_color(position, len(spectra.sites))
+        look = {"s": 13, "linewidths": 0, "alpha": 0.8, "color": color, "label": site.site}
+        ax.scatter(lives[shown], np.array(site.residuals)[shown], **look)  # type: ignore[arg-type]
+    lives = np.geomspace(0.1, _LONGEST_SHOWN, 200)
+    ax.plot(lives, np.sqrt(1 - 4.0 ** (-1 / lives)), color=MUTED, linewidth=0.9, linestyle="--", zorder=0)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(10))
+    ax.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: "no decay" if value >= _LONGEST_SHOWN else f"{value:g}")
+    )
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_ylim(0, max(1.05, ax.get_ylim()[1]))
+    _label(ax, "half-life in tokens", "residual", title)
+    ax.legend(frameon=False, fontsize=8)
+    return ax
 
 
 def draw_paths(spectra: LatentSpectra) -> Figure:
@@ -277,13 +302,16 @@ def draw_paths(spectra: LatentSpectra) -> Figure:
     figure, axes = _grid(len(sites), 3.3, 3.1)
     for site, ax in zip(sites, axes, strict=False):
         points = [np.array(path.points).reshape(-1, 2) for path in spectra.paths if path.site == site]
-        _plot_paths(ax, [path for path in points if len(path) and np.isfinite(path).all()])
+        plot_paths(points, ax)
         _label(ax, "component 1", "component 2", site)
     return figure
 
 
-def _plot_paths(ax: Axes, paths: Sequence[np.ndarray]) -> None:
+def plot_paths(paths: Sequence[np.ndarray], ax: Axes | None = None) -> Axes:
+    """Draw trajectories (T_i, 2): a pale dot a token, a line their moving mean; those not finite are left out."""
+    ax = as_axes(ax, (3.3, 3.1))
     quieten(ax)
+    paths = [path for path in paths if len(path) and np.isfinite(path).all()]
     for position, path in enumerate(paths):
         thin = path[:: max(1, len(path) // _MOST_POINTS)]
         ax.scatter(*thin.T, color=color_of(position), s=4, linewidths=0, alpha=0.3)
@@ -298,3 +326,4 @@ def _plot_paths(ax: Axes, paths: Sequence[np.ndarray]) -> None:
         ax.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.yaxis.set_major_locator(MaxNLocator(4))
+    return ax

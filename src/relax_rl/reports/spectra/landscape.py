@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from relax_rl.reports.canvas import INK, color_of, quieten, svg_source
+from relax_rl.reports.canvas import INK, as_axes, color_of, quieten, svg_source
 from relax_rl.reports.document import document, download, figure, footer, listed, wide_table, write_document
 from relax_rl.reports.markup import Html, element
 from relax_rl.spectra.landscape import ModelLandscape
 
-__all__ = ["coherence_rows", "write_landscape_page"]
+__all__ = ["coherence_rows", "plot_between", "plot_landscape", "write_landscape_page"]
 
 _MARKERS = "osD^v<>P"
 
@@ -32,9 +33,9 @@ def write_landscape_page(
             f"{100 * landscape.explained:.0f} % of them. Read: separate clouds are models with dynamics of their own; "
             "mixed ones differ by prompt more than by model."
         )
-        drawn = figure(svg_source(_draw_points(landscape)), landscape.method, caption)
+        drawn = figure(svg_source(_figure_of(plot_landscape(landscape))), landscape.method, caption)
         heat = figure(
-            svg_source(_draw_between(landscape)),
+            svg_source(_figure_of(plot_between(landscape))),
             f"{landscape.method} between models",
             "Mean distance between trajectories of two models on different prompts; on the diagonal, within a model. "
             "Read: a diagonal darker than its row is a model that is closer to itself than to the others.",
@@ -80,9 +81,15 @@ def _table(landscapes: Sequence[ModelLandscape]) -> Html:
     return element("section", element("h2", "Are the models apart?"), table, element("p", note, class_="note"))
 
 
-def _draw_points(landscape: ModelLandscape) -> Figure:
-    drawn = Figure(figsize=(4.6, 3.9), layout="constrained")
-    ax = drawn.add_subplot()
+def _figure_of(ax: Axes) -> Figure:
+    found = ax.get_figure(root=True)
+    assert found is not None  # axes of a plot function have one
+    return found
+
+
+def plot_landscape(landscape: ModelLandscape, ax: Axes | None = None) -> Axes:
+    """Draw a point a prompt in the plane of the distances, a colour and marker a model."""
+    ax = as_axes(ax, (4.6, 3.9))
     quieten(ax)
     for place, (model, points) in enumerate(landscape.points.items()):
         x, y = np.array(points).T
@@ -93,14 +100,14 @@ def _draw_points(landscape: ModelLandscape) -> Figure:
     legend = ax.legend(fontsize=8, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
-    return drawn
+    return ax
 
 
-def _draw_between(landscape: ModelLandscape) -> Figure:
+def plot_between(landscape: ModelLandscape, ax: Axes | None = None) -> Axes:
+    """Draw the mean distances between models as shades with their numbers."""
     names, values = list(landscape.points), np.array(landscape.between)
     size = min(4.0, 2.2 + 0.4 * len(names))
-    drawn = Figure(figsize=(size + 0.6, size), layout="constrained")
-    ax = drawn.add_subplot()
+    ax = as_axes(ax, (size + 0.6, size))
     image = ax.imshow(values, cmap="viridis", vmin=0.0)
     ax.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8, parse_math=False)
     ax.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
@@ -108,6 +115,6 @@ def _draw_between(landscape: ModelLandscape) -> Figure:
     for (row, column), value in np.ndenumerate(values):
         color = "white" if value < middle else INK
         ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
-    bar = drawn.colorbar(image, ax=ax, shrink=0.8)
+    bar = _figure_of(ax).colorbar(image, ax=ax, shrink=0.8)
     bar.ax.tick_params(labelsize=8, width=0.6)
-    return drawn
+    return ax

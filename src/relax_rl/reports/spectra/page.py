@@ -25,6 +25,7 @@ from relax_rl.reports.document import (
 )
 from relax_rl.reports.markup import Html, element
 from relax_rl.reports.spectra import figures
+from relax_rl.reports.spectra.modes import spectrum_modes
 from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL
 from relax_rl.reports.spectra.points import spectrum_data
 from relax_rl.reports.spectra.tables import (
@@ -79,7 +80,7 @@ def write_spectrum_page(page: SpectrumPage, output: Path) -> Path:
     header = element("header", element("h1", title), element("p", page.source, class_="lead"))
     sections = [header, _numbers(page), *([_differences(page)] if len(page.models) > 1 else []), *_drawn(page)]
     sections += [_texts(page), _excerpts(page), _settings(page), footer()]
-    data = spectrum_data(page.models, page.name_of)
+    data = spectrum_data(page.models, page.name_of, spectrum_modes(page.models, page.name_of))
     return write_document(document(title, [section for section in sections if section], data), output)
 
 
@@ -198,6 +199,7 @@ def _drawn(page: SpectrumPage) -> list[Html]:
             "the model keeps over many tokens.",
             "planes",
         ),
+        _mode_section(models),
         _section(
             "How slowly do they fade?",
             figures.draw_moduli(models),
@@ -244,6 +246,19 @@ def _drawn(page: SpectrumPage) -> list[Html]:
         ),
     ]
     return [part for part in parts if part]
+
+
+def _mode_section(models: Sequence[LatentSpectra]) -> Html:
+    """Where the scripts show the tokens of a mode; empty where the texts' tokens are unknown."""
+    if not any(spectra.pieces and spectra.activities for spectra in models):
+        return Html("")
+    note = (
+        "Choose a mode, or click an eigenvalue above. The darker a token, the larger the mode's eigenfunction is "
+        "there; a strength of 1 is its root mean square over the first texts. Read: a mode that is strong at one kind "
+        "of token, such as digits or line ends, follows these; one that is level says little of the text."
+    )
+    heading = element("h2", "At which tokens is a mode active?", class_="screen", id="modes")
+    return element("section", heading, element("p", note, class_="note screen"), part("modes"))
 
 
 def _section(question: str, drawn: Figure | None, caption: str, place: str | None = None) -> Html:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL
 from relax_rl.reports.spectra.tables import half_life
 from relax_rl.spectra.measure import LatentSpectra, SiteSpectrum
 
-__all__ = ["eigenvalue_point", "spectrum_data"]
+__all__ = ["eigenvalue_point", "mode_numbers", "spectrum_data"]
 
 _MOST_POINTS = 400
 """Of a path: more are thinned out."""
@@ -32,18 +32,22 @@ def eigenvalue_point(real: float, imaginary: float, residual: float | None, is_v
     return [rounded(real), rounded(imaginary), spurious, 0.9 if spurious else rounded(1 - 0.8 * (residual or 0)), text]
 
 
-def spectrum_data(models: Sequence[LatentSpectra], name_of: Callable[[str], str]) -> dict[str, Any]:
+def spectrum_data(
+    models: Sequence[LatentSpectra], name_of: Callable[[str], str], modes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What the scripts of a spectrum's page draw: a plane a site, with the depth as the slider; the paths of texts.
 
     Args:
         name_of: what a text is called, by its id.
+        modes: by the title of a plane, the modes that can be followed to their tokens.
     """
+    known = modes or {}
     names = list(dict.fromkeys(site.site for spectra in models for site in spectra.sites))
     largest = max((modulus for spectra in models for site in spectra.sites for modulus in site.moduli), default=1.0)
     extent = 1.1 * min(2.0, max(1.0, largest))
     views = [
         [
-            _plane(site, extent, f"{spectra.model}, {name}" if len(models) > 1 else name)
+            _plane(spectra, site, extent, f"{spectra.model}, {name}" if len(models) > 1 else name, known)
             for spectra in models
             for site in spectra.sites
             if site.site == name
@@ -54,15 +58,27 @@ def spectrum_data(models: Sequence[LatentSpectra], name_of: Callable[[str], str]
     paths = [_paths(models[0], name, name_of) for name in names if any(p.site == name for p in models[0].paths)]
     if paths:
         planes["paths"] = {"name": "", "steps": [""], "views": [paths]}
-    return {"version": None, "planes": planes}
+    return {"version": None, "planes": planes, "modes": known}
 
 
-def _plane(site: SiteSpectrum, extent: float, title: str) -> dict[str, Any]:
+def mode_numbers(eigenvalues: Sequence[tuple[float, float]], places: Sequence[int]) -> list[int | None]:
+    """For each eigenvalue, the number of its mode among those at `places`; that of its conjugate where it is one."""
+    number = {eigenvalues[place]: at for at, place in enumerate(places) if 0 <= place < len(eigenvalues)}
+    return [number.get((real, imaginary), number.get((real, -imaginary))) for real, imaginary in eigenvalues]
+
+
+def _plane(
+    spectra: LatentSpectra, site: SiteSpectrum, extent: float, title: str, modes: Mapping[str, Any]
+) -> dict[str, Any]:
     is_vacuous = site.residual_kind == "vacuous"
     pairs = zip(site.eigenvalues, site.residuals, strict=True)
     points = [eigenvalue_point(*value, residual, is_vacuous) for value, residual in pairs]
-    series = [{"label": title, "color": 0, "points": points}]
-    return {"title": title, "x": "Re λ", "y": "Im λ", "circle": True, "equal": True, "range": extent, "series": series}
+    look: dict[str, Any] = {"x": "Re λ", "y": "Im λ", "circle": True, "equal": True, "range": extent}
+    if title in modes:
+        look["modes"] = title
+        numbers = mode_numbers(site.eigenvalues, spectra.activities[site.site].places)
+        points = [[*point, number] for point, number in zip(points, numbers, strict=True)]
+    return {"title": title, **look, "series": [{"label": title, "color": 0, "points": points}]}
 
 
 def _paths(spectra: LatentSpectra, site: str, name_of: Callable[[str], str]) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from relax_rl.rewards.turns import opened_thought
 from relax_rl.training.trl.architectures import check_architecture, of_one_length
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.group_sampler import GroupSampler
-from relax_rl.training.trl.guarded import GuardedTrainer
 from relax_rl.training.trl.head import in_trimmed_chunks, scored_positions
 from relax_rl.training.trl.looking import LookingTrainer, in_chunks_of_rows
 from relax_rl.training.trl.micro_batches import by_length, in_order, micro_batches, padding_of, trimmed
@@ -31,12 +30,13 @@ from relax_rl.training.trl.refill import DynamicSampling, Rollout
 from relax_rl.training.trl.reward_functions import SilentRewards, own_rewards, try_rewards
 from relax_rl.training.trl.strategy import is_sharded, whole_weights
 from relax_rl.training.trl.thought_marks import with_thought_marks
+from relax_rl.training.trl.timed import TimedTrainer
 from relax_rl.training.unscored import UnscoredLimit
 
 __all__ = ["RolloutTrainer"]
 
 
-class RolloutTrainer(GuardedTrainer, LookingTrainer):
+class RolloutTrainer(TimedTrainer, LookingTrainer):
     """`trl.GRPOTrainer` whose rollout batches are whole groups.
 
     Args:
@@ -130,6 +130,11 @@ class RolloutTrainer(GuardedTrainer, LookingTrainer):
                 yield policy
         else:
             yield policy
+
+    @property
+    def last_rollout(self) -> list[dict[str, Any]]:
+        """The micro-batches of the rollout batch in use, of this process; empty before the first."""
+        return list(self._buffered_inputs or ())
 
     @property
     def samples_groups(self) -> bool:

@@ -1,23 +1,27 @@
-"""Data for trackers beside TRL's numbers: the run's settings, one identity over resumes, and its completions."""
+"""Data for trackers beside TRL's numbers: settings, one identity over resumes, completions, and spectra."""
 
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
+from relax_rl.evaluation.result import PooledSpectrum
+from relax_rl.evaluation.snapshot import Snapshot
 from relax_rl.redaction import without_secrets
 from relax_rl.runs import RunDirectory, write_whole
 from relax_rl.runs.files import json_lines
 from relax_rl.training.trl.trackers import Harmless
 
-__all__ = ["CompletionsForTrackers", "WhatIsTracked", "track"]
+__all__ = ["CompletionsForTrackers", "SpectraForTrackers", "WhatIsTracked", "track", "track_spectra"]
 
 _FILE = "tracker.json"
 _COLUMNS = ("problem_id", "prompt", "completion", "answer", "reward", "advantage", "num_tokens", "truncated", "dsd")
@@ -33,9 +37,8 @@ def track(trainer: Any, run: RunDirectory) -> None:
     Args:
         trainer: a `RelaxTrainer`, whose ``args.run_name`` is set where it is empty.
     """
-    names = trainer.args.report_to
-    names = [names] if isinstance(names, str) else list(names)
-    if not {"wandb", "trackio", "tensorboard"} & set(names):
+    names = _trackers(trainer)
+    if not names:
         return
     identity = _identity(run)
     if trainer.args.run_name is None:
@@ -49,6 +52,28 @@ def track(trainer: Any, run: RunDirectory) -> None:
     # Before W&B's own callback, which takes over a run that is there; after the others, which make theirs.
     trainer.callback_handler.callbacks.insert(0, own[0])
     trainer.add_callback(own[1])
+
+
+def track_spectra(trainer: Any, run: RunDirectory, draw: Callable[[PooledSpectrum, str], bytes]) -> None:
+    """Have the trackers receive the spectrum of each snapshot as an image; without trackers it does nothing.
+
+    Call it after the callback that writes the snapshots was added.
+
+    Args:
+        draw: spectrum and title to a PNG.
+    """
+    names = _trackers(trainer)
+    if names:
+        callback = SpectraForTrackers(run, names, _tensorboard_of(trainer), draw)
+        Harmless(callback, trainer.notices)
+        trainer.add_callback(callback)
+
+
+def _trackers(trainer: Any) -> list[str]:
+    """Those of the trainer that we know how to tell something."""
+    names = trainer.args.report_to
+    names = [names] if isinstance(names, str) else list(names)
+    return [name for name in names if name in ("wandb", "trackio", "tensorboard")]
 
 
 def _tensorboard_of(trainer: Any) -> TensorBoardCallback | None:
@@ -136,6 +161,47 @@ class CompletionsForTrackers(TrainerCallback):
         writer: Any = self._tensorboard.tb_writer if self._tensorboard is not None else None
         if writer is not None:
             writer.add_text(f"relax/{name}", "\n".join(f"    {line}" for line in text.splitlines()), step)
+
+
+class SpectraForTrackers(TrainerCallback):
+    """Draws the newest snapshot's spectrum after each step that wrote one."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        names: list[str],
+        tensorboard: TensorBoardCallback | None,
+        draw: Callable[[PooledSpectrum, str], bytes],
+    ) -> None:
+        self._run, self._names, self._tensorboard, self._draw = run, names, tensorboard, draw
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if not control.should_save:
+            self._send(state)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._send(state)
+
+    def _send(self, state: TrainerState) -> None:
+        path = self._run.snapshots().get(state.global_step) if state.is_world_process_zero else None
+        if path is None:
+            return
+        spectrum = Snapshot.from_dict(json.loads(path.read_text("utf-8"))).spectrum
+        if spectrum is None:
+            return
+        from PIL import Image
+
+        image = Image.open(io.BytesIO(self._draw(spectrum, f"update {state.global_step}"))).convert("RGB")
+        at = {"train/global_step": state.global_step}
+        if "wandb" in self._names:
+            wandb: Any = importlib.import_module("wandb")
+            wandb.log({"spectrum": wandb.Image(image), **at})
+        if "trackio" in self._names:
+            trackio: Any = importlib.import_module("trackio")
+            trackio.log({"spectrum": trackio.Image(image), **at})
+        writer: Any = self._tensorboard.tb_writer if self._tensorboard is not None else None
+        if writer is not None:
+            writer.add_image("relax/spectrum", np.asarray(image), state.global_step, dataformats="HWC")
 
 
 def _plain(value: Any) -> Any:

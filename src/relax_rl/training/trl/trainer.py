@@ -264,6 +264,7 @@ class RelaxTrainer(RolloutTrainer):
         """Report of an objective on whole groups, for sums and records."""
         self._inspect(batch, output)
         self._update.add(batch, output.per_completion["advantage"], metrics)
+        self._cost.add("dsd", output.latent_seconds)
         if output.to_remember is not None:
             self._to_remember.append(output.to_remember)
         if self._recorder is not None:
