@@ -16,7 +16,14 @@ from relax_rl.koopman.operators.fits import OperatorFit, least_squares_operator
 from relax_rl.koopman.pairs.lags import LaggedStatistics
 from relax_rl.koopman.pairs.snapshots import GramStatistics
 
-__all__ = ["INSTRUMENTS", "SUBSPACE_WINDOW", "instrumental_operator", "subspace_operator"]
+__all__ = [
+    "INSTRUMENTS",
+    "SUBSPACE_WINDOW",
+    "instrumental_operator",
+    "operator_on",
+    "predicted_directions",
+    "subspace_operator",
+]
 
 INSTRUMENTS = 2
 """Snapshots before each pair that serve as its instruments. One is enough for consistency; the second lowers the
@@ -77,13 +84,26 @@ def subspace_operator(statistics: LaggedStatistics, rank: Tensor | int) -> tuple
     Raises:
         ConfigError: windows of another size.
     """
+    values, vectors = predicted_directions(statistics)
+    matrix, first = operator_on(vectors, int(rank))
+    return matrix, first, values
+
+
+@torch.no_grad()
+def predicted_directions(statistics: LaggedStatistics) -> tuple[Tensor, Tensor]:
+    """Singular values (..., 2 F) of the future projected onto the past, descending, and directions (..., 2 F, 2 F), a
+    column each. Arguments and errors as in :func:`subspace_operator`."""
     if statistics.window != SUBSPACE_WINDOW:
         raise ConfigError(f"Subspace DMD needs windows of {SUBSPACE_WINDOW} snapshots, got {statistics.window}.")
-    with torch.no_grad():
-        gram, cross = statistics.between([0, 1], [0, 1]), statistics.between([0, 1], [2, 3])
-        sums = GramStatistics(gram, cross, gram, statistics.num_windows)
-        projected = cross.mH @ least_squares_operator(sums).matrix
-        values, vectors = eigh(0.5 * (projected + projected.mH))
-        leading = vectors.flip(-1)[..., : int(rank)].mH
-        first, second = leading.tensor_split(2, dim=-1)
-        return second @ torch.linalg.pinv(first), first, values.flip(-1).clamp_min(0.0).sqrt()
+    gram, cross = statistics.between([0, 1], [0, 1]), statistics.between([0, 1], [2, 3])
+    sums = GramStatistics(gram, cross, gram, statistics.num_windows)
+    projected = cross.mH @ least_squares_operator(sums).matrix
+    values, vectors = eigh(0.5 * (projected + projected.mH))
+    return values.flip(-1).clamp_min(0.0).sqrt(), vectors.flip(-1)
+
+
+@torch.no_grad()
+def operator_on(directions: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The operator A (..., R, R) on the `rank` leading directions, and U1* (..., R, F)."""
+    first, second = directions[..., :rank].mH.tensor_split(2, dim=-1)
+    return second @ torch.linalg.pinv(first), first

@@ -137,8 +137,10 @@ def lagged_statistics(snapshots: Tensor, pairs: Tensor, window: int) -> LaggedSt
         return LaggedStatistics(blocks, pairs.new_zeros(shape, dtype=torch.long))
     is_window = pairs.unfold(-1, window - 1, 1).all(-1)
     # Below, `where` and not a product with the mask: padding may hold NaN, and NaN times zero is NaN.
-    keep = is_window.unsqueeze(-1)
-    parts = [torch.where(keep, values[..., i : i + count, :], 0.0) for i in range(window)]
+    # Without a hole nothing is masked, and the parts stay views.
+    keep = None if bool(is_window.all()) else is_window.unsqueeze(-1)
+    shifted = [values[..., i : i + count, :] for i in range(window)]
+    parts = shifted if keep is None else [torch.where(keep, part, 0.0) for part in shifted]
     upper = {(i, j): parts[i].mH @ parts[j] for i in range(window) for j in range(i, window)}
     rows = [torch.stack([upper[i, j] if i <= j else upper[j, i].mH for j in range(window)], -3) for i in range(window)]
     return LaggedStatistics(torch.stack(rows, -4), is_window.sum(-1))

@@ -16,7 +16,7 @@ from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.inputs import in_its_unit
 from relax_rl.koopman.linalg.eigensolvers import eig
 from relax_rl.koopman.linalg.ranks import Rank, check_rank, select_rank
-from relax_rl.koopman.operators.instruments import SUBSPACE_WINDOW, subspace_operator
+from relax_rl.koopman.operators.instruments import SUBSPACE_WINDOW, operator_on, predicted_directions
 from relax_rl.koopman.operators.reduction import Reduction, reduce_snapshots
 from relax_rl.koopman.pairs.lags import lagged_statistics
 from relax_rl.koopman.pairs.snapshots import double_of, joined_snapshots
@@ -60,12 +60,12 @@ def subspace_dmd(
     if not bool(lagged.num_windows > 0):
         raise DataError(f"Subspace DMD needs {SUBSPACE_WINDOW} snapshots in a row, and no trajectory has them.")
     size = scales.shape[-1]
-    _, _, predicted = subspace_operator(lagged, size)
+    predicted, vectors = predicted_directions(lagged)
     floor = max(lagged.blocks.shape[-1], 1) * torch.finfo(torch.float64).eps
     chosen = int(select_rank(predicted[..., :size], rank, lagged.num_windows, size, floor**0.5))
     if chosen == 0:
         raise DataError("The past predicts nothing of the future in these snapshots; there is no operator to fit.")
-    matrix, directions, _ = subspace_operator(lagged, chosen)
+    matrix, directions = operator_on(vectors, chosen)
     modes = _modes(matrix, directions, predicted[:chosen], reduction)
     return replace(
         modes,
