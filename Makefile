@@ -64,9 +64,11 @@ site-lock: .venv/.installed
 notebooks: .venv/.installed
 	$(BIN)/python scripts/notebooks.py
 
-# Counts sentences, readers addressed and words that have a plainer one; prints, and fails nothing.
+# Counts sentences, readers addressed and words that have a plainer one, then names each fault with its line; prints, and
+# fails nothing.
 prose: .venv/.installed
 	$(BIN)/python scripts/prose.py
+	-$(BIN)/python scripts/prose.py --check
 
 # Kills, signals, damaged files and full disks, some 20 minutes; goes on where it was stopped.
 soak: .venv/.installed
