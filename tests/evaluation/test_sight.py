@@ -199,6 +199,7 @@ def test_divergence_is_that_of_the_distributions() -> None:
 
 def sights(kl: Sequence[Sequence[float]], shift: float, *, unit: str = "") -> dict[int, ProblemSight]:
     operator = torch.tensor([[0.9, 0.2, 0.0], [-0.1, 0.7, 0.1], [0.0, 0.1, 0.5]], dtype=torch.float64)
+    operator = torch.block_diag(operator, 0.5 * operator)
     found = {}
     for place, values in enumerate(kl):
         states = trajectory(operator, 30, place, noise=0.05) + shift

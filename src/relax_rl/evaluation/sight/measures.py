@@ -10,7 +10,7 @@ import torch
 
 from relax_rl.evaluation.breakdown import by_unit
 from relax_rl.evaluation.sight.result import ConditionSight, SiteSight
-from relax_rl.evaluation.sight.sums import Sums, leading_modes, mean_angle, unexplained
+from relax_rl.evaluation.sight.sums import NUM_MODES, Sums, leading_modes, mean_angle, unexplained
 from relax_rl.koopman.operators.fits import least_squares_operator
 from relax_rl.latent.images.conditions import Condition
 from relax_rl.statistics.intervals import Estimate, bootstrap_difference, bootstrap_mean
@@ -189,7 +189,8 @@ def _angle(pairs: _Pairs, seed: int) -> Estimate | None:
     """Between the leading modes under the condition and under the true image, of the same resampled questions."""
     after, before, of = _whole(pairs)
     units = list(dict.fromkeys(of))
-    if len(units) < 2:
+    # The modes of so few observables span all of them.
+    if len(units) < 2 or before[0].statistics.num_observables <= NUM_MODES:
         return None
     rng = np.random.default_rng(seed)
     drawn = np.stack(
@@ -211,7 +212,7 @@ def chance_angle(true: Readings, site: str, *, seed: int = 0) -> float | None:
     whole = [(row.sites[site].sums, row.unit) for row in true.values()]
     held = [(sums, unit) for sums, unit in whole if sums is not None]
     units = list(dict.fromkeys(unit for _, unit in held))
-    if len(units) < 2:
+    if len(units) < 2 or held[0][0].statistics.num_observables <= NUM_MODES:
         return None
     rng = np.random.default_rng(seed)
     halves: list[np.ndarray] = []

@@ -204,7 +204,8 @@ class FiguresTask(BaseTask):
             solution=f"\\boxed{{{kind.answer(values)}}}",
             mistake=f"\\boxed{{{kind.slip(values)}}}",
             images=() if self.blind or form == "text" else (figure,),
-            columns={"kind": kind.name},
+            # For `relax spectrum --images` with words in place of the figure.
+            columns={"kind": kind.name} | ({} if form == "text" else {"image_words": kind.told(values)}),
             group=identity.rpartition("-v")[0],
             facets=facets,
         )
