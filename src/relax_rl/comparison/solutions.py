@@ -41,7 +41,7 @@ def solution_turnover(
 
     Args:
         despite: settings that may differ, as for `compare_results`.
-        seed: of the resamples.
+        seed: seed of the resamples.
 
     Returns:
         None where an evaluation does not say which solutions it found: its verifier has no modes, or an earlier version

@@ -58,7 +58,7 @@ class _BySize:
     """Counts the tokens of a prompt from its words and the sizes of its images, as the processor says.
 
     Attributes:
-        processor, form: of the prompts.
+        processor, form: processor and form of the prompts.
         an_image: tokens that each image adds to what the processor says: its mark is a token of the words already.
     """
 

@@ -208,7 +208,7 @@ class MaskedLogProbs(Input):
     They are those of the policy that sampled, without gradient. A prompt without an image is read as it is.
 
     Attributes:
-        share: of the squares that are black, each by a draw of its own.
+        share: share of the squares that are black, each by a draw of its own.
         patch: side of a square in pixels.
     """
 

@@ -129,17 +129,17 @@ def board_page(
     """The board as HTML.
 
     Args:
-        states: of the runs.
+        states: states of the runs.
         link: address of a run's own page, by its name; None where there are no such pages.
         version: for a page that a server keeps fresh, see `page_of`.
     """
     counts = {name: sum(each.state == name for each in states) for name in ("running", "finished", "stopped", "broken")}
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no run yet"
+    counted = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no run yet"
     rows = [_row(each, link(each.name) if link else None) for each in states]
     head = element("tr", *(element("th", name) for name in BOARD_COLUMNS))
     table = wide_table(element("thead", head), element("tbody", *rows), class_="results sortable", label="Runs")
     live = [element("p", "Live: follows the runs.", class_="lead", id="live", role="status")] if version else []
-    header = element("header", element("h1", f"Runs in {folder}"), element("p", told, class_="lead"), *live)
+    header = element("header", element("h1", f"Runs in {folder}"), element("p", counted, class_="lead"), *live)
     latest = sorted((s for s in states if s.record is not None), key=lambda s: s.age if s.age is not None else 1e18)
     curves = _curves(latest[:_MOST_CURVES])
     note = (

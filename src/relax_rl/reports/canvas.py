@@ -18,7 +18,7 @@ INK = "#222222"
 MUTED = "#8a8a8a"
 
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's palette, told apart under every common colour blindness; its yellow is too pale for lines."""
+"""Okabe and Ito's palette, distinct under every common colour blindness; its yellow is too pale for lines."""
 _LINESTYLES = ("-", "--", ":", "-.")
 
 

@@ -76,9 +76,9 @@ def _cells(run: RunRecord) -> list[Html]:
     total = sum(split.values())
     shares = {part: split[part] / total for part in PARTS} if total else {}
     for part in PARTS:
-        told = f"{shares[part]:.1%}".replace("%", " %") if part in shares else "–"
+        shown_cost = f"{shares[part]:.1%}".replace("%", " %") if part in shares else "–"
         spent = element("span", duration(split[part]), class_="interval") if part in shares else Html("")
-        cells.append(element("td", element("span", told), spent, class_="number"))
+        cells.append(element("td", element("span", shown_cost), spent, class_="number"))
     parts = [
         element(
             "span", style=f"width:{100 * share:.2f}%;background:var(--c{place})", title=f"{PARTS[part]} {share:.1%}"

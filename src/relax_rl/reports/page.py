@@ -88,7 +88,7 @@ def page_of(
 
     Args:
         output: where it will be, for the commands that it shows.
-        version: of the runs' files, for a page that a server keeps fresh; None: a page that stands alone.
+        version: version of the runs' files, for a page that a server keeps fresh; None: a page that stands alone.
     """
     has_seeds = len(by_method(runs)) < len(runs)
     # What cannot be shown for all runs is shown for the first of each method.

@@ -153,7 +153,7 @@ def plot_differences(
 
     Args:
         differences: to the baseline, by method.
-        name: of the axis.
+        name: name of the axis.
     """
     ax = as_axes(ax, (5.2, 0.6 + 0.42 * max(1, len(differences))))
     quieten(ax)

@@ -58,8 +58,8 @@ def result_rows(runs: Sequence[RunRecord]) -> list[ResultRow]:
 def comparison_notes(runs: Sequence[RunRecord]) -> list[str]:
     """For each difference that the rows do not show, what differs; and what of the others is unknown."""
     results = [(run.label, stage, result) for run in runs for stage, result in evaluated_stages(run).items()]
-    told = [(label, stage, unscored_note(result)) for label, stage, result in results]
-    notes = [f"{label}, {stage}: {note}" for label, stage, note in told if note is not None]
+    noted = [(label, stage, unscored_note(result)) for label, stage, result in results]
+    notes = [f"{label}, {stage}: {note}" for label, stage, note in noted if note is not None]
     for pair in (pair for run in runs for pair in _pairs(run, runs[0])):
         found, of = comparability(pair.first, pair.second), f"{pair.what} of {pair.label}"
         if not found.is_comparable:

@@ -53,7 +53,7 @@ class Trajectory2D:
 def trajectories_of(snapshot: Snapshot, projection: Projection) -> list[Trajectory2D]:
     """The completions of a snapshot in a plane; empty where there are too few tokens.
 
-    PCA is in the run's own axes, which all its snapshots share; t-SNE is made for each snapshot anew, and only
+    PCA is in the run's own axes, which all its snapshots share; t-SNE is made for each snapshot again, and only
     neighbourhoods in it mean something.
     """
     paths = [np.array(row.points, dtype=np.float64).reshape(len(row.points), -1) for row in snapshot.completions]

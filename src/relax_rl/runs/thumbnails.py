@@ -14,7 +14,7 @@ class ThumbnailFolder:
     """Encoded images by the names that records have for them.
 
     Args:
-        path: of the folder; made with the first image.
+        path: path of the folder; made with the first image.
     """
 
     def __init__(self, path: Path) -> None:

@@ -27,7 +27,7 @@ def image_problems(
 
     Args:
         images: a file with a column of prompts and one of images, the name of a task, or a task.
-        options: of a task by name.
+        options: options of a task by name.
 
     Raises:
         DataError: no such problem, or a file that cannot be read.
@@ -67,8 +67,8 @@ def _of_file(path: Path, count: int, say: OnProgress) -> list[Problem]:
         problems.append(Problem(identity, words, "", images=shown, columns=dict(row.columns), interleaved=True))
     faults: dict[int, str] = {}
     kept = usable(problems, lambda problem: problem.pictures, count, faults)
-    if (told := fault_words((problems[place].id, why) for place, why in faults.items())) is not None:
-        say(Progress("loading", message=f"{path}: {told}"))
+    if (sentence := fault_words((problems[place].id, why) for place, why in faults.items())) is not None:
+        say(Progress("loading", message=f"{path}: {sentence}"))
     if not kept:
         raise DataError(f"There is no prompt with an image that can be shown in '{path}'; add one.")
     return kept

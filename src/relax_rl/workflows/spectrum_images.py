@@ -37,8 +37,8 @@ class SpectrumImagesResult:
 
     Attributes:
         sight: by condition.
-        spectra: of the tokens of the completions under the true image, and of the image tokens, where these form
-            trajectories; each with dictionaries of its own.
+        spectra: spectra of the tokens of the completions under the true image, and of the image tokens, where these
+            form trajectories; each with dictionaries of its own.
         page: None where nothing was kept.
     """
 
@@ -85,7 +85,7 @@ def spectrum_images(
             masked:0.6, grey and none.
         patch: side of a masked square in pixels. None: 14.
         num_problems: the first so many that show an image.
-        split: of a task.
+        split: split of a task.
         sites, estimators, kind, num_observables, fit_steps: as for :func:`~relax_rl.workflows.spectrum.spectrum`. The
             dictionaries are fitted under the true image.
         tokenizer: processor of a loaded model.

@@ -31,7 +31,7 @@ class SiteReading:
     Attributes:
         distance: mean over its tokens of the distance of its states from those under the true image.
         apart: mean distance of its states under the true image from those of another problem, token by token.
-        sums: of the lifted states; None without a pair.
+        sums: sums of the lifted states; None without a pair.
         dsd: by estimator; NaN where undefined.
     """
 
@@ -66,7 +66,7 @@ def condition_sight(condition: Condition, found: Readings, true: Readings, *, se
     """What a condition does, in the problems that can be shown under it.
 
     Args:
-        found, true: of this condition, and of the true image.
+        found, true: values under this condition, and under the true image.
     """
     rows = list(found.values())
     units = [row.unit for row in rows]

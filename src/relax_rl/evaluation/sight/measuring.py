@@ -24,9 +24,9 @@ class Completions:
     """What is held fixed: one completion of each problem.
 
     Attributes:
-        ids: of the problems.
+        ids: token ids of the problems.
         units: the independent question of each.
-        token_ids: of the completions, at least two each.
+        token_ids: token ids of the completions, at least two each.
         prompts: token ids of the prompts under each condition, by its name; None where a problem has none. Those of a
             processor bring their images along.
     """
@@ -85,7 +85,7 @@ def readings_under(
 
     Args:
         dictionaries: by site.
-        temperature: of the distributions that are compared; above 0.
+        temperature: temperature of the distributions that are compared; above 0.
         on_problem: is told how many problems are done.
     """
     collected: dict[str, dict[int, ProblemSight]] = {name: {} for name in held.prompts}

@@ -43,7 +43,7 @@ def batches(
     """Rows to read together, longest first; every row once.
 
     Args:
-        tokens: of one forward, at most, unless one row has more.
+        tokens: tokens of one forward, at most, unless one row has more.
     """
     order = sorted(range(len(prompts)), key=lambda row: (-len(completions[row]), -len(prompts[row])))
     vocabulary = model.get_output_embeddings().weight.shape[0]
@@ -67,7 +67,7 @@ def read(
 
     Args:
         sites: where states are read; resolved names (`relax_rl.latent.sites`).
-        temperature: of the distributions; None: they are not computed.
+        temperature: temperature of the distributions; None: they are not computed.
 
     Raises:
         ModelError: the model's states cannot be read, or it takes no features of images.

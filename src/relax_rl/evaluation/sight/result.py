@@ -16,8 +16,8 @@ class SiteSight:
     """One site under one condition. An estimate of None does not exist.
 
     Attributes:
-        distance: of the states from those under the true image, as a share of the distance between the states of two
-            problems at the same token number.
+        distance: distance of the states from those under the true image, as a share of the distance between the states
+            of two problems at the same token number.
         error: share of the variance of the next lifted state that the operator of the true image leaves unexplained;
             the operator is fitted on other questions.
         error_change: the same less that under the true image.
@@ -41,10 +41,10 @@ class ConditionSight:
     """One condition.
 
     Attributes:
-        name, about: of the condition.
+        name, about: name and description of the condition.
         num_problems: that can be shown under it.
         kl: mean over tokens of the divergence, in nats, from the distribution under the true image; None for itself.
-        kl_first, kl_last: of the first and of the last eight tokens of each completion.
+        kl_first, kl_last: divergence of the first and of the last eight tokens of each completion.
         kl_profile: means over tenths of the completions, in order.
         same_choice: share of tokens at which the most likely token is that under the true image.
         sites: in order of depth.
@@ -66,9 +66,9 @@ class TokenSight:
     """One completion, token by token.
 
     Attributes:
-        id: of the problem.
+        id: id of the problem.
         question: its words.
-        tokens: of the completion, decoded one by one; untrusted text.
+        tokens: tokens of the completion, decoded one by one; untrusted text.
         kl: by condition, in nats, one number a token.
     """
 

@@ -29,7 +29,7 @@ def shown_under(
 
     Args:
         problems: all with images.
-        seed: of the other problem and of masked squares.
+        seed: seed of the other problem and of masked squares.
         patch: side of a masked square in pixels.
 
     Raises:

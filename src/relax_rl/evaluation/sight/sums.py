@@ -77,7 +77,7 @@ def unexplained(sums: Sums, operator: Tensor, mean: Tensor) -> tuple[Tensor, Ten
     """(...) squared one-step error of an operator, and squared distance of the second snapshots from a mean.
 
     Args:
-        sums: of U questions.
+        sums: sums of U questions.
         operator: (F, F), Y ~ X K.
         mean: (F,), of the second snapshots that the operator was fitted on.
     """

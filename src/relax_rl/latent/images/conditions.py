@@ -34,7 +34,7 @@ class Condition:
 
     Attributes:
         kind: one of `ConditionKind`.
-        share: of "masked": of the squares that are black.
+        share: share of black squares of "masked".
     """
 
     kind: ConditionKind
@@ -54,7 +54,7 @@ class Condition:
         """An image of the same size under "true", "masked" or "grey".
 
         Args:
-            seed: of the squares that are black; those of a smaller share are among those of a larger one.
+            seed: seed of the squares that are black; those of a smaller share are among those of a larger one.
             patch: side of a square in pixels.
 
         Raises:
@@ -109,8 +109,8 @@ def masked(
     """An image with some of its squares black.
 
     Args:
-        share: of the squares, from 0 to 1.
-        seed: of the choice.
+        share: share of the squares, from 0 to 1.
+        seed: seed of the choice.
         patch: side of a square in pixels; those at the right and lower edge may be cut.
         independent: each square by its own draw, as in PAPO and VPPO; otherwise the share is met as nearly as can be.
     """

@@ -31,7 +31,7 @@ class ImageCreditSettings(RatioSettings):
     Attributes:
         coefficient: reward of the right completion that rests most on the image, beside its own.
         right_from: completions with at least this reward are right.
-        mask_share: of an image's squares that are black.
+        mask_share: share of an image's squares that are black.
         mask_patch: side of a square in pixels.
     """
 

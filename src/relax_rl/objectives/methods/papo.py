@@ -28,10 +28,10 @@ class PAPOSettings(AdvantageSettings, RatioSettings):
 
     Attributes:
         gamma: coefficient of the perception term (0.01 in their DAPO script).
-        entropy_coefficient: of `SurprisalPenalty`, their eta (0.03 in their DAPO script).
-        mask_share: of an image's squares that are black.
+        entropy_coefficient: coefficient of `SurprisalPenalty`, their eta (0.03 in their DAPO script).
+        mask_share: share of an image's squares that are black.
         mask_patch: side of a square in pixels.
-        beta: of the KL to the reference; 0 in their DAPO script.
+        beta: coefficient of the KL to the reference; 0 in their DAPO script.
     """
 
     paper: ClassVar[str | None] = "2507.06448"

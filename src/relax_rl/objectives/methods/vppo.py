@@ -28,10 +28,10 @@ class VPPOSettings(AdvantageSettings, RatioSettings):
     """Those of the authors' script of the 7B model; see `PerceptionWeights`.
 
     Attributes:
-        share: of the tokens of each completion that learn.
-        least_scale: of the advantage, in the completion that depends least on its image.
-        entropy_coefficient: of `SurprisalPenalty` (0.12 in their script of the 8B model).
-        mask_share: of an image's squares that are black.
+        share: share of the tokens of each completion that learn.
+        least_scale: least scale of the advantage, in the completion that depends least on its image.
+        entropy_coefficient: coefficient of `SurprisalPenalty` (0.12 in their script of the 8B model).
+        mask_share: share of an image's squares that are black.
         mask_patch: side of a square in pixels.
         scope: over which completions the least and the most dependent one are taken. Their code takes those of a
             process's update, and the mean over a micro-batch.
@@ -74,7 +74,7 @@ class PerceptionWeights(TokenSelector, TokenWeights):
     so that the mean factor over completions is 1; it is 1 for all where the dependences are equal to 1e-6.
 
     Attributes:
-        share: of the tokens of a completion.
+        share: share of the tokens of a completion.
         least_scale: the factor of the completion with the smallest s.
         masked: what is masked.
         scope: over which completions min, max and mean are taken.

@@ -23,7 +23,7 @@ def with_images(rows: Sequence[dict[str, Any]], folders: Sequence[str | Path]) -
 
     Args:
         rows: with ``images``, and ``source``, a position in `folders`.
-        folders: of the run that each source is from.
+        folders: folders of the run that each source is from.
     """
     thumbnails = Thumbnails()
     for row in rows:

@@ -100,10 +100,12 @@ def _block(axis: AxisSpectrum) -> Html:
             for step, count, modulus in axis.halting
         ]
         head = element("tr", *(element("th", name) for name in ("settles at step", "tokens", "largest |λ|")))
-        told = "Tokens by the step at which they settle. Read: a spectrum that rises downwards is one that predicts it."
+        described = (
+            "Tokens by the step at which they settle. Read: a spectrum that rises downwards is one that predicts it."
+        )
         parts += [
             wide_table(element("thead", head), element("tbody", *rows), class_="", label="By halting step"),
-            element("p", told, class_="note"),
+            element("p", described, class_="note"),
         ]
     return element("section", element("h2", axis.name), *parts)
 

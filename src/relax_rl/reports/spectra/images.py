@@ -116,8 +116,8 @@ def write_images_page(
     """Write one self-contained HTML file.
 
     Args:
-        spectra: of completion tokens and of image tokens.
-        pictures: of the problems whose tokens are shown, by id.
+        spectra: spectra of completion tokens and of image tokens.
+        pictures: pictures of the problems whose tokens are shown, by id.
 
     Raises:
         RunError: it cannot be written.

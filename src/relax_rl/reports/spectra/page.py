@@ -101,7 +101,7 @@ def _numbers(page: SpectrumPage) -> Html:
         "from being one (0: exactly, 1: not at all), with its kind. N / F: snapshot pairs and observables of all texts "
         "together. Numbers under different dictionaries cannot be compared; each site has its own, named by its digest."
     )
-    told = [
+    described = [
         element("li", remark if len(page.models) == 1 else f"{spectra.model}: {remark}")
         for spectra in page.models
         for remark in remarks(spectra)
@@ -111,7 +111,7 @@ def _numbers(page: SpectrumPage) -> Html:
         element("h2", "By site"),
         wide_table(element("thead", head), element("tbody", *rows), class_="results", label="By site"),
         element("p", note, class_="note"),
-        *([element("p", "To keep in mind:"), element("ul", *told)] if told else []),
+        *([element("p", "To keep in mind:"), element("ul", *described)] if described else []),
     )
 
 

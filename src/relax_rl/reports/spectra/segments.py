@@ -109,7 +109,7 @@ def _answer(probe: ProbeResult) -> Html:
     )
     caption = "The blue row makes the claim; the grey ones are what it must beat."
     drawn = figure(svg_source(draw_areas(probe.auc, DYNAMICS)), "AUC of each probe with its interval", caption)
-    heading = element("h2", "Are right completions told apart?")
+    heading = element("h2", "Are right completions distinguished?")
     return element("section", heading, table, gain, element("p", note, class_="note"), drawn)
 
 

@@ -1,4 +1,4 @@
-"""The page about sentence-level dynamics: whether hallucinated texts are told apart, and the dynamics of each kind."""
+"""The page about sentence-level dynamics: are hallucinated texts distinguished, and the dynamics of each kind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CLAIM = "two operators"
 
 def write_sentences_page(result: SentenceResult, model: str, source: str, command: Sequence[str], output: Path) -> Path:
     """Write one self-contained HTML file. Raises ``RunError`` if it cannot be written."""
-    title = f"Sentence dynamics of {Path(model).name}: are hallucinated texts told apart?"
+    title = f"Sentence dynamics of {Path(model).name}: are hallucinated texts distinguished?"
     sections = [
         element("header", element("h1", title), element("p", source, class_="lead")),
         _answer(result),
@@ -80,9 +80,9 @@ def _answer(result: SentenceResult) -> Html:
         ),
         class_="panels",
     )
-    heading = element("h2", "Are they told apart?")
-    told = element("p", f"{threshold_words(result).capitalize()}.")
-    return element("section", heading, table, told, element("p", note, class_="note"), panels)
+    heading = element("h2", "Are they distinguished?")
+    described = element("p", f"{threshold_words(result).capitalize()}.")
+    return element("section", heading, table, described, element("p", note, class_="note"), panels)
 
 
 def _kinds(result: SentenceResult) -> Html:
