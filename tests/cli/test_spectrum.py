@@ -277,6 +277,7 @@ def test_over_depth_each_token_is_a_trajectory_of_layers(prompts: str, capsys: p
     found = json.loads(Path("axis/axis.json").read_text())
     (block,) = found["blocks"]
     assert found["axis"] == "depth"
+    assert Path("axis/axis.html").read_text().count("<img") == 3
     assert len(block["fixed_point_residual"]) == block["num_steps"] - 1 == len(block["contraction"]) + 1
     assert main(["spectrum", "tiny", "--axis", "depth", "--prompts", prompts, "--text", "-o", "axis"]) == 2
     assert "replace it with --overwrite" in capsys.readouterr().err

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from relax_rl.evaluation.samplers import transformers as sampler
 from relax_rl.evaluation.samplers.protocol import SamplingSettings
-from relax_rl.evaluation.texts import completion_texts
+from relax_rl.evaluation.texts import completion_texts, token_pieces
 from relax_rl.objectives import build_objective
 from relax_rl.rewards import MathVerifier
 from relax_rl.rewards.reward_function import VerifierReward
@@ -102,3 +102,14 @@ def test_a_conversation_of_one_turn_is_read_and_what_a_parser_took_apart_is_not(
     assert with_thought_marks(tokenizer, given, [ids] * 5) == [parsed, marked, tools, "<think>3</think>4", "other"]
     processor: Any = SimpleNamespace(batch_decode=tokenizer.batch_decode, decode=tokenizer.decode)
     assert completion_texts(processor, [ids]) == ["<think>3</think>4"]
+
+
+def test_the_pieces_of_tokens_join_to_the_text() -> None:
+    reader = load_tokenizer("tiny")
+    ids = reader("1+2=3\n<answer>1+2</answer>")["input_ids"]
+    assert "".join(token_pieces(reader, ids)) == reader.decode(ids)
+    # A token alone would lose its space.
+    backend = Tokenizer(models.WordLevel({"<unk>": 0, "▁Step": 1, "▁2": 2, "▁is": 3}, unk_token="<unk>"))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    spaced = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    assert token_pieces(spaced, spaced("Step 2 is")["input_ids"]) == ["Step", " 2", " is"]

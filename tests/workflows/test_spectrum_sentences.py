@@ -92,6 +92,7 @@ def test_the_command_writes_what_it_prints(tmp_path: Path, capsys: pytest.Captur
     found = json.loads((tmp_path / "sentences.json").read_text())
     assert f"{found['auc']['value']:.3f}" in shown
     assert found["rank"] == 3
+    assert (tmp_path / "sentences.html").read_text().count("<img") == 2
     assert len((tmp_path / "sentences.csv").read_text().splitlines()) == 1 + len(found["scores"])
     assert main(command) == 2
     assert "--overwrite" in capsys.readouterr().err
