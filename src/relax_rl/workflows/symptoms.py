@@ -70,8 +70,8 @@ class Ending:
     @property
     def is_memory(self) -> bool:
         """Whether memory ran out, as far as can be told: nothing but the system kills a process without a word."""
-        shown_values = self.error in _MEMORY_ERRORS or any(words in self.message.lower() for words in _MEMORY_WORDS)
-        return shown_values or bool(self.process)
+        is_reported = self.error in _MEMORY_ERRORS or any(words in self.message.lower() for words in _MEMORY_WORDS)
+        return is_reported or bool(self.process)
 
 
 class _Log:
