@@ -44,7 +44,8 @@ def test_exponents_and_points_are_those_of_the_jacobians() -> None:
     assert all(estimate.low <= estimate.value <= estimate.high for estimate in found.exponents)
     for point in found.points:
         ids = next(text.token_ids for text in texts(12, 15, 4) if text.id == point.id)
-        (jacobian,) = (each for each in token_jacobians(model, ids, start=2) if each.position == point.position)
+        # The first that fits, and no further: its products are of the token that was reached last.
+        jacobian = next(each for each in token_jacobians(model, ids, start=2) if each.position == point.position)
         matrix = jacobian.push(torch.eye(12).double())
         torch.testing.assert_close(
             torch.tensor(point.singular_values).double(), torch.linalg.svdvals(matrix)[:3], rtol=1e-3, atol=1e-5
