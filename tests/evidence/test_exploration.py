@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import sys
 from dataclasses import replace
@@ -85,6 +86,18 @@ def test_every_run_of_the_design_has_settings_and_an_objective(monkeypatch: pyte
         build_objective_from(settings)
     for start in design.starts.values():
         assert (SCRIPTS / start.script).is_file()
+
+
+@pytest.mark.parametrize("start", list(read_design().starts.values()), ids=lambda start: start.folder)
+def test_the_script_of_a_start_takes_its_arguments(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setattr(
+        sys, "argv", [start.script, *start.arguments, "--output", "x", *Scale.small(ROOT, ROOT).building]
+    )
+    module = importlib.import_module(start.script.removesuffix(".py"))
+    for name in ("build_sums_policy", "build_muted_policy", "build_tiny_policy"):
+        sys.modules.pop(name, None)
+    assert module.parse_arguments().output == Path("x")
 
 
 def test_all_methods_of_a_seed_come_before_the_next_seed() -> None:
