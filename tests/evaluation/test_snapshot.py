@@ -10,7 +10,8 @@ import torch
 
 from relax_rl.errors import DataError
 from relax_rl.evaluation.pieces import pieces_of
-from relax_rl.evaluation.snapshot import Snapshot, SnapshotRow, TrajectoryBasis, take_snapshot
+from relax_rl.evaluation.snapshot import Snapshot
+from relax_rl.evaluation.tracing import SnapshotRow, TrajectoryBasis, take_snapshot
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.spectra.activity import mode_activity
 from relax_rl.training.models import load_model

@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from relax_rl.config.settings import Precision
 from relax_rl.errors import RelaxError
-from relax_rl.evaluation.snapshot import SnapshotRow, TrajectoryBasis, take_snapshot
+from relax_rl.evaluation.tracing import SnapshotRow, TrajectoryBasis, take_snapshot
 from relax_rl.koopman import KoopmanDictionary
 from relax_rl.runs import RunDirectory
 from relax_rl.training.inputs.provider import Rows
