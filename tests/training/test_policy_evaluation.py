@@ -54,7 +54,8 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace
     def evaluation(**named: Any) -> Any:
         named["sampler"] = named["sampler"]._sampler.asked
         seen.evaluated.append(named)
-        return SimpleNamespace(run=lambda: SimpleNamespace(to_dict=lambda: {"number": len(seen.evaluated)}))
+        result = SimpleNamespace(to_dict=lambda: {"number": len(seen.evaluated)}, samples=())
+        return SimpleNamespace(run=lambda: result)
 
     def replay_with(
         model: Any, tokenizer: Any, temperature: float, dictionary: Any, estimator: str, form: PromptForm
