@@ -40,7 +40,7 @@ FLAGS = {"shell": True, "allow_pickle": True, "trust_remote_code": True, "weight
 
 MEANT = {
     ("src/relax_rl/import_path.py", "importlib.import_module"): "what the user names, see tests/cli/test_trust.py",
-    ("src/relax_rl/__init__.py", "import_module"): "a table of the package's own modules",
+    ("src/relax_rl/lazy_names.py", "import_module"): "a table of the package's own modules",
     ("src/relax_rl/cli/main.py", "import_module"): "a table of the package's own modules",
     ("src/relax_rl/analysis/__init__.py", "importlib.import_module"): "a table of the package's own modules",
     ("src/relax_rl/evaluation/__init__.py", "importlib.import_module"): "a table of the package's own modules",
@@ -69,6 +69,7 @@ MEANT = {
     ): "rows between the processes of a run, as torch sends objects",
     ("src/relax_rl/training/models.py", "from pickle import UnpicklingError"): "an error, to be caught",
     ("evidence/studies.py", "subprocess.run"): "our own modules, by a list of words",
+    ("evidence/exploration/starts.py", "subprocess.run"): "our own scripts, by a list of words",
     ("src/relax_rl/training/trl/strategy.py", "importlib.import_module"): "DeepSpeed and vLLM, by their names",
     ("benchmarks/demo.py", "subprocess.run"): "Python, by a list of words",
     ("benchmarks/suite.py", "importlib.import_module"): "a table of the folder's own modules",
