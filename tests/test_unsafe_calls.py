@@ -42,8 +42,6 @@ MEANT = {
     ("src/relax_rl/import_path.py", "importlib.import_module"): "what the user names, see tests/cli/test_trust.py",
     ("src/relax_rl/lazy_names.py", "import_module"): "a table of the package's own modules",
     ("src/relax_rl/cli/main.py", "import_module"): "a table of the package's own modules",
-    ("src/relax_rl/analysis/__init__.py", "importlib.import_module"): "a table of the package's own modules",
-    ("src/relax_rl/evaluation/__init__.py", "importlib.import_module"): "a table of the package's own modules",
     ("src/relax_rl/config/loading.py", "yaml.load"): "with a SafeLoader of its own",
     ("src/relax_rl/rewards/workers/process.py", "subprocess.Popen"): "a Python process, by a list of words",
     ("src/relax_rl/rewards/workers/worker.py", "import ctypes"): "prctl: the worker ends with its parent",

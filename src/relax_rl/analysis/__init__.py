@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from relax_rl.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from relax_rl.analysis.entropy_change import bandit_entropy_change, carriers, change_agreement, covariances
@@ -20,16 +21,12 @@ __all__ = [
     "forecast_from_start",
 ]
 
-_PLACES = {
-    "entropy_change": ("bandit_entropy_change", "carriers", "change_agreement", "covariances"),
-    "entropy_law": ("fit_entropy_law", "forecast_from_start"),
-    "scaling": ("fit_scaling_curve",),
-}
-
-
-def __getattr__(name: str) -> Any:
-    # SciPy takes a second to import; the command line reads its words without it.
-    for module, names in _PLACES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# SciPy takes a second to import; the command line reads its words without it.
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "entropy_change": ("bandit_entropy_change", "carriers", "change_agreement", "covariances"),
+        "entropy_law": ("fit_entropy_law", "forecast_from_start"),
+        "scaling": ("fit_scaling_curve",),
+    },
+)

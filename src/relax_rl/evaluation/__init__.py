@@ -5,12 +5,12 @@ The metrics load without torch; `evaluate` and what it needs are imported when f
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from relax_rl.evaluation.folder import EvaluationFolder
 from relax_rl.evaluation.metrics import maj_at_k, mean_at_k, pass_at_k
 from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.lazy_names import lazy_names
 from relax_rl.statistics.intervals import Estimate, bootstrap_difference, bootstrap_mean
 
 if TYPE_CHECKING:
@@ -34,15 +34,11 @@ __all__ = [
 ]
 
 # Torch takes seconds to import; the command line and the report page read results without it.
-_WITH_TORCH = {
-    "Evaluation": "runner",
-    "evaluate": "runner",
-    "rescore": "rescoring",
-    "sample_completions": "samplers.transformers",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _WITH_TORCH:
-        return getattr(importlib.import_module(f"relax_rl.evaluation.{_WITH_TORCH[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "runner": ("Evaluation", "evaluate"),
+        "rescoring": ("rescore",),
+        "samplers.transformers": ("sample_completions",),
+    },
+)
