@@ -19,7 +19,7 @@ from support.verl.environment import ABSENT, variables, verl_python
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.distributed,
-    pytest.mark.timeout(2400),
+    pytest.mark.timeout(4000),
     pytest.mark.skipif(verl_python() is None, reason=ABSENT),
 ]
 
@@ -112,7 +112,7 @@ def end(process: subprocess.Popen[str]) -> None:
 def finished(folder: Path, ranks: int, *overrides: str) -> str:
     process = launch(folder, ranks, *overrides)
     try:
-        code = process.wait(timeout=1100)
+        code = process.wait(timeout=1800)
     finally:
         end(process)
     log = (folder / "log.txt").read_text()
@@ -140,10 +140,10 @@ def test_a_run_by_relax_is_killed_and_goes_on_with_its_dictionary(tmp_path: Path
     process = launch(folder, 1, *ON_ONE_RANK, *endless)
     latest = folder / "checkpoints/latest_checkpointed_iteration.txt"
     try:
-        deadline = time.monotonic() + 1000
+        deadline = time.monotonic() + 1800
         while not latest.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert process.poll() is None, (folder / "log.txt").read_text()[-4000:]
+        assert latest.exists(), (folder / "log.txt").read_text()[-4000:]
     finally:
         end(process)
     assert "relax_rl: the actor is trained by relax" in (folder / "log.txt").read_text()
