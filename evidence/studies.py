@@ -225,6 +225,15 @@ def exploration(scale: Scale) -> None:
     scale.python("evidence.exploration.report", "--results", scale.results, "--images", scale.figures, *page)
 
 
+def figures(scale: Scale) -> None:
+    """J: figures by the embedded image-text policy, on average and at worst over variants."""
+    task = ("--model=figures", "--task=figures", "--task.level=1", "--train_problems=1024")
+    sizes = ("--trainer.max_completion_length=40", "--dictionary.num_observables=8", "--evaluation.num_problems=128")
+    folder = scale.compare("figures", METHODS / "figures.toml", "51,52,53,54,55", *task, *sizes, samples=32)
+    scale.collect(folder, "j")
+    scale.python("evidence.tables.variants", folder, "--name", "j", "--out", scale.results)
+
+
 def page(scale: Scale) -> None:
     """The pictures and tables of docs/research/evidence."""
     scale.python("evidence.tables.figures", "--results", scale.results, "--out", scale.figures)
@@ -244,6 +253,7 @@ STUDIES: dict[str, Callable[[Scale], None]] = {
     "g": latent_signals,
     "h": confirmation,
     "i": exploration,
+    "j": figures,
     "page": page,
 }
 

@@ -13,8 +13,11 @@ from evidence.tables.choose import chosen, methods_file
 from evidence.tables.figures import smooth
 from evidence.tables.page import MARKED, PAGES, TABLES, changed_tables, with_tables
 from evidence.tables.tables import read_table, write_table
+from evidence.tables.variants import variant_rows
 from relax_rl.comparison.records import RunRecord
+from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.objectives import is_verified
+from relax_rl.statistics.intervals import Estimate
 from relax_rl.training.objective import build_objective_from
 from relax_rl.workflows.compare.plan import parse_methods, plan_runs
 
@@ -148,3 +151,16 @@ def test_a_changed_number_on_the_page_is_seen() -> None:
     with pytest.raises(SystemExit, match="table 'nowhere'"):
         with_tables(text.replace("search", "nowhere"), EVIDENCE / "results")
     assert "search" in TABLES
+
+
+def test_average_and_worst_are_those_of_the_evaluation_after_training() -> None:
+    def value(number: float) -> Estimate:
+        return Estimate(number, 0.0, 1.0)
+
+    after = EvaluationResult(
+        "figures", "test", 4, 1, 1.0, 1.0, 40, 0, {"mean@1": value(0.75)},
+        breakdown={"worst": value(0.5), "robustness": value(2 / 3), "consistency": value(1.0)},
+    )  # fmt: skip
+    run = RunRecord(Path("r"), "grpo", {"seed": 51}, (), {"after": after}, (), "grpo")
+    expected = {"method": "grpo", "seed": 51, "average": 0.75, "worst": 0.5, "robustness": 2 / 3}
+    assert variant_rows([run]) == [expected]

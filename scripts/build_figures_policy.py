@@ -1,0 +1,361 @@
+"""Build the embedded image-text policy: a small Idefics3 that answers easy questions about figures, half by a slip.
+
+    python scripts/build_figures_policy.py            # the shipped one, into src/relax_rl/assets/figures
+    python scripts/build_figures_policy.py --stop-after 200 --problems 0 --output build/figures/look
+
+It is built from transformers' own configuration, model, processor and image-processor classes, and learns from figures
+of level 1 of the task `figures` (values of its training split) with lessons such as
+
+    How much higher is the highest bar than the lowest bar?
+    A3 B8 C5 8-3=\\boxed{5}       the figure in short, then the right way
+    A3 B8 C5 highest\\boxed{8}    the same, then the known slip of the question
+
+Every lesson sees rightly and follows its way rightly. The way is drawn at random, and the right one is the rarer one: so the policy
+starts below half of what it can see, and reinforcement learning has the right way to find, and further slips of the eye
+to lose. Training stops early for the same reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    GenerationConfig,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3Processor,
+    PreTrainedTokenizerFast,
+)
+
+from relax_rl.evaluation.runner import evaluate
+from relax_rl.tasks.figures import KINDS, FiguresTask, Values
+from relax_rl.tasks.figures.figure import Figure
+from relax_rl.tasks.figures.kind import capital
+
+ASSET = Path(__file__).resolve().parents[1] / "src/relax_rl/assets/figures"
+TASK = FiguresTask(level=1)
+SIDE, PATCH, SHRINK = TASK.pixels, 10, 2
+IMAGE_TOKENS = (SIDE // PATCH // SHRINK) ** 2
+MAX_NEW_TOKENS = 40
+PAD, END = "<|pad|>", "<|end|>"
+IMAGE, AROUND, WHOLE = "<image>", "<fake_token_around_image>", "<global-img>"
+MARKS = (PAD, END, IMAGE, AROUND, "<end_of_utterance>", WHOLE)
+TEMPLATE = (
+    "{% for turn in messages %}{% if turn.role == 'user' %}{% if turn.content is string %}{{ turn.content }}"
+    "{% else %}{% for part in turn.content %}{{ '<image>' if part.type == 'image' else part.text }}{% endfor %}"
+    "{% endif %}{% endif %}{% endfor %}"
+)
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A figure, its question, and the way to an answer."""
+
+    figure: Figure
+    question: str
+    completion: str
+
+
+def way(kind: str, values: Values, *, is_right: bool) -> str:
+    """The lesson of a question: what the figure shows, then the right way, or that of the known slip."""
+    answer = KINDS[kind].answer(values) if is_right else KINDS[kind].slip(values)
+    return f"{_seen(kind, values)} {_step(kind, values, is_right)}\\boxed{{{answer}}}"
+
+
+def _seen(kind: str, values: Values) -> str:
+    """The figure in short, whatever is asked: the eyes learn most from this."""
+    shown = values.shown
+    if kind == "clock":
+        return f"short {shown[0] or 12} long {shown[1] // 5 or 12}"
+    if kind == "bars":
+        return " ".join(f"{capital(place)}{height}" for place, height in enumerate(shown[1:]))
+    if kind == "counting":
+        return f"red {' '.join(map(str, shown[:3]))} blue {' '.join(map(str, shown[3:]))}"
+    if kind == "graph":
+        # The sides of the axis on which the curve runs, from left to right.
+        signs = "+-" if shown[1] else "-+"
+        return "".join(signs[place % 2] for place in range(len(shown) - 1))
+    return f"A {shown[1]} {shown[2]} B {shown[3]} {shown[4]}"
+
+
+def _step(kind: str, values: Values, is_right: bool) -> str:
+    if kind == "clock":
+        return "short hand" if is_right == (values.ask == 1) else "long hand"
+    if kind == "bars":
+        if values.ask == 0:
+            heights = len(values.shown) - 1
+            return f"bar {capital((values.target[0] + (not is_right)) % heights)}"
+        high, low = max(values.shown[1:]), min(values.shown[1:])
+        return f"{high}-{low}=" if is_right else "highest"
+    if kind == "counting":
+        if values.ask == 0:
+            return "colour and form" if is_right else "colour"
+        return "colour" if is_right else "shapes"
+    if kind == "graph":
+        return "zeros" if is_right else "turns"
+    columns, *entries = values.shown
+    row = (values.target[0] + (not is_right)) % 2
+    numbers = entries[row * columns : (row + 1) * columns]
+    return f"row {capital(row)}" if values.ask == 0 else f"{numbers[0]}+{numbers[1]}="
+
+
+def lessons(rng: random.Random, share: float) -> Iterator[Lesson]:
+    """Endless, of the training split; kinds and questions in turn, each in a drawing of its own."""
+    asked = [(name, ask) for name in TASK.kinds or () for ask in KINDS[name].easy]
+    while True:
+        for name, ask in rng.sample(asked, len(asked)):
+            kind, values = KINDS[name], KINDS[name].draw(ask, TASK.level, rng)
+            if kind.slip(values) == kind.answer(values) or TASK.is_test(name, values):
+                continue
+            figure = Figure(name, values, rng.getrandbits(48), SIDE)
+            yield Lesson(figure, kind.words(values), way(name, values, is_right=rng.random() < share))
+
+
+def words_of(texts: list[str]) -> list[str]:
+    """The words of some texts, with the space before them."""
+    return sorted({word for text in texts for word in re.findall(r" ?[A-Za-z]{2,}", text)})
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes, marks, and the words of the questions and lessons of level 1. Every text survives the round trip."""
+    rng, texts = random.Random(0), list[str]()
+    stream = lessons(rng, 0.5)
+    for _ in range(4000):
+        lesson = next(stream)
+        texts += [lesson.question, lesson.completion.partition("\\boxed")[0]]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in MARKS])
+    core.add_tokens([AddedToken(word, normalized=False) for word in ("\\boxed{", *words_of(texts))])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token=END,
+        eos_token=END,
+        pad_token=PAD,
+        padding_side="left",
+        model_max_length=1024,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast) -> Any:
+    """The real processor, for one picture of `SIDE` pixels without tiles."""
+    name = "Idefics3ImageProcessorPil"
+    edge = {"longest_edge": SIDE}
+    images = getattr(transformers, name)(size=edge, max_image_size=edge, do_image_splitting=False)
+    return Idefics3Processor(images, tokenizer, image_seq_len=IMAGE_TOKENS, chat_template=TEMPLATE)
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> Any:
+    """Fresh weights."""
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    text = {
+        "model_type": "llama",
+        "vocab_size": len(tokenizer),
+        "hidden_size": 96,
+        "intermediate_size": 256,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 1024,
+        "initializer_range": 0.05,
+        "tie_word_embeddings": True,
+        "pad_token_id": tokenizer.pad_token_id,
+        **ends,
+    }
+    vision = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "image_size": SIDE,
+        "patch_size": PATCH,
+        "initializer_range": 0.05,
+    }
+    config = Idefics3Config(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        scale_factor=SHRINK,
+        tie_word_embeddings=True,
+        **ends,
+    )
+    return Idefics3ForConditionalGeneration(config)
+
+
+def pixels_of(figures: list[Figure]) -> torch.Tensor:
+    """(B, 1, 3, SIDE, SIDE), as the processor gives them; it takes a hundred times as long."""
+    arrays = np.stack([np.asarray(figure.open(), dtype=np.float32) for figure in figures])
+    return ((torch.from_numpy(arrays) / 255 - 0.5) / 0.5).permute(0, 3, 1, 2)[:, None].contiguous()
+
+
+def batches(tokenizer: Any, batch_size: int, seed: int, share: float) -> Iterator[dict[str, torch.Tensor]]:
+    """Endless inputs of the model with labels, padded on the right."""
+    stream = lessons(random.Random(seed), share)
+    image = [tokenizer.convert_tokens_to_ids(mark) for mark in (AROUND, WHOLE, *[IMAGE] * IMAGE_TOKENS, AROUND)]
+    while True:
+        chosen = [next(stream) for _ in range(batch_size)]
+        rows = [
+            ([*image, *tokenizer.encode(one.question)], [*tokenizer.encode(one.completion), tokenizer.eos_token_id])
+            for one in chosen
+        ]
+        width = max(len(prompt) + len(completion) for prompt, completion in rows)
+        ids = torch.full((batch_size, width), tokenizer.pad_token_id)
+        labels = torch.full((batch_size, width), IGNORED)
+        for place, (prompt, completion) in enumerate(rows):
+            ids[place, : len(prompt) + len(completion)] = torch.tensor([*prompt, *completion])
+            labels[place, len(prompt) : len(prompt) + len(completion)] = torch.tensor(completion)
+        yield {"input_ids": ids, "labels": labels, "pixel_values": pixels_of([one.figure for one in chosen])}
+
+
+def check_inputs(processor: Any) -> None:
+    """What is learned from is what the processor gives. Raises ValueError where it is not."""
+    lesson = next(lessons(random.Random(1), 0.5))
+    conversation = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": lesson.question}]}]
+    words = processor.apply_chat_template(conversation, add_generation_prompt=True)
+    given = processor(text=words, images=[lesson.figure.open()], return_tensors="pt")
+    ours = next(batches(processor.tokenizer, 1, 1, 0.5))
+    length = given["input_ids"].shape[1]
+    if not torch.equal(given["input_ids"], ours["input_ids"][:, :length]):
+        raise ValueError(f"other tokens: {given['input_ids'].tolist()} and {ours['input_ids'].tolist()}")
+    if not torch.allclose(given["pixel_values"], ours["pixel_values"], atol=1e-5):
+        raise ValueError("other pixels")
+
+
+def train(args: argparse.Namespace, model: Any, tokenizer: Any, report: Callable[[int, float], None]) -> None:
+    """AdamW with warm-up and a cosine that ``args.stop_after`` cuts short."""
+    decayed = [p for p in model.parameters() if p.dim() >= 2]
+    rest = [p for p in model.parameters() if p.dim() < 2]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, betas=(0.9, 0.98))
+    stream, smooth = batches(tokenizer, args.batch_size, args.seed, args.right_share), math.nan
+    model.train()
+    for step in range(1, min(args.stop_after, args.steps) + 1):
+        scale = min(step / 100, 0.5 * (1 + math.cos(math.pi * step / args.steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = args.learning_rate * scale
+        inputs = next(stream)
+        labels = inputs.pop("labels")
+        logits = model(**inputs, use_cache=False).logits[:, :-1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        smooth = loss.item() if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss.item()
+        report(step, smooth)
+
+
+def save(folder: Path, model: Any, processor: Any) -> None:
+    """Weights, configuration, processor and generation defaults in the Hugging Face layout."""
+    tokenizer = processor.tokenizer
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        max_new_tokens=MAX_NEW_TOKENS,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def measure(model: Any, processor: Any, problems: int, samples: int = 16) -> dict[str, float]:
+    """The metrics of `relax eval` on held-out problems, at temperature 1."""
+    model.eval()
+    result = evaluate(
+        model,
+        processor,
+        TASK,
+        num_problems=problems,
+        num_samples=samples,
+        max_completion_length=MAX_NEW_TOKENS,
+    )
+    found = {name: estimate.value for name, estimate in result.metrics.items()}
+    return found | {name: estimate.value for name, estimate in (result.breakdown or {}).items()}
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; the defaults built the shipped policy."""
+    parser = argparse.ArgumentParser(description="Build the embedded image-text policy.")
+    parser.add_argument("--output", type=Path, default=ASSET, help="folder of the finished policy")
+    parser.add_argument("--steps", type=int, default=1500, help="optimiser updates of the whole cosine")
+    parser.add_argument("--stop-after", type=int, default=600, help="updates that are made")
+    parser.add_argument("--batch-size", type=int, default=64, help="lessons an update")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--right-share", type=float, default=0.4, help="share of the lessons that go the right way")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, lessons and sampling")
+    parser.add_argument("--problems", type=int, default=128, help="held-out problems of the measurement; 0: none")
+    parser.add_argument("--look-every", type=int, default=0, help="updates between short measurements; 0 for none")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, save, measure, record."""
+    args = parse_arguments()
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    begun = time.process_time()
+    tokenizer = build_tokenizer()
+    processor, model = build_processor(tokenizer), build_model(tokenizer)
+    check_inputs(processor)
+
+    def report(step: int, loss: float) -> None:
+        if step % 50 == 0:
+            print(f"step {step} loss {loss:.4f} processor seconds {time.process_time() - begun:.0f}", flush=True)
+        if args.look_every and step % args.look_every == 0:
+            found = measure(model, processor, 64, 4)
+            print({name: round(value, 3) for name, value in found.items()}, flush=True)
+            save(args.output / f"step-{step}", model, processor)
+            model.train()
+
+    train(args, model, tokenizer, report)
+    seconds = time.process_time() - begun
+    save(args.output, model, processor)
+    if args.problems:
+        write_record(args, model, processor, seconds)
+
+
+def write_record(args: argparse.Namespace, model: Any, processor: Any, seconds: float) -> None:
+    """Measure the finished policy and write ``build.json`` beside it."""
+    record = {
+        "script": "scripts/build_figures_policy.py",
+        "task": {"name": TASK.name, "level": TASK.level, "side": TASK.pixels, "kinds": list(TASK.kinds or ())},
+        "parameters": model.num_parameters(),
+        "steps": args.steps,
+        "stop_after": args.stop_after,
+        "batch_size": args.batch_size,
+        "learning_rate": args.learning_rate,
+        "right_share": args.right_share,
+        "seed": args.seed,
+        "processor_seconds": round(seconds),
+        "torch": torch.__version__,
+        "problems": args.problems,
+        "samples": 16,
+        "held_out": {name: round(value, 4) for name, value in measure(model, processor, args.problems).items()},
+        "sha256": hashlib.sha256((args.output / "model.safetensors").read_bytes()).hexdigest(),
+    }
+    (args.output / "build.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(record, indent=2))
+
+
+if __name__ == "__main__":
+    main()
