@@ -10,9 +10,10 @@ of level 1 of the task `figures` (values of its training split) with lessons suc
     A3 B8 C5 8-3=\\boxed{5}       the figure in short, then the right way
     A3 B8 C5 highest\\boxed{8}    the same, then the known slip of the question
 
-Every lesson sees rightly and follows its way rightly. The way is drawn at random, and the right one is the rarer one: so the policy
-starts below half of what it can see, and reinforcement learning has the right way to find, and further slips of the eye
-to lose. Training stops early for the same reason.
+Every lesson sees rightly and follows its way rightly. The way is drawn at random, and the right one is the rarer one:
+so the policy starts below half of what it can see, and reinforcement learning has the right way to find, and slips of
+the eye to lose. First the eyes learn alone to give the numbers of a figure to a linear head, which is thrown away: a
+fresh model that learns from lessons alone stays blind for thousands of updates.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ TEMPLATE = (
     "{% endif %}{% endif %}{% endfor %}"
 )
 IGNORED = -100
+SLOTS, NUMBERS = 6, 13
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _step(kind: str, values: Values, is_right: bool) -> str:
 
 def lessons(rng: random.Random, share: float) -> Iterator[Lesson]:
     """Endless, of the training split; kinds and questions in turn, each in a drawing of its own."""
-    asked = [(name, ask) for name in TASK.kinds or () for ask in KINDS[name].easy]
+    asked = [(name, ask) for name in TASK.kind_names for ask in KINDS[name].easy]
     while True:
         for name, ask in rng.sample(asked, len(asked)):
             kind, values = KINDS[name], KINDS[name].draw(ask, TASK.level, rng)
@@ -239,26 +241,81 @@ def check_inputs(processor: Any) -> None:
         raise ValueError("other pixels")
 
 
+def numbers_of(kind: str, values: Values) -> list[int]:
+    """What the eyes learn to tell of a figure, from 0 to 12 each."""
+    shown = values.shown
+    if kind == "clock":
+        return [shown[0], shown[1] // 5]
+    return [shown[1], len(shown) - 2] if kind == "graph" else list(shown if kind == "counting" else shown[1:])
+
+
+def open_eyes(args: argparse.Namespace, model: Any, report: Callable[[int, float], None]) -> float:
+    """Teach the vision part and the connector alone; returns the share of the last numbers that they tell rightly."""
+    kinds = list(TASK.kind_names)
+    width = IMAGE_TOKENS * model.config.text_config.hidden_size
+    head = torch.nn.Linear(width, len(kinds) * SLOTS * NUMBERS)
+    eyes = [*model.model.vision_model.parameters(), *model.model.connector.parameters(), *head.parameters()]
+    stream = lessons(random.Random(f"eyes {args.seed}"), 0.5)
+    right, smooth = math.nan, math.nan
+    for step, update in enumerate(updates(eyes, args.eyes_rate, args.eyes_steps), start=1):
+        chosen = [next(stream).figure for _ in range(args.batch_size)]
+        targets = torch.full((args.batch_size, SLOTS), IGNORED)
+        for place, figure in enumerate(chosen):
+            numbers = numbers_of(figure.kind, figure.values)
+            targets[place, : len(numbers)] = torch.tensor(numbers)
+        features = torch.stack(list(model.model.get_image_features(pixels_of(chosen)).pooler_output))
+        every = head(features.reshape(args.batch_size, width)).view(args.batch_size, len(kinds), SLOTS, NUMBERS)
+        logits = every[torch.arange(args.batch_size), torch.tensor([kinds.index(figure.kind) for figure in chosen])]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        update(loss)
+        asked = targets != IGNORED
+        told = (logits.argmax(-1) == targets)[asked].float().mean().item()
+        right = told if math.isnan(right) else 0.95 * right + 0.05 * told
+        smooth = loss.item() if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss.item()
+        report(step, smooth)
+        if step % 50 == 0:
+            print({k: round(_share(logits, targets, [f.kind == k for f in chosen]), 2) for k in kinds}, flush=True)
+    return right
+
+
+def _share(logits: torch.Tensor, targets: torch.Tensor, rows: list[bool]) -> float:
+    chosen = torch.tensor(rows)
+    asked = targets[chosen] != IGNORED
+    return (logits[chosen].argmax(-1) == targets[chosen])[asked].float().mean().item()
+
+
+def updates(parameters: list[Any], learning_rate: float, steps: int) -> Iterator[Callable[[torch.Tensor], None]]:
+    """What is to be called with the loss of each update: AdamW with warm-up and a cosine."""
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": 0.05},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
+
+    def update(loss: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+
+    for step in range(1, steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * min(step / 50, 0.5 * (1 + math.cos(math.pi * step / steps)))
+        yield update
+
+
 def train(args: argparse.Namespace, model: Any, tokenizer: Any, report: Callable[[int, float], None]) -> None:
-    """AdamW with warm-up and a cosine that ``args.stop_after`` cuts short."""
-    decayed = [p for p in model.parameters() if p.dim() >= 2]
-    rest = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, betas=(0.9, 0.98))
+    """All of the model learns the lessons; ``args.stop_after`` cuts the schedule short."""
     stream, smooth = batches(tokenizer, args.batch_size, args.seed, args.right_share), math.nan
     model.train()
-    for step in range(1, min(args.stop_after, args.steps) + 1):
-        scale = min(step / 100, 0.5 * (1 + math.cos(math.pi * step / args.steps)))
-        for group in optimizer.param_groups:
-            group["lr"] = args.learning_rate * scale
+    for step, update in enumerate(updates(list(model.parameters()), args.learning_rate, args.steps), start=1):
+        if step > args.stop_after:
+            break
         inputs = next(stream)
         labels = inputs.pop("labels")
         logits = model(**inputs, use_cache=False).logits[:, :-1]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        update(loss)
         smooth = loss.item() if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss.item()
         report(step, smooth)
 
@@ -299,6 +356,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=ASSET, help="folder of the finished policy")
     parser.add_argument("--steps", type=int, default=1500, help="optimiser updates of the whole cosine")
     parser.add_argument("--stop-after", type=int, default=600, help="updates that are made")
+    parser.add_argument("--eyes-steps", type=int, default=600, help="updates of the eyes alone, before")
+    parser.add_argument("--eyes-rate", type=float, default=2e-3, help="their peak learning rate")
     parser.add_argument("--batch-size", type=int, default=64, help="lessons an update")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--right-share", type=float, default=0.4, help="share of the lessons that go the right way")
@@ -327,6 +386,13 @@ def main() -> None:
             save(args.output / f"step-{step}", model, processor)
             model.train()
 
+    def look(step: int, loss: float) -> None:
+        if step % 50 == 0:
+            print(f"eyes {step} loss {loss:.4f} processor seconds {time.process_time() - begun:.0f}", flush=True)
+
+    named = open_eyes(args, model, look)
+    print(f"numbers told rightly: {named:.3f}", flush=True)
+    save(args.output / "eyes", model, processor)
     train(args, model, tokenizer, report)
     seconds = time.process_time() - begun
     save(args.output, model, processor)
@@ -338,7 +404,7 @@ def write_record(args: argparse.Namespace, model: Any, processor: Any, seconds: 
     """Measure the finished policy and write ``build.json`` beside it."""
     record = {
         "script": "scripts/build_figures_policy.py",
-        "task": {"name": TASK.name, "level": TASK.level, "side": TASK.pixels, "kinds": list(TASK.kinds or ())},
+        "task": {"name": TASK.name, "level": TASK.level, "side": TASK.pixels, "kinds": list(TASK.kind_names)},
         "parameters": model.num_parameters(),
         "steps": args.steps,
         "stop_after": args.stop_after,

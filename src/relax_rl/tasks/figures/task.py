@@ -92,6 +92,11 @@ class FiguresTask(BaseTask):
             raise ConfigError(f"The form 'picture' needs words in the picture; set side to {least} or more.")
 
     @property
+    def kind_names(self) -> tuple[str, ...]:
+        """The kinds that come, in turn."""
+        return tuple(self.kinds or ())
+
+    @property
     def pixels(self) -> int:
         """The side of the pictures."""
         return self.side or _SIDES[self.level]
@@ -127,8 +132,8 @@ class FiguresTask(BaseTask):
         """The variants of one question of ``test``, in all forms; of ``train``, one problem."""
         identity = f"{self.name}-{split}-{seed}-{index}"
         shape = (self.name, str(self.level), str(self.pixels), split, str(seed), str(index))
-        rng = random.Random(digest(*shape, *self.kinds or ()))
-        kind = KINDS[tuple(self.kinds or ())[index % len(self.kinds or ())]]
+        rng = random.Random(digest(*shape, *self.kind_names))
+        kind = KINDS[self.kind_names[index % len(self.kind_names)]]
         ask = rng.choice(kind.easy if self.level == 1 else range(len(kind.questions)))
         if split == "train":
             form, (figure,) = rng.choice(tuple(self.forms)), self._figures(kind, ask, split, rng, 0, shape)
