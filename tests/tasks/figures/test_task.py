@@ -175,3 +175,13 @@ def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "20 gold solutions score 1, 0 do not" in capsys.readouterr().out
     assert main(["tasks", "validate", "figures", "-n", "3"]) == 2
     assert "ask for a multiple of 4" in capsys.readouterr().err
+
+
+def test_the_system_message_is_the_paper_s_at_level_2() -> None:
+    first, second, own = (
+        FiguresTask(**options).problems("train", 1)[0] for options in ({"level": 1}, {}, {"system": "Look."})
+    )
+    assert (first.system, own.system) == (None, "Look.")
+    assert second.system is not None
+    assert "\\boxed{}" in second.system
+    assert first.prompt == first.question

@@ -53,7 +53,7 @@ class FiguresTask(BaseTask):
         redrawn, others: further figures of a question of ``test``.
         side: of the pictures, in pixels; None: 80 for level 1, 448 for level 2.
         blind: leave the pictures out, to measure what the words alone give away.
-        system: system message; None for none.
+        system: system message; None for none; "": the paper's at level 2, none at level 1.
 
     Raises:
         ConfigError: A parameter out of range, or an unknown name.
@@ -66,7 +66,7 @@ class FiguresTask(BaseTask):
     others: int = 2
     side: int | None = None
     blind: bool = False
-    system: str | None = VISION_PROMPT
+    system: str | None = ""
     name: str = field(default="figures", init=False)
     is_endless: ClassVar[bool] = True
     verifier: Verifier = field(default_factory=TypedVerifier, init=False, compare=False, repr=False)
@@ -74,6 +74,8 @@ class FiguresTask(BaseTask):
     def __post_init__(self) -> None:
         if self.level not in _SIDES:
             raise ConfigError(f"level of figures is {self.level!r}; choose 1 or 2.")
+        if self.system == "":
+            object.__setattr__(self, "system", VISION_PROMPT if self.level == 2 else None)
         known = tuple(name for name, kind in KINDS.items() if self.level == 2 or kind.easy)
         # Tuples, so that a task can be a key.
         object.__setattr__(self, "kinds", _names("kinds", self.kinds, known, f" of level {self.level}"))
