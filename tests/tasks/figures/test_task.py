@@ -178,9 +178,8 @@ def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_system_message_is_the_paper_s_at_level_2() -> None:
-    first, second, own = (
-        FiguresTask(**options).problems("train", 1)[0] for options in ({"level": 1}, {}, {"system": "Look."})
-    )
+    tasks = FiguresTask(level=1), FiguresTask(), FiguresTask(system="Look.")
+    first, second, own = (task.problems("train", 1)[0] for task in tasks)
     assert (first.system, own.system) == (None, "Look.")
     assert second.system is not None
     assert "\\boxed{}" in second.system
