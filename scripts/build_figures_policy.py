@@ -166,7 +166,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Any:
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> Any:
     """Fresh weights."""
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    ends: dict[str, Any] = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     text = {
         "model_type": "llama",
         "vocab_size": len(tokenizer),
