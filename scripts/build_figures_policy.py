@@ -166,6 +166,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Any:
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> Any:
     """Fresh weights."""
+    image: Any = tokenizer.convert_tokens_to_ids(IMAGE)
     ends: dict[str, Any] = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     text = {
         "model_type": "llama",
@@ -193,7 +194,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Any:
     config = Idefics3Config(
         text_config=text,
         vision_config=vision,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_id=image,
         scale_factor=SHRINK,
         tie_word_embeddings=True,
         **ends,
