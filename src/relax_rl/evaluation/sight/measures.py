@@ -20,7 +20,7 @@ __all__ = ["ProblemSight", "SiteReading", "chance_angle", "condition_sight"]
 _TENTHS = 10
 _ENDS = 8
 _RESAMPLES = 100
-"""Of the angles, whose operators are fitted anew in each."""
+"""Of the angles, whose operators are fitted again in each."""
 _HALVES = 20
 
 
