@@ -69,3 +69,7 @@ def test_what_is_left_to_fix_is_named_with_its_line(prose: dict[str, Any], tmp_p
         "src/code.py:7: 'mend' in an error",
         "src/code.py:1: the identifier 'told'",
     ]
+
+
+def test_pages_and_code_have_no_word_that_has_a_plainer_one(prose: dict[str, Any]) -> None:
+    assert list(prose["faults"](SCRIPT.parents[1])) == []

@@ -76,8 +76,8 @@ def _found(problem: ProblemResult) -> dict[str, int]:
 
 def _by_chance(one: ProblemResult, other: ProblemResult) -> float:
     """Expected number of solutions of which all right samples of both fall to one."""
-    here, there = _found(one), _found(other)
+    mine, theirs = _found(one), _found(other)
     return sum(
-        share_by_chance(here.get(key, 0) + there.get(key, 0), one.num_scored, other.num_scored)
-        for key in here.keys() | there.keys()
+        share_by_chance(mine.get(key, 0) + theirs.get(key, 0), one.num_scored, other.num_scored)
+        for key in mine.keys() | theirs.keys()
     )

@@ -102,6 +102,6 @@ def _all_fall_to(one: ProblemResult, other: ProblemResult) -> float:
     return share_by_chance(one.num_correct + other.num_correct, one.num_scored, other.num_scored)
 
 
-def share_by_chance(right: int, num_here: int, num_there: int) -> float:
-    """Probability that all of ``right`` samples are among ``num_here`` of ``num_here + num_there``; 0 without any."""
-    return comb(num_here, right) / comb(num_here + num_there, right) if right else 0.0
+def share_by_chance(right: int, num_own: int, num_others: int) -> float:
+    """Probability that all of ``right`` samples are among ``num_own`` of ``num_own + num_others``; 0 without any."""
+    return comb(num_own, right) / comb(num_own + num_others, right) if right else 0.0

@@ -81,7 +81,7 @@ def pass_differences(runs: Sequence[RunRecord]) -> dict[str, dict[int, Estimate]
 
 
 def _by_k(first: EvaluationResult, second: EvaluationResult) -> dict[int, Estimate]:
-    """Of the powers of two that both were measured at; k = 1 is mean@1."""
+    """Differences at the powers of two that both were measured at; k = 1 is mean@1."""
     names = {1 << place: f"pass@{1 << place}" if place else "mean@1" for place in range(20)}
     shared = {k: name for k, name in names.items() if name in first.metrics and name in second.metrics}
     found = {k: paired_difference(first, second, name) for k, name in shared.items()}

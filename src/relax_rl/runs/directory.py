@@ -208,7 +208,7 @@ class RunDirectory:
 
     @property
     def dynamics(self) -> Path:
-        """Of the policy at its checkpoints."""
+        """Folder of the latent dynamics of the policy at its checkpoints."""
         return self.path / "dynamics"
 
     @property

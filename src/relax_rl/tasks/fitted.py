@@ -13,7 +13,7 @@ __all__ = ["FittedTask"]
 
 _MOST_NAMED = 5
 _MOST_ROUNDS = 8
-"""Of asking a task without end for more problems."""
+"""Most rounds of asking a task without end for more problems."""
 _Key = tuple[str, int | None, int]
 
 

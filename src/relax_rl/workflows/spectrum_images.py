@@ -273,7 +273,7 @@ class _Measuring:
         )
 
     def _spectra(self, held: Completions, true: TrueStates, settings: SpectrumSettings) -> tuple[LatentSpectra, ...]:
-        """Of the completions' tokens; and of the image tokens, where they form trajectories."""
+        """Spectra of the completions' tokens, and of the image tokens where they form trajectories."""
         completions = _spectra_of(held.ids, true.completions, settings, f"{self.name}, completion tokens")
         if min(len(states) for states in next(iter(true.images.values()))) < 2:
             self._tell("measuring", "image tokens have no spectrum: some images become fewer than two tokens")

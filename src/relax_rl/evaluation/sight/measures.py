@@ -20,7 +20,7 @@ __all__ = ["ProblemSight", "SiteReading", "chance_angle", "condition_sight"]
 _TENTHS = 10
 _ENDS = 8
 _RESAMPLES = 100
-"""Of the angles, whose operators are fitted again in each."""
+"""Resamples of the angles, whose operators are fitted again in each."""
 _HALVES = 20
 
 
@@ -119,7 +119,7 @@ def _site(name: str, found: Readings, true: Readings, seed: int, *, is_true: boo
 
 
 _Pairs = Sequence[tuple[SiteReading, SiteReading, str]]
-"""Of each problem: under the condition, under the true image, and its unit."""
+"""Values of each problem under the condition and under the true image, and the unit of the problem."""
 
 
 def _ratio(pairs: Sequence[tuple[float, float]], units: Sequence[str], seed: int) -> Estimate | None:

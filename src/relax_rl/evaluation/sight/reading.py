@@ -17,7 +17,7 @@ from relax_rl.latent.padding import right_padded
 __all__ = ["Reading", "batches", "divergence", "read"]
 
 _LOGITS_PER_BATCH = 2**25
-"""Of one forward, 128 MiB in float32; two of them are compared at a time."""
+"""Numbers of one forward, 128 MiB in float32; two forwards are compared at a time."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ _NAMES = ("gram", "cross", "future", "num_pairs")
 
 
 def sums_of(lifted: Tensor) -> Sums:
-    """Of a trajectory (T, F), finite, with T at least 2."""
+    """Sums of one trajectory (T, F), finite, with T at least 2."""
     pairs = torch.ones((1, len(lifted) - 1), dtype=torch.bool, device=lifted.device)
     held = gram_statistics(lifted.unsqueeze(0), pairs)
     parts = GramStatistics(held.gram[0], held.cross[0], held.future[0], held.num_pairs[0])

@@ -1,4 +1,4 @@
-"""Ours: of the right completions of a group, those that rest on the image are worth more.
+"""Our method: right completions of a group that rest on the image are worth more.
 
 PAPO's term is a divergence in the loss, which a policy can raise without seeing better; its authors found that and
 bound it by entropy terms. Here dependence is part of the reward: it is bounded, it ranks right completions only, and no

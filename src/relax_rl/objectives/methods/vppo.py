@@ -65,7 +65,7 @@ def vppo(settings: VPPOSettings) -> Objective:
 
 @dataclass(frozen=True)
 class PerceptionWeights(TokenSelector, TokenWeights):
-    """Of each completion, the ceil(share T) tokens of largest dependence learn; the others count in the denominator.
+    """The ceil(share T) tokens of largest dependence of each completion learn; the others count in the denominator.
 
     The dependence of a token is `token_dependence`; s of a completion is its mean. The advantage is multiplied by
 

@@ -19,7 +19,7 @@ __all__ = ["completion_data"]
 _MOST_STEPS = 20
 _MOST_ROWS = 32
 _MOST_CHARACTERS = 1_600_000
-"""Of all texts on a page together, prompts and completions."""
+"""Characters of all texts on a page together, prompts and completions."""
 _LONGEST = 4000
 _AFTER = 10**9
 

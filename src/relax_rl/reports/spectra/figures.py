@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _MOST_POINTS = 400
-"""Of a path: more are thinned out, which no eye sees and every file pays for."""
+"""Most points of a path: more are thinned out, which no eye sees and every file pays for."""
 _LONGEST_SHOWN = 1e4
 PATH_WINDOW = 16
 """Tokens of the moving mean that a path is drawn by."""

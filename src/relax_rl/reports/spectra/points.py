@@ -17,7 +17,7 @@ from relax_rl.spectra.measure import LatentSpectra, SiteSpectrum
 __all__ = ["eigenvalue_point", "mode_numbers", "spectrum_data"]
 
 _MOST_POINTS = 400
-"""Of a path: more are thinned out."""
+"""Most points of a path: more are thinned out."""
 
 
 def eigenvalue_point(real: float, imaginary: float, residual: float | None, is_vacuous: bool = False) -> list[Any]:

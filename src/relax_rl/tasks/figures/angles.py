@@ -41,8 +41,8 @@ class Angles(Kind):
         where = ("in the triangle", "on the straight line", "at the two parallel lines")[values.ask]
         return f"How many degrees has the angle marked with a question mark {where}?"
 
-    def told(self, values: Values) -> str:
-        """See `Kind.told`."""
+    def described(self, values: Values) -> str:
+        """See `Kind.described`."""
         first, *rest = values.shown[1:]
         if values.ask == 0:
             return f"A triangle has angles of {first} and {rest[0]} degrees, and one marked with a question mark."

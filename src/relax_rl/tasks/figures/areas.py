@@ -52,8 +52,8 @@ class Area(Kind):
             return "All angles of the figure are right angles. What is its area?"
         return f"What is the area of the {_NAMES[values.ask]}?"
 
-    def told(self, values: Values) -> str:
-        """See `Kind.told`."""
+    def described(self, values: Values) -> str:
+        """See `Kind.described`."""
         lengths = values.shown[1:]
         if values.ask == 0:
             return "A rectangle has sides of {} and {}.".format(*lengths)

@@ -37,8 +37,8 @@ class Bars(Kind):
             values.ask
         ]
 
-    def told(self, values: Values) -> str:
-        """See `Kind.told`."""
+    def described(self, values: Values) -> str:
+        """See `Kind.described`."""
         bars = [f"{capital(place)} {height}" for place, height in enumerate(values.shown[1:])]
         return f"A chart has bars of these heights: {', '.join(bars)}."
 

@@ -42,8 +42,8 @@ class Clock(Kind):
             "How many minutes have passed since the last full hour on the clock?",
         )[values.ask]
 
-    def told(self, values: Values) -> str:
-        """See `Kind.told`."""
+    def described(self, values: Values) -> str:
+        """See `Kind.described`."""
         hour, minute = values.shown
         number, further = divmod(minute, 5)
         past = f"{further} minute marks past the {number or 12}" if further else f"at the {number or 12}"
@@ -105,8 +105,8 @@ class Dial(Kind):
         """See `Kind.words`."""
         return "What is the reading of the dial?"
 
-    def told(self, values: Values) -> str:
-        """See `Kind.told`."""
+    def described(self, values: Values) -> str:
+        """See `Kind.described`."""
         start, step, marks, numbers, position = values.shown
         named = ", ".join(str(start + step * place) for place in range(numbers))
         return (

@@ -45,8 +45,8 @@ class Counting(Kind):
         colour = _COLOURS[values.target[0]]
         return f"How many {colour} {_FORMS[values.target[1]] if values.ask == 0 else 'shape'}s are there?"
 
-    def told(self, values: Values) -> str:
-        """See `Kind.told`."""
+    def described(self, values: Values) -> str:
+        """See `Kind.described`."""
         counted = [
             f"{count} {_COLOURS[place // 3]} {_FORMS[place % 3]}{'s' * (count > 1)}"
             for place, count in enumerate(values.shown)

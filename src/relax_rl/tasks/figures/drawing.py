@@ -60,7 +60,7 @@ class Text:
         labels: the words belong to the line nearest to them, which must be the one through ``at``.
         size: in the font size of the drawing.
         has_halo: paper is left around the letters, over lines that cross them.
-        anchor: of a drawing, where ``at`` was before the push; for the check that the words can be read alone.
+        anchor: point of a drawing where ``at`` was before the push; for the check that the words can be read alone.
     """
 
     words: str
@@ -138,8 +138,8 @@ class Drawing:
     """A figure placed on a square picture, in pixels with y downwards.
 
     Attributes:
-        side: of the picture.
-        height: of words of size 1, in pixels.
+        side: side of the picture.
+        height: height of words of size 1, in pixels.
         caption: words above the figure.
     """
 

@@ -32,9 +32,9 @@ class Figure(Picture):
     The identity is that of the drawing, not of its pixels, so that another version of PIL makes no other problem.
 
     Attributes:
-        kind: of `KINDS`.
-        seed: of all that the values leave open.
-        side: of the square picture, in pixels.
+        kind: one of `KINDS`.
+        seed: seed of all that the values leave open.
+        side: side of the square picture, in pixels.
         caption: words above the figure; "" for none.
     """
 

@@ -47,8 +47,8 @@ class Graph(Kind):
             "At which x is the function in the graph highest?",
         )[values.ask]
 
-    def told(self, values: Values) -> str:
-        """See `Kind.told`."""
+    def described(self, values: Values) -> str:
+        """See `Kind.described`."""
         if values.ask == 0:
             zeros = ", ".join(f"{zero / 4:g}" for zero in values.shown[2:])
             return f"The graph of a function crosses the x axis at {zeros} and nowhere else."

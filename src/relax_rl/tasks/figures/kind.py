@@ -29,7 +29,7 @@ class Kind:
     """A kind of figure with its questions. All answers are whole numbers.
 
     Attributes:
-        name: of the kind, in options and facets.
+        name: name of the kind, in options and facets.
         questions: a name for each question, in facets.
         easy: the questions of level 1, by place; empty: the kind is not in that level.
         may_be_dark: it can be drawn on dark paper.
@@ -48,7 +48,7 @@ class Kind:
         """The question. It gives away no number of the figure."""
         raise NotImplementedError
 
-    def told(self, values: Values) -> str:
+    def described(self, values: Values) -> str:
         """The figure in words, for the twin without a picture."""
         raise NotImplementedError
 

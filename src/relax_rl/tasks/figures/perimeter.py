@@ -49,8 +49,8 @@ class Perimeter(Kind):
         """See `Kind.words`."""
         return "All angles of the figure are right angles. What is its perimeter?"
 
-    def told(self, values: Values) -> str:
-        """See `Kind.told`."""
+    def described(self, values: Values) -> str:
+        """See `Kind.described`."""
         sides = [str(length) if length else "unknown" for length in _sides(values.shown)]
         return f"Going once around the figure, its sides are: {', '.join(sides)}."
 

@@ -41,8 +41,8 @@ class Prism(Kind):
         asked = ("total length of all edges", "surface area", "volume")[values.ask]
         return f"What is the {asked} of the rectangular prism?"
 
-    def told(self, values: Values) -> str:
-        """See `Kind.told`."""
+    def described(self, values: Values) -> str:
+        """See `Kind.described`."""
         names = ("length", "width", "height")
         if values.ask < 3:
             sides = [f"{name} {side}" for name, side in zip(names, values.shown, strict=True)]

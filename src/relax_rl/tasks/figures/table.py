@@ -39,8 +39,8 @@ class Table(Kind):
         name = f"row {capital(row)}" if values.ask == 1 else f"column {_last(column)}"
         return f"What is the sum of {name} of the table?"
 
-    def told(self, values: Values) -> str:
-        """See `Kind.told`."""
+    def described(self, values: Values) -> str:
+        """See `Kind.described`."""
         rows = _rows(values.shown)
         head = ", ".join(_last(column) for column in range(values.shown[0]))
         body = "; ".join(f"{capital(place)}: {', '.join(map(str, row))}" for place, row in enumerate(rows))

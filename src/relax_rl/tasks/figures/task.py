@@ -49,9 +49,9 @@ class FiguresTask(BaseTask):
     Attributes:
         level: 1: easy questions about clocks, bars, shapes, graphs and tables in small pictures; 2: all of them.
         kinds: names of `KINDS`, with commas or as a list; None: all of the level.
-        forms: of `FORMS`; with "text" and "picture", an evaluation gives the ``modality_gap``.
+        forms: some of `FORMS`; with "text" and "picture", an evaluation gives the ``modality_gap``.
         redrawn, others: further figures of a question of ``test``.
-        side: of the pictures, in pixels; None: 80 for level 1, 448 for level 2.
+        side: side of the pictures, in pixels; None: 80 for level 1, 448 for level 2.
         blind: leave the pictures out, to measure what the words alone give away.
         system: system message; None for none; "": the paper's at level 2, none at level 1.
 
@@ -196,7 +196,7 @@ class FiguresTask(BaseTask):
         values = figure.values
         words = kind.words(values)
         if form == "text":
-            words = f"{kind.told(values)} {words}"
+            words = f"{kind.described(values)} {words}"
         elif form == "picture":
             figure, words = self._captioned(kind, figure) or figure, _IN_PICTURE
         facets = {"kind": (kind.name,), "question": (f"{kind.name}: {kind.questions[values.ask]}",)}
@@ -212,7 +212,7 @@ class FiguresTask(BaseTask):
             mistake=f"\\boxed{{{kind.slip(values)}}}",
             images=() if self.blind or form == "text" else (figure,),
             # For `relax spectrum --images` with words in place of the figure.
-            columns={"kind": kind.name} | ({} if form == "text" else {"image_words": kind.told(values)}),
+            columns={"kind": kind.name} | ({} if form == "text" else {"image_words": kind.described(values)}),
             group=identity.rpartition("-v")[0],
             facets=facets,
         )

@@ -9,7 +9,7 @@ from PIL.Image import Image, Resampling
 __all__ = ["SIDE", "thumbnail"]
 
 SIDE = 128
-"""Of the square in which a thumbnail lies, in pixels."""
+"""Side of the square in which a thumbnail lies, in pixels."""
 
 
 def thumbnail(image: Image, side: int = SIDE) -> bytes:
