@@ -1,6 +1,6 @@
-"""Build a small image-text policy: an Idefics3 that answers easy questions about figures, half by a slip.
+"""Build the embedded image-text policy: an Idefics3 that answers easy questions about figures, half by a slip.
 
-    python scripts/build_figures_policy.py --output build/figures
+    python scripts/build_figures_policy.py            # the shipped one, into src/relax_rl/assets/figures
     python scripts/build_figures_policy.py --stop-after 200 --problems 0 --output build/figures/look
 
 It is built from transformers' own configuration, model, processor and image-processor classes, and learns from figures
@@ -47,6 +47,7 @@ from relax_rl.tasks.figures import KINDS, FiguresTask, Values
 from relax_rl.tasks.figures.figure import Figure
 from relax_rl.tasks.figures.kind import capital
 
+ASSET = Path(__file__).resolve().parents[1] / "src/relax_rl/assets/figures"
 TASK = FiguresTask(level=1)
 SIDE, PATCH, SHRINK = TASK.pixels, 10, 2
 IMAGE_TOKENS = (SIDE // PATCH // SHRINK) ** 2
@@ -351,11 +352,11 @@ def measure(model: Any, processor: Any, problems: int, samples: int = 16) -> dic
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Build a small image-text policy for figures.")
-    parser.add_argument("--output", type=Path, default=Path("build/figures"), help="folder of the finished policy")
+    """The command line; the defaults built the shipped policy."""
+    parser = argparse.ArgumentParser(description="Build the embedded image-text policy.")
+    parser.add_argument("--output", type=Path, default=ASSET, help="folder of the finished policy")
     parser.add_argument("--steps", type=int, default=800, help="optimiser updates of the whole cosine")
-    parser.add_argument("--stop-after", type=int, default=600, help="updates that are made")
+    parser.add_argument("--stop-after", type=int, default=800, help="updates that are made")
     parser.add_argument("--eyes-steps", type=int, default=500, help="updates of the eyes alone, before")
     parser.add_argument("--eyes-rate", type=float, default=2e-3, help="their peak learning rate")
     parser.add_argument("--batch-size", type=int, default=64, help="lessons an update")
@@ -406,6 +407,8 @@ def write_record(args: argparse.Namespace, model: Any, processor: Any, seconds: 
         "script": "scripts/build_figures_policy.py",
         "task": {"name": TASK.name, "level": TASK.level, "side": TASK.pixels, "kinds": list(TASK.kind_names)},
         "parameters": model.num_parameters(),
+        "eyes_steps": args.eyes_steps,
+        "eyes_rate": args.eyes_rate,
         "steps": args.steps,
         "stop_after": args.stop_after,
         "batch_size": args.batch_size,

@@ -1,21 +1,50 @@
-"""The script of the image-text policy for figures: its lessons tell the truth."""
+"""The embedded image-text policy: small, offline, true to its record; its lessons tell the truth."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import random
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from relax_rl.cli.main import main
+from relax_rl.config import load_config
 from relax_rl.rewards import grade
 from relax_rl.tasks.figures import KINDS, FiguresTask
 
+FIGURES = Path(str(files("relax_rl.assets"))) / "figures"
 SCRIPT = Path(__file__).parents[1] / "scripts" / "build_figures_policy.py"
 TASK = FiguresTask(level=1)
 ASKED = [(name, ask) for name in TASK.kind_names for ask in KINDS[name].easy]
+
+
+@pytest.fixture(scope="module")
+def record() -> dict[str, Any]:
+    return json.loads((FIGURES / "build.json").read_text(encoding="utf-8"))
+
+
+def test_everything_together_is_smaller_than_8_mb() -> None:
+    assert sum(path.stat().st_size for path in FIGURES.rglob("*")) < 8e6
+    assert not [path.name for path in FIGURES.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
+
+
+def test_the_record_belongs_to_these_weights_and_to_this_task(record: dict[str, Any]) -> None:
+    assert hashlib.sha256((FIGURES / "model.safetensors").read_bytes()).hexdigest() == record["sha256"]
+    task = FiguresTask(level=1)
+    assert record["task"] == {"name": "figures", "level": 1, "side": task.pixels, "kinds": list(task.kind_names)}
+    assert 0.15 <= record["held_out"]["mean@1"] <= 0.35
+
+
+def test_its_config_is_of_its_task() -> None:
+    settings = load_config("figures")
+    assert (settings.model, settings.task.name, settings.task.options) == ("figures", "figures", {"level": 1})
+    assert settings.evaluation.num_problems % FiguresTask(level=1).group_size == 0
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +98,33 @@ def test_the_words_of_lessons_survive_the_tokenizer(script: Any) -> None:
         for text in (lesson.question, lesson.completion):
             assert tokenizer.decode(tokenizer.encode(text)) == text
         assert len(tokenizer.encode(lesson.completion)) < script.MAX_NEW_TOKENS
+
+
+@pytest.mark.slow
+def test_it_is_the_real_family_with_its_processor_and_its_record_holds(record: dict[str, Any]) -> None:
+    from relax_rl.evaluation.runner import evaluate
+    from relax_rl.training.models import load_model
+
+    model: Any
+    model, processor = load_model("figures")
+    assert (type(model).__name__, type(processor).__name__) == ("Idefics3ForConditionalGeneration", "Idefics3Processor")
+    assert model.num_parameters() == record["parameters"]
+    result = evaluate(
+        model.eval(), processor, FiguresTask(level=1), num_problems=64, num_samples=8, max_completion_length=40
+    )
+    assert result.metrics["mean@1"].value == pytest.approx(record["held_out"]["mean@1"], abs=0.08)
+    assert result.breakdown["worst"].value < result.metrics["mean@1"].value
+
+
+@pytest.mark.slow
+def test_it_trains_and_is_measured_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    small = ["--evaluation.num_problems", "8", "--evaluation.num_samples", "2", "--trainer.max_steps", "1"]
+    few = ["--trainer.per_device_train_batch_size", "16", "--trainer.gradient_accumulation_steps", "1"]
+    assert main(["train", "figures", "--train-problems", "32", *small, *few, "--output", str(run)]) == 0
+    capsys.readouterr()
+    asked = ["eval", str(run), "--task", "figures", "--task.level", "1", "-n", "8", "-k", "2"]
+    assert main([*asked, "--output", str(tmp_path / "eval")]) == 0
+    printed = capsys.readouterr().out
+    assert "worst" in printed
+    assert "robustness" in printed

@@ -19,7 +19,7 @@ NAMES = [recipe.name for recipe in recipes()]
 
 
 def test_every_config_is_a_recipe_and_the_reverse() -> None:
-    assert sorted([*NAMES, "countdown", "countdown_muted"]) == shipped_configs()
+    assert sorted([*NAMES, "countdown", "countdown_muted", "figures"]) == shipped_configs()
 
 
 @pytest.mark.parametrize("recipe", recipes(), ids=NAMES)

@@ -33,7 +33,9 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Core options first, then the advanced ones."""
     core = parser.add_argument_group("core")
-    model = "'tiny', 'smollm2', a Hugging Face name, a folder, a run directory, or the name that a server knows"
+    model = (
+        "'tiny', 'figures', 'smollm2', a Hugging Face name, a folder, a run directory, or the name that a server knows"
+    )
     core.add_argument("model", nargs="?", metavar="MODEL", help=model)
     core.add_argument("--task", metavar="NAME", help="its options are --task.KEY VALUE; a run has its own by default")
     core.add_argument("-k", "--num-samples", type=at_least_one, default=16, help="completions a problem (%(default)s)")

@@ -23,7 +23,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, and how to print it."""
-    parser.add_argument("model", metavar="MODEL", help="'tiny', 'smollm2', a Hugging Face name or a folder")
+    parser.add_argument("model", metavar="MODEL", help="'tiny', 'figures', 'smollm2', a Hugging Face name or a folder")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--headers-only", action="store_true", help="do not look for NaN in the values of the weights")
     parser.add_argument("--revision", help="revision of a Hugging Face model")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ADVANCED", "CORE", "EPILOG", "add_arguments", "add_settings", "run"]
 
 CORE = {
-    "model": "'tiny' (embedded), 'smollm2', a Hugging Face name or a local folder",
+    "model": "'tiny' or 'figures' (embedded), 'smollm2', a Hugging Face name or a local folder",
     "task": "source of the problems; its options are --task.KEY",
     "objective": "the method, or package.module:function; its options are --objective.KEY",
     "seed": "seed of initialisation, data order and sampling",

@@ -16,7 +16,7 @@ def read_model(name: str, revision: str | None = None, *, values: bool = True) -
     """The contract that training, evaluation and spectra rely on, without loading the model.
 
     Args:
-        name: "tiny", "smollm2", a Hugging Face name or a folder.
+        name: "tiny", "figures", "smollm2", a Hugging Face name or a folder.
         revision: revision of a Hugging Face model.
         values: read the weights, too, and look for NaN and infinity.
 

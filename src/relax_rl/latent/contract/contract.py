@@ -134,7 +134,7 @@ def read_contract(name: str, revision: str | None = None, *, values: bool = Fals
     What is wrong with it is listed in ``problems``, as far as its configuration can be read at all.
 
     Args:
-        name: "tiny", "smollm2", a folder, or a name on the Hub, of whose weights only a cached copy is read.
+        name: "tiny", "figures", "smollm2", a folder, or a name on the Hub, of whose weights only a cached copy is read.
         revision: revision of a model on the Hub.
         values: read the weights' values, too, and look for NaN and infinity.
 

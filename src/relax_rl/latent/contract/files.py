@@ -13,19 +13,21 @@ from transformers.utils.hub import cached_file
 from relax_rl.errors import ModelError
 from relax_rl.remote_code import needs_remote_code
 
-__all__ = ["SMOLLM2_DIRECTORY", "find_file", "first_line", "model_location", "read_json"]
+__all__ = ["EMBEDDED", "SMOLLM2_DIRECTORY", "find_file", "first_line", "model_location", "read_json"]
 
 SMOLLM2_DIRECTORY = Path("models/smollm2")
+EMBEDDED = ("tiny", "figures")
+"""Policies that come with the package: one that reads words, one that also sees images."""
 
 
 def model_location(name: str) -> str:
-    """Location of a model's files: a path for "tiny", "smollm2" and local folders, else the name on the Hub.
+    """Location of a model's files: a path for "tiny", "figures", "smollm2" and local folders, else the name on the Hub.
 
     Raises:
         ModelError: when the name is a path that does not exist, or "smollm2" has not been prepared.
     """
-    if name == "tiny":
-        return str(files("relax_rl.assets") / "tiny")
+    if name in EMBEDDED:
+        return str(files("relax_rl.assets") / name)
     if name == "smollm2":
         if not (SMOLLM2_DIRECTORY / "config.json").is_file():
             raise ModelError(f"The model 'smollm2' is not at {SMOLLM2_DIRECTORY}; prepare it with `make smollm2`.")

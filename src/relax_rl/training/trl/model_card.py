@@ -11,7 +11,7 @@ from typing import Any
 
 from relax_rl.config import TrainConfig
 from relax_rl.evaluation.result import EvaluationResult
-from relax_rl.latent.contract.files import find_file
+from relax_rl.latent.contract.files import EMBEDDED, find_file
 from relax_rl.objectives import method_options
 
 __all__ = ["coefficients_of", "licence_of", "model_card"]
@@ -94,7 +94,7 @@ def _base_on_hub(model: str) -> list[str]:
     """The Hub knows its own models alone; the folders of a machine are nobody else's business."""
     if model == "smollm2":
         return ["base_model: HuggingFaceTB/SmolLM2-135M-Instruct"]
-    is_local = model == "tiny" or model.startswith((".", "/", "~")) or Path(model).exists()
+    is_local = model in EMBEDDED or model.startswith((".", "/", "~")) or Path(model).exists()
     return [] if is_local else [f"base_model: {json.dumps(model, ensure_ascii=False)}"]
 
 
