@@ -226,12 +226,8 @@ def exploration(scale: Scale) -> None:
 
 
 def figures(scale: Scale) -> None:
-    """J: figures by a small image-text policy, on average and at worst over variants."""
-    policy = scale.runs / "figures_policy"
-    if not (policy / "build.json").is_file():
-        sizes = ("--eyes-steps", 60, "--stop-after", 30, "--problems", 16) if scale.is_small else ()
-        _run(sys.executable, HERE.parent / "scripts" / "build_figures_policy.py", "--output", policy, *sizes)
-    task = (f"--model={policy}", "--task=figures", "--task.level=1", "--train_problems=1024")
+    """J: figures by the embedded image-text policy, on average and at worst over variants."""
+    task = ("--model=figures", "--task=figures", "--task.level=1", "--train_problems=1024")
     sizes = ("--trainer.max_completion_length=40", "--dictionary.num_observables=8", "--evaluation.num_problems=128")
     folder = scale.compare("figures", METHODS / "figures.toml", "51,52,53,54,55", *task, *sizes, samples=32)
     scale.collect(folder, "j")
