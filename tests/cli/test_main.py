@@ -81,7 +81,18 @@ def test_help_and_import_load_no_verb() -> None:
         "file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {"cli", "cli.main", "errors", "ranks", "redaction", "remote_code", "stopping", "telemetry", "version"}
+    loaded = {
+        "cli",
+        "cli.main",
+        "errors",
+        "lazy_names",
+        "ranks",
+        "redaction",
+        "remote_code",
+        "stopping",
+        "telemetry",
+        "version",
+    }
     assert done.stderr == f"{sorted(f'relax_rl.{name}' for name in loaded)}\n"
 
 

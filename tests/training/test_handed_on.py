@@ -72,6 +72,7 @@ def test_all_that_trl_takes_arrives_at_trl(monkeypatch: pytest.MonkeyPatch, argu
     arrived = given_to(monkeypatch)
     own = {"self", "args", "objective", "objective_options", "card"}
     given = {name: object() for name in inspect.signature(RelaxTrainer.__init__).parameters if name not in own}
+    given["train_dataset"] = SimpleNamespace(column_names=["prompt"])
     with pytest.raises(ArrivedError):
         RelaxTrainer(args=arguments, objective="grpo", **given)  # pyright: ignore[reportArgumentType]
     args = arrived.named.pop("args")

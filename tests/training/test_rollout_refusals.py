@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from relax_rl.errors import ConfigError
 from relax_rl.training.trl import rollouts
@@ -26,7 +27,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Any:
             "reward_funcs": [],
             "args": SimpleNamespace(seed=3),
             "model": SimpleNamespace(config=None),
-            "accelerator": SimpleNamespace(unwrap_model=lambda model: model),
+            "accelerator": SimpleNamespace(unwrap_model=lambda model: model, device=torch.device("cpu")),
             "_guard": SimpleNamespace(limits=SimpleNamespace(max_unscored=0.5)),
         }
 
