@@ -167,6 +167,7 @@ def test_a_damaged_run_is_shown_as_far_as_it_can_be_read(make_run: Callable[...,
     assert len(page.csv("curves.csv")) == 20 * 4
 
 
+@pytest.mark.slow
 def test_the_figures_are_files_with_their_data(pair: list[Path], tmp_path: Path) -> None:
     write_report(pair, tmp_path / "r.html", figures=tmp_path / "figures")
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())

@@ -34,6 +34,7 @@ def texts(*lengths: int) -> list[LatentText]:
     return [LatentText(f"text-{number}", tuple(row), 2) for number, row in enumerate(ids)]
 
 
+@pytest.mark.slow
 def test_exponents_and_points_are_those_of_the_jacobians() -> None:
     model = small()
     found = jacobian_spectrum(model, texts(12, 15, 4), SETTINGS, name="small")

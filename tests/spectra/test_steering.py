@@ -92,6 +92,7 @@ def test_the_fitted_operator_predicts_it_and_the_gramian_holds_its_energy() -> N
     torch.testing.assert_close(found.gramian.trace(), found.predicted.square().sum())
 
 
+@pytest.mark.slow
 def test_a_push_in_the_embedded_policy_reaches_later_tokens_only_through_the_layers() -> None:
     from relax_rl.training.models import load_model
 

@@ -103,6 +103,7 @@ def test_the_log_ratio_is_of_the_trace_under_both_policies(tmp_path: Path) -> No
     assert term == pytest.approx(own - float(provider._start["log_probs"][2].double().sum()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_micro_batches_that_break_groups_have_the_same_update(tmp_path: Path) -> None:
     seen = []
     for size in (2 * GROUP, GROUP // 2):

@@ -139,6 +139,7 @@ def failing(target: str, at: int, error: Exception, monkeypatch: pytest.MonkeyPa
 REWARD = "relax_rl.rewards.reward_function:VerifierReward.__call__"
 
 
+@pytest.mark.slow
 def test_what_an_exception_would_lose_is_kept(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,6 +66,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if not k.startswith(("step_time", "time/"))} for row in found]
 
 
+@pytest.mark.slow
 def test_a_policy_is_measured_on_the_way_and_the_best_is_kept(run: Path, told: list[Progress]) -> None:
     names = sorted(path.name for path in (run / "evaluations" / "during").iterdir())
     assert names == ["update_000002.json", "update_000004.json"]

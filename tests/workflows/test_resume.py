@@ -77,6 +77,7 @@ def resume(run: Path, **overrides: object) -> list[str]:
     return [event.message for event in seen if event.stage == "notice"]
 
 
+@pytest.mark.slow
 def test_a_copy_resumed_from_a_damaged_newest_checkpoint_ends_as_the_run_did(run: Path, finished: Path) -> None:
     (run / "checkpoints" / "checkpoint-2" / "optimizer.pt").unlink()
     said = resume(run)

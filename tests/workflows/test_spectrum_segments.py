@@ -32,6 +32,7 @@ def made(count: int = 16) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_writes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ def fit(parts: list[torch.Tensor]) -> torch.Tensor:
     return dmd(parts, rank=2).eigenvalues
 
 
+@pytest.mark.slow
 def test_intervals_cover_what_is_true_and_columns_belong_together() -> None:
     covered: list[bool] = []
     found = bagged_spectrum(trajectories(12, 0), fit, bags=2)
