@@ -113,7 +113,7 @@ def test_page_of_a_comparison_has_sentences_data_and_one_plane_a_method(grid: li
     assert 'download="methods.csv"' in text
     assert "GRPO and ReLaX on countdown" in text
     assert "6 runs of the policy tiny, 3 seeds" in text
-    shown = text.rsplit("Koopman spectra of", 1)[1].split("To repeat")[0]
+    shown = text.split('<h2 id="spectra">')[1].split("<h2")[0]
     assert "GRPO" in shown
     assert "GRPO, seed" not in shown
     turned = write_report(grid, tmp_path / "s.html", methods=["A", "B"] * 3, baseline="B").read_text()
