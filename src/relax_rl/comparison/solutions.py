@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from relax_rl.comparison.pairs import require_comparable
-from relax_rl.comparison.turnover import share_by_chance
+from relax_rl.comparison.turnover import scored_pairs, share_by_chance
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
 from relax_rl.statistics.intervals import Estimate, bootstrap_mean
 
@@ -52,9 +52,7 @@ def solution_turnover(
         ConfigError: a name in ``despite`` that cannot differ.
     """
     require_comparable(first, second, despite)
-    others = {problem.id: problem for problem in second.per_problem}
-    pairs = [(problem, others[problem.id]) for problem in first.per_problem if problem.id in others]
-    pairs = [(before, after) for before, after in pairs if before.num_scored and after.num_scored]
+    pairs = scored_pairs(first, second)
     if not pairs or any(problem.mode_keys is None for pair in pairs for problem in pair):
         return None
     lost = bootstrap_mean([float(len(_found(before).keys() - _found(after))) for before, after in pairs], seed=seed)

@@ -16,7 +16,7 @@ from relax_rl.comparison.pairs import require_comparable
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
 from relax_rl.statistics.intervals import Estimate, bootstrap_mean
 
-__all__ = ["ChangedProblem", "Turnover", "share_by_chance", "turnover"]
+__all__ = ["ChangedProblem", "Turnover", "scored_pairs", "share_by_chance", "turnover"]
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ def turnover(
         ConfigError: a name in ``despite`` that cannot differ.
     """
     require_comparable(first, second, despite)
-    others = {problem.id: problem for problem in second.per_problem}
-    pairs = [(problem, others[problem.id]) for problem in first.per_problem if problem.id in others]
-    pairs = [(before, after) for before, after in pairs if before.num_scored and after.num_scored]
+    pairs = scored_pairs(first, second)
     lost = [_changed(before, after) for before, after in pairs if before.num_correct and not after.num_correct]
     gained = [_changed(before, after) for before, after in pairs if after.num_correct and not before.num_correct]
     shares = [
@@ -90,6 +88,13 @@ def turnover(
         lost_problems=tuple(sorted(lost, key=lambda problem: problem.by_chance)),
         gained_problems=tuple(sorted(gained, key=lambda problem: problem.by_chance)),
     )
+
+
+def scored_pairs(first: EvaluationResult, second: EvaluationResult) -> list[tuple[ProblemResult, ProblemResult]]:
+    """The problems that both evaluations have and scored a sample of, in the order of the first."""
+    others = {problem.id: problem for problem in second.per_problem}
+    pairs = [(problem, others[problem.id]) for problem in first.per_problem if problem.id in others]
+    return [(before, after) for before, after in pairs if before.num_scored and after.num_scored]
 
 
 def _changed(before: ProblemResult, after: ProblemResult) -> ChangedProblem:

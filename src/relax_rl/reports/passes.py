@@ -54,15 +54,7 @@ def plot_pass_curves(curves: Mapping[str, Sequence[Estimate]], ax: Axes | None =
         color = color_of(position)
         ax.fill_between(ks, [p.low for p in curve], [p.high for p in curve], color=color, alpha=0.12, linewidth=0)
         ax.plot(ks, [p.value for p in curve], color=color, linestyle=linestyle_of(position), label=name, linewidth=1.5)
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("k", fontsize=8.5, color=INK)
-    ax.set_ylabel("pass@k", fontsize=8.5, color=INK)
-    if curves:
-        for text in ax.legend(frameon=False, fontsize=8).get_texts():
-            text.set_parse_math(False)
-    return ax
+    return _over_k(ax, "pass@k", has_names=bool(curves))
 
 
 def pass_differences(runs: Sequence[RunRecord]) -> dict[str, dict[int, Estimate]]:
@@ -104,12 +96,17 @@ def plot_pass_differences(differences: Mapping[str, Mapping[int, Estimate]], ax:
         ends = [[p.value - p.low for p in by_k.values()], [p.high - p.value for p in by_k.values()]]
         look = {"color": color_of(position), "linestyle": linestyle_of(position), "linewidth": 1.3, "markersize": 3.5}
         ax.errorbar(ks, values, ends, marker="o", capsize=2, label=name, **look)  # type: ignore[arg-type]
+    return _over_k(ax, "difference in pass@k", has_names=bool(differences))
+
+
+def _over_k(ax: Axes, what: str, *, has_names: bool) -> Axes:
+    """The axes of a picture over k, which doubles, with a legend if anything is drawn."""
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("k", fontsize=8.5, color=INK)
-    ax.set_ylabel("difference in pass@k", fontsize=8.5, color=INK)
-    if differences:
+    ax.set_ylabel(what, fontsize=8.5, color=INK)
+    if has_names:
         for text in ax.legend(frameon=False, fontsize=8).get_texts():
             text.set_parse_math(False)
     return ax
