@@ -13,6 +13,7 @@ from relax_rl.rewards.own_code import as_scores, called, is_own, place_of
 __all__ = [
     "BaseVerifier",
     "ExplainingVerifier",
+    "OneByOneVerifier",
     "Verdict",
     "Verifier",
     "as_verifier",
@@ -210,6 +211,34 @@ class BaseVerifier:
         """A label for each extracted answer, the same for equal ones; by default equal but for white space."""
         labels: dict[str, int] = {}
         return [None if text is None else labels.setdefault("".join(text.split()), len(labels)) for text in answers]
+
+
+class OneByOneVerifier(BaseVerifier):
+    """Judges one completion at a time: a subclass writes ``verdict``, and has ``score`` and ``grade`` from it."""
+
+    def verdict(self, completion: str, answer: str) -> Verdict:
+        """The verdict on one completion beside its gold answer; never raises, whatever the completion holds."""
+        raise NotImplementedError
+
+    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+        """Score each completion against its gold answer.
+
+        Raises:
+            DataError: The two sequences differ in length.
+        """
+        return [verdict.score for verdict in self.grade(completions, answers)]
+
+    def grade(
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        num_tokens: Sequence[int] | None = None,
+        *,
+        truncated: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
+        """As ``score``, with what `verdict` says beside the score."""
+        check_lengths(completions, answers)
+        return [self.verdict(*pair) for pair in zip(completions, answers, strict=True)]
 
 
 class _OwnVerifier(BaseVerifier):

@@ -8,11 +8,10 @@ the expression (and with it the size of every result), the depth of its brackets
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
+from relax_rl.rewards.base import OneByOneVerifier, Verdict
 from relax_rl.rewards.solutions import Expression, canonical, value_of
 
 __all__ = [
@@ -70,7 +69,7 @@ class Computed:
     tree: Expression
 
 
-class ExpressionVerifier(BaseVerifier):
+class ExpressionVerifier(OneByOneVerifier):
     """Scores 1.0 if the committed expression is what a subclass asks for beside the gold answer, else 0.0.
 
     The committed expression is the last complete ``<answer>...</answer>``, and without one the last ``\\boxed{...}``.
@@ -84,27 +83,8 @@ class ExpressionVerifier(BaseVerifier):
         """Whether an expression answers the problem."""
         raise NotImplementedError
 
-    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        """Score each completion against its gold answer, a text such as ``"11 1 3>14"``.
-
-        Raises:
-            DataError: The two sequences differ in length.
-        """
-        return [verdict.score for verdict in self.grade(completions, answers)]
-
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-    ) -> list[Verdict]:
-        """As ``score``, with the committed expression and its canonical form."""
-        check_lengths(completions, answers)
-        return [self._verdict(*pair) for pair in zip(completions, answers, strict=True)]
-
-    def _verdict(self, completion: str, answer: str) -> Verdict:
+    def verdict(self, completion: str, answer: str) -> Verdict:
+        """See `OneByOneVerifier.verdict`; the gold answer is a text such as ``"11 1 3>14"``."""
         expression, how = commitment(completion)
         gold = CountdownAnswer.parse(answer)
         if gold is None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from relax_rl.errors import ConfigError
-from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
+from relax_rl.rewards.base import OneByOneVerifier, Verdict
 from relax_rl.rewards.extraction import extract_answer
 
 __all__ = ["FormatVerifier"]
@@ -16,7 +16,7 @@ _OPEN_THINK, _CLOSE_THINK = "<think>", "</think>"
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
-class FormatVerifier(BaseVerifier):
+class FormatVerifier(OneByOneVerifier):
     """Scores 1.0 if a completion has every part that is asked for, else 0.0; the gold answers are not looked at.
 
     ``think``: the completion begins with ``<think>``, and closes it once, around some text. ``answer``: what follows
@@ -43,21 +43,10 @@ class FormatVerifier(BaseVerifier):
         self.require = require
         self.prompt_opens_think = prompt_opens_think
 
-    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        """1.0 or 0.0 for each completion. Raises DataError if the lengths differ."""
-        return [verdict.score for verdict in self.grade(completions, answers)]
-
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-    ) -> list[Verdict]:
-        """As ``score``; ``detail`` names the parts that are missing."""
-        check_lengths(completions, answers)
-        return [self._verdict(completion) for completion in completions]
+    def verdict(self, completion: str, answer: str) -> Verdict:
+        """See `OneByOneVerifier.verdict`; ``detail`` names the parts that are missing."""
+        missing = [part for part in _PARTS if part in self.require and not self._has(part, completion)]
+        return Verdict(float(not missing), detail=f"without {', '.join(missing)}" if missing else "")
 
     def grade_behind(
         self,
@@ -73,10 +62,6 @@ class FormatVerifier(BaseVerifier):
         if self.prompt_opens_think:
             return self.grade(completions, answers)
         return super().grade_behind(opened, completions, answers)
-
-    def _verdict(self, completion: str) -> Verdict:
-        missing = [part for part in _PARTS if part in self.require and not self._has(part, completion)]
-        return Verdict(float(not missing), detail=f"without {', '.join(missing)}" if missing else "")
 
     def _has(self, part: str, completion: str) -> bool:
         if part == "think":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relax_rl.errors import ConfigError
-from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
+from relax_rl.rewards.base import OneByOneVerifier, Verdict
 from relax_rl.rewards.countdown import commitment
 
 __all__ = ["MOVES", "Maze", "MazeVerifier"]
@@ -61,7 +61,7 @@ class Maze:
         return places
 
 
-class MazeVerifier(BaseVerifier):
+class MazeVerifier(OneByOneVerifier):
     """Scores 1.0 if the committed walk ends at the goal, else 0.0; at the dead end ``X`` of a deceptive map, a part.
 
     The walk is the text of the last complete ``<answer>...</answer>``, and without one of the last ``\\boxed{...}``:
@@ -89,23 +89,8 @@ class MazeVerifier(BaseVerifier):
         """See `BaseVerifier.grading_options`."""
         return {"dead_end": self._dead_end} if self._dead_end else {}
 
-    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        """Score each completion against its gold answer, a text such as ``"#####/#S.G#/#####"``."""
-        return [verdict.score for verdict in self.grade(completions, answers)]
-
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-    ) -> list[Verdict]:
-        """As ``score``, with the committed walk and its route."""
-        check_lengths(completions, answers)
-        return [self._verdict(*pair) for pair in zip(completions, answers, strict=True)]
-
-    def _verdict(self, completion: str, answer: str) -> Verdict:
+    def verdict(self, completion: str, answer: str) -> Verdict:
+        """See `OneByOneVerifier.verdict`; the gold answer is a text such as ``"#####/#S.G#/#####"``."""
         text, how = commitment(completion)
         maze = Maze.parse(answer)
         if maze is None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from relax_rl.errors import ConfigError, DataError, DependencyError
 from relax_rl.import_path import TASK_FAMILIES
-from relax_rl.rewards.base import BaseVerifier, Verdict
+from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
 from relax_rl.rewards.extraction import extract_answer
 from relax_rl.rewards.workers.pool import WorkerPool
 from relax_rl.tasks.base import BaseTask, Problem, digest
@@ -139,8 +139,7 @@ class ReasoningGymVerifier(BaseVerifier):
         truncated: Sequence[bool] | None = None,
     ) -> list[Verdict]:
         """As ``score``, with what was extracted and why there is no score."""
-        if len(completions) != len(answers):
-            raise DataError(f"{len(completions)} completions were given with {len(answers)} gold answers.")
+        check_lengths(completions, answers)
         found = [extract_answer(completion) for completion in completions]
         texts = [extraction.verbatim for extraction in found]
         asked = {(answer, text): None for answer, text in zip(answers, texts, strict=True) if text is not None}
