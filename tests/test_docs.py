@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -187,3 +189,9 @@ def test_every_metric_of_every_objective_is_in_the_table():
         metrics = objective(batch).metrics
         assert metrics
         assert [name for name in metrics if f"`{name}`" not in table] == []
+
+
+def test_every_extra_is_on_the_page_that_installs_them():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    named = re.findall(r"^\| `\[(\w+)\]` \|", (ROOT / "docs/start/install.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted(extras)
