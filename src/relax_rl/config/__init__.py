@@ -18,6 +18,7 @@ from relax_rl.config.settings import (
     TrainerConfig,
     VerifierConfig,
 )
+from relax_rl.config.sight import SightConfig
 
 __all__ = [
     "BatchPlan",
@@ -26,6 +27,7 @@ __all__ = [
     "GuardConfig",
     "ObjectiveConfig",
     "PeftConfig",
+    "SightConfig",
     "TaskConfig",
     "TrainConfig",
     "TrainerConfig",

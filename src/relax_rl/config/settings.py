@@ -19,6 +19,7 @@ from relax_rl.config.evaluation import EvaluationConfig
 from relax_rl.config.messages import one_sentence
 from relax_rl.config.peft import PeftConfig
 from relax_rl.config.section import Section
+from relax_rl.config.sight import SightConfig
 from relax_rl.errors import ConfigError
 from relax_rl.redaction import refuse_secrets
 
@@ -295,6 +296,7 @@ class TrainConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     guard: GuardConfig = GuardConfig()
+    sight: SightConfig = SightConfig()
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of initialisation, data order and sampling."""
     output: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,8 +20,10 @@ from relax_rl.tasks.base import Problem
 from relax_rl.tasks.images.picture import Picture
 
 __all__ = [
+    "ImagePrompt",
     "ProcessedPrompt",
     "PromptForm",
+    "SeenPrompt",
     "check_images",
     "encode_prompt",
     "left_pad",
@@ -81,8 +84,38 @@ def check_images(tokenizer: Any, problem: Problem, form: PromptForm = _AS_USUAL)
         )
 
 
-class ProcessedPrompt(Sequence[int]):
-    """A prompt of an image-text model: its token ids, those that stand for an image among them, and its conversation.
+class ImagePrompt(Sequence[int], ABC):
+    """A prompt of an image-text model: its token ids, those that stand for an image among them."""
+
+    _token_ids: Sequence[int]
+
+    @abstractmethod
+    def look(self) -> Look:
+        """The prompt as the processor reads it, images and all."""
+
+    def __len__(self) -> int:
+        return len(self._token_ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._token_ids[index]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._token_ids)
+
+
+class SeenPrompt(ImagePrompt):
+    """A prompt that the processor has read, with its pixels."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._token_ids = look.token_ids
+
+    def look(self) -> Look:
+        return self._look
+
+
+class ProcessedPrompt(ImagePrompt):
+    """A prompt with its conversation.
 
     Pixels are made batch by batch (`looks_of`). Those of all problems would not fit into memory.
     """
@@ -104,19 +137,10 @@ class ProcessedPrompt(Sequence[int]):
         """Messages in parts, as the processor takes them; each call decodes the images again."""
         return [turn | {"content": [_opened(part) for part in turn["content"]]} for turn in self._conversation]
 
-    def __len__(self) -> int:
-        return len(self._token_ids)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._token_ids[index]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._token_ids)
-
 
 def looks_of(prompts: Sequence[Sequence[int]]) -> list[Look]:
     """The processor's output for each prompt, equal objects once; empty for prompts of a tokenizer."""
-    distinct = {id(prompt): prompt for prompt in prompts if isinstance(prompt, ProcessedPrompt)}
+    distinct = {id(prompt): prompt for prompt in prompts if isinstance(prompt, ImagePrompt)}
     if not distinct:
         return []
     made = {key: prompt.look() for key, prompt in distinct.items()}

@@ -1,4 +1,4 @@
-"""Rows of micro-batches brought back into the order in which a rollout batch was sampled.
+"""Rows: the images of one of the data set's, and micro-batches in the order in which a rollout batch was sampled.
 
 Micro-batches are cut by length (`relax_rl.training.trl.micro_batches`). What compares rows of several micro-batches,
 draws among them or writes them down works in the order of the column ``row``, which no cut changes.
@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["in_row_order", "places_in_row_order"]
+__all__ = ["images_of", "in_row_order", "places_in_row_order"]
+
+
+def images_of(row: Mapping[str, Any]) -> list[Any]:
+    """The images of a row of the data set, under either name that TRL takes."""
+    if "images" in row:
+        return list(row["images"] or ())
+    return [row["image"]] if row.get("image") is not None else []
 
 
 def places_in_row_order(batches: Sequence[Mapping[str, Any]]) -> list[Tensor]:

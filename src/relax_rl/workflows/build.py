@@ -285,6 +285,7 @@ def _trainer(
         group_sampler=recipe.group_sampler,
         guard=settings.guard,
         notices=Notices(),
+        sight=settings.sight,
         peft_config=lora_config(settings.peft, settings.model_revision, model, settings.freeze),
     )
 

@@ -13,6 +13,7 @@ from relax_rl.evaluation.prompts import left_pad, looks_of, prompt_inputs, promp
 from relax_rl.latent.capture import StateCapture, evaluation_mode
 from relax_rl.latent.images.sharing import shown
 from relax_rl.latent.padding import right_padded
+from relax_rl.latent.sites import FINAL_NORM
 
 __all__ = ["Reading", "batches", "divergence", "read"]
 
@@ -66,7 +67,7 @@ def read(
     """One forward over prompts, which bring their images along, and completions.
 
     Args:
-        sites: where states are read; resolved names (`relax_rl.latent.sites`).
+        sites: where states are read; resolved names (`relax_rl.latent.sites`); none for the distributions alone.
         temperature: temperature of the distributions; None: they are not computed.
 
     Raises:
@@ -79,7 +80,8 @@ def read(
     width = completion_ids.shape[1]
     # One position for a model that must compute some logits.
     kept = 1 if temperature is None else width + 1
-    with evaluation_mode(model), StateCapture(model, sites) as capture, right_padded(model), shown(model, looks):
+    capturing = StateCapture(model, sites or (FINAL_NORM,))
+    with evaluation_mode(model), capturing as capture, right_padded(model), shown(model, looks):
         with capture.armed():
             output = model(**inputs, position_ids=prompt_positions(model, inputs), use_cache=False, logits_to_keep=kept)
         states = capture.take(1)
@@ -90,8 +92,8 @@ def read(
     is_image = _is_image(model, inputs["input_ids"])
     return Reading(
         log_probs=log_probs,
-        states={site: found[:, -width:] for site, found in states.items()},
-        images={site: [row[kind] for row, kind in zip(found, is_image, strict=True)] for site, found in states.items()},
+        states={site: states[site][:, -width:] for site in sites},
+        images={site: [row[kind] for row, kind in zip(states[site], is_image, strict=True)] for site in sites},
         mask=mask.bool(),
     )
 

@@ -16,7 +16,7 @@ from relax_rl.latent.images.look import Look
 from relax_rl.objectives import Objective
 from relax_rl.objectives.inputs import Input
 
-__all__ = ["MicroBatch", "Provider", "Rows", "Trainer"]
+__all__ = ["MicroBatch", "Observer", "Provider", "Rows", "Trainer"]
 
 Rows = dict[str, Any]
 """TRL's rows of a micro-batch by column, each tensor with the rows B = P*G as its first dimension."""
@@ -108,20 +108,12 @@ class MicroBatch:
         return self.forward.hidden_states[:, end - width : end]
 
 
-class Provider:
-    """Makes one input, with the defaults of a provider that has nothing to do at a stage.
+class Observer:
+    """Follows a rollout batch and may log figures of it, with the defaults of one that has nothing to do at a stage.
 
-    The stages of a rollout batch, in order: `sampled` for the rows of a generation, `before_updates` for the whole
-    groups of a rollout batch, `before_update` for each update's micro-batches, `tensor` for each micro-batch.
-
-    Args:
-        wanted: the input, with what the objective says of it (such as HICRA's phrases).
-        trainer: the one that trains.
+    The stages, in order: `sampled` for the rows of a generation, `before_updates` for the whole groups of a rollout
+    batch, then `figures`.
     """
-
-    def __init__(self, wanted: Input, trainer: Trainer) -> None:
-        self.wanted = wanted
-        self.trainer = trainer
 
     def sampled(self, given: list[dict[str, Any]], output: Rows) -> dict[str, Tensor]:
         """Columns to add to freshly sampled rows; the first dimension is the rows, so that they travel together.
@@ -135,16 +127,31 @@ class Provider:
     def before_updates(self, batches: list[Rows]) -> None:
         """A rollout batch is complete, in whole groups, before its first update. Collective."""
 
+    def figures(self) -> dict[str, float]:
+        """Scalars to log of a rollout batch, each once; asked for after `before_updates`."""
+        return {}
+
+
+class Provider(Observer):
+    """Makes one input.
+
+    Its stages go on: `before_update` for each update's micro-batches, `tensor` for each micro-batch.
+
+    Args:
+        wanted: the input, with what the objective says of it (such as HICRA's phrases).
+        trainer: the one that trains.
+    """
+
+    def __init__(self, wanted: Input, trainer: Trainer) -> None:
+        self.wanted = wanted
+        self.trainer = trainer
+
     def before_update(self, batches: list[Rows]) -> None:
         """The micro-batches of an update, before its first forward. Collective."""
 
     def tensor(self, micro: MicroBatch) -> Tensor | None:
         """(B, ...) the input of a micro-batch's rows, or (P, ...) if it is one of prompts; None where there is none."""
         raise NotImplementedError
-
-    def figures(self) -> dict[str, float]:
-        """Scalars to log of a rollout batch, each once; asked for after `before_updates`."""
-        return {}
 
     def join(self, optimizer: torch.optim.Optimizer) -> None:
         """The optimiser was made: a provider that learns has it step its parameters, too."""

@@ -8,11 +8,12 @@ from accelerate.utils import set_seed
 from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
 
-from relax_rl.config import GuardConfig
+from relax_rl.config import GuardConfig, SightConfig
 from relax_rl.errors import ConfigError, RelaxError
 from relax_rl.objectives import Objective
 from relax_rl.rewards.functions import Rewards
 from relax_rl.runs import RunDirectory
+from relax_rl.training.image_watch import ImageWatch
 from relax_rl.training.notices import Notices
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.callbacks import MetricsFile
@@ -42,6 +43,7 @@ def run_trainer(
     group_sampler: GroupSampler | None,
     guard: GuardConfig,
     notices: Notices,
+    sight: SightConfig | None = None,
     most_prompt_tokens: int | None = None,
     peft_config: Any = None,
 ) -> RelaxTrainer:
@@ -51,6 +53,7 @@ def run_trainer(
         rewards: what training pays by.
         prompts: see `prompt_dataset`.
         args: TRL's configuration, whose seed is set first.
+        sight: see `ImageWatch`; None: it is not measured.
         card, max_batches, branching, group_sampler, guard, notices, most_prompt_tokens, peft_config: see
             `RelaxTrainer`.
 
@@ -85,6 +88,8 @@ def run_trainer(
                 callbacks=[MetricsFile(directory)],
                 peft_config=peft_config,
             )
+            if sight is not None and sight.prompts:
+                trainer.observe(ImageWatch(sight, trainer, shows="images" in prompts.column_names))
             rehearse_optimisation(trainer)
     except RelaxError:
         raise

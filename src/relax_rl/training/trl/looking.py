@@ -22,6 +22,7 @@ from relax_rl.errors import ConfigError, ModelError
 from relax_rl.latent.images.look import Look, by_object, look_at, rows_of
 from relax_rl.latent.images.parts import outside_the_decoder
 from relax_rl.latent.images.sharing import placed, shown
+from relax_rl.training.rows import images_of
 from relax_rl.training.trl.policy import PolicyTrainer
 from relax_rl.training.trl.strategy import is_sharded
 
@@ -79,7 +80,7 @@ class LookingTrainer(PolicyTrainer):
                 shown_rows.append(
                     shown_rows[-1] if row is inputs[index - 1] else row | {"prompt": shown_rows[-1]["prompt"]}
                 )
-            elif images := _images(row):
+            elif images := images_of(row):
                 _check_conversation(row)
                 shown_rows.append(row | {"prompt": prepare_multimodal_messages(row["prompt"], images=images)})
             else:
@@ -89,7 +90,7 @@ class LookingTrainer(PolicyTrainer):
         try:
             yield given
             if self._in_view and self.args.log_completions and self.args.log_multimodal:
-                self._logs["images"].extend(gather_object([_images(row) for row in inputs]))
+                self._logs["images"].extend(gather_object([images_of(row) for row in inputs]))
         finally:
             self._given, self._in_view = None, []
 
@@ -124,7 +125,7 @@ class LookingTrainer(PolicyTrainer):
         for row, look in zip(given, looks, strict=False):
             if id(look) in made:
                 continue
-            shown = [alter(image, f"{len(made)} {place}") for place, image in enumerate(_images(row))]
+            shown = [alter(image, f"{len(made)} {place}") for place, image in enumerate(images_of(row))]
             if not shown:
                 made[id(look)] = look
                 continue
@@ -207,12 +208,6 @@ def _unpacked(batch: Row) -> Row:
     return batch | {"looks": [looks[place] for place in held["rows"]]}
 
 
-def _images(row: Row) -> list[Any]:
-    if "images" in row:
-        return list(row["images"] or ())
-    return [row["image"]] if row.get("image") is not None else []
-
-
 def _is_mixed(dataset: Any) -> bool:
     """Whether some rows of a data set show images and some do not; False for one that is streamed."""
     if not isinstance(dataset, Dataset) or "images" not in dataset.column_names:
@@ -222,7 +217,7 @@ def _is_mixed(dataset: Any) -> bool:
 
 
 def _is_same(row: Row, other: Row) -> bool:
-    return row is other or (row["prompt"] == other["prompt"] and _images(row) == _images(other))
+    return row is other or (row["prompt"] == other["prompt"] and images_of(row) == images_of(other))
 
 
 def _check_conversation(row: Row) -> None:

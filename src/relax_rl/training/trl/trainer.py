@@ -26,7 +26,7 @@ from relax_rl.objectives.inputs import ENTROPY, HIDDEN_STATES, PROMPT_KEYS, Inpu
 from relax_rl.training.calibration import Calibration
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.inputs.masked import check_shows_images
-from relax_rl.training.inputs.provider import MicroBatch, Provider, Rows
+from relax_rl.training.inputs.provider import MicroBatch, Observer, Provider, Rows
 from relax_rl.training.inputs.providers import provider_of
 from relax_rl.training.inputs.rollout import rollout_batch_of
 from relax_rl.training.notices import Notices
@@ -139,6 +139,7 @@ class RelaxTrainer(RolloutTrainer):
         self._to_remember: deque[Tensor] = deque(maxlen=self.args.steps_per_generation)
         self._forecast = EntropyForecast()
         self._providers = {wanted: provider_of(wanted, self) for wanted in self._wanted}
+        self._observers: list[Observer] = []
         self._calibration = Calibration(self, provider_of(HIDDEN_STATES, self), self.notices)
 
     # What providers ask of the trainer ----------------------------------------------------------------------------
@@ -179,7 +180,7 @@ class RelaxTrainer(RolloutTrainer):
         return self._providers[wanted]
 
     def _columns(self, given: list[dict[str, Any]], output: Rows) -> Rows:
-        found = [self._provider(wanted).sampled(given, output) for wanted in self._wanted]
+        found = [follower.sampled(given, output) for follower in self._following]
         return {name: column for columns in found for name, column in columns.items()}
 
     # Before an update ---------------------------------------------------------------------------------------------
@@ -193,9 +194,9 @@ class RelaxTrainer(RolloutTrainer):
             self._buffered_inputs = self._whole_groups(self._buffered_inputs)
             if self._learns_from_old:
                 remember_old(self, self._buffered_inputs)
-            for wanted in self._in_order:
-                self._provider(wanted).before_updates(self._buffered_inputs)
-                for name, value in self._provider(wanted).figures().items():
+            for follower in self._following:
+                follower.before_updates(self._buffered_inputs)
+                for name, value in follower.figures().items():
                     self._metrics["train"][name].append(value)
             if PROMPT_KEYS in self.objective.inputs:
                 rewards_of_ranks = gathered_rewards(self, self._buffered_inputs, self.num_generations)
@@ -221,6 +222,15 @@ class RelaxTrainer(RolloutTrainer):
     def _in_order(self) -> list[Input]:
         """The inputs in one order on all ranks: a set's order differs between processes, and providers gather."""
         return sorted(self._wanted, key=lambda wanted: wanted.name)
+
+    @property
+    def _following(self) -> list[Observer]:
+        """All that follow a rollout batch, in one order on all ranks."""
+        return [*map(self._provider, self._in_order), *self._observers]
+
+    def observe(self, observer: Observer) -> None:
+        """Have an observer follow every rollout batch."""
+        self._observers.append(observer)
 
     # The loss -----------------------------------------------------------------------------------------------------
 
