@@ -92,6 +92,13 @@ def _mathverse(folder: Path) -> None:
                 }
             )
     write(folder / "testmini.parquet", rows, ("image",))
+    # The sixth version is a file of its own, and its rows show nothing.
+    text = [
+        {name: value for name, value in row.items() if name != "image"}
+        | {"problem_version": "Text Only", "question": f"In a triangle of 130° and 0°. {row['question_for_eval']}"}
+        for row in rows[::5]
+    ]
+    write(folder / "testmini_text_only.parquet", text, ())
 
 
 def _mathvision(folder: Path) -> None:

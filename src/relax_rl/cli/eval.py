@@ -6,6 +6,7 @@ relax eval HuggingFaceTB/SmolLM2-135M-Instruct --task aime24 -k 32 --backend vll
 relax eval NAME --task math500 -k 4 --backend server --base-url http://localhost:8000/v1
 relax eval smollm2 --task gsm8k -k 4 --against evaluations/tiny-gsm8k-k4-t1-seed0
 relax eval --rescore evaluations/smollm2-gsm8k-k4-t1-seed0
+relax eval --rescore evaluations/NAME-mathvista-k1-t0-seed0 --judge NAME --base-url http://localhost:8000/v1
 
 Samples and result are kept in a folder. The same command resumes a killed one.
 """
@@ -25,6 +26,7 @@ from relax_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from relax_rl.evaluation import EvaluationResult
+    from relax_rl.evaluation.judging import Judged
     from relax_rl.workflows.progress import OnProgress, Progress
 
 __all__ = ["add_arguments", "run"]
@@ -56,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy",
         metavar="NAME",
         help="how the answer is found in a completion: strict, default, lenient, ... (task's)",
+    )
+    core.add_argument(
+        "--judge",
+        metavar="NAME",
+        help="with --rescore and --base-url: a model there reads what a visual benchmark's own rule leaves to a model",
     )
     core.add_argument("--overwrite", action="store_true", help="delete the evaluation that is in the folder")
     sampling = parser.add_argument_group("sampling")
@@ -110,6 +117,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         )
     if arguments.rescore is not None and arguments.model:
         raise ConfigError("--rescore DIR grades the samples that DIR holds and takes no MODEL")
+    if arguments.judge is not None and arguments.rescore is None:
+        raise ConfigError("--judge NAME reads the samples of a finished evaluation; name it with --rescore DIR")
     if arguments.rescore is not None:
         folder, result = _rescore(arguments, settings)
     elif arguments.model is None:
@@ -162,6 +171,7 @@ def _rescore(arguments: argparse.Namespace, settings: Sequence[str]) -> tuple[Pa
         arguments.rescore,
         arguments.task,
         task_options=options,
+        **{name: getattr(arguments, name) for name in _OF_A_JUDGE},
         policy=arguments.policy,
         allow_code=arguments.allow_code,
     )
@@ -171,7 +181,27 @@ def _rescore(arguments: argparse.Namespace, settings: Sequence[str]) -> tuple[Pa
         f"graded {num_samples} samples again; {found.num_changed} verdicts changed{f' ({how})' if how else ''}",
         file=sys.stderr,
     )
+    if found.judged is not None:
+        _say_judged(found.judged)
     return arguments.rescore, found.result
+
+
+_OF_A_JUDGE = ("judge", "base_url", "concurrency", "timeout")
+
+
+def _say_judged(found: Judged) -> None:
+    print(
+        f"the benchmark's rule leaves {found.num_left} samples to a model; {found.num_asked} questions asked, "
+        f"{found.num_kept} answered before",
+        file=sys.stderr,
+    )
+    if found.failures:
+        named = ", ".join(f"{name} {count}" for name, count in found.failures.items())
+        example = f"; one of them: {found.example}" if found.example else ""
+        print(
+            f"note: {sum(found.failures.values())} samples were not judged and score 0: {named}{example}",
+            file=sys.stderr,
+        )
 
 
 def _score(score: float | None) -> str:

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from relax_rl.evaluation.left_to_a_model import COUNTS
 from relax_rl.evaluation.records import Sample
 from relax_rl.statistics.intervals import Estimate, bootstrap_mean
 from relax_rl.tasks.base import Problem
@@ -58,7 +59,7 @@ def break_down(
     if units is None and not any(problem.facets for problem in problems):
         return {}
     scores = {"mean@1": np.array([[_score(sample) for sample in row] for row in samples])}
-    for rule in samples[0][0].official:
+    for rule in (name for name in samples[0][0].official if not name.endswith(COUNTS)):
         scores[f"official/{rule}"] = np.array([[sample.official[rule] for sample in row] for row in samples])
     found: dict[str, Estimate | None] = {}
     for name, table in scores.items():

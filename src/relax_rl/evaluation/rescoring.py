@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from relax_rl.errors import DataError
 from relax_rl.evaluation.breakdown import break_down, units_of
@@ -17,6 +18,10 @@ from relax_rl.evaluation.thoughts import opened_again
 from relax_rl.rewards.base import Verifier
 from relax_rl.tasks.base import Task
 
+if TYPE_CHECKING:
+    from relax_rl.evaluation.judge import Judge
+    from relax_rl.evaluation.judging import Judged
+
 __all__ = ["Regraded", "rescore"]
 
 
@@ -27,10 +32,12 @@ class Regraded:
     Attributes:
         result: the new one. Entropy, DSD and spectrum stay as they were measured.
         changes: how many samples went from one score to another, by (old, new); None is no score.
+        judged: what a judge said of them; None without one.
     """
 
     result: EvaluationResult
     changes: dict[tuple[float | None, float | None], int]
+    judged: Judged | None = None
 
     @property
     def num_changed(self) -> int:
@@ -38,7 +45,9 @@ class Regraded:
         return sum(self.changes.values())
 
 
-def rescore(folder: EvaluationFolder, task: Task, verifier: Verifier | None = None) -> Regraded:
+def rescore(
+    folder: EvaluationFolder, task: Task, verifier: Verifier | None = None, judge: Judge | None = None
+) -> Regraded:
     """Grade the samples of a complete evaluation again, and rewrite samples and result.
 
     Folders of earlier versions lack what later ones record: the thought that a prompt opened is then read off the
@@ -47,9 +56,11 @@ def rescore(folder: EvaluationFolder, task: Task, verifier: Verifier | None = No
     Args:
         task: that of the evaluation.
         verifier: in place of the task's own.
+        judge: reads what the benchmark's published rule leaves to a model; see `.judging`.
 
     Raises:
         DataError: the evaluation is not complete, or the task does not have its problems.
+        ModelError: the judge's server gives no reply at all.
     """
     settings, samples = folder.read_settings(), folder.read_samples()
     verifier = task.verifier if verifier is None else verifier
@@ -67,6 +78,12 @@ def rescore(folder: EvaluationFolder, task: Task, verifier: Verifier | None = No
     opened = opened_again(settings, old.samples, before)
     after = grade_samples(verifier, before, answers, opened, [problem.options for problem in problems])
     after = with_official_scores(after, problems, task.name)
+    found: Judged | None = None
+    if judge is not None:
+        from relax_rl.evaluation.judging import judged
+
+        found = judged(after, problems, task.name, judge)
+        after = found.samples
     summary = summarize(after, seed=old.seed, with_dsd=old.dsd_estimator is not None, units=units_of(problems))
     scores = {(sample.problem_id, sample.index): sample.score for row in after for sample in row}
     result = replace(
@@ -86,4 +103,4 @@ def rescore(folder: EvaluationFolder, task: Task, verifier: Verifier | None = No
     folder.finish(after, result)
     folder.regraded(result.grading)
     pairs = ((sample.score, scores[sample.problem_id, sample.index]) for row in before for sample in row)
-    return Regraded(result, dict(Counter(pair for pair in pairs if pair[0] != pair[1])))
+    return Regraded(result, dict(Counter(pair for pair in pairs if pair[0] != pair[1])), found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from relax_rl.workflows.source import BACKENDS, Asked, Source
 from relax_rl.workflows.subject import Subject, subject_of
 
 if TYPE_CHECKING:
+    from relax_rl.evaluation.judge import Judge
     from relax_rl.evaluation.rescoring import Regraded
     from relax_rl.evaluation.room import Overlong
     from relax_rl.koopman import KoopmanDictionary
@@ -202,6 +204,10 @@ def rescore(
     *,
     task_options: Mapping[str, Any] | None = None,
     policy: str | None = None,
+    judge: str | None = None,
+    base_url: str | None = None,
+    concurrency: int = 16,
+    timeout: float = 60.0,
     allow_code: Collection[str] = (),
 ) -> Regraded:
     """Grade the samples of a finished evaluation again, by the verifier as it is now; nothing is sampled.
@@ -213,10 +219,16 @@ def rescore(
         task: that it was made on, for a task of your own: the folder knows its name alone. None: the task it names.
         task_options: that differ from those in the folder.
         policy: way of finding the answer in a completion. None: the policy that the folder was graded with.
+        judge: name of a model on the server `base_url`, which reads what the benchmark's published rule leaves to a
+            model. Its replies are kept in the folder (``judge.jsonl``). None: nothing is judged.
+        base_url, concurrency, timeout: the judge's server, with its version, requests at a time, and seconds for one of
+            them. Its token is read from the environment variable ``OPENAI_API_KEY``.
         allow_code: modules that the folder may name its task of; ``task`` may name any.
 
     Raises:
-        ConfigError: the folder names a task of code that is not allowed, or ``task`` has another name.
+        ConfigError: the folder names a task of code that is not allowed, ``task`` has another name, or a judge without
+            an address or for a benchmark that needs none.
+        ModelError: the judge's server gives no reply at all.
         DataError: the folder holds no finished evaluation, or the task no longer has its problems.
     """
     place = EvaluationFolder(folder)
@@ -234,7 +246,29 @@ def rescore(
     from relax_rl.evaluation.rescoring import rescore as grade_again
 
     chosen_policy = saved.get("grading", {}).get("policy") if policy is None else policy
-    return grade_again(place, known, as_verifier(known.verifier).with_policy(chosen_policy))
+    asked = _judge(judge, base_url, place.path, known.name, concurrency, timeout)
+    return grade_again(place, known, as_verifier(known.verifier).with_policy(chosen_policy), asked)
+
+
+def _judge(
+    name: str | None, base_url: str | None, folder: Path, benchmark: str, concurrency: int, timeout: float
+) -> Judge | None:
+    if name is None:
+        if base_url is not None:
+            raise ConfigError("--base-url is the judge's server, and no judge is named; add --judge NAME.")
+        return None
+    from relax_rl.evaluation.judge import Judge
+    from relax_rl.evaluation.left_to_a_model import LEFT_TO_A_MODEL
+
+    if benchmark not in LEFT_TO_A_MODEL:
+        raise ConfigError(
+            f"The published rule of '{benchmark}' leaves nothing to a model, so that there is nothing to judge; a "
+            f"judge is for {', '.join(LEFT_TO_A_MODEL)}."
+        )
+    if base_url is None:
+        raise ConfigError("--judge NAME needs the address of its server: --base-url http://localhost:8000/v1.")
+    key = os.environ.get("OPENAI_API_KEY")
+    return Judge(base_url, name, cache=folder / "judge.jsonl", api_key=key, concurrency=concurrency, timeout_s=timeout)
 
 
 def load_result(place: str | Path) -> EvaluationResult:

@@ -158,6 +158,21 @@ def test_mathverse_versions_are_one_question_and_several_letters_a_set(problems_
     assert verdicts("mathverse", problems[10], "\\boxed{50.27}")[0] == 1.0
 
 
+def test_mathverse_in_words_alone_and_the_examples_of_mmmu(problems_of: Any, tmp_path: Path) -> None:
+    problems_of("mathverse")
+    words = build_task("mathverse", path=str(tmp_path / "mathverse")).problems("text_only")
+    assert [(problem.group, problem.images, problem.facets["version"]) for problem in words] == [
+        (group, (), ("Text Only",)) for group in "123"
+    ]
+    assert words[0].question.startswith("In a triangle of 130°")
+    assert "<image" not in words[0].question
+    assert verdicts("mathverse", words[0], "\\boxed{50°}")[0] == 1.0
+    problems_of("mmmu")
+    assert [problem.id for problem in build_task("mmmu", path=str(tmp_path / "mmmu")).problems("dev")] == [
+        "mmmu-validation_Accounting_1"
+    ]
+
+
 def test_mathvision_letters_values_and_a_form_feed(problems_of: Any) -> None:
     letters, values, fraction, degrees = problems_of("mathvision")
     assert verdicts("mathvision", letters, "\\boxed{B}") == (1.0, 1.0)
@@ -208,6 +223,10 @@ def test_the_hub_and_what_is_not_on_it(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert [problem.image_names for problem in problems] == [
         (f"AI4Math/MathVista row {row} decoded_image",) for row in range(2)
     ]
+    asked.clear()
+    with pytest.raises(DataError, match="problem_version"):
+        build_task("mathverse").problems("text_only")
+    assert asked == [("AI4Math/MathVerse", "testmini_text_only", "testmini_text_only")]
     with pytest.raises(DataError, match=r"unpack images\.zip"):
         build_task("virl39k").problems("train")
     with pytest.raises(DataError, match="has no file of the split 'testmini'"):

@@ -26,7 +26,7 @@ class VisualSet:
         hub: name on the Hub.
         splits: our split -> the published ones that it joins, in order; also the first word of their files.
         sizes: problems by our split, as published.
-        configs: configurations on the Hub; None: the only one.
+        configs: configurations on the Hub; None for the only one, "" for the one with the name of the published split.
         num_variants: number of variants of each question; 1 where questions stand alone.
         is_on_hub: False: the images are in an archive beside the table, which the Hub's loader does not open.
     """
@@ -47,7 +47,7 @@ class VisualSet:
                 "--repo-type dataset --local-dir FOLDER), unpack images.zip in it, and name the folder (--task.path)."
             )
         for config in self.configs:
-            yield from Hub(self.hub, config, {published: published}).rows_of(published)
+            yield from Hub(self.hub, published if config == "" else config, {published: published}).rows_of(published)
 
     def folder_rows(self, folder: Path, published: str) -> Iterator[Row]:
         """Rows of a published split from a local folder in the published layout. Raises DataError without a file."""
@@ -80,9 +80,9 @@ VISUAL_SETS: dict[str, VisualSet] = {
     "mathverse": VisualSet(
         "geometry and functions, five versions of each question (Zhang et al. 2024, arXiv:2403.14624)",
         "AI4Math/MathVerse",
-        {"test": ("testmini",)},
-        {"test": 3940},
-        configs=("testmini",),
+        {"test": ("testmini",), "text_only": ("testmini_text_only",)},
+        {"test": 3940, "text_only": 788},
+        configs=("",),
     ),
     "mathvision": VisualSet(
         "competition problems with images (Wang et al. 2024, arXiv:2402.14804)",
@@ -100,8 +100,8 @@ VISUAL_SETS: dict[str, VisualSet] = {
     "mmmu": VisualSet(
         "college subjects, images between words (Yue et al. 2023, arXiv:2311.16502)",
         "lmms-lab/MMMU",
-        {"test": ("validation",)},
-        {"test": 900},
+        {"test": ("validation",), "dev": ("dev",)},
+        {"test": 900, "dev": 150},
     ),
     "mmstar": VisualSet(
         "choices that need the image (Chen et al. 2024, arXiv:2403.20330)",
