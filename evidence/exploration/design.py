@@ -1,4 +1,7 @@
-"""What study I runs: starts, stages and their methods, as design.toml has them, and the order of all runs."""
+"""What a study of one process runs: starts, stages and their methods, as its file has them, and the order of all runs.
+
+design.toml is study I, figures.toml study J.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ __all__ = [
     "DESIGN",
     "DEVELOPMENT_SEEDS",
     "FRONTIER",
+    "J_DESIGN",
     "REPORTING_SEEDS",
+    "RUNS_TABLE",
+    "SETTINGS",
     "Design",
     "Run",
     "Stage",
@@ -21,8 +27,11 @@ __all__ = [
 ]
 
 DESIGN = Path(__file__).with_name("design.toml")
+J_DESIGN = Path(__file__).with_name("figures.toml")
 DEVELOPMENT_SEEDS = (100, 101, 102)
 REPORTING_SEEDS = (41, 42, 43, 44, 45, 46, 47, 48)
+RUNS_TABLE = "i_runs.csv"
+SETTINGS = Path(__file__).with_name("training.toml")
 FRONTIER = "frontier"
 """Role of the methods that trace the frontier: GRPO without a KL and with one of several strengths."""
 
@@ -32,15 +41,17 @@ class Start:
     """A policy that runs begin with, and its task.
 
     Attributes:
-        script: of the folder scripts, which builds it.
+        script: of the folder scripts, which builds it; "" for a model by its name.
+        model: the name; "" for one that a script builds.
         arguments: of the script.
         task: the table ``task`` of the settings.
         split: that runs are evaluated on.
     """
 
     name: str
-    script: str
-    task: Mapping[str, Any]
+    script: str = ""
+    task: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
     arguments: tuple[str, ...] = ()
     split: str = "test"
 
@@ -55,7 +66,7 @@ class Stage:
     """Methods that are run for all seeds before the next stage begins.
 
     Attributes:
-        study: I1 to I5, in small letters; "frontier" for the methods that trace it.
+        study: I1 to I5 or J, in small letters; "frontier" for the methods that trace it.
         start: name of the start.
         methods: label to the table ``objective`` of the settings.
         unmatched: methods whose advantages are not known before an update, so that they keep their own size; those of
@@ -89,10 +100,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Design:
-    """The whole study."""
+    """The whole study.
+
+    Attributes:
+        table: file of the results with a row for each run.
+        settings: the common setting of all runs.
+        seeds: the reporting seeds.
+    """
 
     starts: Mapping[str, Start]
     stages: tuple[Stage, ...] = field(default=())
+    table: str = RUNS_TABLE
+    settings: Path = SETTINGS
+    seeds: tuple[int, ...] = REPORTING_SEEDS
 
     def runs(self, seeds: Iterable[int]) -> Iterator[Run]:
         """Stage by stage, and in each stage all methods of a seed before the next seed."""
@@ -111,4 +131,7 @@ def read_design(path: Path = DESIGN) -> Design:
         for name, table in tables["starts"].items()
     }
     stages = (Stage(**{**table, "unmatched": tuple(table.get("unmatched", ()))}) for table in tables.get("stages", ()))
-    return Design(starts, tuple(stages))
+    own = {name: tables[name] for name in ("table",) if name in tables}
+    own |= {"settings": path.parent / tables["settings"]} if "settings" in tables else {}
+    own |= {"seeds": tuple(tables["seeds"])} if "seeds" in tables else {}
+    return Design(starts, tuple(stages), **own)

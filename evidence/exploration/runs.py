@@ -1,6 +1,7 @@
-r"""All runs of study I in one process, one after the other; a finished run is a row of i_runs.csv, and never repeated.
+r"""All runs of study I or J in one process, one after the other; a finished run is a row of a table, never repeated.
 
 python -m evidence.exploration.runs --runs runs/evidence/exploration --results evidence/results
+python -m evidence.exploration.runs --design evidence/exploration/figures.toml --runs runs/evidence/figures
 python -m evidence.exploration.runs --seeds 100 --only "grpo, kl 0.01" --set trainer.learning_rate=3e-3 ...
 
 It may be stopped at any time: the run that was cut off is begun again. One thread computes.
@@ -15,6 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,9 @@ import numpy as np
 import torch
 
 from evidence.exploration.design import DESIGN, Design, Run, Stage, Start, read_design
-from evidence.exploration.scale import SETTINGS, Scale
+from evidence.exploration.scale import Scale
 from evidence.exploration.starts import bank, built, evaluated, measured
-from evidence.exploration.table import RUNS_TABLE, read_runs
+from evidence.exploration.table import read_runs
 from evidence.exploration.verdicts import says_yes
 from evidence.tables.tables import write_table
 from relax_rl.comparison.discovery import Discovery, discovery_of
@@ -56,7 +58,7 @@ LOGGED = {
 def run_all(design: Design, scale: Scale, say: Callable[[str], None]) -> None:
     """Every run that has no row yet, in the order of the design."""
     torch.set_num_threads(1)
-    rows = read_runs(scale.results)
+    rows = read_runs(scale.results, scale.table)
     for run in design.runs(scale.seeds):
         if _left_out(design, run.stage, run.method, scale) or (run.stage.needs and not says_yes(rows, run.stage.needs)):
             continue
@@ -67,7 +69,7 @@ def run_all(design: Design, scale: Scale, say: Callable[[str], None]) -> None:
         if run.key in done:
             continue
         rows.append(perform(run, scale))
-        write_table(scale.results / RUNS_TABLE, rows)
+        write_table(scale.results / scale.table, rows)
         say(f"{time.strftime('%H:%M:%S')} {' / '.join(map(str, run.key))}: {_words(rows[-1])}")
 
 
@@ -110,7 +112,7 @@ def settings_of(run: Run, scale: Scale, folder: Path) -> TrainConfig:
         "seed": run.seed,
         "output": str(folder),
     }
-    return load_config(load_config(SETTINGS, scale.changes), own)
+    return load_config(load_config(scale.settings, scale.changes), own)
 
 
 def metrics_of(result: EvaluationResult) -> dict[str, float]:
@@ -118,7 +120,8 @@ def metrics_of(result: EvaluationResult) -> dict[str, float]:
     metrics = {name: estimate.value for name, estimate in result.metrics.items()}
     names = ["mean@1", *(f"pass@{k}" for k in PASS_AT), *(f"modes@{k}" for k in PASS_AT)]
     names += ["effective_modes", "top_mode", "entropy", "length", "truncated"]
-    return {name: metrics[name] for name in names if name in metrics}
+    variants = {name: result.breakdown[name].value for name in ("worst", "robustness") if name in result.breakdown}
+    return {name: metrics[name] for name in names if name in metrics} | variants
 
 
 def _logged(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -168,7 +171,7 @@ def _key(row: Mapping[str, Any]) -> tuple[str, str, str, int]:
 
 
 def _words(row: Mapping[str, Any]) -> str:
-    shown = ("mean@1", "pass@16", "pass@64", "modes@16", "entropy", "seconds", "first_reward")
+    shown = ("mean@1", "worst", "pass@16", "pass@64", "modes@16", "entropy", "seconds", "first_reward")
     return json.dumps({name: round(float(row[name]), 3) for name in shown if name in row})
 
 
@@ -182,11 +185,15 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of all runs")
     arguments = parser.parse_args()
     make = Scale.small if arguments.small else Scale
-    scale = make(arguments.runs, arguments.results)
+    design = read_design(arguments.design)
+    own = {"settings": design.settings, "table": design.table}
+    scale = replace(make(arguments.runs, arguments.results), **own)
+    if not arguments.small:
+        scale = replace(scale, seeds=design.seeds)
     changes = read_overrides([f"--{change}" for change in arguments.set])
     seeds = tuple(map(int, arguments.seeds.split(","))) if arguments.seeds else scale.seeds
-    scale = Scale(scale.runs, scale.results, seeds, {**scale.changes, **changes}, scale.building, scale.most_methods)
-    run_all(read_design(arguments.design), scale, lambda sentence: print(sentence, file=sys.stderr, flush=True))
+    scale = replace(scale, seeds=seeds, changes={**scale.changes, **changes})
+    run_all(design, scale, lambda sentence: print(sentence, file=sys.stderr, flush=True))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How large the runs of study I are: as they count, or in miniature."""
+"""How large the runs of a study are: as they count, or in miniature."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evidence.exploration.design import DEVELOPMENT_SEEDS, REPORTING_SEEDS
+from evidence.exploration.design import DEVELOPMENT_SEEDS, REPORTING_SEEDS, RUNS_TABLE, SETTINGS
 from relax_rl.config import load_config
 
-__all__ = ["SETTINGS", "Scale"]
-
-SETTINGS = Path(__file__).with_name("training.toml")
+__all__ = ["Scale"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,7 @@ class Scale:
         changes: to the settings of all runs.
         building: arguments of the scripts that build the starts, on top of the design's.
         most_methods: of a stage, and then of the first stage of a study alone; None for all of all.
+        settings, table: those of the design.
     """
 
     runs: Path
@@ -33,6 +32,8 @@ class Scale:
     changes: dict[str, Any] = field(default_factory=dict)
     building: tuple[str, ...] = ()
     most_methods: int | None = None
+    settings: Path = SETTINGS
+    table: str = RUNS_TABLE
 
     @classmethod
     def small(cls, runs: Path, results: Path) -> Scale:
@@ -49,14 +50,14 @@ class Scale:
     @property
     def num_problems(self) -> int:
         """Of an evaluation."""
-        return load_config(SETTINGS, self.changes).evaluation.num_problems
+        return load_config(self.settings, self.changes).evaluation.num_problems
 
     @property
     def num_samples(self) -> int:
         """Of a problem, in an evaluation."""
-        return load_config(SETTINGS, self.changes).evaluation.num_samples
+        return load_config(self.settings, self.changes).evaluation.num_samples
 
     @property
     def max_completion_length(self) -> int:
         """Tokens."""
-        return load_config(SETTINGS, self.changes).trainer.max_completion_length
+        return load_config(self.settings, self.changes).trainer.max_completion_length

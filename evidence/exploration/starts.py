@@ -1,4 +1,4 @@
-"""The policies that the runs of study I begin with, what they reach, and their banks of right traces."""
+"""The policies that the runs of a study begin with, what they reach, and their banks of right traces."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ __all__ = ["bank", "built", "evaluated", "measured"]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
-def built(start: Start, scale: Scale) -> Path:
-    """The folder of the policy, which is built where it is not there yet."""
+def built(start: Start, scale: Scale) -> str | Path:
+    """The name of the policy, or its folder, which is built where it is not there yet."""
+    if start.model:
+        return start.model
     folder = scale.runs / "starts" / start.folder
     if not (folder / "build.json").is_file():
         words = [sys.executable, SCRIPTS / start.script, *start.arguments, "--output", folder, *scale.building]

@@ -1,18 +1,17 @@
-"""The table of study I: a row for each finished run."""
+"""The table of a study: a row for each finished run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from evidence.exploration.design import RUNS_TABLE
 from evidence.tables.tables import Rows, read_table
 
-__all__ = ["RUNS_TABLE", "read_runs"]
-
-RUNS_TABLE = "i_runs.csv"
+__all__ = ["read_runs"]
 
 
-def read_runs(results: Path) -> Rows:
+def read_runs(results: Path, table: str = RUNS_TABLE) -> Rows:
     """The rows there are, each without the cells that it has not."""
-    path = results / RUNS_TABLE
+    path = results / table
     rows = read_table(path) if path.is_file() else []
     return [{name: value for name, value in row.items() if value == value and value != ""} for row in rows]

@@ -15,6 +15,7 @@ from evidence.exploration import runs
 from evidence.exploration.design import (
     DEVELOPMENT_SEEDS,
     FRONTIER,
+    J_DESIGN,
     REPORTING_SEEDS,
     Design,
     Run,
@@ -22,6 +23,7 @@ from evidence.exploration.design import (
     Start,
     read_design,
 )
+from evidence.exploration.paired import gain, paired
 from evidence.exploration.picture import frontier_picture, save_picture
 from evidence.exploration.report import PARTS, with_parts
 from evidence.exploration.scale import Scale
@@ -86,6 +88,45 @@ def test_every_run_of_the_design_has_settings_and_an_objective(monkeypatch: pyte
         build_objective_from(settings)
     for start in design.starts.values():
         assert (SCRIPTS / start.script).is_file()
+
+
+def test_study_j_begins_with_a_policy_by_its_name_and_has_a_table_of_its_own(tmp_path: Path) -> None:
+    design = read_design(J_DESIGN)
+    scale = Scale(tmp_path, tmp_path, design.seeds, settings=design.settings, table=design.table)
+    planned = list(design.runs(scale.seeds))
+    assert len(planned) == 30
+    assert not set(design.seeds) & {*DEVELOPMENT_SEEDS, *REPORTING_SEEDS}
+    for run in planned[:6]:
+        settings = runs.settings_of(run, scale, tmp_path / "run")
+        assert (settings.model, settings.task.name, settings.objective.name) == ("figures", "figures", run.method)
+        # Strengths are those that were chosen without matched steps.
+        assert "match_rms" not in settings.objective.options
+        build_objective_from(settings)
+    write_table(tmp_path / "j_runs.csv", [dict(zip(("study", "start", "method", "seed"), planned[0].key, strict=True))])
+    assert read_runs(tmp_path) == []
+    assert [row["method"] for row in read_runs(tmp_path, design.table)] == [planned[0].method]
+
+
+def test_differences_of_study_j_are_paired_by_seed_and_corrected() -> None:
+    def row(method: str, seed: int, average: float, study: str = "j") -> dict[str, Any]:
+        return {"study": study, "method": method, "seed": seed, "mean@1": average, "worst": average / 2}
+
+    levels = {51: 0.30, 52: 0.34, 53: 0.26}
+    rows = [row("start", 0, 0.2, "start")]
+    rows += [row("grpo", seed, level) for seed, level in levels.items()]
+    # Paired, the spread of the seeds does not count; unpaired, it would hide the difference.
+    rows += [row("better", seed, level + 0.05 + 0.001 * (seed - 52)) for seed, level in levels.items()]
+    rows += [row("unfinished", 51, 0.9)]
+    found = {one["method"]: one for one in paired(rows, "mean@1")}
+    assert found["grpo"]["value"] == pytest.approx(0.3)
+    assert found["better"]["difference"] == pytest.approx(0.05)
+    assert found["better"]["difference_low"] > 0.04
+    assert found["better"]["corrected_p"] == found["better"]["p"] < 0.001
+    assert "difference" not in found["grpo"] | found["unfinished"]
+    learned = gain(rows)
+    assert learned is not None
+    assert learned.value == pytest.approx(0.1)
+    assert learned.low < 0.1 < learned.high
 
 
 @pytest.mark.parametrize("start", list(read_design().starts.values()), ids=lambda start: start.folder)

@@ -7,11 +7,12 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from relax_rl.errors import ConfigError, ModelError, RunError
-from relax_rl.evaluation.samplers.background import in_background
+from relax_rl.evaluation.samplers.background import in_background, side_by_side
 from relax_rl.evaluation.samplers.exchange import Exchange
 from relax_rl.rewards.extraction.thoughts import after_thinking
 from relax_rl.runs.files import append_whole
@@ -116,7 +117,7 @@ class Judge:
         self.num_asked += len(missing)
         failed: dict[str, Failure] = {}
         if missing:
-            for key, found in in_background(lambda hand_over: self._work(missing, hand_over)):
+            for key, found in in_background(partial(self._work, missing)):
                 if isinstance(found, Failure):
                     failed[key] = found
                 else:
@@ -146,12 +147,7 @@ class Judge:
                 hand_over((key, _object(reply, question)))
 
         async with self._exchange.client(self.concurrency) as client:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(min(self.concurrency, len(missing))):
-                        group.create_task(serve())
-            except ExceptionGroup as errors:
-                raise errors.exceptions[0] from None
+            await side_by_side(serve, min(self.concurrency, len(missing)))
 
     def _is_kept(self, key: str, question: Question) -> bool:
         return key in self._kept and not isinstance(_read(self._kept[key], question), Failure)

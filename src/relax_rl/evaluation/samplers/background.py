@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from relax_rl.stopping import current
 
-__all__ = ["in_background"]
+__all__ = ["in_background", "side_by_side"]
 
 # The main thread wakes so often to see signals; a lock without a limit would hide them on some systems.
 _POLL_S = 0.2
@@ -38,6 +38,16 @@ def in_background(work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None
         job.leave()
     if job.error is not None:
         raise job.error
+
+
+async def side_by_side(work: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
+    """Run ``work()`` so many times at once; the first exception ends all of them."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(work())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 class _Job(Generic[T]):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Container, Generator, Mapping, 
 from typing import Any
 
 from relax_rl.errors import ConfigError, ModelError
-from relax_rl.evaluation.samplers.background import in_background
+from relax_rl.evaluation.samplers.background import in_background, side_by_side
 from relax_rl.evaluation.samplers.exchange import Exchange
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings, refuse_images, request_seed
 from relax_rl.tasks.base import Problem
@@ -118,12 +118,7 @@ class ServerSampler:
                     hand_over([Draw(place, index, _completion(reply, exchange.url))])
 
             async with exchange.client(self._concurrency) as client:
-                try:
-                    async with asyncio.TaskGroup() as group:
-                        for _ in range(min(self._concurrency, len(wanted))):
-                            group.create_task(serve())
-                except ExceptionGroup as errors:
-                    raise errors.exceptions[0] from None
+                await side_by_side(serve, min(self._concurrency, len(wanted)))
 
         yield from in_background(work)
 

@@ -1,0 +1,88 @@
+"""What the methods of study J reach, and their differences to GRPO, paired by seed.
+
+python -m evidence.exploration.paired --results evidence/results
+
+prints two tables in Markdown and writes j_methods.csv. The tests are paired t tests over the seeds that both methods
+have, corrected by Holm over the methods.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from evidence.exploration.design import J_DESIGN, read_design
+from evidence.exploration.table import read_runs
+from evidence.tables.page import difference, markdown
+from evidence.tables.tables import Rows, methods_of, write_table
+from relax_rl.statistics.seeded_means import SeededMean, holm, seeded_mean
+
+__all__ = ["BASELINE", "MEASURES", "gain", "paired"]
+
+BASELINE = "grpo"
+MEASURES = ("mean@1", "worst")
+"""The two primary measures: average over all variants, and the share of questions right in all of them."""
+
+
+def paired(rows: Rows, metric: str) -> Rows:
+    """A row for each method: its mean over seeds, and its difference to the baseline with interval and p-values."""
+    runs = _by_seed(rows, metric)
+    found: Rows = []
+    for method, values in runs.items():
+        row = {"method": method, "metric": metric, "seeds": len(values), "value": float(np.mean(list(values.values())))}
+        seeds = sorted(set(values) & set(runs.get(BASELINE, {})))
+        if method != BASELINE and len(seeds) > 1:
+            test = _mean([values[seed] - runs[BASELINE][seed] for seed in seeds])
+            row |= {"difference": test.value, "difference_low": test.low, "difference_high": test.high}
+            row |= {"p": test.p_value}
+        found.append(row)
+    tested = [row for row in found if "p" in row]
+    for row, corrected in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["corrected_p"] = corrected
+    return found
+
+
+def gain(rows: Rows) -> SeededMean | None:
+    """How much GRPO gains in average over the start, with its interval over seeds; None with fewer than two seeds."""
+    start = next((float(row["mean@1"]) for row in rows if row["study"] == "start"), None)
+    values = list(_by_seed(rows, "mean@1").get(BASELINE, {}).values())
+    return None if start is None or len(values) < 2 else _mean([value - start for value in values])
+
+
+def _by_seed(rows: Rows, metric: str) -> dict[str, dict[int, float]]:
+    own = [row for row in rows if row["study"] != "start" and metric in row]
+    return {
+        method: {int(row["seed"]): float(row[metric]) for row in own if row["method"] == method}
+        for method in methods_of(own)
+    }
+
+
+def _mean(values: list[float]) -> SeededMean:
+    found = seeded_mean([[value] for value in values])
+    assert found is not None
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("evidence/results"), help="(%(default)s)")
+    arguments = parser.parse_args()
+    rows = read_runs(arguments.results, read_design(J_DESIGN).table)
+    found = [row for metric in MEASURES for row in paired(rows, metric)]
+    write_table(arguments.results / "j_methods.csv", found)
+    for metric in MEASURES:
+        lines = [
+            [row["method"], f"{row['seeds']}", f"{row['value']:.3f}", difference(row) if "p" in row else ""]
+            for row in found
+            if row["metric"] == metric
+        ]
+        print(markdown(["", "seeds", metric, f"minus {BASELINE}, p"], lines))
+    learned = gain(rows)
+    if learned is not None:
+        print(f"{BASELINE} gains {learned.value:+.3f} [{learned.low:+.3f}, {learned.high:+.3f}] over the start.")
+
+
+if __name__ == "__main__":
+    main()
