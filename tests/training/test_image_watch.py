@@ -14,7 +14,7 @@ from PIL import Image
 from relax_rl.config import SightConfig
 from relax_rl.errors import ConfigError
 from relax_rl.objectives import build_objective
-from relax_rl.training.image_watch import ImageWatch
+from relax_rl.training.trl.image_watch import ImageWatch
 from support.images import SIDE, SquareTask, image_text_model, read_together
 from support.scripted import GROUP, make_trainer
 

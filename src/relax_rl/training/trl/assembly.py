@@ -13,11 +13,11 @@ from relax_rl.errors import ConfigError, RelaxError
 from relax_rl.objectives import Objective
 from relax_rl.rewards.functions import Rewards
 from relax_rl.runs import RunDirectory
-from relax_rl.training.image_watch import ImageWatch
 from relax_rl.training.notices import Notices
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.callbacks import MetricsFile
 from relax_rl.training.trl.group_sampler import GroupSampler
+from relax_rl.training.trl.image_watch import ImageWatch
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.rehearsal import rehearse_optimisation
 from relax_rl.training.trl.reward_functions import paid_by
