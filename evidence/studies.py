@@ -226,12 +226,11 @@ def exploration(scale: Scale) -> None:
 
 
 def figures(scale: Scale) -> None:
-    """J: figures by the embedded image-text policy, on average and at worst over variants."""
-    task = ("--model=figures", "--task=figures", "--task.level=1", "--train_problems=1024")
-    sizes = ("--trainer.max_completion_length=40", "--dictionary.num_observables=8", "--evaluation.num_problems=128")
-    folder = scale.compare("figures", METHODS / "figures.toml", "51,52,53,54,55", *task, *sizes, samples=32)
-    scale.collect(folder, "j")
-    scale.python("evidence.tables.variants", folder, "--name", "j", "--out", scale.results)
+    """J: figures by the embedded image-text policy, on average and at worst over variants; all runs in one process."""
+    small = ("--small",) if scale.is_small else ()
+    design = ("--design", HERE / "exploration/figures.toml", "--runs", scale.runs / "figures")
+    scale.python("evidence.exploration.runs", *design, "--results", scale.results, *small)
+    scale.python("evidence.exploration.paired", "--results", scale.results)
 
 
 def page(scale: Scale) -> None:

@@ -177,6 +177,34 @@ def varied(rows: Rows) -> str:
     return markdown(["", "average over variants (each seed)", "worst variant (each seed)"], lines)
 
 
+def sighted(rows: Rows) -> str:
+    """What another image changes, by condition and size of the dictionary: means over seeds, and how many differ."""
+
+    def mean(own: Rows, name: str, form: str) -> str:
+        values = [row[name] for row in own]
+        return f"{sum(values) / len(values):{form}}"
+
+    def changed(own: Rows, name: str, form: str) -> str:
+        up = sum(row[f"{name}_low"] > 0 for row in own)
+        down = sum(row[f"{name}_high"] < 0 for row in own)
+        return f"{mean(own, name, form)} ({up} up, {down} down)"
+
+    lines = []
+    for condition, size in dict.fromkeys((row["condition"], row["observables"]) for row in rows):
+        own = [row for row in rows if (row["condition"], row["observables"]) == (condition, size)]
+        line = [condition, f"{size:.0f}", f"{len(own)}", mean(own, "kl", ".2f"), mean(own, "distance", ".2f")]
+        line += [changed(own, "error_change", "+.3f")]
+        for estimator, form in (("paper", "+.4f"), ("singular", "+.2f")):
+            line += [mean(own, f"{estimator}_true", form.strip("+")), changed(own, f"{estimator}_change", form)]
+        lines.append(line)
+    headings = ["shown", "observables", "seeds", "KL", "distance", "change of error"]
+    return markdown([*headings, "DSD paper", "change", "DSD singular", "change"], sorted(lines, key=_shown_order))
+
+
+def _shown_order(line: list[str]) -> tuple[int, int]:
+    return ("other", "masked:0.6", "grey", "none").index(line[0]), int(line[1])
+
+
 TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "learning_rate": ("b_learning_rate_methods", compared),
     "search": ("b_search", searched),
@@ -198,6 +226,7 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "vision_variants": ("f_vision_variants", varied),
     "signals_search": ("g_search", searched),
     "signals": ("g_methods", compared),
+    "images": ("images", sighted),
 }
 
 

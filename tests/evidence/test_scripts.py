@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evidence.exploration.runs import metrics_of
 from evidence.measure.associations import partial_spearman, spearman
 from evidence.measure.laws import blocks, laws
 from evidence.studies import SECOND_FAMILY, some_methods, tables_of
@@ -13,7 +14,6 @@ from evidence.tables.choose import chosen, methods_file
 from evidence.tables.figures import smooth
 from evidence.tables.page import MARKED, PAGES, TABLES, changed_tables, with_tables
 from evidence.tables.tables import read_table, write_table
-from evidence.tables.variants import variant_rows
 from relax_rl.comparison.records import RunRecord
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.objectives import is_verified
@@ -158,9 +158,7 @@ def test_average_and_worst_are_those_of_the_evaluation_after_training() -> None:
         return Estimate(number, 0.0, 1.0)
 
     after = EvaluationResult(
-        "figures", "test", 4, 1, 1.0, 1.0, 40, 0, {"mean@1": value(0.75)},
+        "figures", "test", 4, 1, 1.0, 1.0, 40, 0, {"mean@1": value(0.75), "dsd": value(0.1)},
         breakdown={"worst": value(0.5), "robustness": value(2 / 3), "consistency": value(1.0)},
     )  # fmt: skip
-    run = RunRecord(Path("r"), "grpo", {"seed": 51}, (), {"after": after}, (), "grpo")
-    expected = {"method": "grpo", "seed": 51, "average": 0.75, "worst": 0.5, "robustness": 2 / 3}
-    assert variant_rows([run]) == [expected]
+    assert metrics_of(after) == {"mean@1": 0.75, "worst": 0.5, "robustness": 2 / 3}

@@ -172,7 +172,7 @@ def test_a_photograph_on_its_side_has_the_size_that_is_shown(tmp_path) -> None:
     assert picture.size == picture.open().size == (20, 40)
 
 
-@pytest.mark.parametrize("bounds", [(0, None), (None, 0), (10, 5)])
+@pytest.mark.parametrize("bounds", [(0, None), (None, 0), (10, 5), (100_000_001, None)])
 def test_impossible_bounds_are_refused(bounds) -> None:
     with pytest.raises(ConfigError, match=r"min_pixels|max_pixels"):
         PixelBudget(*bounds)

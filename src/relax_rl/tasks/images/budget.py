@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from PIL.Image import Image, Resampling
 
 from relax_rl.errors import ConfigError
+from relax_rl.tasks.images.decoding import MOST_PIXELS
 from relax_rl.tasks.images.picture import Picture
 
 __all__ = ["PixelBudget"]
@@ -28,7 +29,8 @@ class PixelBudget:
         most: an image of more pixels is made smaller; None: none is.
 
     Raises:
-        ConfigError: a bound below 1, or bounds that exclude each other.
+        ConfigError: a bound below 1, a lower one of more pixels than an image may have, or bounds that exclude each
+            other.
     """
 
     least: int | None = None
@@ -38,6 +40,10 @@ class PixelBudget:
         for name, bound in (("min_pixels", self.least), ("max_pixels", self.most)):
             if bound is not None and bound < 1:
                 raise ConfigError(f"{name} is {bound}; give a number of pixels, at least 1.")
+        if self.least is not None and self.least > MOST_PIXELS:
+            raise ConfigError(
+                f"min_pixels is {self.least}, and no image of more than {MOST_PIXELS} is ever shown; give fewer pixels."
+            )
         if self.least is not None and self.most is not None and self.least > self.most:
             raise ConfigError(f"min_pixels = {self.least} is above max_pixels = {self.most}; exchange them.")
 
