@@ -39,7 +39,8 @@ from relax_rl.training.together import IMPOSSIBLE, SharingSampler, made_once
 __all__ = ["PolicyEvaluation"]
 
 _NUM_PROMPTS = 32
-_NUM_SAMPLES = 8
+_NUM_SAMPLES = 2
+"""Completions of each for the dictionary; not those of the evaluation, whose dispersion would come out too small."""
 _ESTIMATOR = "paper"
 
 

@@ -213,22 +213,26 @@ class _PairSums(torch.autograd.Function):
         ctx: Any, grad_gram: Tensor | None, grad_cross: Tensor | None, grad_future: Tensor | None
     ) -> tuple[Tensor, None, None, None]:
         lifted, keep = ctx.saved_tensors
+        blocks = _blocks(lifted.shape[1] - 1, ctx.chunk_size)
         gradient = torch.zeros_like(lifted)
         # Of the last block, to its last snapshot, which is also the first of the next one: summed in double and rounded
         # once, as a snapshot collects a term for each pair and each sum that it is in.
         carried: Tensor | None = None
-        for start, stop in _blocks(lifted.shape[1] - 1, ctx.chunk_size):
+        for start, stop in blocks:
             x, y = _pair_block(lifted, keep, start, stop)
             shape = (lifted.shape[0], stop - start + 1, lifted.shape[2])
             block = lifted.new_zeros(shape, dtype=double_of(lifted.dtype))
-            # Products go to contiguous tensors: into the overlapping views of `block` they take twice as long.
+            # Added in place: a product of its own is as large as the block, and to write and read it takes as long.
+            of_first, of_second = block[:, :-1], block[:, 1:]
             if grad_gram is not None:
-                block[:, :-1] += x @ (grad_gram + grad_gram.mH)
+                of_first.baddbmm_(x, grad_gram + grad_gram.mH)
             if grad_cross is not None:
-                block[:, :-1] += y @ grad_cross.mH
-                block[:, 1:] += x @ grad_cross
+                of_first.baddbmm_(y, grad_cross.mH)
+                of_second.baddbmm_(x, grad_cross)
             if grad_future is not None:
-                block[:, 1:] += y @ (grad_future + grad_future.mH)
+                of_second.baddbmm_(y, grad_future + grad_future.mH)
+            if len(blocks) == 1:
+                return block.to(lifted.dtype), None, None, None
             if carried is not None:
                 block[:, 0] += carried
             gradient[:, start : stop + 1] = block
