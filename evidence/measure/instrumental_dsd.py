@@ -1,10 +1,12 @@
 """Study A again, with the instrumental estimator beside the three, on the same completions; and pooled over them.
 
-python -m evidence.measure.instrumental_dsd --out evidence/results --keep runs/evidence/study_a     half an hour of a
-core python -m evidence.measure.instrumental_dsd --out runs/tables --keep runs/study_a --policies tiny   minutes
+python -m evidence.measure.instrumental_dsd --out evidence/results --keep runs/study_a    half an hour of a core
+python -m evidence.measure.instrumental_dsd --out runs/tables --policies tiny             minutes
+python -m evidence.measure.instrumental_dsd --out runs/tables --tables layer model        only questions A5 and A6
 
-Tables go to OUT/a_instrumental_*.csv; docs/research/evidence/study-a-instrumental.md says what they show. Completions
-and finished tables are kept in KEEP: call it again after a stop and it continues.
+Tables go to OUT/a_instrumental_*.csv; docs/research/evidence/study-a-instrumental.md says what they show. A table
+that is there keeps its rows of other policies. Completions and finished tables are kept in KEEP: call it again after a
+stop and it continues.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from evidence.measure.what_dsd_is import (
     of_model,
     predictions,
 )
-from evidence.tables.tables import Rows, write_table
+from evidence.tables.tables import Rows, read_table, write_table
 from relax_rl.koopman import Estimator, dmd, subspace_dmd
 from relax_rl.koopman.spectra.bagging import bagged_spectrum
 from relax_rl.runs.files import write_whole
@@ -41,7 +43,8 @@ SIZES = {
     "tiny": Size("tiny", 64, 16, 96, 16, (40, 48, 64, 80)),
     "smollm2": Size("smollm2", 8, 6, 192, 50, (96, 128, 160, 192), batch_size=64),
 }
-TABLES = ("length", "floor", "dictionary", "layer", "model", "prediction", "pooled")
+TABLES = ("floor", "length", "prediction", "dictionary", "pooled", "model", "layer")
+"""The cheap ones first."""
 POOLED_RANK = 4
 """Directions of the pooled fits. Instruments need directions that the past predicts: a small number."""
 BAGS = 40
@@ -52,14 +55,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
     parser.add_argument("--keep", type=Path, default=Path("runs/evidence/study_a"))
     parser.add_argument("--policies", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--seed", type=int, default=21, help="of the sampling (%(default)s)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    tables: dict[str, Rows] = {name: [] for name in TABLES}
     for policy in arguments.policies:
-        for name, rows in Subject(SIZES[policy], arguments.seed, arguments.keep / policy).tables():
-            tables[name] += rows
-            write_table(arguments.out / f"a_instrumental_{name}.csv", tables[name])
+        subject = Subject(SIZES[policy], arguments.seed, arguments.keep / policy)
+        for name in arguments.tables:
+            path = arguments.out / f"a_instrumental_{name}.csv"
+            write_table(path, rows_of_others(path, policy) + subject.table(name))
+
+
+def rows_of_others(path: Path, policy: str) -> Rows:
+    """The rows of a table, if there is one, that are neither of this policy nor of its random weights."""
+    rows = read_table(path) if path.is_file() else []
+    return [row for row in rows if row["policy"] not in (policy, f"{policy} (random)")]
 
 
 class Subject:
@@ -69,26 +79,31 @@ class Subject:
         self._size, self._seed, self._folder = size, seed, folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def tables(self) -> Iterator[tuple[str, Rows]]:
-        """Every table's rows of this policy, the cheap ones first."""
-        size = self._size
-        yield "floor", self._rows("floor", lambda: noise_floor(self._lifted, ESTIMATORS))
-        yield "length", self._rows("length", lambda: by_length(self._lifted, size.lengths, ESTIMATORS))
-        yield (
-            "prediction",
-            self._rows("prediction", lambda: predictions(self._trained, self._lifted, self._states[1], ESTIMATORS)),
-        )
-        yield "dictionary", self._rows("dictionary", lambda: by_dictionary(self._last, self._lifted, ESTIMATORS))
-        yield "pooled", self._rows("pooled", self._pooled)
-        yield "model", self._rows("model", self._models)
-        yield "layer", self._rows("layer", lambda: by_layer(self._states[0], size.num_observables, ESTIMATORS))
-
-    def _rows(self, name: str, make: Callable[[], Iterable[dict]]) -> Rows:
+    def table(self, name: str) -> Rows:
+        """The rows of one of ``TABLES``."""
         path = self._folder / f"{name}.json"
         if not path.is_file():
-            rows = [{"policy": self._size.policy, **row} for row in make()]
+            rows = [{"policy": self._size.policy, **row} for row in self._measured(name)]
             write_whole(path, json.dumps(rows))
         return json.loads(path.read_text("utf-8"))
+
+    def _measured(self, name: str) -> Iterable[dict]:
+        size = self._size
+        match name:
+            case "floor":
+                return noise_floor(self._lifted, ESTIMATORS)
+            case "length":
+                return by_length(self._lifted, size.lengths, ESTIMATORS)
+            case "prediction":
+                return predictions(self._trained, self._lifted, self._states[1], ESTIMATORS)
+            case "dictionary":
+                return by_dictionary(self._last, self._lifted, ESTIMATORS)
+            case "pooled":
+                return self._pooled()
+            case "model":
+                return self._models()
+            case _:
+                return by_layer(self._states[0], size.num_observables, ESTIMATORS)
 
     def _sampled(self, name: str, num_problems: int, random_weights: bool = False) -> Rollout:
         size = self._size
