@@ -85,7 +85,7 @@ def subspace_operator(statistics: LaggedStatistics, rank: Tensor | int) -> tuple
         ConfigError: windows of another size.
     """
     values, vectors = predicted_directions(statistics)
-    matrix, first = operator_on(vectors, int(rank))
+    matrix, first, _ = operator_on(vectors, int(rank))
     return matrix, first, values
 
 
@@ -103,7 +103,8 @@ def predicted_directions(statistics: LaggedStatistics) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def operator_on(directions: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The operator A (..., R, R) on the `rank` leading directions, and U1* (..., R, F)."""
+def operator_on(directions: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The operator A (..., R, R) on the `rank` leading directions, U1* (..., R, F), and its pseudo-inverse."""
     first, second = directions[..., :rank].mH.tensor_split(2, dim=-1)
-    return second @ torch.linalg.pinv(first), first
+    back = torch.linalg.pinv(first)
+    return second @ back, first, back

@@ -8,6 +8,7 @@ be written in Gram matrices. There are four ways to Q, S and V, and everything a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, get_args
 
 import torch
@@ -40,8 +41,8 @@ class Reduction:
     """S, (..., R), descending; 0 for a direction left out."""
     coefficients: Tensor
     """V S^-1, (..., F, R): whitened coordinates are these times the observables."""
-    whitened: GramStatistics
-    """Statistics of the whitened pairs, (..., R, R): G is the identity, A = Q* Y V S^-1."""
+    num_pairs: Tensor
+    """(...), int64."""
     first: Tensor | None
     """Q, (..., N, R), rows that are no pair being zero; None where only statistics were given."""
     second: Tensor | None
@@ -52,6 +53,18 @@ class Reduction:
     """Q* Y', (..., R, H)."""
     pairs: Tensor | None = None
     """(..., N) bool, which rows of `first` and `second` are pairs; None where only statistics were given."""
+    statistics: GramStatistics | None = None
+    """`whitened` where only statistics were given."""
+
+    @cached_property
+    def whitened(self) -> GramStatistics:
+        """Statistics of the whitened pairs, (..., R, R): G is the identity, A = Q* Y V S^-1."""
+        if self.statistics is not None:
+            return self.statistics
+        assert self.first is not None
+        assert self.second is not None
+        first, second = self.first, self.second
+        return GramStatistics(first.mH @ first, first.mH @ second, second.mH @ second, self.num_pairs)
 
     @property
     def rank(self) -> Tensor:
@@ -73,6 +86,8 @@ class Reduction:
             raise ConfigError(
                 "Gram statistics of pairs do not hold the snapshots before each pair; give the snapshots themselves."
             )
+        if bool(self.pairs.all()):
+            return torch.cat([self.first, self.second[..., -1:, :]], -2), self.pairs
         # A snapshot is the first of its pair, or, at the end of a trajectory, the second one of the pair before.
         links = self.pairs.unsqueeze(-1)
         begins = torch.nn.functional.pad(links, (0, 0, 0, 1))
@@ -180,7 +195,8 @@ def reduce_statistics(statistics: GramStatistics, *, rank: Rank = None) -> Reduc
     coefficients = vectors[..., : scales.shape[-1]] * inverse.unsqueeze(-2)
     whitened = statistics.changed_basis(coefficients)
     present, future = coefficients.mH @ gram, coefficients.mH @ cross
-    return Reduction(scales, coefficients, whitened, None, None, present, future)
+    num_pairs = statistics.num_pairs
+    return Reduction(scales, coefficients, num_pairs, None, None, present, future, statistics=whitened)
 
 
 @dataclass(frozen=True)
@@ -276,11 +292,10 @@ def _cut(
         over_rows = left * shrink.square()
         coefficients = over_rows if x is None else x.mH @ over_rows
         second = parts.products @ over_rows
-    whitened = GramStatistics(left.mH @ left, left.mH @ second, second.mH @ second, pairs.sum(-1))
     # The states may be complex where the observables are real (a kernel), and the other way round.
     dtype = torch.promote_types(left.dtype, targets[0].dtype)
     present, future = (left.mH.to(dtype) @ target.to(dtype) for target in targets)
-    return Reduction(scales, coefficients, whitened, left, second, present, future, pairs)
+    return Reduction(scales, coefficients, pairs.sum(-1), left, second, present, future, pairs)
 
 
 def _in_units_of(unit: Tensor, reduction: Reduction, is_of_snapshots: bool) -> Reduction:

@@ -136,11 +136,45 @@ def lagged_statistics(snapshots: Tensor, pairs: Tensor, window: int) -> LaggedSt
         blocks = values.new_zeros((*shape, window, window, num_observables, num_observables))
         return LaggedStatistics(blocks, pairs.new_zeros(shape, dtype=torch.long))
     is_window = pairs.unfold(-1, window - 1, 1).all(-1)
-    # Below, `where` and not a product with the mask: padding may hold NaN, and NaN times zero is NaN.
-    # Without a hole nothing is masked, and the parts stay views.
-    keep = None if bool(is_window.all()) else is_window.unsqueeze(-1)
-    shifted = [values[..., i : i + count, :] for i in range(window)]
-    parts = shifted if keep is None else [torch.where(keep, part, 0.0) for part in shifted]
-    upper = {(i, j): parts[i].mH @ parts[j] for i in range(window) for j in range(i, window)}
+    if values.ndim > 2 and not bool(is_window.all()):
+        upper = _masked_products(values, is_window, window)
+    else:
+        upper = _products_by_lag(values, is_window if values.ndim == 2 else is_window.new_ones(count), window)
     rows = [torch.stack([upper[i, j] if i <= j else upper[j, i].mH for j in range(window)], -3) for i in range(window)]
     return LaggedStatistics(torch.stack(rows, -4), is_window.sum(-1))
+
+
+def _masked_products(values: Tensor, is_window: Tensor, window: int) -> dict[tuple[int, int], Tensor]:
+    """Products (i, j), i <= j, of a batch whose rows have holes of their own."""
+    keep, count = is_window.unsqueeze(-1), is_window.shape[-1]
+    # `where` and not a product with the mask: padding may hold NaN, and NaN times zero is NaN.
+    parts = [torch.where(keep, values[..., i : i + count, :], 0.0) for i in range(window)]
+    return {(i, j): parts[i].mH @ parts[j] for i in range(window) for j in range(i, window)}
+
+
+def _products_by_lag(values: Tensor, is_window: Tensor, window: int) -> dict[tuple[int, int], Tensor]:
+    """The same where all rows of a batch have the same windows (count,).
+
+    Products (i, i + lag) of one lag differ in the first and last snapshots of each stretch alone: what they share is
+    multiplied once. The rest is added to it and never taken off, so that no digit is lost to a large snapshot.
+    """
+    # Row i: the snapshots that stand at place i of a window.
+    stands = torch.stack([torch.nn.functional.pad(is_window, (i, window - 1 - i)) for i in range(window)])
+    upper = {}
+    for lag in range(window):
+        places = stands[: window - lag]
+        is_shared = places.all(0)
+        shared = _product(values, is_shared, lag)
+        for i, at in enumerate(places):
+            upper[i, i + lag] = shared + _product(values, at & ~is_shared, lag)
+    return upper
+
+
+def _product(values: Tensor, at: Tensor, lag: int) -> Tensor:
+    """Sum over the marked t (T,) of z_t* z_{t+lag}."""
+    chosen = at.nonzero().squeeze(-1)
+    count = len(chosen)
+    if count and int(chosen[-1] - chosen[0]) == count - 1:  # a stretch is a view, no copy
+        start = int(chosen[0])
+        return values[..., start : start + count, :].mH @ values[..., start + lag : start + lag + count, :]
+    return values.index_select(-2, chosen).mH @ values.index_select(-2, chosen + lag)

@@ -204,7 +204,7 @@ def modes_of_operator(reduction: Reduction, matrix: Tensor, *, modes: Modes = "p
         singular_values=reduction.scales,
         condition=reduction.condition,
         rank=reduction.rank,
-        num_pairs=reduction.whitened.num_pairs,
+        num_pairs=reduction.num_pairs,
     )
 
 

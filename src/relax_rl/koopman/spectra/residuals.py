@@ -70,9 +70,22 @@ def primal_residuals(x: Tensor, y: Tensor, eigenvalues: Tensor, eigenvectors: Te
     """
     _require_pairs(x, y)
     vectors = eigenvectors.to(torch.complex128)
-    present = x.to(torch.complex128) @ vectors
-    error = y.to(torch.complex128) @ vectors - eigenvalues.unsqueeze(-2) * present
-    return torch.linalg.vector_norm(error, dim=-2) / torch.linalg.vector_norm(present, dim=-2)
+    present = _complex_product(x, vectors)
+    error = _complex_product(y, vectors) - eigenvalues.unsqueeze(-2) * present
+    return _lengths(error) / _lengths(present)
+
+
+def _lengths(columns: Tensor) -> Tensor:
+    """2-norms of complex columns (..., N, R); torch's own along the rows is several times as slow."""
+    return (columns.real.square().sum(-2) + columns.imag.square().sum(-2)).sqrt()
+
+
+def _complex_product(states: Tensor, vectors: Tensor) -> Tensor:
+    """states @ vectors; of real states by one real product with both parts, half of the work of a complex one."""
+    if states.is_complex():
+        return states.to(torch.complex128) @ vectors
+    real, imaginary = (states.double() @ torch.cat([vectors.real, vectors.imag], -1)).chunk(2, -1)
+    return torch.complex(real, imaginary)
 
 
 def dual_residuals(

@@ -65,8 +65,7 @@ def subspace_dmd(
     chosen = int(select_rank(predicted[..., :size], rank, lagged.num_windows, size, floor**0.5))
     if chosen == 0:
         raise DataError("The past predicts nothing of the future in these snapshots; there is no operator to fit.")
-    matrix, directions = operator_on(vectors, chosen)
-    modes = _modes(matrix, directions, predicted[:chosen], reduction)
+    modes = _modes(*operator_on(vectors, chosen), predicted[:chosen], reduction)
     return replace(
         modes,
         eigenvectors=modes.eigenvectors / unit,
@@ -75,14 +74,14 @@ def subspace_dmd(
     )
 
 
-def _modes(matrix: Tensor, directions: Tensor, predicted: Tensor, reduction: Reduction) -> DynamicModes:
+def _modes(matrix: Tensor, directions: Tensor, back: Tensor, predicted: Tensor, reduction: Reduction) -> DynamicModes:
     """Eigenfunctions and modes over the observables, of s_{t+1} = s_t A and z_t S = s_t U1*."""
     values, vectors = (result.to(matrix.device) for result in eig(matrix))
     order = values.abs().argsort(descending=True, stable=True)
     values, vectors = values[order], vectors[:, order]
     scales = reduction.scales.unsqueeze(-1)
     # Whitened snapshots times S are the orthonormal coordinates; s = (z S) pinv(U1*).
-    whitened = (scales * torch.linalg.pinv(directions)).to(vectors.dtype) @ vectors
+    whitened = (scales * back).to(vectors.dtype) @ vectors
     latent = torch.linalg.pinv(vectors) @ (directions / scales.mT).to(vectors.dtype)
     assert reduction.first is not None
     assert reduction.second is not None
@@ -94,5 +93,5 @@ def _modes(matrix: Tensor, directions: Tensor, predicted: Tensor, reduction: Red
         singular_values=predicted,
         condition=reduction.condition,
         rank=torch.tensor(len(values)),
-        num_pairs=reduction.whitened.num_pairs,
+        num_pairs=reduction.num_pairs,
     )
