@@ -70,6 +70,15 @@ def test_products_are_those_of_the_jacobian(kind: str, words: dict[str, Any], ru
     assert torch.is_grad_enabled()
 
 
+def test_a_mixture_of_experts_is_read_without_its_fused_kernels_and_left_as_it_was() -> None:
+    model = small("MixtralConfig", num_local_experts=4, num_experts_per_tok=2).float()
+    usual = model.get_experts_implementation()
+    pushed = next(token_jacobians(model, IDS, start=2)).push(torch.eye(16).double())
+    assert model.get_experts_implementation() == usual != {"": "eager"}
+    model.set_experts_implementation("eager")
+    torch.testing.assert_close(pushed, by_hand(model.double(), 1, 1.0), rtol=1e-3, atol=1e-5)
+
+
 def test_exponents_of_a_text_are_those_of_its_jacobians_one_after_the_other() -> None:
     model = small("LlamaConfig")
     found = exponents_of_products((each.push for each in token_jacobians(model, IDS)), 16, count=3)

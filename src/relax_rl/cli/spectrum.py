@@ -5,7 +5,8 @@ relax spectrum smollm2 --prompts questions.jsonl     20 prompts of a file, compl
 relax spectrum Qwen/Qwen3-0.6B --prompts notes.txt --text     reads the lines as they are, generates nothing
 relax spectrum before --compare after --prompts questions.jsonl      do two checkpoints differ?
 relax spectrum looped-model --axis cycles            states of each token over the cycles of a repeated block
-relax spectrum smollm2 --sentences texts.jsonl       does sentence-level dynamics tell hallucinated texts apart?
+relax spectrum tiny --jacobian                       how a change of a token's state grows, without a fit
+relax spectrum smollm2 --sentences texts.jsonl       does sentence-level dynamics distinguish hallucinated texts?
 relax spectrum tiny --segments marker== --num-samples 8      do the steps of completions tell right from wrong?
 relax spectrum A B C --landscape                     distances between the dynamics of several models
 relax spectrum qwen-vl --images mathvista            what an image does: completions under other images
@@ -21,11 +22,13 @@ from pathlib import Path
 from relax_rl.cli.arguments import add_prompt_form, add_remote_code, at_least_one, refuse_settings, say
 from relax_rl.cli.spectrum_images import IMAGE_OPTIONS, add_image_arguments, run_images
 from relax_rl.cli.spectrum_modes import (
+    FITTED,
     READING,
     command_words,
     dictionary_files,
     refuse_beside,
     run_axis,
+    run_jacobian,
     run_landscape,
     run_segments,
     run_sentences,
@@ -60,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=AXES,
         default=AXES[0],
         help="steps from token to token, layer to layer, or cycle to cycle",
+    )
+    core.add_argument(
+        "--jacobian", action="store_true", help="fit nothing: Lyapunov exponents of the final state, beside fits"
     )
     core.add_argument(
         "--sentences", type=Path, metavar="FILE", help="labelled texts: score hallucinations by sentence-level dynamics"
@@ -135,6 +141,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         refuse_beside(arguments, "--images", IMAGE_OPTIONS)
     else:
         refuse_beside(arguments, "a spectrum without --images", ("landscape", "states", "sentences"))
+    if arguments.jacobian:
+        refuse_beside(arguments, "a spectrum that is fitted, without --jacobian", FITTED)
     models = list(arguments.model)
     if arguments.landscape:
         return run_landscape(arguments, models, settings)
@@ -154,6 +162,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if arguments.segments is not None:
         return run_segments(arguments, settings)
     refuse_beside(arguments, "--segments", ("completions",))
+    if arguments.jacobian:
+        return run_jacobian(arguments, settings)
     if arguments.axis != AXES[0]:
         return run_axis(arguments, settings)
     arguments.num_problems = arguments.num_problems or 20

@@ -1,10 +1,11 @@
-"""What ``relax spectrum`` does beside its main work: other axes than tokens, and states that are on disk already."""
+"""What ``relax spectrum`` does beside its main work: other axes, Jacobians, and states that are on disk already."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from relax_rl.workflows.spectrum_texts import Reading
 
 __all__ = [
+    "FITTED",
     "READING",
     "command_words",
     "dictionary_files",
     "reading_of",
     "refuse_beside",
     "run_axis",
+    "run_jacobian",
     "run_landscape",
     "run_segments",
     "run_sentences",
@@ -48,6 +51,11 @@ def reading_of(arguments: argparse.Namespace, settings: Sequence[str]) -> Readin
 _MEASURE = ("kind", "fit_steps", "seed", "store", "statistics_only", "overwrite")
 _SENTENCES = ("rank", "miss_cost")
 _LOADING = ("dtype", "revision", "device_map")
+FITTED = (
+    *("landscape", "states", "images", "sentences", "segments", "completions", "compare", "sites", "store"),
+    *("statistics_only", "observables", "dictionary"),
+)
+"""Options of spectra that are fitted."""
 
 
 def refuse_beside(arguments: argparse.Namespace, needed: str, names: Sequence[str]) -> None:
@@ -76,6 +84,32 @@ def run_axis(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         on_progress=say,
     )
     print_axes(arguments.model, result.axes)
+    if result.page is not None:
+        print(result.page)
+    return 0
+
+
+def run_jacobian(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
+    """Spectra without a fit: tables, and files where a folder was named."""
+    if arguments.axis != "tokens":
+        raise ConfigError("--jacobian is from token to token; leave --axis out.")
+
+    from relax_rl.cli.spectrum_tables import print_jacobian
+    from relax_rl.spectra.jacobian import JacobianSettings
+    from relax_rl.workflows.spectrum_jacobian import spectrum_without_fit
+
+    given = arguments.max_completion_length
+    measured = JacobianSettings(temperature=arguments.temperature, seed=arguments.seed)
+    result = spectrum_without_fit(
+        arguments.model,
+        reading_of(arguments, settings),
+        measured if given is None else replace(measured, max_tokens=given),
+        output=arguments.output,
+        overwrite=arguments.overwrite,
+        command=command_words(arguments, settings),
+        on_progress=say,
+    )
+    print_jacobian(result.spectrum)
     if result.page is not None:
         print(result.page)
     return 0

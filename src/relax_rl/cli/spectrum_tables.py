@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from relax_rl.reports.spectra.axis import axis_cells
+from relax_rl.reports.spectra.jacobian import EXPONENT_HEAD, POINT_HEAD, exponent_cells, point_cells, verdicts
 from relax_rl.reports.spectra.landscape import coherence_rows
 from relax_rl.reports.spectra.page import summary_cells, text_cells
 from relax_rl.reports.spectra.ranking import interval_text
@@ -18,13 +19,21 @@ from relax_rl.reports.spectra.sentences import KIND_COLUMNS, kind_rows, score_ro
 from relax_rl.reports.spectra.tables import remarks, site_summaries
 from relax_rl.spectra.axes import TOLERANCE, AxisSpectrum
 from relax_rl.spectra.difference import SpectraDifference
+from relax_rl.spectra.jacobian import JacobianSpectrum
 from relax_rl.spectra.landscape import ModelLandscape
 from relax_rl.spectra.measure import LatentSpectra
 from relax_rl.spectra.probe import ProbeResult
 from relax_rl.spectra.segments import QUANTITIES, SegmentedCompletion
 from relax_rl.spectra.sentences import SentenceResult
 
-__all__ = ["print_axes", "print_landscapes", "print_segments", "print_sentences", "print_tables"]
+__all__ = [
+    "print_axes",
+    "print_jacobian",
+    "print_landscapes",
+    "print_segments",
+    "print_sentences",
+    "print_tables",
+]
 
 _MOST_ROWS = 20
 _WIDTH = 144
@@ -59,6 +68,32 @@ def print_axes(model: str, axes: Sequence[AxisSpectrum]) -> None:
     for axis in axes:
         table.add_row(*axis_cells(axis))
     console.print(table)
+
+
+def print_jacobian(found: JacobianSpectrum) -> None:
+    """Exponents beside the fits of the same states, with what the first says of each; then single Jacobians."""
+    console = _console()
+    table = Table(
+        box=SIMPLE_HEAD,
+        title=f"{found.model}: growth of a small change of the final state ({found.num_texts} texts, "
+        f"{found.num_tokens} tokens)",
+        caption="exponent: mean log growth a token, without a fit; below 0 a change is forgotten; log |λ|: operators "
+        "fitted on the same states",
+    )
+    for name in EXPONENT_HEAD:
+        table.add_column(name, no_wrap=True)
+    for row in exponent_cells(found):
+        table.add_row(*row)
+    console.print(table)
+    for words in verdicts(found):
+        console.print(words, markup=False, highlight=False)
+    if found.points:
+        points = Table(box=SIMPLE_HEAD, title="single Jacobians")
+        for name in POINT_HEAD:
+            points.add_column(name)
+        for row in point_cells(found)[:_MOST_ROWS]:
+            points.add_row(*row)
+        console.print(points)
 
 
 def print_landscapes(landscapes: Sequence[ModelLandscape]) -> None:

@@ -25,8 +25,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache
 
 from relax_rl.errors import ConfigError, DataError, ModelError
-from relax_rl.latent.caches import CachePlan, cache_plan, repeat_rows
+from relax_rl.latent.caches import CachePlan, reading_plan, repeat_rows
 from relax_rl.latent.capture import evaluation_mode
+from relax_rl.latent.contract.files import first_line
 from relax_rl.latent.sites import find_decoder, language_model_of
 
 __all__ = ["TokenJacobian", "token_jacobians"]
@@ -91,9 +92,9 @@ class _Reader:
 
     def __init__(self, model: Any, token_ids: Sequence[int], start: int, temperature: float) -> None:
         language_model = language_model_of(model)
-        self._model = model
+        self._model, self._language_model = model, language_model
         self._decoder: Any = find_decoder(model)
-        self._plan: CachePlan = cache_plan(language_model.config)
+        self._plan: CachePlan = reading_plan(language_model.config)
         self._temperature = temperature
         self._head = language_model.get_output_embeddings()
         embedding = language_model.get_input_embeddings()
@@ -120,13 +121,13 @@ class _Reader:
 
         def push(frame: Tensor) -> Tensor:
             rows = frame.mT.to(state)
-            with self._reading():
+            with self._reading(), self._deriving():
                 _, carried, *_ = torch.func.jvp(self._next, (state.expand_as(rows).clone(),), (rows,))
             return carried.mT.double()
 
         def pull(frame: Tensor) -> Tensor:
             rows = frame.mT.to(state)
-            with self._reading():
+            with self._reading(), self._deriving():
                 _, pull_back, *_ = torch.func.vjp(self._next, state.expand_as(rows))
                 return pull_back(rows)[0].mT.double()
 
@@ -166,9 +167,21 @@ class _Reader:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        # Forward-mode derivatives exist of the plain attention alone; the fused kernels have none.
-        with evaluation_mode(self._model), sdpa_kernel(SDPBackend.MATH):
+        # Forward-mode derivatives exist of plain attention and plain experts alone; the fused kernels have none.
+        with evaluation_mode(self._model), sdpa_kernel(SDPBackend.MATH), _plain_experts(self._language_model):
             yield
+
+    @contextmanager
+    def _deriving(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # also NotImplementedError
+            raise ModelError(
+                f"{type(self._language_model).__name__} has an operation without forward-mode derivatives "
+                f"({first_line(error)}), so its Jacobian cannot be measured; use a model of another type."
+            ) from error
 
     def _check(self, language_model: Any, start: int) -> None:
         """Whether the logits are what is derived here. A family with a rule of its own must not pass unnoticed."""
@@ -180,6 +193,24 @@ class _Reader:
                 f"The logits of {type(language_model).__name__} are not its head applied to the final state, so that "
                 "its Jacobian through the next token is not known; use a model with a plain head."
             )
+
+
+@contextmanager
+def _plain_experts(language_model: Any) -> Iterator[None]:
+    """Inside, a mixture of experts runs without its fused kernels; other models are left as they are."""
+    if not hasattr(language_model, "get_experts_implementation"):  # transformers before 5.6
+        yield
+        return
+    usual = language_model.get_experts_implementation()
+    plain = {part: None if name is None else "eager" for part, name in usual.items()}
+    if plain == usual:
+        yield
+        return
+    language_model.set_experts_implementation(plain)
+    try:
+        yield
+    finally:
+        language_model.set_experts_implementation(usual)
 
 
 def _logit_rule(config: Any) -> Callable[[Tensor], Tensor]:

@@ -17,6 +17,7 @@ from relax_rl.reports.markup import Html, element
 from relax_rl.reports.payload import data_element, script_element, script_hash, style_text
 
 __all__ = [
+    "cells_table",
     "document",
     "download",
     "figure",
@@ -105,6 +106,13 @@ def wide_table(*children: Html, class_: str, label: str, is_tall: bool = False) 
     """A table that scrolls sideways where the page is narrower, and down if it is tall; also by keys."""
     table = element("table", *children, class_=class_)
     return element("div", table, class_="wide tall" if is_tall else "wide", tabindex=0, role="region", aria_label=label)
+
+
+def cells_table(names: Sequence[str], rows: Iterable[Sequence[str]], label: str, class_: str = "") -> Html:
+    """A wide table of short cells, whose lines do not break; `names` head the columns."""
+    head = element("tr", *(element("th", name) for name in names))
+    body = [element("tr", *(element("td", cell.replace(" ", "\N{NO-BREAK SPACE}")) for cell in row)) for row in rows]
+    return wide_table(element("thead", head), element("tbody", *body), class_=class_, label=label)
 
 
 def wide(tag: str, *children: Html) -> Html:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from relax_rl.reports.canvas import INK, MUTED, color_of, quieten, svg_source
-from relax_rl.reports.document import document, download, footer, wide_table, write_document
+from relax_rl.reports.document import cells_table, document, download, footer, write_document
 from relax_rl.reports.markup import Html, element
 from relax_rl.reports.spectra.planes import plot_spectrum
 from relax_rl.spectra.axes import TOLERANCE, AxisSpectrum
@@ -67,18 +67,13 @@ def step_rows(axes: Sequence[AxisSpectrum]) -> list[tuple[str, int, float, float
 
 
 def _table(axes: Sequence[AxisSpectrum]) -> Html:
-    head = element("tr", *(element("th", name) for name in _HEAD))
-    rows = [
-        element("tr", *(element("td", cell.replace(" ", "\N{NO-BREAK SPACE}")) for cell in axis_cells(axis)))
-        for axis in axes
-    ]
     note = (
         "Largest |λ|: moduli of the operator that takes one change of a token's state to the next; below 1 the changes "
         "die out. Residual: of the largest; above 0.5 the steps share no linear dynamics, as is usual over layers. "
         "Change: |h′ − h| / |h′|, mean over tokens, at the first and the last step. Contraction: ratio of one change "
         f"to the one before, median over tokens. Settled: tokens whose change fell below {100 * TOLERANCE:g} %."
     )
-    table = wide_table(element("thead", head), element("tbody", *rows), class_="results", label="By block")
+    table = cells_table(_HEAD, map(axis_cells, axes), "By block", "results")
     return element("section", element("h2", "Do the states settle?"), table, element("p", note, class_="note"))
 
 
@@ -95,16 +90,13 @@ def _block(axis: AxisSpectrum) -> Html:
     )
     parts = [element("div", *panels, class_="panels"), element("p", note, class_="note")]
     if axis.halting:
-        rows = [
-            element("tr", *(element("td", cell) for cell in (_halting_step(axis, step), str(count), f"{modulus:.3f}")))
-            for step, count, modulus in axis.halting
-        ]
-        head = element("tr", *(element("th", name) for name in ("settles at step", "tokens", "largest |λ|")))
+        rows = [[_halting_step(axis, step), str(count), f"{modulus:.3f}"] for step, count, modulus in axis.halting]
+        names = ("settles at step", "tokens", "largest |λ|")
         described = (
             "Tokens by the step at which they settle. Read: a spectrum that rises downwards is one that predicts it."
         )
         parts += [
-            wide_table(element("thead", head), element("tbody", *rows), class_="", label="By halting step"),
+            cells_table(names, rows, "By halting step"),
             element("p", described, class_="note"),
         ]
     return element("section", element("h2", axis.name), *parts)

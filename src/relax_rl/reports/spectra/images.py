@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from relax_rl.evaluation.sight.result import ConditionSight, SightResult, SiteSight, TokenSight
 from relax_rl.reports.canvas import INK, color_of, quieten, svg_source
-from relax_rl.reports.document import document, download, figure, footer, wide_table, write_document
+from relax_rl.reports.document import cells_table, document, download, figure, footer, write_document
 from relax_rl.reports.markup import Html, element
 from relax_rl.reports.spectra.page import summary_cells
 from relax_rl.reports.spectra.tables import site_summaries
@@ -135,14 +135,6 @@ def write_images_page(
     return write_document(document(title, [*sections, footer()], {}), output)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> Html:
-    head = element("tr", *(element("th", name) for name in columns))
-    body = [
-        element("tr", *(element("td", cell.replace(" ", "\N{NO-BREAK SPACE}")) for cell in cells)) for cells in rows
-    ]
-    return wide_table(element("thead", head), element("tbody", *body), class_="results", label=label)
-
-
 def _conditions(sight: SightResult) -> Html:
     note = (
         "KL: mean divergence, in nats, of the next-token distribution under the condition from that under the true "
@@ -159,7 +151,7 @@ def _conditions(sight: SightResult) -> Html:
     return element(
         "section",
         element("h2", "Next tokens"),
-        _table(CONDITION_COLUMNS, condition_rows(sight), "Next tokens by condition"),
+        cells_table(CONDITION_COLUMNS, condition_rows(sight), "Next tokens by condition", "results"),
         element("p", note, class_="note"),
         drawn,
     )
@@ -222,7 +214,7 @@ def _sites(sight: SightResult) -> Html:
         "questions under the true image. DSD by estimator, with its change from the true image in the same problems. "
         "In brackets 95 % intervals by bootstrap over questions. Read: a change whose interval holds 0 is none."
     )
-    table = _table(site_columns(sight), site_rows(sight), "By site and condition")
+    table = cells_table(site_columns(sight), site_rows(sight), "By site and condition", "results")
     return element("section", element("h2", "Latent dynamics"), table, element("p", note, class_="note"))
 
 
@@ -234,7 +226,8 @@ def _spectra(spectra: Sequence[LatentSpectra]) -> Html:
         "Under the true image, each kind of token with dictionaries of its own, so that DSD cannot be compared between "
         "them. Image tokens are taken in their order, row by row."
     )
-    table = _table(("tokens", *names, "dictionary"), rows, "Spectra of completion and image tokens")
+    label = "Spectra of completion and image tokens"
+    table = cells_table(("tokens", *names, "dictionary"), rows, label, "results")
     return element(
         "section", element("h2", "Completion tokens and image tokens"), table, element("p", note, class_="note")
     )

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from relax_rl.reports.canvas import INK, as_axes, color_of, quieten, svg_source
-from relax_rl.reports.document import document, download, figure, footer, listed, wide_table, write_document
+from relax_rl.reports.document import cells_table, document, download, figure, footer, listed, write_document
 from relax_rl.reports.markup import Html, element
 from relax_rl.spectra.landscape import ModelLandscape
 
@@ -66,18 +66,13 @@ def coherence_rows(landscapes: Sequence[ModelLandscape]) -> list[list[str]]:
 
 def _table(landscapes: Sequence[ModelLandscape]) -> Html:
     names = ("distance", "silhouette", "p", "of clusters", "model", "coherence")
-    head = element("tr", *(element("th", name) for name in names))
-    rows = [
-        element("tr", *(element("td", cell.replace(" ", "\N{NO-BREAK SPACE}")) for cell in row))
-        for row in coherence_rows(landscapes)
-    ]
     note = (
         "Silhouette: how far models are apart, measured by how far prompts are within each (1 apart, 0 mixed); p: "
         "share of shufflings of the models within each prompt that reach it. Of clusters: that of as many clusters as "
         "models, found without their names. Coherence: mean distance within a model over that to the others, with a "
         "95 % bootstrap interval over prompts; below 1 the model has dynamics of its own."
     )
-    table = wide_table(element("thead", head), element("tbody", *rows), class_="", label="Silhouettes and coherence")
+    table = cells_table(names, coherence_rows(landscapes), "Silhouettes and coherence")
     return element("section", element("h2", "Are the models apart?"), table, element("p", note, class_="note"))
 
 

@@ -196,7 +196,8 @@ def _drawn(page: SpectrumPage) -> list[Html]:
             "site, with the unit circle. Distance from the origin is what a mode keeps in one token, angle how fast it "
             f"oscillates. Dark: an eigenpair to believe; hollow grey: a residual of {SPURIOUS_RESIDUAL:g} or more, or "
             "vacuous. The point at 1 is the mean of all states. Read: other points near the circle, and dark, are what "
-            "the model keeps over many tokens.",
+            "the sequence of states keeps over many tokens, through the text or through the state; relax spectrum "
+            "--jacobian tells which.",
             "planes",
         ),
         _mode_section(models),

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from relax_rl.reports.canvas import INK, color_of, quieten, svg_source
-from relax_rl.reports.document import document, download, figure, footer, wide_table, write_document
+from relax_rl.reports.document import cells_table, document, download, figure, footer, wide_table, write_document
 from relax_rl.reports.markup import Html, element
 from relax_rl.reports.spectra.ranking import draw_areas, interval_text
 from relax_rl.spectra.probe import DYNAMICS, ProbeResult
@@ -87,13 +87,7 @@ def quarter_means(completions: Sequence[SegmentedCompletion], quantity: str, is_
 
 
 def _answer(probe: ProbeResult) -> Html:
-    names = ("features", "AUC", "AUC within problems")
-    head = element("tr", *(element("th", name) for name in names))
-    rows = [
-        element("tr", *(element("td", cell.replace(" ", "\N{NO-BREAK SPACE}")) for cell in row))
-        for row in probe_rows(probe)
-    ]
-    table = wide_table(element("thead", head), element("tbody", *rows), class_="results", label="Probes")
+    table = cells_table(("features", "AUC", "AUC within problems"), probe_rows(probe), "Probes", "results")
     gain = element(
         "p",
         "Dynamics add ",

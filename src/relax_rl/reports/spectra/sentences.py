@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from relax_rl.reports.canvas import INK, color_of, quieten, svg_source
-from relax_rl.reports.document import document, download, figure, footer, wide_table, write_document
+from relax_rl.reports.document import cells_table, document, download, figure, footer, write_document
 from relax_rl.reports.markup import Html, element
 from relax_rl.reports.spectra.ranking import draw_areas, interval_text
 from relax_rl.spectra.sentences import SentenceResult
@@ -64,7 +64,7 @@ def threshold_words(result: SentenceResult) -> str:
 
 def _answer(result: SentenceResult) -> Html:
     areas = {_CLAIM: result.auc, **{f"control: {name}": each for name, each in result.controls.items()}}
-    table = _rows(("score", "AUC [95 % interval]"), score_rows(result), "Scores")
+    table = cells_table(("score", "AUC [95 % interval]"), score_rows(result), "Scores")
     note = (
         "AUC: chance that a hallucinated text is ranked above a faithful one, on texts that neither fitted the "
         "operators nor set the threshold; 0.5 tells nothing, below it the order is reversed. A score that only tells "
@@ -91,14 +91,8 @@ def _kinds(result: SentenceResult) -> Html:
         "that hold 99 % of a text's energy, mean with its 95 % interval over the texts. A largest |λ| near 1 is kept "
         "over many sentences."
     )
-    table = _rows(KIND_COLUMNS, kind_rows(result), "Kinds")
+    table = cells_table(KIND_COLUMNS, kind_rows(result), "Kinds")
     return element("section", element("h2", "From sentence to sentence"), table, element("p", note, class_="note"))
-
-
-def _rows(names: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> Html:
-    head = element("tr", *(element("th", name) for name in names))
-    body = [element("tr", *(element("td", cell.replace(" ", "\N{NO-BREAK SPACE}")) for cell in row)) for row in rows]
-    return wide_table(element("thead", head), element("tbody", *body), class_="", label=label)
 
 
 def _draw_scores(result: SentenceResult) -> Figure:
