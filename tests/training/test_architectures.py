@@ -79,7 +79,7 @@ def test_prompts_of_several_lengths_are_never_padded_where_padding_enters_the_st
 @pytest.mark.parametrize(
     ("name", "settings", "error", "words"),
     [
-        ("RWKV", {}, ModelError, "type 'rwkv' are not supported"),
+        ("RWKV", {}, ModelError, "type 'rwkv' are read, but do not write"),
         ("Llama-4 text", {}, ModelError, "does not name its backbone"),
         ("Falcon with alibi", {"cache_implementation": "static"}, ConfigError, "cache_implementation dynamic"),
         ("GPT-Neo", {"cache_implementation": "static"}, ConfigError, "cache_implementation dynamic"),

@@ -59,6 +59,6 @@ def test_a_model_that_is_not_supported_is_one_sentence_before_its_weights_are_lo
     (folder / "model.safetensors").write_bytes(b"no weights")
     assert main([str(folder) if word == "MODEL" else word for word in words]) == 2
     error = capsys.readouterr().err
-    assert "Models of type 'rwkv' are not supported" in error
+    assert "Models of type 'rwkv' are read, but do not write" in error
     assert error.count("error:") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]

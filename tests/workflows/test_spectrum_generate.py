@@ -43,3 +43,26 @@ def test_the_states_are_those_of_reading_the_completion_again(
             ids = torch.tensor([[*prompt, *drawn]])
             expected = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0, len(prompt) :]
         torch.testing.assert_close(row.tensors["final_norm_out"], expected, atol=2e-5, rtol=1e-4)
+
+
+def test_a_model_that_cannot_be_sampled_reads_texts_of_several_lengths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "relax_rl.workflows.spectrum_folder.write_spectrum_page", lambda page, output: output.write_text("")
+    )
+    folder = build("RWKV", tmp_path / "model")
+    Path("lines.txt").write_text("1 2 3 = 6 and so on\n4 5 6 = 15 and so forth, to the end\n")
+    asked = ["--text", "--prompts", "lines.txt", "--store", "states", "-o", "out", "--observables", "4"]
+    assert main(["spectrum", str(folder), *asked, "--fit-steps", "0"]) == 0
+    assert "final_norm_out" in capsys.readouterr().out
+    model, tokenizer = load_model(str(folder), writes=False)
+    rows = {row.columns["id"]: row.tensors["final_norm_out"] for row in LatentStore(tmp_path / "states")}
+    for place, line in enumerate(Path("lines.txt").read_text().splitlines(), start=1):
+        with torch.no_grad():
+            ids = torch.tensor([tokenizer(line)["input_ids"]])
+            expected = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
+        found = rows[f"line-{place}"]
+        torch.testing.assert_close(found, expected[-len(found) :], atol=2e-5, rtol=1e-4)
+        assert len(found) >= len(expected) - 1

@@ -106,22 +106,62 @@ def test_splits_are_drawn_within_each_kind_and_by_seed() -> None:
         split_texts(given[:4])
 
 
-@pytest.mark.slow
-def test_an_encoder_embeds_too(tmp_path: Path) -> None:
-    from transformers import BertConfig, BertModel
+def build_encoder(folder: Path, kind: str = "Model") -> Path:
+    import transformers
 
     from relax_rl.training.models import load_tokenizer
 
     tokenizer = load_tokenizer("tiny")
-    size: dict[str, Any] = {
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-    }
-    BertModel(BertConfig(vocab_size=len(tokenizer), **size)).save_pretrained(tmp_path / "bert")
-    tokenizer.save_pretrained(tmp_path / "bert")
+    size: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.BertConfig(vocab_size=len(tokenizer), intermediate_size=16, **size)
+    getattr(transformers, f"Bert{kind}")(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Model", "ForMaskedLM", "LMHeadModel"])
+def test_an_encoder_embeds_too(kind: str, tmp_path: Path) -> None:
+    folder = build_encoder(tmp_path / "bert", kind)
     write_texts(tmp_path / "texts.jsonl", 24)
     given, _ = read_labelled_texts(tmp_path / "texts.jsonl")
-    found = spectrum_of_sentences(tmp_path / "bert", given, rank=3)
+    found = spectrum_of_sentences(folder, given, rank=3)
     assert 0 <= found.result.auc.low <= found.result.auc.value <= found.result.auc.high <= 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["spectrum", "bert", "--text", "--prompts", "lines.txt"],
+        ["spectrum", "bert", "--jacobian"],
+        ["spectrum", "bert", "--axis", "depth"],
+        ["spectrum", "tiny", "--compare", "bert", "--text", "--prompts", "lines.txt"],
+        ["eval", "bert", "--task", "countdown"],
+        ["train", "countdown", "--model", "bert", "--dry-run"],
+    ],
+    ids=" ".join,
+)
+def test_an_encoder_is_no_causal_model(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    build_encoder(Path("bert"), "LMHeadModel")
+    Path("lines.txt").write_text("1 2 3 = 6 and so on\n")
+    assert main(words) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert len(errors) == 1
+    assert "bert is an encoder (type 'bert')" in errors[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bert", "lines.txt"]
+
+
+def test_a_model_without_one_state_a_sentence_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from transformers import BartConfig, BartModel
+
+    config = BartConfig(
+        vocab_size=32, d_model=8, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=8, decoder_ffn_dim=8,
+        encoder_attention_heads=1, decoder_attention_heads=1,
+    )  # fmt: skip
+    BartModel(config).save_pretrained(tmp_path / "bart")
+    write_texts(tmp_path / "texts.jsonl", 24)
+    assert main(["spectrum", str(tmp_path / "bart"), "--sentences", str(tmp_path / "texts.jsonl")]) == 2
+    assert "of type 'bart', which has no one final state of a sentence" in capsys.readouterr().err

@@ -25,7 +25,16 @@ from transformers.cache_utils import DynamicLayer
 
 from relax_rl.errors import ModelError
 
-__all__ = ["CacheKind", "CachePlan", "cache_kind", "cache_plan", "new_cache", "repeat_rows", "select_rows"]
+__all__ = [
+    "CacheKind",
+    "CachePlan",
+    "cache_kind",
+    "cache_plan",
+    "new_cache",
+    "reading_plan",
+    "repeat_rows",
+    "select_rows",
+]
 
 CacheKind = Literal["attention", "sliding", "recurrent", "hybrid"]
 
@@ -44,6 +53,9 @@ _OWN_CACHES: dict[str, CacheKind] = {
     "xlstm": "recurrent",
 }
 """Model types whose cache is none of transformers', or that have none, and whose configuration may not tell."""
+
+_READ_ALONE = frozenset({"rwkv"})
+"""Those of them that can be read, without their cache, and not sampled."""
 
 _MASK_PADDING = frozenset(
     {
@@ -140,9 +152,25 @@ def cache_plan(config: Any) -> CachePlan:
     Raises:
         ModelError: a model whose cache is none of transformers'.
     """
+    name = config.get_text_config(decoder=True).model_type
+    if name in _READ_ALONE:
+        raise ModelError(
+            f"Models of type '{name}' are read, but do not write: they keep what they have read in none of "
+            "transformers' caches, so that a prompt cannot be read once for all of its samples; measure texts with "
+            "`relax spectrum --text`, or choose a model of another type."
+        )
+    return reading_plan(config)
+
+
+def reading_plan(config: Any) -> CachePlan:
+    """How a model is to be read, where nothing is sampled.
+
+    Raises:
+        ModelError: a model whose cache is none of transformers', unless it can be read without it.
+    """
     kind, text = cache_kind(config), config.get_text_config(decoder=True)
     name = text.model_type
-    if name in _OWN_CACHES:
+    if name in _OWN_CACHES and name not in _READ_ALONE:
         raise ModelError(
             f"Models of type '{name}' are not supported: they keep what they have read in none of transformers' "
             "caches, so that a prompt cannot be read once for all of its samples; choose a model of another type."

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from relax_rl.latent.caches import CachePlan, cache_plan
+from relax_rl.latent.caches import CachePlan, reading_plan
 from relax_rl.latent.sites import find_decoder, language_model_of
 
 __all__ = ["padded_on_the_right", "right_padded"]
@@ -22,7 +22,7 @@ def padded_on_the_right(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str
         inputs: ``input_ids`` (B, L) and what else the model takes; a tensor of one entry a token is moved along.
     """
     mask = inputs.get("attention_mask")
-    if mask is None or cache_plan(language_model_of(model).config).pads_texts:
+    if mask is None or reading_plan(language_model_of(model).config).pads_texts:
         return dict(inputs)
     shift = _padding_before(mask)
     return {
@@ -42,7 +42,7 @@ def right_padded(model: nn.Module, plan: CachePlan | None = None) -> Iterator[No
     Args:
         plan: plan of the model, where it is known; a model that is right either way is left alone.
     """
-    plan = plan or cache_plan(language_model_of(model).config)
+    plan = plan or reading_plan(language_model_of(model).config)
     if plan.pads_prompts and plan.pads_texts:
         yield
         return

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from relax_rl.errors import ConfigError, ModelError
+from relax_rl.latent.encoders import check_causal
 
 __all__ = [
     "EMBED",
@@ -48,7 +49,7 @@ def find_decoder(model: nn.Module) -> nn.Module:
     """The stack of layers that ends in the final norm: the language model of an image-text model.
 
     Raises:
-        ModelError: no Hugging Face decoder, or an encoder-decoder.
+        ModelError: no Hugging Face decoder, an encoder, or an encoder-decoder.
     """
     language_model = language_model_of(model)
     if not hasattr(language_model, "get_decoder"):
@@ -56,6 +57,7 @@ def find_decoder(model: nn.Module) -> nn.Module:
             f"{type(language_model).__name__} has no `get_decoder`, so its hidden states cannot be found; use a "
             "Hugging Face causal language model."
         )
+    check_causal(language_model.config, type(language_model).__name__)
     if getattr(language_model.config, "is_encoder_decoder", False):
         raise ModelError(
             f"{type(language_model).__name__} is an encoder-decoder, whose two stacks have no one trajectory of hidden "

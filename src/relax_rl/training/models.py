@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 
 from relax_rl.errors import ConfigError, ModelError
-from relax_rl.latent.caches import cache_plan
+from relax_rl.latent.caches import cache_plan, reading_plan
 from relax_rl.latent.contract import contract as contracts
 from relax_rl.latent.contract import stop_token_ids
 from relax_rl.latent.contract.adapter import read_adapter, with_adapter
@@ -19,6 +19,7 @@ from relax_rl.latent.contract.files import SMOLLM2_DIRECTORY, find_file, first_l
 from relax_rl.latent.contract.packages import missing_packages
 from relax_rl.latent.contract.template import text_tokenizer
 from relax_rl.latent.contract.weights import LoadReport, check_finite, read_weights
+from relax_rl.latent.encoders import check_causal
 from relax_rl.remote_code import remote_code
 
 __all__ = [
@@ -89,6 +90,7 @@ def load_model(
     device_map: str | None = None,
     *,
     trains: bool = False,
+    writes: bool = True,
     tell: Callable[[str], None] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[Any, PreTrainedTokenizerBase | ProcessorMixin]:
@@ -102,13 +104,14 @@ def load_model(
         device_map: how to spread the model over devices, such as "auto"; None leaves it on the CPU.
         trains: the model is about to be trained. An adapter is kept beside its base, and is the part that learns;
             otherwise it is merged into the base's weights.
+        writes: the model is about to be sampled. If not, one whose cache is unknown may be read without it.
         tell: receives a sentence on tensors that the files hold and the model does not have.
         options: for `from_pretrained`, such as ``attn_implementation``.
 
     Raises:
-        ModelError: when there is no such model, one whose cache is not supported, or one that would not be what its
-            name says: a file that is cut, a tensor that is missing, weights that are not finite; in one sentence that
-            says where it was looked for.
+        ModelError: when there is no such model, an encoder, one whose cache is not supported, or one that would not be
+            what its name says: a file that is cut, a tensor that is missing, weights that are not finite; in one
+            sentence that says where it was looked for.
         ConfigError: for another dtype.
         DependencyError: for an adapter, without the package peft.
     """
@@ -125,7 +128,7 @@ def load_model(
     sees = reads_images(_config(name, base, at))
     # Before the weights: a processor may need a package that is not there.
     processor = load_processor(place, place_at) if sees else None
-    model, report = _load(name, base, at, given, trains=trains)
+    model, report = _load(name, base, at, given, trains=trains, writes=writes)
     report.check(name)
     if tell is not None and report.note is not None:
         tell(f"{name}: {report.note}")
@@ -138,10 +141,11 @@ def load_model(
 
 
 def _load(
-    name: str, location: str, revision: str | None, options: Mapping[str, Any], *, trains: bool
+    name: str, location: str, revision: str | None, options: Mapping[str, Any], *, trains: bool, writes: bool
 ) -> tuple[Any, LoadReport]:
     config = _config(name, location, revision)
-    cache_plan(config)
+    check_causal(config, name)
+    (cache_plan if writes else reading_plan)(config)
     method = quantization_of(config)
     if trains:
         contracts.check_trainable(method, name)

@@ -18,12 +18,13 @@ __all__ = ["Loading", "load_quietly", "quiet", "without_progress_bars"]
 
 @dataclass(frozen=True)
 class Loading:
-    """How a model is loaded that is given by name."""
+    """How a model is loaded that is given by name; one that only reads need not have a cache that ReLaX knows."""
 
     tokenizer: Any = None
     dtype: str = "float32"
     revision: str | None = None
     device_map: str | None = None
+    writes: bool = True
 
     def check(self, model: Any, sites: Sequence[str]) -> None:
         """Whether a model that is needed later can be loaded and has these sites, without reading its weights."""
@@ -41,16 +42,22 @@ class Loading:
                 raise ConfigError("a loaded model needs its tokenizer (or processor): spectrum(model, tokenizer=...).")
             return "model", model, self.tokenizer
         name = str(model)
-        return name, *load_quietly(name, self.dtype, self.revision, self.device_map, say=say)
+        return name, *load_quietly(name, self.dtype, self.revision, self.device_map, self.writes, say=say)
 
 
 def load_quietly(
-    name: str, dtype: str, revision: str | None, device_map: str | None = None, *, say: OnProgress
+    name: str,
+    dtype: str,
+    revision: str | None,
+    device_map: str | None = None,
+    writes: bool = True,
+    *,
+    say: OnProgress,
 ) -> tuple[Any, Any]:
     """A model and its tokenizer, on the accelerator if there is one and no `device_map` says otherwise.
 
     Args:
-        name, dtype, revision, device_map: see `relax_rl.training.models.load_model`.
+        name, dtype, revision, device_map, writes: see `relax_rl.training.models.load_model`.
         say: is told of a model on the Hub, which may have to be downloaded first.
     """
     import torch
@@ -60,7 +67,9 @@ def load_quietly(
     if not Path(model_location(name)).is_dir():
         say(Progress("loading", message=f"{name}: loading, after a download if it is not in the cache"))
     with without_progress_bars():
-        model, tokenizer = load_model(name, dtype, revision, device_map, tell=lambda words: say(_note(words)))
+        model, tokenizer = load_model(
+            name, dtype, revision, device_map, writes=writes, tell=lambda words: say(_note(words))
+        )
     if device_map is None and torch.cuda.is_available():
         model = model.to("cuda")  # pyright: ignore[reportArgumentType]
     return model, tokenizer

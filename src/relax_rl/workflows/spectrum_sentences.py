@@ -31,7 +31,6 @@ _WORDS = {
     **dict.fromkeys(("0", "false", "no", "faithful", "factual"), False),
 }
 _BATCH = 32
-_ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForTokenClassification")
 
 
 @dataclass(frozen=True)
@@ -141,27 +140,33 @@ def spectrum_of_sentences(
 
 
 def _embedder(model: Any, loading: Loading, say: OnProgress) -> tuple[Any, Any]:
-    """The model and its tokenizer; an encoder is loaded without a head."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    from relax_rl.training.models import model_location
+    """The model and its tokenizer; an encoder, or a model without a head, is loaded without one."""
+    from relax_rl.latent.encoders import is_encoder
+    from relax_rl.training.models import load_tokenizer, model_config, model_location
     from relax_rl.workflows.loading import without_progress_bars
 
     if isinstance(model, str | Path):
-        folder = Path(model_location(str(model))) / "config.json"
-        about = json.loads(folder.read_text("utf-8")) if folder.is_file() else {}
-        kinds = about.get("architectures") or []
-        if kinds and all(kind.endswith(_ENCODERS) for kind in kinds):
+        name, revision = str(model), loading.revision
+        config = model_config(name, revision)
+        heads = config.architectures or []
+        is_headless = is_encoder(config) or (bool(heads) and all(head.endswith("Model") for head in heads))
+        if config.is_encoder_decoder or (is_headless and "vision_config" in type(config).sub_configs):
+            raise ModelError(
+                f"{name} is of type '{config.model_type}', which has no one final state of a sentence; name an encoder "
+                "or a causal model."
+            )
+        if is_headless:
+            from transformers import AutoModel
+
             try:
-                config = AutoConfig.from_pretrained(folder.parent, **remote_code())
                 with without_progress_bars():
                     encoder = AutoModel.from_pretrained(
-                        folder.parent, config=config, dtype=loading.dtype, **remote_code()
+                        model_location(name), revision=revision, dtype=loading.dtype, **remote_code()
                     )
-                return encoder.eval(), AutoTokenizer.from_pretrained(folder.parent, **remote_code())
             except (OSError, ValueError) as error:
                 reason = str(error).splitlines()[0]
-                raise ModelError(f"The encoder '{model}' cannot be loaded: {reason}; name another model.") from error
+                raise ModelError(f"The encoder '{name}' cannot be loaded: {reason}; name another model.") from error
+            return encoder.eval(), load_tokenizer(name, revision)
     _, loaded, words = loading.load(model, say)
     return loaded, words
 

@@ -64,7 +64,7 @@ class Reading:
     @property
     def loading(self) -> Loading:
         """How the model is loaded."""
-        return Loading(self.tokenizer, self.dtype, self.revision, self.device_map)
+        return Loading(self.tokenizer, self.dtype, self.revision, self.device_map, writes=not self.text)
 
     @property
     def form(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from relax_rl.latent.contract.packages import missing_packages
 from relax_rl.latent.contract.template import ChatTemplate, read_template
 from relax_rl.latent.contract.tokens import SpecialTokens, read_tokens
 from relax_rl.latent.contract.weights import LoadReport, Weights, nonfinite_in_files, nonfinite_words, read_weights
+from relax_rl.latent.encoders import check_causal
 from relax_rl.remote_code import remote_code
 
 __all__ = [
@@ -185,10 +186,11 @@ def empty_model(location: str, revision: str | None = None, *, name: str = "") -
     """The model's modules without its weights: enough to learn whether it exists, and what layers it has.
 
     Raises:
-        ModelError: no configuration of a language model.
+        ModelError: no configuration of a language model, or that of an encoder.
     """
     try:
         config = AutoConfig.from_pretrained(location, revision=revision, **remote_code())
+        check_causal(config, name or location)
         with torch.device("meta"):
             return model_class_of(config).from_config(config, **remote_code())
     except (OSError, ValueError, ImportError, KeyError) as error:
