@@ -15,7 +15,7 @@ from relax_rl.latent.jacobian import token_jacobians
 from relax_rl.reports.spectra.jacobian import verdicts
 from relax_rl.spectra.jacobian import JacobianSettings, JacobianSpectrum
 from relax_rl.statistics.intervals import Estimate
-from relax_rl.training.models import load_model
+from relax_rl.training.models import load_model, load_tokenizer
 from support.architectures import build
 
 LINES = "7 3 5 -> 26: <think>7*3=21\n8 2 6 -> 10: <answer>8/2+6\n"
@@ -41,10 +41,10 @@ def test_the_command_writes_the_exponents_that_it_prints(capsys: pytest.CaptureF
     page = Path("out/jacobian.html").read_text()
     assert (page.count("<img"), page.count("<script")) == (1, 2)
 
-    model, tokenizer = load_model("tiny")
+    model, tokenizer = load_model("tiny")[0], load_tokenizer("tiny")
     exact = [
         exponents_of_products((each.push for each in token_jacobians(model, ids)), 128, count=4, warm_up=4).mean(0)
-        for ids in tokenizer(LINES.splitlines())["input_ids"]
+        for ids in (tokenizer.encode(line) for line in LINES.splitlines())
     ]
     mean = sum(value.sort(descending=True).values for value in exact) / 2
     assert [row["value"] for row in found["exponents"]] == pytest.approx(mean.tolist(), rel=1e-4)
