@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ EXPONENT_COLUMNS = ("number", "exponent", "low", "high", "log_modulus_least_squa
 EXPONENT_HEAD = ("", "exponent [95 % interval]", "factor a token", "least squares: log |λ|", "instrumental: log |λ|")
 POINT_HEAD = ("text", "token", "singular values", "|eigenvalues|", "residual")
 _VARIANTS = ("least_squares", "instrumental")
-_FITS = dict(zip(_VARIANTS, ("least squares", "the instrumental estimator"), strict=True))
+_FITS: Mapping[str, str] = {"least_squares": "least squares", "instrumental": "the instrumental estimator"}
 
 
 def write_jacobian_page(found: JacobianSpectrum, source: str, command: Sequence[str], output: Path) -> Path:
