@@ -19,8 +19,6 @@ fresh model that learns from lessons alone stays blind for thousands of updates.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import math
 import random
 import re
@@ -33,15 +31,9 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    GenerationConfig,
-    Idefics3Config,
-    Idefics3ForConditionalGeneration,
-    Idefics3Processor,
-    PreTrainedTokenizerFast,
-)
+from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, PreTrainedTokenizerFast
 
+from policies import END, IGNORED, PAD, byte_tokenizer, next_token_loss, options, save, smoothed, updates, write_record
 from relax_rl.evaluation.runner import evaluate
 from relax_rl.tasks.figures import KINDS, FiguresTask, Values
 from relax_rl.tasks.figures.figure import Figure
@@ -52,7 +44,7 @@ TASK = FiguresTask(level=1)
 SIDE, PATCH, SHRINK = TASK.pixels, 10, 2
 IMAGE_TOKENS = (SIDE // PATCH // SHRINK) ** 2
 MAX_NEW_TOKENS = 40
-PAD, END = "<|pad|>", "<|end|>"
+WARM_UP = 50
 IMAGE, AROUND, WHOLE = "<image>", "<fake_token_around_image>", "<global-img>"
 MARKS = (PAD, END, IMAGE, AROUND, "<end_of_utterance>", WHOLE)
 TEMPLATE = (
@@ -60,7 +52,6 @@ TEMPLATE = (
     "{% else %}{% for part in turn.content %}{{ '<image>' if part.type == 'image' else part.text }}{% endfor %}"
     "{% endif %}{% endif %}{% endfor %}"
 )
-IGNORED = -100
 SLOTS, NUMBERS = 6, 13
 
 
@@ -140,21 +131,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     for _ in range(4000):
         lesson = next(stream)
         texts += [lesson.question, lesson.completion.partition("\\boxed")[0]]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    core.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in MARKS])
-    core.add_tokens([AddedToken(word, normalized=False) for word in ("\\boxed{", *words_of(texts))])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token=END,
-        eos_token=END,
-        pad_token=PAD,
-        padding_side="left",
-        model_max_length=1024,
-        clean_up_tokenization_spaces=False,
-    )
+    return byte_tokenizer(("\\boxed{", *words_of(texts)), MARKS, max_length=1024)
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> Any:
@@ -258,7 +235,7 @@ def open_eyes(args: argparse.Namespace, model: Any, report: Callable[[int, float
     eyes = [*model.model.vision_model.parameters(), *model.model.connector.parameters(), *head.parameters()]
     stream = lessons(random.Random(f"eyes {args.seed}"), 0.5)
     right, smooth = math.nan, math.nan
-    for step, update in enumerate(updates(eyes, args.eyes_rate, args.eyes_steps), start=1):
+    for step, update in enumerate(updates(eyes, args.eyes_rate, args.eyes_steps, WARM_UP), start=1):
         chosen = [next(stream).figure for _ in range(args.batch_size)]
         targets = torch.full((args.batch_size, SLOTS), IGNORED)
         for place, figure in enumerate(chosen):
@@ -271,8 +248,7 @@ def open_eyes(args: argparse.Namespace, model: Any, report: Callable[[int, float
         update(loss)
         asked = targets != IGNORED
         told = (logits.argmax(-1) == targets)[asked].float().mean().item()
-        right = told if math.isnan(right) else 0.95 * right + 0.05 * told
-        smooth = loss.item() if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss.item()
+        right, smooth = smoothed(right, told), smoothed(smooth, loss.item())
         report(step, smooth)
         if step % 50 == 0:
             print({k: round(_share(logits, targets, [f.kind == k for f in chosen]), 2) for k in kinds}, flush=True)
@@ -285,55 +261,19 @@ def _share(logits: torch.Tensor, targets: torch.Tensor, rows: list[bool]) -> flo
     return (logits[chosen].argmax(-1) == targets[chosen])[asked].float().mean().item()
 
 
-def updates(parameters: list[Any], learning_rate: float, steps: int) -> Iterator[Callable[[torch.Tensor], None]]:
-    """What is to be called with the loss of each update: AdamW with warm-up and a cosine."""
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": 0.05},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
-
-    def update(loss: torch.Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-
-    for step in range(1, steps + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * min(step / 50, 0.5 * (1 + math.cos(math.pi * step / steps)))
-        yield update
-
-
 def train(args: argparse.Namespace, model: Any, tokenizer: Any, report: Callable[[int, float], None]) -> None:
     """All of the model learns the lessons; ``args.stop_after`` cuts the schedule short."""
     stream, smooth = batches(tokenizer, args.batch_size, args.seed, args.right_share), math.nan
     model.train()
-    for step, update in enumerate(updates(list(model.parameters()), args.learning_rate, args.steps), start=1):
+    for step, update in enumerate(updates(list(model.parameters()), args.learning_rate, args.steps, WARM_UP), start=1):
         if step > args.stop_after:
             break
         inputs = next(stream)
         labels = inputs.pop("labels")
-        logits = model(**inputs, use_cache=False).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
+        loss = next_token_loss(model(**inputs, use_cache=False).logits, labels)
         update(loss)
-        smooth = loss.item() if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss.item()
+        smooth = smoothed(smooth, loss.item())
         report(step, smooth)
-
-
-def save(folder: Path, model: Any, processor: Any) -> None:
-    """Weights, configuration, processor and generation defaults in the Hugging Face layout."""
-    tokenizer = processor.tokenizer
-    model.generation_config = GenerationConfig(
-        do_sample=True,
-        temperature=1.0,
-        max_new_tokens=MAX_NEW_TOKENS,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
 
 
 def measure(model: Any, processor: Any, problems: int, samples: int = 16) -> dict[str, float]:
@@ -353,17 +293,10 @@ def measure(model: Any, processor: Any, problems: int, samples: int = 16) -> dic
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; the defaults built the shipped policy."""
-    parser = argparse.ArgumentParser(description="Build the embedded image-text policy.")
-    parser.add_argument("--output", type=Path, default=ASSET, help="folder of the finished policy")
-    parser.add_argument("--steps", type=int, default=800, help="optimiser updates of the whole cosine")
-    parser.add_argument("--stop-after", type=int, default=800, help="updates that are made")
+    parser = options("Build the embedded image-text policy.", ASSET, steps=800, stop_after=800)
     parser.add_argument("--eyes-steps", type=int, default=500, help="updates of the eyes alone, before")
     parser.add_argument("--eyes-rate", type=float, default=2e-3, help="their peak learning rate")
-    parser.add_argument("--batch-size", type=int, default=64, help="lessons an update")
-    parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--right-share", type=float, default=0.4, help="share of the lessons that go the right way")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, lessons and sampling")
-    parser.add_argument("--problems", type=int, default=128, help="held-out problems of the measurement; 0: none")
     parser.add_argument("--look-every", type=int, default=0, help="updates between short measurements; 0 for none")
     return parser.parse_args()
 
@@ -384,7 +317,7 @@ def main() -> None:
         if args.look_every and step % args.look_every == 0:
             found = measure(model, processor, 64, 4)
             print({name: round(value, 3) for name, value in found.items()}, flush=True)
-            save(args.output / f"step-{step}", model, processor)
+            save(args.output / f"step-{step}", model, tokenizer, processor, MAX_NEW_TOKENS)
             model.train()
 
     def look(step: int, loss: float) -> None:
@@ -393,17 +326,18 @@ def main() -> None:
 
     named = open_eyes(args, model, look)
     print(f"numbers told rightly: {named:.3f}", flush=True)
-    save(args.output / "eyes", model, processor)
+    save(args.output / "eyes", model, tokenizer, processor, MAX_NEW_TOKENS)
     train(args, model, tokenizer, report)
     seconds = time.process_time() - begun
-    save(args.output, model, processor)
+    save(args.output, model, tokenizer, processor, MAX_NEW_TOKENS)
     if args.problems:
-        write_record(args, model, processor, seconds)
+        record(args, model, processor, seconds)
 
 
-def write_record(args: argparse.Namespace, model: Any, processor: Any, seconds: float) -> None:
+def record(args: argparse.Namespace, model: Any, processor: Any, seconds: float) -> None:
     """Measure the finished policy and write ``build.json`` beside it."""
-    record = {
+    found = measure(model, processor, args.problems)
+    whole = {
         "script": "scripts/build_figures_policy.py",
         "task": {"name": TASK.name, "level": TASK.level, "side": TASK.pixels, "kinds": list(TASK.kind_names)},
         "parameters": model.num_parameters(),
@@ -419,11 +353,9 @@ def write_record(args: argparse.Namespace, model: Any, processor: Any, seconds: 
         "torch": torch.__version__,
         "problems": args.problems,
         "samples": 16,
-        "held_out": {name: round(value, 4) for name, value in measure(model, processor, args.problems).items()},
-        "sha256": hashlib.sha256((args.output / "model.safetensors").read_bytes()).hexdigest(),
+        "held_out": {name: round(value, 4) for name, value in found.items()},
     }
-    (args.output / "build.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(record, indent=2))
+    write_record(args.output, whole)
 
 
 if __name__ == "__main__":

@@ -12,24 +12,13 @@ default and 0 as a control in which there is nothing to discover, and the other 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import random
-import time
 from pathlib import Path
 
 import torch
 
-from build_tiny_policy import (
-    Attempt,
-    build_model,
-    build_tokenizer,
-    countdown_traces,
-    measure,
-    random_attempt,
-    save,
-    train,
-)
+from build_tiny_policy import MAX_NEW_TOKENS, TASK, WORDS, Attempt, countdown_traces, random_attempt
+from policies import build, measure, recorded_options, text_options, write_record
 from relax_rl.tasks.countdown_muted import MutedCountdownTask
 
 
@@ -45,51 +34,37 @@ def muted_attempt(numbers: tuple[int, ...], rng: random.Random, operator: str, s
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Build a policy that hardly ever uses one sign.")
-    parser.add_argument("--output", type=Path, default=Path("build/muted"), help="folder of the policy (%(default)s)")
-    parser.add_argument("--operator", choices=("/", "-"), default="/", help="the sign (%(default)s)")
-    parser.add_argument("--share", type=float, default=0.003, help="attempts that have it (%(default)s)")
-    parser.add_argument("--steps", type=int, default=3600, help="updates of the whole cosine (%(default)s)")
-    parser.add_argument("--stop-after", type=int, default=2400, help="updates that are made (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, help="traces an update (%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak learning rate (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, traces and sampling (%(default)s)")
-    parser.add_argument("--problems", type=int, default=128, help="held-out problems of each measurement (%(default)s)")
-    parser.add_argument("--width", type=int, default=128, help="of the hidden states (%(default)s)")
-    parser.add_argument("--layers", type=int, default=4, help="(%(default)s)")
-    parser.add_argument("--attempts", type=int, default=5, help="the most in one trace (%(default)s)")
-    parser.set_defaults(snapshot_every=0)
+    parser = text_options("Build a policy that hardly ever uses one sign.", Path("build/muted"))
+    parser.add_argument("--operator", choices=("/", "-"), default="/", help="the sign")
+    parser.add_argument("--share", type=float, default=0.003, help="attempts that have it")
+    parser.add_argument("--attempts", type=int, default=5, help="the most in one trace")
     return parser.parse_args()
 
 
 def main() -> None:
     """Train, save, measure, record."""
     args = parse_arguments()
-    torch.set_num_threads(1)
-    torch.manual_seed(args.seed)
-    begun = time.perf_counter()
-    tokenizer = build_tokenizer()
-    model = build_model(tokenizer, args.width, args.layers)
     write = countdown_traces(
         lambda numbers, rng: muted_attempt(numbers, rng, args.operator, args.share),
         (min(2, args.attempts), args.attempts),
     )
-    train(args, model, tokenizer, write)
-    save(args.output, model, tokenizer)
-    seconds, size = time.perf_counter() - begun, {"problems": args.problems, "seed": args.seed}
-    hard = MutedCountdownTask(operator=args.operator).problems("hard", args.problems)
+    model, tokenizer, seconds = build(args, WORDS, write, MAX_NEW_TOKENS)
+    lists = {
+        "held_out": TASK.problems("test", args.problems),
+        "hard": MutedCountdownTask(operator=args.operator).problems("hard", args.problems),
+    }
     record = {
         "parameters": model.num_parameters(),
         "script": "scripts/build_muted_policy.py",
-        **{name: value for name, value in vars(args).items() if name not in ("output", "snapshot_every")},
+        **recorded_options(args),
         "training_seconds": round(seconds),
         "torch": torch.__version__,
-        "held_out": measure(model, tokenizer, **size),
-        "hard": measure(model, tokenizer, **size, held_out=hard),
-        "sha256": hashlib.sha256((args.output / "model.safetensors").read_bytes()).hexdigest(),
+        **{
+            name: measure(model, tokenizer, problems, TASK.verifier, max_new_tokens=MAX_NEW_TOKENS, seed=args.seed)
+            for name, problems in lists.items()
+        },
     }
-    (args.output / "build.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(record, indent=2))
+    write_record(args.output, record)
 
 
 if __name__ == "__main__":

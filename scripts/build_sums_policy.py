@@ -17,16 +17,14 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
-import json
 import random
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from build_tiny_policy import Trace, build_model, build_tokenizer, measure, save, train
+from build_tiny_policy import MAX_NEW_TOKENS, WORDS
+from policies import Trace, build, measure, recorded_options, text_options, write_record
 from relax_rl.rewards.countdown import CountdownAnswer
 from relax_rl.tasks.base import Problem
 from relax_rl.tasks.many_solutions import ManySolutionsTask
@@ -76,31 +74,19 @@ def sum_traces(task: ManySolutionsTask, aimed: float) -> Callable[[random.Random
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Build a small policy that adds numbers at random.")
-    parser.add_argument("--output", type=Path, default=Path("build/sums"), help="folder of the policy (%(default)s)")
-    parser.add_argument("--numbers", type=int, default=7, help="of a problem (%(default)s)")
-    parser.add_argument("--max-number", type=int, default=9, help="largest of them (%(default)s)")
-    parser.add_argument("--max-target", type=int, default=24, help="largest target (%(default)s)")
-    parser.add_argument("--min-solutions", type=int, default=5, help="of a problem (%(default)s)")
-    parser.add_argument("--aimed", type=float, default=0.3, help="share of traces that reach it (%(default)s)")
-    parser.add_argument("--width", type=int, default=64, help="of the hidden states (%(default)s)")
-    parser.add_argument("--layers", type=int, default=2, help="(%(default)s)")
-    parser.add_argument("--steps", type=int, default=3000, help="updates of the whole cosine (%(default)s)")
-    parser.add_argument("--stop-after", type=int, default=3000, help="updates that are made (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, help="traces an update (%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=3e-3, help="peak learning rate (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, traces and sampling (%(default)s)")
-    parser.add_argument("--problems", type=int, default=128, help="held-out problems to measure it on (%(default)s)")
-    parser.set_defaults(snapshot_every=0)
+    small = {"width": 64, "layers": 2, "steps": 3000, "stop_after": 3000, "learning_rate": 3e-3}
+    parser = text_options("Build a small policy that adds numbers at random.", Path("build/sums"), **small)
+    parser.add_argument("--numbers", type=int, default=7, help="of a problem")
+    parser.add_argument("--max-number", type=int, default=9, help="largest of them")
+    parser.add_argument("--max-target", type=int, default=24, help="largest target")
+    parser.add_argument("--min-solutions", type=int, default=5, help="of a problem")
+    parser.add_argument("--aimed", type=float, default=0.3, help="share of traces that reach the target")
     return parser.parse_args()
 
 
 def main() -> None:
     """Train, save, measure, record."""
     args = parse_arguments()
-    torch.set_num_threads(1)
-    torch.manual_seed(args.seed)
-    begun = time.perf_counter()
     task = ManySolutionsTask(
         kind="subset_sum",
         num_numbers=args.numbers,
@@ -108,23 +94,17 @@ def main() -> None:
         max_target=args.max_target,
         min_solutions=args.min_solutions,
     )
-    tokenizer = build_tokenizer()
-    model = build_model(tokenizer, args.width, args.layers)
-    train(args, model, tokenizer, sum_traces(task, args.aimed))
-    save(args.output, model, tokenizer)
-    seconds, held_out = time.perf_counter() - begun, task.problems("test", args.problems)
-    size = {"problems": args.problems, "seed": args.seed}
+    model, tokenizer, seconds = build(args, WORDS, sum_traces(task, args.aimed), MAX_NEW_TOKENS)
+    held_out = task.problems("test", args.problems)
     record = {
         "script": "scripts/build_sums_policy.py",
-        **{name: value for name, value in vars(args).items() if name not in ("output", "snapshot_every")},
+        **recorded_options(args),
         "parameters": model.num_parameters(),
         "training_seconds": round(seconds),
         "torch": torch.__version__,
-        "held_out": measure(model, tokenizer, **size, held_out=held_out, verifier=task.verifier),
-        "sha256": hashlib.sha256((args.output / "model.safetensors").read_bytes()).hexdigest(),
+        "held_out": measure(model, tokenizer, held_out, task.verifier, max_new_tokens=MAX_NEW_TOKENS, seed=args.seed),
     }
-    (args.output / "build.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(record, indent=2))
+    write_record(args.output, record)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from policies import byte_tokenizer
 from relax_rl.rewards.countdown import CountdownAnswer, committed_expression, evaluate
 from relax_rl.tasks.base import Problem
 from relax_rl.tasks.countdown import CountdownTask
@@ -209,4 +210,4 @@ def test_the_traces_it_learned_from_tell_the_truth(builder: Any):
 
 
 def test_the_shipped_tokenizer_is_the_one_the_script_builds(builder: Any, tokenizer: Any):
-    assert builder.build_tokenizer().get_vocab() == tokenizer.get_vocab()
+    assert byte_tokenizer(builder.WORDS).get_vocab() == tokenizer.get_vocab()
