@@ -107,6 +107,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Measure or grade again, print a table, compare if asked to."""
+    from relax_rl.cli.breadth_tables import print_discovery
+    from relax_rl.runs import RunDirectory
     from relax_rl.workflows.evaluate import load_result
 
     other = None if arguments.against is None else load_result(arguments.against)
@@ -126,6 +128,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     else:
         folder, result = _measure(arguments, settings, other, despite)
     _print_result(result)
+    if arguments.model is not None and RunDirectory(arguments.model).is_run():
+        print_discovery(RunDirectory.open(arguments.model))
     if other is not None:
         _print_comparison(other, result, despite)
     print(folder)
@@ -289,6 +293,7 @@ def _print_comparison(first: EvaluationResult, second: EvaluationResult, despite
     from rich.console import Console
     from rich.table import Table
 
+    from relax_rl.cli.breadth_tables import print_changes
     from relax_rl.comparison.pairs import comparability, compare_results
     from relax_rl.evaluation.bounds import unscored_note
 
@@ -311,44 +316,4 @@ def _print_comparison(first: EvaluationResult, second: EvaluationResult, despite
         numbers = (row.first, row.second, row.difference.value, row.difference.low, row.difference.high)
         table.add_row(row.metric, *(f"{number:.4g}" for number in numbers), f"{row.p_value:.3g}")
     Console().print(table)
-    _print_turnover(first, second, despite)
-
-
-_MOST_NAMED = 10
-
-
-def _print_turnover(first: EvaluationResult, second: EvaluationResult, despite: Sequence[str]) -> None:
-    from relax_rl.comparison.turnover import turnover
-
-    found = turnover(first, second, despite=despite)
-    if found is None:
-        return
-    for word, share, by_chance, problems in (
-        ("lost", found.lost, found.lost_by_chance, found.lost_problems),
-        ("gained", found.gained, found.gained_by_chance, found.gained_problems),
-    ):
-        print(
-            f"problems {word}: {len(problems)} of {share.num_problems}, {share.value:.4g} [{share.low:.4g}, "
-            f"{share.high:.4g}]; {by_chance:.4g} would be {word} by chance"
-        )
-        for problem in problems[:_MOST_NAMED]:
-            print(f"  {problem.id}: {problem.before} right, then {problem.after}; by chance {problem.by_chance:.2g}")
-        if len(problems) > _MOST_NAMED:
-            print(f"  and {len(problems) - _MOST_NAMED} more")
-    _print_solutions(first, second, despite)
-
-
-def _print_solutions(first: EvaluationResult, second: EvaluationResult, despite: Sequence[str]) -> None:
-    from relax_rl.comparison.solutions import solution_turnover
-
-    found = solution_turnover(first, second, despite=despite)
-    if found is None:
-        return
-    for word, number, by_chance in (
-        ("lost", found.lost, found.lost_by_chance),
-        ("gained", found.gained, found.gained_by_chance),
-    ):
-        print(
-            f"solutions {word} per problem: {number.value:.4g} [{number.low:.4g}, {number.high:.4g}]; {by_chance:.4g} "
-            f"would be {word} by chance"
-        )
+    print_changes(first, second, despite)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from relax_rl.comparison.frontier import ACCURACY, AboveFrontier, above_frontier
-from relax_rl.comparison.pairs import Comparability, comparability, metric_names, per_problem_value
+from relax_rl.comparison.measures import better, is_share, measured
+from relax_rl.comparison.pairs import Comparability, comparability, metric_names
 from relax_rl.comparison.records import RunRecord, by_method
 from relax_rl.errors import DataError
 from relax_rl.evaluation.bounds import Bounds, metric_bounds
@@ -60,7 +61,7 @@ class MethodSummary:
 
     Attributes:
         values: by metric, after training. Those kept problem by problem (mean@1, pass@k) over seeds and problems, the
-            others over seeds alone.
+            others, such as the update of the first reward, over seeds alone.
         differences: by metric; empty for the baseline.
         bounds: by metric, where completions have no score: mean over the runs of the value if all of them are wrong,
             and if all are right.
@@ -107,14 +108,14 @@ def compare_methods(
 
     Args:
         baseline: a method; that of the first run when None.
-        metrics: whose differences are tested, each corrected for the number of methods by itself; ``mean@1`` and the
-            largest ``pass@k`` when None.
+        metrics: whose differences are tested, each corrected for the number of methods by itself, of
+            `measures.sampled_measures`; ``mean@1`` and the largest ``pass@k`` when None.
         frontier: methods that trace the frontier of the other metrics against mean@1, such as GRPO with a KL of several
             strengths (`above_frontier`).
 
     Raises:
         DataError: no run of the baseline has been evaluated, two evaluations have other settings or problems, or a
-            metric is not kept problem by problem.
+            metric is no measure of these runs.
     """
     finished = [run for run in runs if "after" in run.evaluations]
     methods = by_method(finished)
@@ -176,8 +177,8 @@ def compared_metrics(runs: Sequence[RunRecord]) -> list[str]:
 def _summary(
     method: str, runs: Sequence[RunRecord], metrics: Sequence[str], differences: dict[str, Difference]
 ) -> MethodSummary:
-    values = {name: seeded_mean(_table(runs, name, _problems(runs))) for name in metrics}
-    values = {name: mean if name.startswith("modes@") else _share(mean) for name, mean in values.items()}
+    values = {name: seeded_mean(_table([measured(run, name) for run in runs])) for name in metrics}
+    values = {name: _share(mean) if is_share(name) else mean for name, mean in values.items()}
     for name in ("entropy", "dsd", "length"):
         estimates = [run.evaluations["after"].metrics.get(name) for run in runs]
         if all(estimate is not None for estimate in estimates):
@@ -215,22 +216,14 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def _problems(runs: Sequence[RunRecord]) -> list[str]:
-    """Problems that every run was evaluated on, in order."""
-    shared = set.intersection(*({p.id for p in run.evaluations["after"].per_problem} for run in runs))
-    return [problem.id for problem in runs[0].evaluations["after"].per_problem if problem.id in shared]
+def _table(runs: Sequence[Mapping[str, float]], keys: Sequence[str] | None = None) -> np.ndarray:
+    """(S, P) values of a measure by run and key, of the keys that all runs have; NaN where a problem has no value."""
+    keys = _shared(runs) if keys is None else keys
+    return np.array([[run[key] for key in keys] for run in runs], dtype=np.float64)
 
 
-def _table(runs: Sequence[RunRecord], metric: str, problems: Sequence[str]) -> np.ndarray:
-    """(S, P), NaN where a problem has no value."""
-    value_of = per_problem_value(metric)
-    if value_of is None:
-        raise DataError(f"{metric} is not kept problem by problem.")
-    rows = []
-    for run in runs:
-        by_id = {problem.id: problem for problem in run.evaluations["after"].per_problem}
-        rows.append([value_of(by_id[problem]) for problem in problems])
-    return np.array(rows, dtype=np.float64)
+def _shared(runs: Sequence[Mapping[str, float]]) -> list[str]:
+    return [key for key in runs[0] if all(key in run for run in runs)]
 
 
 def _differences(
@@ -253,9 +246,9 @@ def _paired(first: Sequence[RunRecord], second: Sequence[RunRecord], metric: str
     pairs = [(run, others[run.seed]) for run in first if run.seed in others]
     if not pairs:
         return None
-    before, after = zip(*pairs, strict=True)
-    problems = _problems([*before, *after])
-    return seeded_mean(_table(after, metric, problems) - _table(before, metric, problems))
+    before, after = ([measured(run, metric) for run in side] for side in zip(*pairs, strict=True))
+    keys = _shared([*before, *after])
+    return seeded_mean(_table(after, keys) - _table(before, keys))
 
 
 def _difference(mean: SeededMean, corrected_p: float, num_comparisons: int) -> Difference:
@@ -287,7 +280,7 @@ def _clause(metric: str, difference: Difference, baseline: str) -> str:
         return f"{metric} {size} for these two runs, and one seed says nothing about the methods"
     p_value = f"p {difference.shown_p}" if difference.shown_p[0] == "<" else f"p = {difference.shown_p}"
     if difference.is_seen:
-        return f"{'better' if mean.value > 0 else 'worse'} than {baseline} in {metric}, {size}, {p_value}"
+        return f"{better(metric, mean.value)} than {baseline} in {metric}, {size}, {p_value}"
     needed = difference.seeds_needed
     would = "not even 1000 seeds would show one of that size" if needed is None else f"would need about {needed} seeds"
     shown = f"{mean.num_seeds} seeds show {difference.detectable:.2g} or more"

@@ -40,9 +40,13 @@ class ResultRow:
     bounds: dict[str, Bounds] = field(default_factory=dict)
 
 
-def result_rows(runs: Sequence[RunRecord]) -> list[ResultRow]:
-    """Rows of the table, run by run; differences only between evaluations of the same problems and settings."""
-    names = metric_names(runs)
+def result_rows(runs: Sequence[RunRecord], names: Sequence[str] | None = None) -> list[ResultRow]:
+    """Rows of the table, run by run; differences only between evaluations of the same problems and settings.
+
+    Args:
+        names: metrics; those of `metric_names` when None.
+    """
+    names = metric_names(runs) if names is None else names
     rows = []
     for run in runs:
         stages = evaluated_stages(run)
@@ -116,7 +120,7 @@ def comparison_table(comparison: Comparison) -> Html:
     return wide_table(head, element("tbody", *body), class_="results", label="Results of the methods")
 
 
-def results_table(rows: Sequence[ResultRow], names: Sequence[str]) -> Html:
+def results_table(rows: Sequence[ResultRow], names: Sequence[str], label: str = "Results of the runs") -> Html:
     """The rows as an HTML table; a difference whose interval excludes zero is bold."""
     head = element("tr", element("th", "run"), element("th", ""), *(element("th", _heading(name)) for name in names))
     body = []
@@ -134,7 +138,7 @@ def results_table(rows: Sequence[ResultRow], names: Sequence[str]) -> Html:
         classes = " ".join(["first"] * is_first + ["difference"] * row.is_difference)
         label = element("td", row.run if is_first else "", class_="run")
         body.append(element("tr", label, element("td", row.what, class_="what"), *cells, class_=classes))
-    return wide_table(element("thead", head), element("tbody", *body), class_="results", label="Results of the runs")
+    return wide_table(element("thead", head), element("tbody", *body), class_="results", label=label)
 
 
 def _differences(first: EvaluationResult, second: EvaluationResult, names: Sequence[str]) -> dict[str, Estimate]:

@@ -292,7 +292,7 @@ class RunDirectory:
         """Bring metrics and completions back to the state after update ``step``."""
         self.truncate_metrics(step)
         for later in [s for s in self.completion_steps() if s > step]:
-            self._completions_path(later).unlink()
+            self.completions_path(later).unlink()
         for path in self.evaluations.glob("during/update_*.json"):
             if int(path.stem.removeprefix("update_")) > step:
                 path.unlink()
@@ -303,7 +303,7 @@ class RunDirectory:
     def write_completions(self, step: int, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Keep the rollout rows of a step. A second rollout batch of the same step joins the first one's rows."""
         self._lock.check_held()
-        path = self._completions_path(step)
+        path = self.completions_path(step)
         before = list(read_rows(path)) if step in self._steps_written else []
         path.parent.mkdir(exist_ok=True)
         write_whole(path, json_lines([*before, *rows]))
@@ -319,13 +319,17 @@ class RunDirectory:
         write_whole(path, "".join(json.dumps(row, default=repr) + "\n" for row in rows))
         return path
 
+    def completions_path(self, step: int) -> Path:
+        """The file of the rollout rows of a step."""
+        return self.completions / f"step_{step:06d}.jsonl"
+
     def completion_steps(self) -> list[int]:
         """Steps with completions on disk, ascending."""
         return sorted(int(path.stem.removeprefix("step_")) for path in self.completions.glob("step_*.jsonl"))
 
     def read_completions(self, step: int) -> list[dict[str, Any]]:
         """The rollout rows of a step; empty if none were kept."""
-        return list(read_rows(self._completions_path(step)))
+        return list(read_rows(self.completions_path(step)))
 
     def write_evaluation(self, name: str, evaluation: Mapping[str, Any]) -> Path:
         """Keep what was measured under a name, such as ``before`` or ``after``."""
@@ -399,9 +403,6 @@ class RunDirectory:
 
     def _evaluation_files(self) -> list[Path]:
         return sorted(path for path in self.evaluations.glob("[!.]*") if path.is_file())
-
-    def _completions_path(self, step: int) -> Path:
-        return self.completions / f"step_{step:06d}.jsonl"
 
     def _check_new(self) -> None:
         if self.path.is_symlink():

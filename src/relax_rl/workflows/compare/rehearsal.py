@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relax_rl.comparison.contents import Contents
+from relax_rl.comparison.measures import CHANGES, OF_SOLUTIONS, sampled_measures
 from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic
 from relax_rl.errors import ConfigError, RelaxError, RunError
 from relax_rl.rewards.base import as_verifier
@@ -38,19 +39,27 @@ class Rehearsal:
 
 
 def check_metrics(metrics: Sequence[str] | None, config: TrainConfig) -> None:
-    """Raises ``ConfigError`` for a metric of which not every problem has a value."""
+    """Raises ``ConfigError`` for a metric that these runs cannot be compared by."""
     num_samples = config.evaluation.num_samples
+    known = sampled_measures(num_samples)
     for name in metrics or ():
-        kind, _, k = name.partition("@")
-        if name != "mean@1" and not (kind in ("pass", "modes") and k.isdecimal() and 1 <= int(k) <= num_samples):
+        kind = name.partition("@")[0]
+        if name not in known:
+            named = ", ".join(one for one in known if not one.startswith(("pass@", "modes@", "recovered@")))
             raise ConfigError(
-                f"--metrics: '{name}' cannot be tested; give mean@1 and pass@k with k from 1 to "
-                f"evaluation.num_samples = {num_samples}, or modes@k of a task that has modes"
+                f"--metrics: '{name}' cannot be tested; give {named}, or pass@k, modes@k and recovered@k with k from 1 "
+                f"to evaluation.num_samples = {num_samples}"
             )
-        if kind == "modes" and not as_verifier(task_and_rewards(config)[0].verifier).has_modes:
+        if (name in CHANGES or kind == "recovered") and not config.evaluation.before:
+            raise ConfigError(
+                f"--metrics: '{name}' is a change from before training, which these runs do not measure; set "
+                "evaluation.before = true, or leave it out"
+            )
+        counts_solutions = name in OF_SOLUTIONS or kind in ("modes", "recovered")
+        if counts_solutions and not as_verifier(task_and_rewards(config)[0].verifier).has_modes:
             raise ConfigError(
                 f"--metrics: '{name}' counts the solutions found, which the verifier of '{config.task.name}' does not "
-                f"distinguish; compare on a task that has modes ({', '.join(WITH_MODES)}), or leave it out"
+                f"distinguish; compare on a task of several solutions ({', '.join(WITH_MODES)}), or leave it out"
             )
 
 
