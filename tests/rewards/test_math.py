@@ -306,7 +306,7 @@ def test_a_callable_that_returns_something_else_is_named(function: str, words: s
 def test_any_verifier_has_verdicts() -> None:
     assert grade(CallableVerifier("own_rewards:unsure"), ["a", "x"], ["", ""]) == [Verdict(1.0), Verdict(None)]
     assert isinstance(MathVerifier(), ExplainingVerifier)
-    assert grade(MathVerifier(), ["\\boxed{4}"], ["4"]) == [Verdict(1.0, "4", "boxed", type="number")]
+    assert grade(MathVerifier(), ["\\boxed{4}"], ["4"]) == [Verdict(1.0, "4", "boxed", type="number", mode="right")]
 
 
 @pytest.mark.usefixtures("own_module")

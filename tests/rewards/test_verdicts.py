@@ -16,12 +16,15 @@ Script = Callable[[tuple[str, str | None], float | None], Outcome]
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, script: Script) -> list[list[Any]]:
-    """Every batch that the pool is asked for, answered by the script."""
+    """Every batch of pairs that the pool is asked to compare, answered by the script; a class is the answer itself."""
     asked: list[list[Any]] = []
 
     def answer(self: WorkerPool, items: Sequence[Any], *, timeout_s: float | None = None) -> list[Outcome]:
-        asked.append(list(items))
-        return [script(item, timeout_s) for item in items]
+        if any(question == "class" for question, *_ in items):
+            return [Outcome({"class": text}) for _, text in items]
+        pairs = [tuple(pair) for _, *pair in items]
+        asked.append(pairs)
+        return [script(pair, timeout_s) for pair in pairs]
 
     monkeypatch.setattr(WorkerPool, "map", answer)
     return asked

@@ -15,7 +15,7 @@ from relax_rl.config import load_config
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.objectives import build_objective
 from relax_rl.objectives.inputs import MODES
-from relax_rl.rewards import CallableVerifier, CountdownVerifier
+from relax_rl.rewards import CallableVerifier, CountdownVerifier, MathVerifier, VerifierReward
 from relax_rl.rewards.functions import RewardFunction, Rewards
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.modes import WITH_MODES, require_modes
@@ -32,24 +32,43 @@ def told(completions: list[Any], log_extra: Any, **_: Any) -> list[float]:
     return [float(index % GROUP != 2) for index in range(len(completions))]
 
 
-def test_the_objective_and_the_records_have_the_modes_that_a_reward_function_told(tmp_path: Path) -> None:
+ANSWERS = (r"\boxed{7.0}", r"\boxed{\frac12}", "nothing", r"\boxed{0.5}")
+CLASSES = ("right", "wrong: 0.5", None, "wrong: 0.5")
+
+
+def of_mathematics(completions: list[Any], log_extra: Any, **_: Any) -> list[float | None]:
+    texts = [ANSWERS[index % GROUP] for index in range(len(completions))]
+    return VerifierReward(MathVerifier())(completions=texts, answer=["7"] * len(texts), log_extra=log_extra)
+
+
+@pytest.mark.parametrize(
+    ("reward", "found", "advantages"),
+    [
+        # Of four, three are right, two of them in one mode: 4/2 - 2, 4/1 - 2, -2, 4/2 - 2.
+        (told, FOUND, [0.0, 2.0, -2.0, 0.0]),
+        # Right answers are one class, so that this is MaxRL: 4/1 - 1, -1, -1, -1.
+        (of_mathematics, CLASSES, [3.0, -1.0, -1.0, -1.0]),
+    ],
+)
+def test_the_objective_and_the_records_have_the_modes_that_a_reward_function_told(
+    reward: Any, found: tuple[str | None, ...], advantages: list[float], tmp_path: Path
+) -> None:
     run = RunDirectory.new(tmp_path / "run")
     run.start(load_config("countdown", []))
     kind = functools.partial(ScriptedTrainer, recorder=RolloutRecorder(run))
-    trainer = make_trainer(build_objective("mode_max_rl"), tmp_path, trainer_class=kind, max_steps=1, reward=told)
+    trainer = make_trainer(build_objective("mode_max_rl"), tmp_path, trainer_class=kind, max_steps=1, reward=reward)
     seen = []
     inner = trainer.rollout_batch
     trainer.rollout_batch = lambda *rows: seen.append(inner(*rows)) or seen[-1]
     trainer.train()
     for batch in seen:
-        expected = [mode_number(mode) for mode in FOUND]
+        expected = [mode_number(mode) for mode in found]
         assert expected[2] == -1
         assert batch.extras[MODES].dtype == torch.int64
         assert batch.extras[MODES].tolist() == [expected] * 2
     rows = [json.loads(line) for line in (run.path / "completions/step_000001.jsonl").read_text().splitlines()]
-    assert [row["mode"] for row in rows] == list(FOUND) * 4
-    # Of four, three are right, two of them in one mode: 4/2 - 2, 4/1 - 2, -2, 4/2 - 2.
-    assert [row["advantage"] for row in rows] == pytest.approx([0.0, 2.0, -2.0, 0.0] * 4)
+    assert [row["mode"] for row in rows] == list(found) * 4
+    assert [row["advantage"] for row in rows] == pytest.approx(advantages * 4)
 
 
 @pytest.mark.slow
@@ -88,11 +107,21 @@ def test_modes_that_are_not_told_or_not_of_each_are_refused(reward: Any, words: 
 def test_a_method_that_needs_modes_is_refused_on_a_task_without(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", "countdown", "--objective.name", "mode_max_rl", "--verifier", "math", "-o", str(tmp_path / "run")]
+    words = [
+        "train",
+        "countdown",
+        "--objective.name",
+        "mode_max_rl",
+        "--verifier",
+        "exact",
+        "-o",
+        str(tmp_path / "run"),
+    ]
     assert main(words) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "tells none; train on a task that has modes (countdown, many_solutions, countdown_muted, maze)" in error
+    tasks = "countdown, many_solutions, countdown_muted, maze, or mathematical problems such as gsm8k"
+    assert f"tells none; train on a task that has modes ({tasks})" in error
     assert not (tmp_path / "run").exists()
 
 
@@ -102,6 +131,7 @@ def test_what_may_tell_modes_is_not_refused() -> None:
         require_modes("coverage", Rewards(own))
     require_modes("coverage", Rewards(own, (RewardFunction(told, "told"),)))
     require_modes("coverage", Rewards(CountdownVerifier()))
+    require_modes("coverage", Rewards(MathVerifier()))
 
 
 def test_the_tasks_that_are_named_have_modes() -> None:

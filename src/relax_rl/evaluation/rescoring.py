@@ -15,7 +15,7 @@ from relax_rl.evaluation.records import Sample
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.evaluation.summary import summarize
 from relax_rl.evaluation.thoughts import opened_again
-from relax_rl.rewards.base import Verifier
+from relax_rl.rewards.base import Verifier, as_verifier
 from relax_rl.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -84,7 +84,13 @@ def rescore(
 
         found = judged(after, problems, task.name, judge)
         after = found.samples
-    summary = summarize(after, seed=old.seed, with_dsd=old.dsd_estimator is not None, units=units_of(problems))
+    summary = summarize(
+        after,
+        seed=old.seed,
+        with_dsd=old.dsd_estimator is not None,
+        units=units_of(problems),
+        counts_solutions=as_verifier(verifier).tells_solutions,
+    )
     scores = {(sample.problem_id, sample.index): sample.score for row in after for sample in row}
     result = replace(
         old,

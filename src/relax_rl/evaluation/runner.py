@@ -196,7 +196,11 @@ class Evaluation:
         samples, dynamics = self._measured(problems, samples)
         spectrum = None if dynamics is None else dynamics.spectrum
         summary = summarize(
-            samples, seed=self.settings.seed, with_dsd=self.measured_by is not None, units=units_of(problems)
+            samples,
+            seed=self.settings.seed,
+            with_dsd=self.measured_by is not None,
+            units=units_of(problems),
+            counts_solutions=self.verifier.tells_solutions,
         )
         to_read = _to_read(prompts, samples, dynamics)
         result = self._result(summary, to_read, spectrum, prompt_digest)

@@ -41,6 +41,7 @@ def summarize(
     seed: int = 0,
     with_dsd: bool = False,
     units: Sequence[str] | None = None,
+    counts_solutions: bool = True,
 ) -> Summary:
     """Metrics of graded samples.
 
@@ -49,6 +50,7 @@ def summarize(
         seed: seed of the bootstrap.
         with_dsd: DSD was measured, though it may be defined for none.
         units: the independent unit of each problem, which the bootstrap resamples; None: the problem itself.
+        counts_solutions: right samples of a problem may have different modes (`BaseVerifier.tells_solutions`).
 
     Raises:
         DataError: a score outside [0, 1].
@@ -56,7 +58,7 @@ def summarize(
     counts = count_verdicts([[sample.score for sample in row] for row in samples])
     num_samples = len(samples[0])
     # Of the evaluation and not of a problem: where no sample of a problem found a solution, it has none of them.
-    has_modes = any(sample.mode is not None for row in samples for sample in row)
+    has_modes = counts_solutions and any(sample.mode is not None for row in samples for sample in row)
     results = tuple(_problem_result(row, of, has_modes) for row, of in zip(samples, counts, strict=True))
     passes = [_pass_values(counts, k) for k in range(1, num_samples + 1)]
     values = {"mean@1": _column(results, "mean_score")}

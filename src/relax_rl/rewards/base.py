@@ -54,9 +54,10 @@ class Verdict:
         parts: of a weighted set, each member's name and own score.
         type: what kind of answer the gold one is to the verifier: ``number``, ``tuple``, ``interval``, ...; "" if it
             has no kinds.
-        mode: key of the solution that the completion found, the same for two completions exactly if they found the same
-            one; None if there is none or the verifier does not tell solutions apart (`BaseVerifier.has_modes`). It must
-            not change with what a policy can vary for free, such as white space or the order of a sum.
+        mode: key of the solution that the completion found, or in mathematics of its answer: the same for two
+            completions of a problem exactly if they found the same one. None if there is none or the verifier has no
+            modes (`BaseVerifier.has_modes`). It must not change with what a policy can vary for free, such as white
+            space or the order of a sum.
     """
 
     score: float | None
@@ -127,6 +128,12 @@ class BaseVerifier:
     name: str
     reads_options: bool = False
     has_modes: bool = False
+
+    @property
+    def tells_solutions(self) -> bool:
+        """Whether right completions of one problem may have different modes. If not, the number of solutions found says
+        no more than pass@k, and evaluations leave it out."""
+        return self.has_modes
 
     @property
     def graded_by(self) -> type:
@@ -256,6 +263,11 @@ class _OwnVerifier(BaseVerifier):
         self._asks_num_tokens = bool(getattr(own, "needs_num_tokens", False))
         self._classes = getattr(own, "classes", None)
         self.has_modes = bool(getattr(own, "has_modes", False))
+        self._tells_solutions = bool(getattr(own, "tells_solutions", self.has_modes))
+
+    @property
+    def tells_solutions(self) -> bool:
+        return self._tells_solutions
 
     @property
     def graded_by(self) -> type:
@@ -287,8 +299,9 @@ def as_verifier(own: Verifier) -> BaseVerifier:
     """The door for verifiers that users write: any object with `Verifier`'s two members, as a `BaseVerifier`.
 
     The object may also have ``grade(completions, answers)``, with a parameter ``truncated`` if it asks for it,
-    ``classes(answers)``, ``has_modes = True`` if its verdicts have modes, and ``needs_num_tokens = True`` if both of
-    its methods take ``num_tokens`` as the third argument. Nothing else in the package asks a verifier what it has.
+    ``classes(answers)``, ``has_modes = True`` if its verdicts have modes, with ``tells_solutions = False`` if all right
+    completions of a problem have one, and ``needs_num_tokens = True`` if both of its methods take ``num_tokens`` as the
+    third argument. Nothing else in the package asks a verifier what it has.
 
     Raises:
         ConfigError: it has no ``name`` or no ``score``.

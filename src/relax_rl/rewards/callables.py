@@ -124,6 +124,10 @@ class WeightedVerifiers(BaseVerifier):
         self.has_modes = any(verifier.has_modes for verifier, _ in self.members)
 
     @property
+    def tells_solutions(self) -> bool:
+        return any(verifier.tells_solutions for verifier, _ in self.members)
+
+    @property
     def described(self) -> str:
         return ", ".join(verifier.described for verifier, _ in self.members if verifier.is_own_code)
 

@@ -9,7 +9,10 @@ from relax_rl.rewards.functions import Rewards
 __all__ = ["WITH_MODES", "require_modes"]
 
 WITH_MODES = ("countdown", "many_solutions", "countdown_muted", "maze")
-"""Names of the tasks whose verifier has modes (`relax_rl.rewards.Verdict.mode`)."""
+"""Names of the tasks whose problems have several solutions, each a mode (`relax_rl.rewards.Verdict.mode`).
+
+A set of mathematical problems has modes, too: the classes of its answers, of which one is right.
+"""
 
 
 def require_modes(method: str, rewards: Rewards) -> None:
@@ -24,9 +27,9 @@ def require_modes(method: str, rewards: Rewards) -> None:
     if rewards.functions or (verifier is not None and as_verifier(verifier).has_modes):
         return
     grader = "a run without a verifier" if verifier is None else f"the verifier '{verifier.name}'"
+    tasks = f"{', '.join(WITH_MODES)}, or mathematical problems such as gsm8k"
     raise ConfigError(
         f"The objective {method!r} reads the mode of each completion, that is which solution it found, and {grader} "
-        f"tells none; train on a task that has modes ({', '.join(WITH_MODES)}), set has_modes = True in a verifier of "
-        "your own and give each Verdict its mode, or choose latent_coverage, which tells solutions apart by hidden "
-        "states."
+        f"tells none; train on a task that has modes ({tasks}), set has_modes = True in a verifier of your own and "
+        "give each Verdict its mode, or choose latent_coverage, which tells solutions apart by hidden states."
     )

@@ -1,4 +1,6 @@
-"""Whether two answers mean the same. Runs inside a grading process: sympy may hang, or eat all memory, on any of this.
+"""Whether two answers mean the same, and the class of one.
+
+Runs inside a grading process: sympy may hang, or eat all memory, on any of this.
 
 Answers are taken apart by :mod:`relax_rl.rewards.mathematics.grammar`; its single values are compared here: at points
 where our own grammar of expressions reads them, else by ``math-verify``.
@@ -9,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
 from math_verify import verify
@@ -17,14 +19,22 @@ from math_verify.grader import should_treat_as_complex
 from math_verify.parser import LatexExtractionConfig
 from sympy import Add, Basic, Derivative, Eq, Expr, MatrixBase, Symbol, simplify
 
+from relax_rl.rewards.mathematics.classes import class_by, spelling_class
 from relax_rl.rewards.mathematics.expressions import UnreadableError, parse
 from relax_rl.rewards.mathematics.grammar.brackets import pieces, split
 from relax_rl.rewards.mathematics.grammar.families import Family
 from relax_rl.rewards.mathematics.grammar.matching import same_answer, single_values
 from relax_rl.rewards.mathematics.literals import canonical, exact, without_e_notation
-from relax_rl.rewards.mathematics.points import renamed, same_equation, same_progressions, same_value
+from relax_rl.rewards.mathematics.points import (
+    equation_class,
+    expression_class,
+    renamed,
+    same_equation,
+    same_progressions,
+    same_value,
+)
 
-__all__ = ["compare"]
+__all__ = ["answer_class", "ask", "compare"]
 
 # It warns, once a process, that its own timeout is off. It is: the pool has the limit.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
@@ -66,6 +76,27 @@ _CONSTANTS = frozenset({"c", "d", "k", "a", "b", "c_1", "c_2", "c_3", "k_1", "k_
 
 class _UnreadableGoldError(Exception):
     """The gold answer parses to nothing, so that no verdict is possible."""
+
+
+def ask(question: Literal["compare", "class"], *texts: str | None) -> dict[str, Any]:
+    """What a grading process is started for: `compare` of a gold answer and an answer, or `answer_class` of one."""
+    return compare(*texts) if question == "compare" else answer_class(*texts)  # type: ignore[arg-type]
+
+
+def answer_class(text: str) -> dict[str, Any]:
+    """``{"class": str}``: see `classes`; that of its spelling if the answer cannot be read."""
+    return {"class": class_by(text, _class_at_points) or spelling_class(text)}
+
+
+def _class_at_points(text: str) -> str | None:
+    sides = split(_distinguish_cases(text)[0], _EQUALS)
+    if len(sides) > 2 or _RELATION.search(text):
+        return spelling_class(text)
+    try:
+        found = [parse(_plain(side)) for side in sides]
+    except UnreadableError:
+        return spelling_class(text)
+    return (equation_class(found) if len(found) == 2 else expression_class(found[0])) or spelling_class(text)
 
 
 def compare(gold: str, answer: str | None) -> dict[str, Any]:

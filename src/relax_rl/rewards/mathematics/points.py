@@ -1,4 +1,5 @@
-"""Whether two expressions are equal, by their values at points, with so many digits that chance plays no part.
+"""Whether two expressions are equal, by their values at points, with so many digits that chance plays no part; and one
+text for all expressions that are.
 
 Two expressions of some hundred characters that differ at all differ at almost every point, and by far more than the
 last of the digits kept. What is equal at a dozen points is equal where both have a value; an expression that has no
@@ -7,19 +8,22 @@ value at any of them is not decided here.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from fractions import Fraction
 from itertools import permutations
 from typing import Any
 
 from mpmath import mp
 
+from relax_rl.rewards.mathematics.classes import CLASS_DIGITS, number_class
 from relax_rl.rewards.mathematics.expressions import Expression
 from relax_rl.rewards.mathematics.functions import OutsideError, Point
 
-__all__ = ["renamed", "same_equation", "same_progressions", "same_value"]
+__all__ = ["equation_class", "expression_class", "renamed", "same_equation", "same_progressions", "same_value"]
 
 _DIGITS = 60
 # Beyond them two expressions are not compared here.
@@ -71,6 +75,52 @@ def same_equation(one: Sequence[Expression], other: Sequence[Expression]) -> boo
         if len(quotients) < _MIN_POINTS:
             return None
         return True if all(_is_close(quotients[0], quotient) for quotient in quotients[1:]) else None
+
+
+def expression_class(expression: Expression) -> str | None:
+    """The number that an expression is, or its letters with a digest of its values; None if it has too few.
+
+    Equal expressions of the same letters have the same class.
+    """
+    digits = _DIGITS + expression.digits
+    if digits > _MAX_DIGITS:
+        return None
+    letters = sorted(expression.letters)
+    with mp.workdps(digits):
+        values = [_value(expression, Point(point, expression.is_complex)) for point in _points(letters)]
+        shown = ["" if value is None else _shown(value) for value in values]
+    known = [text for text in shown if text]
+    if len(known) < (_MIN_POINTS if letters else 1):
+        return None
+    return shown[0] if len(set(shown)) == 1 else f"{','.join(letters)}: {_digest(shown)}"
+
+
+def equation_class(sides: Sequence[Expression]) -> str | None:
+    """As `expression_class`, of an equation of two sides; a constant factor makes no other class."""
+    letters = sorted(sides[0].letters | sides[1].letters)
+    is_complex = any(side.is_complex for side in sides)
+    digits = _DIGITS + sum(side.digits for side in sides)
+    if digits > _MAX_DIGITS:
+        return None
+    with mp.workdps(digits):
+        values = [_difference(sides, Point(point, is_complex)) for point in _points(letters)]
+        scale = next((value for value in values if value is not None and _shown(value) != "0"), None)
+        if scale is None:
+            return None
+        shown = ["" if value is None else _shown(value / scale) for value in values]
+    return f"{','.join(letters)} = {_digest(shown)}"
+
+
+def _shown(value: Any) -> str:
+    """A value with the digits that its class keeps, under the precision in force."""
+    noise = mp.mpf(10) ** (_LOST_DIGITS - mp.dps) * max(mp.mpf(1), abs(value))
+    parts = [mp.mpf(0) if abs(part) <= noise else part for part in (mp.re(value), mp.im(value))]
+    real, imaginary = (number_class(Decimal(mp.nstr(part, CLASS_DIGITS + 10))) for part in parts)
+    return real if imaginary == "0" else f"{real} + {imaginary} i"
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.blake2b(";".join(texts).encode(), digest_size=8).hexdigest()
 
 
 def renamed(one: Expression, other: Expression, constants: frozenset[str]) -> Iterator[Expression]:

@@ -9,6 +9,7 @@ from typing import Any
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards.base import Verdict, check_lengths, with_options
 from relax_rl.rewards.extraction import Extraction, Gold, chosen_pair, read_gold
+from relax_rl.rewards.mathematics.classes import class_in_place, spelling_class
 from relax_rl.rewards.mathematics.grammar.matching import is_collection, same_in_place, type_of
 from relax_rl.rewards.mathematics.literals import is_too_large, with_decimal_points
 from relax_rl.rewards.reading import ReadingVerifier
@@ -33,6 +34,10 @@ class MathVerifier(ReadingVerifier):
     batch with more slow comparisons than its budget bears; the batch decides which of them are left out, not the
     machine.
 
+    The mode of a completion is the class of its answer: ``right``, or ``wrong:`` and one text for all forms of the
+    value (`.classes`). There is none without an answer that could be compared. All right completions of a problem are
+    of one mode, so that modes tell wrong answers apart and no two solutions.
+
     An answer that is too long, too large, or that exhausts the limits of a grading process scores 0.0 with a reason, if
     its gold answer can be compared with other answers; else the gold answer is at fault, and there is no score.
 
@@ -53,6 +58,7 @@ class MathVerifier(ReadingVerifier):
 
     name = "math"
     reads_options = True
+    has_modes = True
 
     def __init__(
         self,
@@ -72,11 +78,16 @@ class MathVerifier(ReadingVerifier):
         self.decimal_comma = decimal_comma
         self._is_comparable: dict[str, bool] = {}
         self._pool = WorkerPool(
-            "relax_rl.rewards.mathematics.equivalence:compare",
+            "relax_rl.rewards.mathematics.equivalence:ask",
             num_workers=num_workers,
             timeout_s=timeout_s,
             memory_mb=memory_mb,
         )
+
+    @property
+    def tells_solutions(self) -> bool:
+        """No: equal answers are one solution."""
+        return False
 
     @property
     def grading_options(self) -> Mapping[str, Any]:
@@ -122,11 +133,12 @@ class MathVerifier(ReadingVerifier):
         for (gold, text), outcome in zip(undecided, outcomes, strict=True):
             for index, how in undecided[gold, text]:
                 verdicts[index] = self._verdict(gold, text, how, outcome)
-        return [
+        typed = [
             replace(verdict, type=type_of(gold) if len(gold) <= _MAX_ANSWER_CHARS else "")
             for verdict, gold in zip(verdicts, golds, strict=True)
             if verdict is not None
         ]
+        return self._with_modes(typed)
 
     def classes(self, answers: Sequence[str | None]) -> list[int | None]:
         """A label for each extracted answer, the same for equal ones, so that ``0.5`` and ``\\frac12`` are one vote.
@@ -149,6 +161,20 @@ class MathVerifier(ReadingVerifier):
         """End the worker processes now rather than with the interpreter."""
         self._pool.close()
 
+    def _with_modes(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """The verdicts with the class of each answer that was compared."""
+        texts = dict.fromkeys(
+            of.extracted for of in verdicts if of.score == 0 and of.reason is None and of.extracted is not None
+        )
+        classes = {text: class_in_place(text) for text in texts if not is_too_large(text)}
+        asked = [text for text, found in classes.items() if found is None]
+        limit = _QUICK_SHARE * self._pool.timeout_s
+        for text, outcome in zip(
+            asked, self._pool.map([("class", text) for text in asked], timeout_s=limit), strict=True
+        ):
+            classes[text] = spelling_class(text) if outcome.value is None else outcome.value["class"]
+        return [replace(of, mode=_mode(of, classes)) for of in verdicts]
+
     def _with_points(self, text: str) -> str:
         return with_decimal_points(text) if self.decimal_comma else text
 
@@ -166,7 +192,7 @@ class MathVerifier(ReadingVerifier):
     def _compare(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
         """What the grading processes say of each pair, gold first."""
         limit = self._pool.timeout_s
-        outcomes = self._pool.map(pairs, timeout_s=_QUICK_SHARE * limit)
+        outcomes = self._pool.map([("compare", *pair) for pair in pairs], timeout_s=_QUICK_SHARE * limit)
         slow = [place for place, outcome in enumerate(outcomes) if outcome.reason == "timeout"]
         if not slow:
             return outcomes
@@ -177,7 +203,7 @@ class MathVerifier(ReadingVerifier):
         for place in slow[num_chosen:]:
             outcomes[place] = Outcome(reason="budget", detail=f"{len(slow)} slow comparisons in {budget:g} s")
         chosen = slow[:num_chosen]
-        again = self._pool.map([pairs[place] for place in chosen])
+        again = self._pool.map([("compare", *pairs[place]) for place in chosen])
         for place, outcome in zip(chosen, again, strict=True):
             outcomes[place] = outcome
         return outcomes
@@ -185,7 +211,7 @@ class MathVerifier(ReadingVerifier):
     def _probe(self, golds: set[str]) -> None:
         """Find out which gold answers can be compared with a harmless answer, within the same limits."""
         asked = sorted(golds - self._is_comparable.keys())
-        for gold, outcome in zip(asked, self._pool.map([(gold, None) for gold in asked]), strict=True):
+        for gold, outcome in zip(asked, self._pool.map([("compare", gold, None) for gold in asked]), strict=True):
             if outcome.reason is None or outcome.is_of_item:
                 self._is_comparable[gold] = _equality(outcome) is not None
 
@@ -201,6 +227,14 @@ class MathVerifier(ReadingVerifier):
             detail = f"no answer can be compared with it ({outcome.reason})"
             return Verdict.unscored("gold unreadable", detail, extracted=text, how=how)
         return Verdict.ungradable(outcome.reason, outcome.detail, extracted=text, how=how)
+
+
+def _mode(verdict: Verdict, classes: Mapping[str, str | None]) -> str | None:
+    """``right``, or the class of an answer that is wrong and not merely unreadable."""
+    if verdict.score == 1:
+        return "right"
+    found = classes.get(verdict.extracted or "") if verdict.score == 0 and verdict.reason is None else None
+    return None if found is None else f"wrong: {found}"
 
 
 def _equality(outcome: Outcome) -> bool | None:

@@ -56,7 +56,7 @@ def check_metrics(metrics: Sequence[str] | None, config: TrainConfig) -> None:
                 "evaluation.before = true, or leave it out"
             )
         counts_solutions = name in OF_SOLUTIONS or kind in ("modes", "recovered")
-        if counts_solutions and not as_verifier(task_and_rewards(config)[0].verifier).has_modes:
+        if counts_solutions and not as_verifier(task_and_rewards(config)[0].verifier).tells_solutions:
             raise ConfigError(
                 f"--metrics: '{name}' counts the solutions found, which the verifier of '{config.task.name}' does not "
                 f"distinguish; compare on a task of several solutions ({', '.join(WITH_MODES)}), or leave it out"

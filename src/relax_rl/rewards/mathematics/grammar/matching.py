@@ -12,7 +12,7 @@ from relax_rl.rewards.mathematics.grammar.singles import same_single
 from relax_rl.rewards.mathematics.grammar.values import Compare
 from relax_rl.rewards.mathematics.literals import canonical, rational, same_literal, same_rational
 
-__all__ = ["CompareFamilies", "is_collection", "same_answer", "same_in_place", "single_values", "type_of"]
+__all__ = ["CompareFamilies", "is_collection", "is_long", "same_answer", "same_in_place", "single_values", "type_of"]
 
 CompareFamilies = Callable[[Family, Family], bool | None]
 
@@ -49,9 +49,14 @@ def _agree(gold: str, answer: str) -> bool:
     return first.matches(second, same_literal) is True
 
 
+def is_long(text: str) -> bool:
+    """Whether an answer has more parts than are taken apart without a limit of time."""
+    return sum(map(text.count, ",([{")) > _MAX_PARTS_IN_PLACE
+
+
 def same_in_place(gold: str, answer: str) -> bool | None:
     """Whether two answers are equal, if that takes no algebra and little time; None: it does."""
-    if any(sum(map(text.count, ",([{")) > _MAX_PARTS_IN_PLACE for text in (gold, answer)):
+    if is_long(gold) or is_long(answer):
         return False if qualifies(gold, answer) else same_literal(gold, answer)
     return same_answer(gold, answer, lambda _gold, _answer: None, lambda _gold, _answer: None)
 
