@@ -115,7 +115,7 @@ def _shown(value: Any) -> str:
     """A value with the digits that its class keeps, under the precision in force."""
     noise = mp.mpf(10) ** (_LOST_DIGITS - mp.dps) * max(mp.mpf(1), abs(value))
     parts = [mp.mpf(0) if abs(part) <= noise else part for part in (mp.re(value), mp.im(value))]
-    real, imaginary = (number_class(Decimal(mp.nstr(part, CLASS_DIGITS + 10))) for part in parts)
+    real, imaginary = (number_class(Decimal(str(mp.nstr(part, CLASS_DIGITS + 10)))) for part in parts)
     return real if imaginary == "0" else f"{real} + {imaginary} i"
 
 
