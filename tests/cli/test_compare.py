@@ -41,7 +41,10 @@ def compare(*words: str, folder: Path) -> list[str]:
         (["--methods", "grpo,relax", "--baseline", "relx"], "did you mean 'relax'"),
         (["--methods", "grpo", "--evaluation.enabled", "false"], "evaluation.enabled is false"),
         (["--methods", "grpo", "--jobs", "0"], "--jobs is 0"),
-        (["--methods", "grpo", "--metrics", "mean@1,pass@9"], "pass@k with k from 1 to evaluation.num_samples = 4"),
+        (
+            ["--methods", "grpo", "--metrics", "mean@1,pass@9"],
+            "recovered@k with k from 1 to evaluation.num_samples = 4",
+        ),
         (["--methods", "grpo", "--metrics", "entropy"], "'entropy' cannot be tested"),
         (["--methods", "grpo,grpo:alpha"], "'alpha' in 'grpo:alpha' is not an option; write grpo:OPTION=VALUE"),
         (["--methods", "grpo,gpro"], "'gpro' does not exist; did you mean"),
