@@ -130,8 +130,8 @@ def test_finished_runs_are_compared_without_training(tmp_path: Path, capsys: pyt
     told = capsys.readouterr()
     assert "12 of 12 runs were finished before" in told.err
     assert re.search(r"relax: better than grpo in mean@1, \+0\.[23]", told.out)
-    assert "kl_cov: no difference seen in mean@1" in told.out
-    assert "seeds" in told.out.split("kl_cov: no difference seen")[1]
+    assert "kl_cov: no significant difference in mean@1" in told.out
+    assert "seeds" in told.out.split("kl_cov: no significant difference")[1]
     assert "note:" not in told.out
     with (folder / "methods.csv").open() as file:
         rows = {(row["method"], row["metric"]): row for row in csv.DictReader(file)}

@@ -95,7 +95,7 @@ def test_page_is_one_file_that_loads_nothing_and_leaves_matplotlib_as_it_was(pai
 
 def test_every_image_says_in_words_what_it_shows(drawn: _Reader) -> None:
     alternatives = [value for name, value in drawn.attributes if name == "alt"]
-    assert len(alternatives) == drawn.tags.count("img") == 4
+    assert len(alternatives) == drawn.tags.count("img") == 3
     assert all("GRPO" in text and "ReLaX" in text for text in alternatives)
 
 

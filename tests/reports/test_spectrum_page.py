@@ -160,7 +160,7 @@ def test_depth_draws_each_prompt_and_the_mean() -> None:
 def test_pseudospectrum_is_mirrored() -> None:
     figure = figures.draw_pseudospectra([spectra()])
     assert figure is not None
-    assert figure.axes[0].get_ylim() == (-1.25, 1.25)
+    assert figure.axes[0].get_ylim() == (-1.6, 1.6)
     assert figures.draw_pseudospectra([spectra(sites=(site_spectrum("embed", "vacuous"),))]) is None
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,18 @@ class Chromium:
             const look = () => ({expression}) ? done(true) : Date.now() - begin > 60000 ? fail(new Error("never")) :
             setTimeout(look, 20); look(); }})"""
         self.ask(script)
+
+    def wait_for_page(self, expression: str) -> None:
+        """As `wait_for`, of a page that may load itself again meanwhile."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                if self.ask(expression):
+                    return
+            except AssertionError:  # the page is going, or the new one has no body yet
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"never: {expression}")
 
     def mouse(self, kind: str, x: float, y: float) -> None:
         """``mouseMoved``, ``mousePressed`` or ``mouseReleased`` at a point of the window."""

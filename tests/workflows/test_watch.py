@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,37 +14,8 @@ import pytest
 from relax_rl.cli.main import main
 from relax_rl.errors import ConfigError, RunError
 from relax_rl.workflows.report import report, report_server
-from relax_rl.workflows.watch import ReportServer
 from support.runs import make_run  # noqa: F401
-
-
-@contextmanager
-def serving(server: ReportServer) -> Iterator[Callable[..., tuple[int, str]]]:
-    """Ask the server for a path."""
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-
-    def ask(path: str, host: str | None = None) -> tuple[int, str]:
-        request = urllib.request.Request(server.address.rstrip("/") + path)
-        if host is not None:
-            request.add_header("Host", host)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=60) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    try:
-        yield ask
-    finally:
-        server.close()
-        thread.join()
-
-
-def add_row(run: Path, step: int) -> None:
-    with (run / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"step": step, "reward": 0.125}) + "\n")
+from support.serving import add_row, serving
 
 
 def test_the_page_is_another_one_when_its_run_has_written(make_run: Callable[..., Path]) -> None:  # noqa: F811
@@ -120,3 +90,29 @@ def test_what_the_command_refuses(make_run: Callable[..., Path], capsys: pytest.
         report_server([run], port)
     with serving(first):
         pass
+
+
+def test_a_page_that_cannot_be_made_says_so_and_asks_again(make_run: Callable[..., Path], tmp_path: Path) -> None:  # noqa: F811
+    run = make_run("a", num_steps=2)
+    with serving(report_server([run])) as ask:
+        config = (run / "config.json").read_text()
+        (run / "config.json").write_text("{half a fi")
+        status, page = ask("/")
+        assert status == 500
+        assert "config.json" in page
+        assert 'http-equiv="refresh"' in page
+        (run / "config.json").write_text(config)
+        assert ask("/")[0] == 200
+
+
+@pytest.mark.slow  # starts a process that imports the package
+def test_ctrl_c_ends_the_server_without_a_traceback(make_run: Callable[..., Path]) -> None:  # noqa: F811
+    run = make_run("a", num_steps=2)
+    command = [sys.executable, "-m", "relax_rl.cli.main", "report", str(run), "--watch"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "end it with Ctrl-C" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode in (0, 130)
+    assert "Traceback" not in said

@@ -66,7 +66,7 @@ class MethodSummary:
         bounds: by metric, where completions have no score: mean over the runs of the value if all of them are wrong,
             and if all are right.
         seconds, tokens: seconds and tokens of a run's updates, mean over its runs; NaN where no update was logged.
-        sentence: what can be said of it.
+        sentence: the verdict on it.
     """
 
     method: str
@@ -108,7 +108,7 @@ def compare_methods(
 
     Args:
         baseline: a method; that of the first run when None.
-        metrics: whose differences are tested, each corrected for the number of methods by itself, of
+        metrics: metrics whose differences are tested, each corrected for the number of methods by itself, of
             `measures.sampled_measures`; ``mean@1`` and the largest ``pass@k`` when None.
         frontier: methods that trace the frontier of the other metrics against mean@1, such as GRPO with a KL of several
             strengths (`above_frontier`).
@@ -284,7 +284,7 @@ def _clause(metric: str, difference: Difference, baseline: str) -> str:
     needed = difference.seeds_needed
     would = "not even 1000 seeds would show one of that size" if needed is None else f"would need about {needed} seeds"
     shown = f"{mean.num_seeds} seeds show {difference.detectable:.2g} or more"
-    return f"no difference seen in {metric}, {size}, {p_value}: {would} ({shown})"
+    return f"no significant difference in {metric}, {size}, {p_value}: {would} ({shown})"
 
 
 def _remarks(runs: Sequence[RunRecord], reference: RunRecord) -> list[str]:

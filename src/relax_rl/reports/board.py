@@ -45,7 +45,7 @@ class RunState:
         numbers: the last logged value of each metric of the board.
         age: seconds since it wrote its last metrics; None before the first.
         alarms: sentences.
-        record: what a report shows; None where the run cannot be read.
+        record: contents of a report; None where the run cannot be read.
     """
 
     name: str
@@ -77,7 +77,7 @@ def runs_below(folder: Path) -> list[Path]:
 
 
 def name_of(run: Path, folder: Path) -> str:
-    """What the board calls a run."""
+    """The name of a run on the board."""
     return run.relative_to(folder).as_posix()
 
 
@@ -102,7 +102,7 @@ def state_of(run: Path, folder: Path) -> RunState:
 
 
 def _alarms(run: RunRecord, state: str) -> list[str]:
-    """What a person should look at: what lasted for the last ten updates, lost entropy, damage."""
+    """Sentences for a person to look at: conditions that lasted for ten updates, lost entropy, damage."""
     found: list[str] = list(run.missing)
     watch = LearningWatch(10, found.append)
     last = max((int(row["step"]) for row in run.metrics), default=0)
@@ -138,7 +138,9 @@ def board_page(
     rows = [_row(each, link(each.name) if link else None) for each in states]
     head = element("tr", *(element("th", name) for name in BOARD_COLUMNS))
     table = wide_table(element("thead", head), element("tbody", *rows), class_="results sortable", label="Runs")
-    live = [element("p", "Live: follows the runs.", class_="lead", id="live", role="status")] if version else []
+    live = (
+        [element("p", "Live: follows what the runs write.", class_="lead", id="live", role="status")] if version else []
+    )
     header = element("header", element("h1", f"Runs in {folder}"), element("p", counted, class_="lead"), *live)
     latest = sorted((s for s in states if s.record is not None), key=lambda s: s.age if s.age is not None else 1e18)
     curves = _curves(latest[:_MOST_CURVES])

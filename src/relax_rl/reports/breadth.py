@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,14 +13,19 @@ from relax_rl.comparison.pairs import comparability
 from relax_rl.comparison.records import RunRecord
 from relax_rl.evaluation.result import ProblemResult
 from relax_rl.reports.canvas import INK, MUTED, as_axes, color_of, quieten
+from relax_rl.reports.document import wide_table
+from relax_rl.reports.markup import Html, element
+from relax_rl.reports.stacks import plot_stacks, stack_cell, stack_key
 
 __all__ = [
     "BREADTH_COLUMNS",
     "FATES",
     "breadth_rows",
     "draw_breadth",
+    "draw_mode_changes",
     "fate",
     "fates_of",
+    "fates_table",
     "mode_changes_of",
     "paired_problems",
     "plot_fates",
@@ -29,7 +33,14 @@ __all__ = [
 ]
 
 FATES = {"won": "#0072b2", "kept": "#9ecae1", "never solved": "#dddddd", "lost": "#d55e00"}
-"""What can become of a problem, with the colour of each."""
+"""The fates of a problem, with the colour of each in figures."""
+_CSS_COLORS = {
+    "won": "var(--c0)",
+    "kept": "color-mix(in srgb, var(--c0) 40%, var(--back))",
+    "never solved": "var(--rule)",
+    "lost": "var(--c1)",
+}
+_SIZE_OF_CHANGES = (4.6, 2.6)
 BREADTH_COLUMNS = ("run", "problem", "fate", "solutions before", "solutions after")
 
 
@@ -64,33 +75,18 @@ def plot_fates(fates: Mapping[str, Mapping[str, int]], ax: Axes | None = None) -
     """Draw a stacked bar a run of its problems: won, kept, never solved, lost.
 
     Args:
-        fates: by run; of each, the number of problems by name of `FATES`.
+        fates: number of problems by run, then by name of `FATES`.
     """
-    ax = as_axes(ax, (6.0, 0.8 + 0.42 * max(1, len(fates))))
-    quieten(ax)
-    left = np.zeros(len(fates))
-    for name, color in FATES.items():
-        counts = np.array([float(found.get(name, 0)) for found in fates.values()])
-        bars = ax.barh(range(len(fates)), counts, left=left, height=0.6, color=color, label=name)
-        ink = INK if name in ("kept", "never solved") else "white"
-        ax.bar_label(bars, [f"{int(c)}" if c else "" for c in counts], label_type="center", fontsize=8, color=ink)
-        left = left + counts
-    ax.set_yticks(range(len(fates)), list(fates))
-    for label in ax.get_yticklabels():
-        label.set_parse_math(False)
-    ax.invert_yaxis()
-    ax.set_xlabel("problems", fontsize=8.5, color=INK)
-    ax.legend(frameon=False, fontsize=8, ncols=len(FATES), loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return ax
+    return plot_stacks(fates, FATES, ax, unit="problems", inks={"won": "white", "lost": "white"})
 
 
 def plot_mode_changes(changes: Mapping[str, Sequence[int]], ax: Axes | None = None) -> Axes:
     """Draw how many problems won or lost how many solutions; a group of bars a change, a colour a run.
 
     Args:
-        changes: by run; of each problem, solutions found after minus before training.
+        changes: solutions found after minus before training, by run, then for each problem.
     """
-    ax = as_axes(ax, (6.0, 2.8))
+    ax = as_axes(ax, _SIZE_OF_CHANGES)
     quieten(ax)
     width = 0.8 / max(1, len(changes))
     for position, (name, found) in enumerate(changes.items()):
@@ -120,9 +116,39 @@ def draw_breadth(runs: Sequence[RunRecord]) -> Figure | None:
     figure = Figure(figsize=(10.6 if changes else 6.8, height), layout="constrained")
     axes = figure.subplots(1, 2 if changes else 1, squeeze=False)[0]
     plot_fates(fates, axes[0])
+    room = max(0.0, 3 - len(fates)) / 2  # bars stay bars where few of them share a tall panel
+    axes[0].set_ylim(len(fates) - 0.5 + room, -0.5 - room)
     if changes:
         plot_mode_changes(changes, axes[1])
     return figure
+
+
+def draw_mode_changes(runs: Sequence[RunRecord]) -> Figure | None:
+    """The bars of `plot_mode_changes` in a figure of their own; None where no run knows modes."""
+    changes = {run.label: found for run in runs if (found := mode_changes_of(run))}
+    if not changes:
+        return None
+    figure = Figure(figsize=_SIZE_OF_CHANGES, layout="constrained")
+    plot_mode_changes(changes, figure.add_subplot())
+    return figure
+
+
+def fates_table(runs: Sequence[RunRecord]) -> Html:
+    """A row a run: its problems by fate, as numbers and as a bar; empty without comparable evaluations."""
+    fates = {run.label: found for run in runs if (found := fates_of(run))}
+    if not fates:
+        return Html("")
+    names = [element("th", "run"), *(element("th", stack_key(name, color)) for name, color in _CSS_COLORS.items())]
+    head = element("thead", element("tr", *names, element("th", "share")))
+    body = element("tbody", *(_fates_row(label, found) for label, found in fates.items()))
+    return wide_table(head, body, class_="results", label="Problems won and lost")
+
+
+def _fates_row(label: str, fates: Mapping[str, int]) -> Html:
+    total = sum(fates.values()) or 1
+    cells = [element("td", str(fates[name]), class_="number") for name in _CSS_COLORS]
+    shares = [(f"{name} {fates[name]}", fates[name] / total, color) for name, color in _CSS_COLORS.items()]
+    return element("tr", element("td", label, class_="run"), *cells, stack_cell(shares))
 
 
 def breadth_rows(runs: Sequence[RunRecord]) -> list[tuple[str | int | None, ...]]:

@@ -1,4 +1,4 @@
-"""What all figures share: colours, quiet axes, and the way into a page.
+"""The common parts of all figures: colours, quiet axes, and the way into a page.
 
 Figures are made through `matplotlib.figure.Figure`, so that no global state (pyplot's figures, rcParams) is read for
 choice or changed, and drawing in a thread or a notebook has no side effects.

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from relax_rl.comparison.records import RunRecord
-from relax_rl.reports.canvas import INK, as_axes, color_of, quieten
+from relax_rl.reports.canvas import color_of
 from relax_rl.reports.document import download, wide_table
-from relax_rl.reports.markup import Html, element, join
+from relax_rl.reports.markup import Html, element
+from relax_rl.reports.stacks import plot_stacks, stack_cell, stack_key
 
 __all__ = ["COST_COLUMNS", "cost_of", "cost_rows", "cost_section", "draw_cost", "duration", "plot_cost"]
 
@@ -42,7 +43,7 @@ def cost_section(runs: Sequence[RunRecord]) -> Html:
     if not timed:
         return Html("")
     heads = ["run", "updates", "time", "an update (median)", "tokens a second"]
-    key = [_with_key(place, words) for place, words in enumerate(PARTS.values())]
+    key = [stack_key(words, _css_color(place)) for place, words in enumerate(PARTS.values())]
     names = [element("th", heading) for heading in (*heads, *key, "share")]
     body = [element("tr", *_cells(run)) for run in timed]
     table = wide_table(
@@ -61,10 +62,6 @@ def cost_section(runs: Sequence[RunRecord]) -> Html:
     )
 
 
-def _with_key(place: int, words: str) -> Html:
-    return join((element("span", class_="cost-key", style=f"background:var(--c{place})"), words))
-
-
 def _cells(run: RunRecord) -> list[Html]:
     times, split = run.curve("step_time")[1], cost_of(run)
     speed = f"{run.tokens / run.seconds:,.0f}" if run.tokens and run.seconds else "–"
@@ -79,35 +76,25 @@ def _cells(run: RunRecord) -> list[Html]:
         shown_cost = f"{shares[part]:.1%}".replace("%", " %") if part in shares else "–"
         spent = element("span", duration(split[part]), class_="interval") if part in shares else Html("")
         cells.append(element("td", element("span", shown_cost), spent, class_="number"))
-    parts = [
-        element(
-            "span", style=f"width:{100 * share:.2f}%;background:var(--c{place})", title=f"{PARTS[part]} {share:.1%}"
-        )
-        for place, (part, share) in enumerate(shares.items())
+    bar = [
+        (f"{PARTS[part]} {share:.1%}", share, _css_color(place)) for place, (part, share) in enumerate(shares.items())
     ]
-    return [*cells, element("td", element("div", *parts, class_="cost-bar") if parts else "–")]
+    return [*cells, stack_cell(bar)]
+
+
+def _css_color(place: int) -> str:
+    return f"var(--c{place})"
 
 
 def plot_cost(costs: Mapping[str, Mapping[str, float]], ax: Axes | None = None) -> Axes:
     """Draw a stacked bar a run of the seconds of each part.
 
     Args:
-        costs: by run; of each, seconds by part (`cost_of`).
+        costs: seconds by run, then by part (`cost_of`).
     """
-    ax = as_axes(ax, (6.0, 0.7 + 0.42 * max(1, len(costs))))
-    quieten(ax)
-    left = np.zeros(len(costs))
-    for place, (part, words) in enumerate(PARTS.items()):
-        seconds = np.array([split.get(part, 0.0) for split in costs.values()])
-        ax.barh(range(len(costs)), seconds, left=left, height=0.55, color=color_of(place), label=words)
-        left = left + seconds
-    ax.set_yticks(range(len(costs)), list(costs))
-    for label in ax.get_yticklabels():
-        label.set_parse_math(False)
-    ax.invert_yaxis()
-    ax.set_xlabel("seconds", fontsize=8.5, color=INK)
-    ax.legend(frameon=False, fontsize=8, ncols=len(PARTS), loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return ax
+    named = {run: {PARTS[part]: seconds for part, seconds in split.items()} for run, split in costs.items()}
+    colors = {words: color_of(place) for place, words in enumerate(PARTS.values())}
+    return plot_stacks(named, colors, ax, unit="seconds")
 
 
 def draw_cost(runs: Sequence[RunRecord]) -> Figure | None:

@@ -1,4 +1,4 @@
-"""What every page is made of: one HTML file that loads nothing from elsewhere, written whole or not at all."""
+"""The parts of every page: one HTML file that loads nothing from elsewhere, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -87,9 +87,17 @@ def footer() -> Html:
     return element("footer", f"Page written with Python {platform.python_version()}, {', '.join(versions)}.")
 
 
-def figure(source: str, alt: str, caption: str) -> Html:
-    """An image with its caption; `source` is a data URI."""
-    return element("figure", element("img", src=source, alt=alt), element("figcaption", caption))
+def figure(source: str, alt: str, caption: str, *, is_wide: bool = False) -> Html:
+    """An image with its caption; on a phone, a wide one keeps a legible size and scrolls sideways.
+
+    Args:
+        source: data URI.
+        is_wide: several panels stand side by side.
+    """
+    image = element("img", src=source, alt=alt)
+    if is_wide:
+        image = element("div", image, class_="wide-figure", tabindex=0, role="region", aria_label=alt)
+    return element("figure", image, element("figcaption", caption))
 
 
 def still(source: str, alt: str) -> Html:
@@ -124,7 +132,7 @@ def download(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) ->
     """A link that saves the rows as CSV; the data are in the page itself."""
     encoded = base64.b64encode(csv_text(header, rows).encode("utf-8", "replace")).decode("ascii")
     link = element("a", name, href=f"data:text/csv;charset=utf-8;base64,{encoded}", download=name)
-    return element("p", "Data: ", link, class_="note")
+    return element("p", "Data: ", link, class_="note data")
 
 
 def listed(words: Sequence[str]) -> str:

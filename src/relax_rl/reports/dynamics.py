@@ -26,8 +26,8 @@ def spectra_section(runs: Sequence[RunRecord]) -> Html:
     caption = (
         "Discrete eigenvalues (one step is one token) of the operator matrix pooled over all completions, with the "
         "unit circle: those of the evaluations before and after training, and those of a rollout batch at each "
-        "checkpoint. Colour is the relative ResDMD residual, dark is small; hollow grey marks a spurious pair, with a "
-        f"residual of {SPURIOUS_RESIDUAL:g} or more."
+        "checkpoint. The stronger the colour, the smaller the relative ResDMD residual; hollow grey marks a spurious "
+        f"pair, with a residual of {SPURIOUS_RESIDUAL:g} or more."
     )
     alt = f"Eigenvalues in the complex plane with the unit circle, for {', '.join(run.label for run in runs)}."
     header = ["run", "evaluation", "real", "imaginary", "residual", "dictionary"]
@@ -39,8 +39,8 @@ def spectra_section(runs: Sequence[RunRecord]) -> Html:
 
 def _modes() -> list[Html]:
     note = (
-        "Choose a mode here, or click an eigenvalue of a checkpoint above. The darker a token, the larger the mode's "
-        "eigenfunction is there. The completions are those of one prompt of the checkpoint's rollout batch."
+        "Choose a mode here, or click an eigenvalue of a checkpoint above. The stronger a token's shade, the larger "
+        "the mode's eigenfunction is there. The completions are those of one prompt of the checkpoint's rollout batch."
     )
     heading = element("h3", "The tokens where a mode is active", class_="screen", id="modes")
     return [heading, element("p", note, class_="note screen"), part("modes")]
@@ -53,7 +53,7 @@ def trajectory_section(runs: Sequence[RunRecord]) -> Html:
         return Html("")
     caption = (
         "The hidden states of one prompt's completions, token by token, at each checkpoint: blue completions are "
-        "rewarded, orange ones are not; over time from dark to pale. PCA is in axes that all checkpoints of a run "
+        "rewarded, orange ones are not; over time from violet to yellow. PCA is in axes that all checkpoints of a run "
         "share. In t-SNE only neighbourhoods mean something, and each picture has axes of its own. Each checkpoint has "
         "another prompt: the one whose completions differ most in reward."
     )

@@ -15,7 +15,7 @@ __all__ = ["contents", "missing_of", "page_header", "settings_section", "values_
 
 
 def page_header(runs: Sequence[RunRecord], title: str, *, is_live: bool = False) -> Html:
-    """What was trained on what, and what of it is missing."""
+    """The title, the policy and the length of the runs, and their missing parts."""
     steps = unique(str(int(run.metrics[-1]["step"])) for run in runs if run.metrics)
     length = f"{listed(steps)} steps" if steps else "no step logged yet"
     seeds = {run.seed for run in runs}
@@ -23,7 +23,7 @@ def page_header(runs: Sequence[RunRecord], title: str, *, is_live: bool = False)
     lead = f"{len(runs)} run{'s' * (len(runs) > 1)} of the policy {values_of(runs, 'model')}{of}, {length}."
     parts = [element("h1", title), element("p", lead, class_="lead")]
     if is_live:
-        parts.append(element("p", "Live: follows the run.", class_="lead", id="live", role="status"))
+        parts.append(element("p", "Live: follows what the runs write.", class_="lead", id="live", role="status"))
     lacking = [f"{run.label}: {sentence}" for run in runs for sentence in missing_of(run)]
     if lacking:
         lines = [element("li", sentence) for sentence in lacking]
@@ -32,7 +32,7 @@ def page_header(runs: Sequence[RunRecord], title: str, *, is_live: bool = False)
 
 
 def settings_section(runs: Sequence[RunRecord]) -> Html:
-    """What the runs differ in, and then what they share."""
+    """The settings in which the runs differ, then those that they share."""
     flat = [flatten(run.config) for run in runs]
     keys = list(dict.fromkeys(key for settings in flat for key in settings))
     different = [key for key in keys if key not in PLACES and len({_shown(settings.get(key)) for settings in flat}) > 1]
@@ -69,7 +69,7 @@ def _surroundings(runs: Sequence[RunRecord]) -> list[Html]:
 
 
 def missing_of(run: RunRecord) -> list[str]:
-    """What a finished run has and this one does not, in sentences."""
+    """The parts of a finished run that this one lacks, in sentences."""
     found = list(run.missing)
     asked = flatten(run.config).get("trainer.max_steps")
     done = int(run.metrics[-1]["step"]) if run.metrics else 0
@@ -84,13 +84,13 @@ def missing_of(run: RunRecord) -> list[str]:
     return found
 
 
-_HEADING = re.compile(r'<h2 id="(\w+)">([^<]*)</h2>')
+_HEADING = re.compile(r'<h2 id="(\w+)"(?: data-name="([^"]*)")?[^>]*>([^<]*)</h2>')
 
 
 def contents(sections: Sequence[Html]) -> Html:
-    """Links to the sections that have a name."""
+    """Links to the sections whose heading has an id: by their short name (``data_name``), or by the heading."""
     found = [_HEADING.search(section) for section in sections]
-    links = [element("a", Html(match[2]), href=f"#{match[1]}") for match in found if match is not None]
+    links = [element("a", Html(match[2] or match[3]), href=f"#{match[1]}") for match in found if match is not None]
     return element("nav", *links, aria_label="Sections")
 
 

@@ -38,7 +38,7 @@ def entropy_laws(runs: Sequence[RunRecord], *plane: Html) -> Html:
     """A section with a row a run; empty where no run has logged entropy and reward of ten steps.
 
     Args:
-        plane: where the scripts draw the reward against the entropy, and what belongs to it.
+        plane: place of the plot of the reward against the entropy, with its data.
     """
     series = [(run, *shared_series(run, "entropy", "reward")[1:]) for run in runs]
     if not any(len(entropy) >= MIN_POINTS for _, entropy, _ in series):

@@ -19,7 +19,7 @@ from relax_rl.reports.canvas import svg_source
 from relax_rl.reports.completions import evaluation_samples, rollout_samples
 from relax_rl.reports.cost import cost_section
 from relax_rl.reports.curves import PANELS, draw_curves, smoothing_window
-from relax_rl.reports.document import document, download, figure, footer, listed, part, still, unique, write_document
+from relax_rl.reports.document import document, download, footer, listed, part, still, unique, write_document
 from relax_rl.reports.dynamics import spectra_section, trajectory_section
 from relax_rl.reports.entropy import ENTROPY_COLUMNS, draw_entropy, entropy_rows
 from relax_rl.reports.files import curve_rows, write_figures
@@ -57,9 +57,9 @@ def write_report(
     Args:
         run_dirs: run directories, in the order of the legends.
         output: the HTML file; its folder is made, an existing file is replaced.
-        methods: what each run's method is called; read off the settings when None.
+        methods: name of each run's method; read off the settings when None.
         baseline: the method that others are compared with; the first when None.
-        metrics: whose differences are tested; as for `compare_methods`.
+        metrics: metrics whose differences are tested; as for `compare_methods`.
         figures: a folder for the figures as SVG and PNG, with their data as CSV; None: no such files.
 
     Returns:
@@ -87,7 +87,7 @@ def page_of(
     """The page of some runs as HTML.
 
     Args:
-        output: where it will be, for the commands that it shows.
+        output: path of the page, for the commands that it shows.
         version: version of the runs' files, for a page that a server keeps fresh; None: a page that stands alone.
     """
     has_seeds = len(by_method(runs)) < len(runs)
@@ -105,7 +105,7 @@ def page_of(
 
 
 def _data(runs: Sequence[RunRecord], shown: Sequence[RunRecord], version: str | None) -> dict[str, Any]:
-    """What the scripts draw."""
+    """The data of the scripts."""
     panels = {"pass": pass_panels(shown), "during": during_panels(runs)}
     planes = {"spectra": spectrum_planes(shown), "trajectories": trajectory_planes(shown), "laws": law_planes(runs)}
     return {
@@ -172,16 +172,18 @@ def _compared(runs: Sequence[RunRecord], baseline: str | None, metrics: Sequence
 
 
 def _bars(comparison: Comparison) -> list[Html]:
-    """A figure a metric: the differences to the baseline as bars; none where nothing is compared."""
+    """The differences to the baseline as bars, a figure a metric side by side; none where nothing is compared."""
     found = []
     for metric in comparison.metrics:
         differences = {m.method: m.differences[metric].mean for m in comparison.methods if metric in m.differences}
         if differences:
             name = f"{metric} − {comparison.baseline}"
             drawn = draw_differences(differences, name)
-            said = "A bar a method, the line its 95 % interval over seeds and problems; pale: the interval has zero."
-            found.append(figure(svg_source(drawn), f"Differences in {name}.", said))
-    return found
+            found.append(element("figure", element("img", src=svg_source(drawn), alt=f"Differences in {name}.")))
+    if not found:
+        return []
+    said = "A bar a method, the line its 95 % interval over seeds and problems; pale: the interval has zero."
+    return [element("div", *found, class_="figures"), element("p", said, class_="note")]
 
 
 def _notes(notes: Sequence[str]) -> list[Html]:
@@ -270,5 +272,5 @@ def _result_data(rows: Sequence[ResultRow]) -> list[tuple]:
 
 
 def _names(runs: Sequence[RunRecord]) -> list[str]:
-    """What the legends say."""
+    """The names in the legends."""
     return [members[0].label if len(members) == 1 else method for method, members in by_method(runs).items()]

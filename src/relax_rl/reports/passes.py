@@ -169,6 +169,6 @@ def plot_differences(
 
 def draw_differences(differences: Mapping[str, Estimate | SeededMean], name: str) -> Figure:
     """The bars of `plot_differences` in a figure of their own."""
-    figure = Figure(figsize=(6.4, 0.7 + 0.42 * max(1, len(differences))), layout="constrained")
+    figure = Figure(figsize=(5.0, 0.7 + 0.42 * max(1, len(differences))), layout="constrained")
     plot_differences(differences, figure.add_subplot(), name=name)
     return figure

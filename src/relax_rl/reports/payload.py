@@ -14,7 +14,10 @@ from relax_rl.reports.markup import Html
 
 __all__ = ["data_element", "rounded", "script_element", "script_hash", "style_text"]
 
-_SCRIPTS = ("uplot.min.js", "base.js", "curves.js", "modes.js", "plane.js", "tables.js", "completions.js", "main.js")
+_SCRIPTS = (
+    *("uplot.min.js", "base.js", "curves.js", "modes.js", "plane.js", "tables.js", "completions.js"),
+    *("live.js", "main.js"),
+)
 _STYLES = ("uplot.min.css", "style.css")
 
 

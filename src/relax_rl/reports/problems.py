@@ -12,7 +12,7 @@ from relax_rl.comparison.turnover import turnover
 from relax_rl.errors import RelaxError
 from relax_rl.evaluation.coverage import COVERAGE
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
-from relax_rl.reports.breadth import draw_breadth, fate
+from relax_rl.reports.breadth import draw_mode_changes, fate, fates_table
 from relax_rl.reports.canvas import svg_source
 from relax_rl.reports.document import download, figure, wide_table
 from relax_rl.reports.markup import Html, element
@@ -47,7 +47,7 @@ def coverage(runs: Sequence[RunRecord]) -> Html:
         "section",
         element("h2", "Problems won and lost", id="problems"),
         *([element("ul", *sentences)] if sentences else []),
-        *_picture(measured),
+        *_pictures(measured),
         *_metrics(measured),
         wide_table(
             element("thead", head), element("tbody", *body), class_="results sortable", label="Problems", is_tall=True
@@ -72,14 +72,19 @@ def _metrics(runs: Sequence[RunRecord]) -> list[Html]:
     return [results_table(result_rows(runs, names), names, "Coverage of the runs"), element("p", note, class_="note")]
 
 
-def _picture(runs: Sequence[RunRecord]) -> list[Html]:
-    drawn = draw_breadth(runs)
-    if drawn is None:
+def _pictures(runs: Sequence[RunRecord]) -> list[Html]:
+    """The fates as bars, and below them the solutions won and lost where modes are known."""
+    fates = fates_table(runs)
+    if not fates:
         return []
     said = "Problems by their fate in training: solved means that at least one sample is right."
-    if len(drawn.axes) > 1:
-        said += " Right: how many problems won or lost how many solutions, at the same number of samples."
-    return [figure(svg_source(drawn), f"Problems won and lost, for {', '.join(run.label for run in runs)}.", said)]
+    parts = [fates, element("p", said, class_="note")]
+    drawn = draw_mode_changes(runs)
+    if drawn is not None:
+        alt = f"Solutions won and lost by problem, for {', '.join(run.label for run in runs)}."
+        said = "Problems by the number of solutions that they won or lost, at the same number of samples."
+        parts.append(figure(svg_source(drawn), alt, said))
+    return parts
 
 
 def problem_rows(run: RunRecord) -> list[tuple[str | float | None, ...]]:

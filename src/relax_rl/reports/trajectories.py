@@ -86,8 +86,8 @@ def plot_trajectories(trajectories: Sequence[Trajectory2D], ax: Axes | None = No
     """Draw completions as lines through their tokens, a large dot at the first one.
 
     Args:
-        by: "reward": blue is rewarded and orange is not, grey has no reward; "time": from dark at the first token to
-            pale at the last.
+        by: "reward": blue is rewarded and orange is not, grey has no reward; "time": from violet at the first token to
+            yellow at the last.
     """
     ax = as_axes(ax, (3.6, 3.2))
     quieten(ax)

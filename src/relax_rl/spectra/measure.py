@@ -64,7 +64,7 @@ class Pseudospectrum:
     values: tuple[tuple[float, ...], ...]
 
     @classmethod
-    def of(cls, statistics: GramStatistics, extent: float = 1.25, num_points: int = 51) -> Pseudospectrum:
+    def of(cls, statistics: GramStatistics, extent: float = 1.6, num_points: int = 65) -> Pseudospectrum:
         """On a grid of `num_points` by half as many, within `extent` of the origin."""
         real = torch.linspace(-extent, extent, num_points, dtype=torch.float64)
         imaginary = real[num_points // 2 :]
@@ -83,7 +83,7 @@ class SiteSpectrum:
         condition: condition number of the regression.
         num_pairs, num_observables: N and F.
         dictionary_digest: digest of the dictionary, without which none of the values means anything.
-        dictionary_report: what its fit did, or None if it was given without one.
+        dictionary_report: record of its fit, or None if it was given without one.
         statistics: G, A, L, for further measurements; not written to JSON.
     """
 
@@ -123,7 +123,7 @@ class LatentSpectra:
         paths: the first texts at each site.
         activities: by site, how strong the pooled modes are at each token of the first texts; not written to JSON.
         pieces: the texts of the tokens of these texts, where a tokenizer was at hand; not written to JSON. Untrusted.
-        num_state_bytes, num_statistics_bytes: what all hidden states are, and what their Gram statistics are.
+        num_state_bytes, num_statistics_bytes: size of all hidden states, and of their Gram statistics.
         rulers: to measure another model with; not written to JSON.
     """
 
@@ -217,7 +217,7 @@ def recorded_spectra(
     """Measure the dynamics of states that are there already, as :func:`latent_spectra` does of a model's.
 
     Args:
-        recordings: what there is, such as :class:`~relax_rl.latent.recordings.Recording`.
+        recordings: recorded states, such as :class:`~relax_rl.latent.recordings.Recording`.
         capture: gives the trajectories of those at some positions, with all sites of the settings.
         settings: with the sites named.
 

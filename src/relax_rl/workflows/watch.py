@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -123,7 +124,7 @@ class ReportServer:
                 return 200, "text/plain", version
             return 200, "text/html", self._page(page, chosen, version)
         except (RelaxError, OSError) as error:
-            return 500, "text/plain", f"{error}"
+            return 500, "text/html", _excuse(str(error))
 
     def _page(self, name: str, runs: Sequence[Path], version: str) -> str:
         with self._making:  # drawing takes a second; two tabs need not do it twice
@@ -133,3 +134,9 @@ class ReportServer:
                 page = make(runs[0], version) if make is not None else self._front(runs, version)
                 known = self._pages[name] = (version, page)
             return known[1]
+
+
+def _excuse(sentence: str) -> str:
+    """A page that asks again by itself: a run that is only beginning, or half copied, is readable a moment later."""
+    head = '<meta http-equiv="refresh" content="5"><meta name="color-scheme" content="light dark"><title>Wait</title>'
+    return f"<!doctype html><html lang=en><head>{head}</head><body><p>{html.escape(sentence)}</p></body></html>"

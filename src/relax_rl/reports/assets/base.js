@@ -24,6 +24,13 @@ const colorOf = (position) => css(`--c${position % 6}`);
 const DASHES = [[], [8, 4], [2, 3], [8, 3, 2, 3]];
 const dashOf = (position) => DASHES[Math.floor(position / 6) % 4];
 
+// A dot, or the dashes of the line.
+function keyOf(position) {
+  const color = `var(--c${position % 6})`, [drawn, left] = dashOf(position);
+  if (!drawn) return make("i", { style: `background:${color}` });
+  return make("i", { class: "dashed", style: `background:repeating-linear-gradient(90deg, ${color} 0 ${drawn}px, transparent ${drawn}px ${drawn + left}px)` });
+}
+
 function shown(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
@@ -49,31 +56,4 @@ function slider(least, most, value, act, words = String) {
     act(Number(control.value));
   });
   return make("span", { class: "slider" }, control, output);
-}
-
-// A served page is loaded again whenever its run has written something.
-function followRun() {
-  if (!data.version) return;
-  let failures = 0;
-  const look = async () => {
-    try {
-      const answer = await fetch("/version?" + location.pathname.replace(/^\//, ""), { cache: "no-store" });
-      const found = await answer.text();
-      failures = 0;
-      if (answer.ok && found !== data.version) {
-        sessionStorage.setItem("scroll", String(scrollY));
-        location.reload();
-        return;
-      }
-    } catch { failures += 1; }
-    const note = document.getElementById("live");
-    if (note) note.textContent = failures ? "The server is gone; this page is as it was." : "Live: follows the run.";
-    setTimeout(look, data.interval || 2000);
-  };
-  const place = sessionStorage.getItem("scroll");
-  if (place !== null) {
-    sessionStorage.removeItem("scroll");
-    requestAnimationFrame(() => scrollTo(0, Number(place)));
-  }
-  setTimeout(look, data.interval || 2000);
 }

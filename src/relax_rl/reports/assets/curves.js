@@ -48,7 +48,7 @@ function readout(place, panel, index) {
     const value = panel.values[number][at];
     const ends = panel.low && panel.low[number][at] !== null
       ? ` [${shown(panel.low[number][at])}, ${shown(panel.high[number][at])}]` : "";
-    place.append(make("span", {}, make("i", { style: `background:var(--c${line.color % 6})` }), `${line.label} ${shown(value)}${ends}`));
+    place.append(make("span", {}, keyOf(line.color), `${line.label} ${shown(value)}${ends}`));
   });
 }
 
@@ -105,7 +105,7 @@ function toggles(lines) {
       onclick: () => {
         if (!hidden.delete(line.label)) hidden.add(line.label);
         for (const act of whenLinesChange) act();
-      } }, make("i", { style: `background:var(--c${line.color % 6})` }), line.label);
+      } }, keyOf(line.color), line.label);
     whenLinesChange.push(() => button.setAttribute("aria-pressed", hidden.has(line.label) ? "false" : "true"));
     row.append(button);
   }

@@ -22,8 +22,14 @@ function ticksOf([low, high], count = 5) {
   return found;
 }
 
+// From the first token to the last, in colours that the reward does not use.
+function timeColor(share) {
+  const [first, second, at] = share < 0.5 ? ["--t0", "--t1", 2 * share] : ["--t1", "--t2", 2 * share - 1];
+  return `color-mix(in oklab, var(${second}) ${Math.round(100 * at)}%, var(${first}))`;
+}
+
 // view: { title, x, y, circle, equal, by, modes, series: [{ label, color, line, points: [[x, y, hollow, shade, text, mode]] }] }
-// With by "time" the shade is a place between two colours, with modes a point leads to the tokens of its mode.
+// With by "time" the shade is a place between the first token and the last, with modes a point leads to the tokens of its mode.
 function drawPlane(view) {
   const height = view.equal ? WIDTH : 300, left = 52, bottom = 34, right = WIDTH - 10, top = 10;
   const points = view.series.flatMap((series) => series.points);
@@ -48,7 +54,7 @@ function drawPlane(view) {
       points: series.points.filter((p) => inside(p)).map((p) => `${X(p[0]).toFixed(1)},${Y(p[1]).toFixed(1)}`).join(" ") }));
     if (series.dots !== false) for (const point of series.points) {
       if (!inside(point)) continue;
-      const shade = isTimed ? `color-mix(in oklab, var(--c4) ${Math.round(100 * point[3])}%, var(--c0))` : color;
+      const shade = isTimed ? timeColor(point[3]) : point[2] ? "var(--muted)" : color;
       const mark = svg("circle", { cx: X(point[0]).toFixed(1), cy: Y(point[1]).toFixed(1), r: series.size || 4,
         "stroke-width": view.by ? 0.6 : 1.4, style: `stroke:${shade};fill:${point[2] ? "none" : shade}`,
         "fill-opacity": view.by ? 0.85 : point[3] ?? 0.85 });
@@ -70,7 +76,7 @@ function drawPlane(view) {
   const leads = (each) => Boolean(view.modes) && each.point[5] !== null && each.point[5] !== undefined;
   const follow = () => { if (chosen >= 0 && leads(marks[chosen])) followMode(view.modes, marks[chosen].point[5]); };
   root.addEventListener("click", follow);
-  root.addEventListener("pointermove", (event) => {
+  const nearest = (event) => {
     const box = root.getBoundingClientRect(), scale = WIDTH / box.width;
     const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
     let best = -1, least = 24 ** 2;
@@ -79,7 +85,8 @@ function drawPlane(view) {
       if (distance < least) { least = distance; best = number; }
     });
     if (best >= 0 && best !== chosen) ask(best);
-  });
+  };
+  for (const kind of ["pointermove", "pointerdown"]) root.addEventListener(kind, nearest);
   root.addEventListener("keydown", (event) => {
     const way = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (way) { event.preventDefault(); ask(chosen + way); }

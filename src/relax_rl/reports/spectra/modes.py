@@ -34,7 +34,7 @@ def spectrum_modes(models: Sequence[LatentSpectra], name_of: Callable[[str], str
     """Modes of each site of models whose tokens are known, by the title of their plane.
 
     Args:
-        name_of: what a text is called, by its id.
+        name_of: name of a text, by its id.
     """
     found: dict[str, Any] = {}
     for spectra in models:

@@ -23,6 +23,7 @@ from relax_rl.reports.document import (
     wide_table,
     write_document,
 )
+from relax_rl.reports.header import contents
 from relax_rl.reports.markup import Html, element
 from relax_rl.reports.spectra import figures
 from relax_rl.reports.spectra.modes import spectrum_modes
@@ -50,13 +51,13 @@ _NAME_LENGTH = 60
 
 @dataclass(frozen=True)
 class SpectrumPage:
-    """What goes into the page.
+    """The contents of the page.
 
     Attributes:
         models: one, or two to be compared.
         differences: between the two.
-        source: what was read, in words.
-        command: that made it.
+        source: the texts that were read, in words.
+        command: command that made it.
         excerpts: prompt and text of the first texts; untrusted.
         names: the prompt of a text, by the text's id; untrusted.
     """
@@ -81,7 +82,8 @@ def write_spectrum_page(page: SpectrumPage, output: Path) -> Path:
     sections = [header, _numbers(page), *([_differences(page)] if len(page.models) > 1 else []), *_drawn(page)]
     sections += [_texts(page), _excerpts(page), _settings(page), footer()]
     data = spectrum_data(page.models, page.name_of, spectrum_modes(page.models, page.name_of))
-    return write_document(document(title, [section for section in sections if section], data), output)
+    sections = [section for section in sections if section]
+    return write_document(document(title, [contents(sections), *sections], data), output)
 
 
 def _numbers(page: SpectrumPage) -> Html:
@@ -108,10 +110,10 @@ def _numbers(page: SpectrumPage) -> Html:
     ]
     return element(
         "section",
-        element("h2", "By site"),
+        element("h2", "By site", id="sites"),
         wide_table(element("thead", head), element("tbody", *rows), class_="results", label="By site"),
         element("p", note, class_="note"),
-        *([element("p", "To keep in mind:"), element("ul", *described)] if described else []),
+        *([element("p", "Before you trust these numbers:"), element("ul", *described)] if described else []),
     )
 
 
@@ -174,7 +176,7 @@ def _differences(page: SpectrumPage) -> Html:
     )
     return element(
         "section",
-        element("h2", "Do the two differ?"),
+        element("h2", "Do the two differ?", id="differences", data_name="Differences"),
         wide("table", element("thead", head), element("tbody", *rows)),
         element("p", note, class_="note"),
         download("differences.csv", DIFFERENCE_COLUMNS, difference_rows(page.differences)),
@@ -190,24 +192,27 @@ def _drawn(page: SpectrumPage) -> list[Html]:
     both = " The second model is dashed." if len(models) > 1 else ""
     parts = [
         _section(
+            "Modes",
             "Which modes are there?",
             figures.draw_planes(models),
             "Eigenvalues of the operator that takes a token's state to the next one's, one operator for all texts of a "
             "site, with the unit circle. Distance from the origin is what a mode keeps in one token, angle how fast it "
-            f"oscillates. Dark: an eigenpair to believe; hollow grey: a residual of {SPURIOUS_RESIDUAL:g} or more, or "
-            "vacuous. The point at 1 is the mean of all states. Read: other points near the circle, and dark, are what "
-            "the sequence of states keeps over many tokens, through the text or through the state; relax spectrum "
-            "--jacobian tells which.",
+            f"oscillates. Strong colour: an eigenpair to believe; hollow grey: a residual of {SPURIOUS_RESIDUAL:g} or "
+            "more, or vacuous. The point at 1 is the mean of all states. Read: other points near the circle, and of "
+            "strong colour, are what the sequence of states keeps over many tokens, through the text or through the "
+            "state; relax spectrum --jacobian tells which.",
             "planes",
         ),
         _mode_section(models),
         _section(
+            "Decay",
             "How slowly do they fade?",
             figures.draw_moduli(models),
             "The same moduli in falling order. Read: the more of a line lies high, the more of the state outlives a "
             "token; its spread is what DSD measures. The first mode, near 1, is the mean of the states.",
         ),
         _section(
+            "Half-lives",
             "Over how many tokens is something remembered?",
             figures.draw_half_lives(models),
             "Half-life of each mode against its residual. Dashed: the residual that a least-squares mode of this "
@@ -216,13 +221,15 @@ def _drawn(page: SpectrumPage) -> list[Html]:
             "such a memory would. What tells one text from another throughout counts as memory, too.",
         ),
         _section(
+            "Depth",
             "Where in the depth?",
             figures.draw_depth(models),
             "DSD at each site, a pale dot a prompt, the mean with its 95 % interval. Each site has a dictionary of its "
             "own, fitted alike: read the scatter of dots within a site, and compare heights between sites with care.",
         ),
         _section(
-            "Does length make it?",
+            "Length",
+            "Does it depend on length?",
             figures.draw_lengths(models),
             "DSD of the first tokens of the same texts (those long enough to reach the right end)." + both + " Read: "
             "where a line falls or rises, texts of different lengths cannot be compared by that estimator. 'paper' "
@@ -230,6 +237,7 @@ def _drawn(page: SpectrumPage) -> list[Html]:
             "windows of one length and should stay level.",
         ),
         _section(
+            "Pseudospectrum",
             "How sharp is the spectrum?",
             figures.draw_pseudospectra(models),
             f"The smallest residual that any observable of the dictionary has at each point of the plane, at {last}; "
@@ -237,6 +245,7 @@ def _drawn(page: SpectrumPage) -> list[Html]:
             "dots are sharp modes; a wide dark plain means that eigenvalues there could lie anywhere on it.",
         ),
         _section(
+            "Trajectories",
             "What do the trajectories look like?",
             figures.draw_paths(models[0]),
             "The hidden states of the first texts, token by token, in the plane of the two leading principal "
@@ -250,30 +259,36 @@ def _drawn(page: SpectrumPage) -> list[Html]:
 
 
 def _mode_section(models: Sequence[LatentSpectra]) -> Html:
-    """Where the scripts show the tokens of a mode; empty where the texts' tokens are unknown."""
+    """The place in which the scripts show the tokens of a mode; empty where the texts' tokens are unknown."""
     if not any(spectra.pieces and spectra.activities for spectra in models):
         return Html("")
     note = (
-        "Choose a mode, or click an eigenvalue above. The darker a token, the larger the mode's eigenfunction is "
-        "there; a strength of 1 is its root mean square over the first texts. Read: a mode that is strong at one kind "
-        "of token, such as digits or line ends, follows these; one that is level says little of the text."
+        "Choose a mode, or click an eigenvalue above. The stronger a token's shade, the larger the mode's "
+        "eigenfunction is there; a strength of 1 is its root mean square over the first texts. Read: a mode that is "
+        "strong at one kind of token, such as digits or line ends, follows these; one that is level says little of the "
+        "text."
     )
-    heading = element("h2", "At which tokens is a mode active?", class_="screen", id="modes")
+    heading = element(
+        "h2", "At which tokens is a mode active?", id="modes", data_name="Tokens of a mode", class_="screen"
+    )
     return element("section", heading, element("p", note, class_="note screen"), part("modes"))
 
 
-def _section(question: str, drawn: Figure | None, caption: str, place: str | None = None) -> Html:
+def _section(name: str, question: str, drawn: Figure | None, caption: str, place: str | None = None) -> Html:
     if drawn is None:
         return Html("")
+    heading = element("h2", question, id=f"spectrum_{name.lower().replace('-', '')}", data_name=name)
     if place is None:
-        return element("section", element("h2", question), figure(svg_source(drawn), question, caption))
+        return element(
+            "section", heading, figure(svg_source(drawn), question, caption, is_wide=drawn.get_figwidth() > 7)
+        )
     image = still(svg_source(drawn), question)
     live = element("figure", part(place), image, element("figcaption", caption))
-    return element("section", element("h2", question), live)
+    return element("section", heading, live)
 
 
 def _texts(page: SpectrumPage) -> Html:
-    parts = [element("h2", "By text")]
+    parts = [element("h2", "By text", id="texts")]
     for spectra in page.models:
         if not spectra.sites:
             continue
@@ -348,7 +363,9 @@ def _settings(page: SpectrumPage) -> Html:
             )
     command = element("pre", shlex.join(page.command)) if page.command else Html("")
     summary = element("summary", "All settings and dictionaries")
-    return element("section", element("h2", "To repeat"), command, element("details", summary, wide("table", *rows)))
+    return element(
+        "section", element("h2", "To repeat", id="repeat"), command, element("details", summary, wide("table", *rows))
+    )
 
 
 def _fit(report: dict | None) -> str:

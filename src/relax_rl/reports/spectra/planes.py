@@ -79,7 +79,7 @@ def plot_spectrum(spectrum: Eigenpairs | None, ax: Axes | None = None, *, extent
 
 
 def stages_with_spectrum(runs: Sequence[RunRecord]) -> list[str]:
-    """Which of before and after any run has a spectrum for."""
+    """The stages, of before and after, for which any run has a spectrum."""
     return [s for s in _STAGES if any(s in run.evaluations and run.evaluations[s].spectrum for run in runs)]
 
 

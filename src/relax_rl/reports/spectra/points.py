@@ -35,10 +35,10 @@ def eigenvalue_point(real: float, imaginary: float, residual: float | None, is_v
 def spectrum_data(
     models: Sequence[LatentSpectra], name_of: Callable[[str], str], modes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What the scripts of a spectrum's page draw: a plane a site, with the depth as the slider; the paths of texts.
+    """The data of the scripts of a spectrum's page: a plane a site, with the depth as the slider; the paths of texts.
 
     Args:
-        name_of: what a text is called, by its id.
+        name_of: name of a text, by its id.
         modes: by the title of a plane, the modes that can be followed to their tokens.
     """
     known = modes or {}

@@ -55,7 +55,7 @@ def kind_rows(result: SentenceResult) -> list[list[str]]:
 
 
 def threshold_words(result: SentenceResult) -> str:
-    """What the calibrated threshold does, in a sentence."""
+    """The effect of the calibrated threshold, in a sentence."""
     return (
         f"threshold {result.threshold:.4g}: finds {100 * result.sensitivity:.0f} % of the hallucinated test texts and "
         f"passes {100 * result.specificity:.0f} % of the faithful"

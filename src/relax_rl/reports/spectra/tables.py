@@ -112,7 +112,7 @@ def half_life(modulus: float) -> float:
 
 
 def remarks(spectra: LatentSpectra) -> list[str]:
-    """What makes the numbers say less than they seem to, one sentence each; none where all is well."""
+    """Reasons why the numbers say less than they seem to, one sentence each; none where all is well."""
     found = []
     summaries = site_summaries(spectra)
     if not summaries:
