@@ -1,4 +1,4 @@
-"""Which process of a launch this is, by what ``torchrun`` and its like set in the environment."""
+"""The rank of this process in a launch, from the variables that ``torchrun`` and its like set."""
 
 from __future__ import annotations
 

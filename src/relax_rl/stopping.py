@@ -60,9 +60,9 @@ class Stopped(KeyboardInterrupt):
     Not an `Exception`: user code that answers every error with a default must not swallow it.
 
     Attributes:
-        reason: what asked.
-        kept: what is on disk, for people; empty for nothing.
-        flag: with which the same command goes on, in the place of those that delete or resume; empty for none of them.
+        reason: source of the request.
+        kept: state that is on disk, for people; empty for nothing.
+        flag: option with which the command goes on, in the place of those that delete or resume; empty: none of them.
             None: the command as it was, for nothing has been written.
     """
 

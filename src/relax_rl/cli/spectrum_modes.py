@@ -1,4 +1,4 @@
-"""What ``relax spectrum`` does beside its main work: other axes, Jacobians, and states that are on disk already."""
+"""The side tasks of ``relax spectrum``: other axes, Jacobians, and states that are on disk already."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ READING = (
 
 
 def reading_of(arguments: argparse.Namespace, settings: Sequence[str]) -> Reading:
-    """What is read, as the workflows take it."""
+    """The texts to read, as the workflows take them."""
     from relax_rl.workflows.spectrum_texts import Reading
 
     options = task_options(settings, arguments.data_dir)

@@ -23,7 +23,7 @@ class Contents:
         baseline: the method that the others are compared with.
         methods: label to folder.
         seeds: each has a run under each method's folder.
-        metrics: whose differences are tested; None for mean@1 and the largest pass@k.
+        metrics: metrics whose differences are tested; None for mean@1 and the largest pass@k.
         frontier: methods that trace the frontier which the others are held against; none without.
     """
 

@@ -1,4 +1,4 @@
-"""Which methods of a comparison lie above the frontier that others of it trace: more breadth at the same accuracy."""
+"""The methods of a comparison that lie above the frontier of the others: more breadth at the same accuracy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class AboveFrontier:
 
     @property
     def verdict(self) -> str:
-        """What can be said, in a word or two."""
+        """The verdict in a word or two."""
         if self.test is None:
             return f"no verdict below {LEAST_SEEDS} seeds"
         return "above" if self.test.is_above else "not above"

@@ -79,7 +79,7 @@ class Comparability:
         differing: settings that differ. With any of them, no difference of the two policies can be computed.
         unknown: settings that one or both do not tell, as files of earlier versions do. They do not refuse a
             comparison, but a reader must know of them.
-        dispersion: what differs, or is unknown, in the measurement of DSD. It concerns that metric alone.
+        dispersion: differences and unknowns in the measurement of DSD. They concern that metric alone.
         num_problems: number of problems of the first evaluation, of the second, and of both.
     """
 

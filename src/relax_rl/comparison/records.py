@@ -62,10 +62,10 @@ class RunRecord:
         metrics: one row a logged step, in order of the steps.
         evaluations: by name; ``before`` and ``after`` training are those that the page shows.
         rollouts: the first and the last that were kept.
-        starts: what ran each time that training was started; empty for runs of earlier versions.
+        starts: versions and hardware of each start of the training; empty for runs of earlier versions.
         during: evaluations during training, by the update after which they were made.
         snapshots: latent dynamics at the checkpoints, ascending.
-        missing: what of the run could not be read, in sentences; only of a report, which shows the rest.
+        missing: unreadable parts of the run, in sentences; only of a report, which shows the rest.
         method: shared by runs that differ in nothing but the seed; the label of a run that is the only one of its kind.
     """
 
@@ -109,7 +109,7 @@ def read_runs(
 
     Args:
         paths: run directories.
-        methods: what each run's method is called; read off the settings when None.
+        methods: name of each run's method; read off the settings when None.
         despite_damage: read what can be read of a damaged run, and say in ``missing`` what cannot.
 
     Raises:

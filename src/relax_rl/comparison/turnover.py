@@ -1,4 +1,4 @@
-"""Which problems a policy lost against another one, and which it gained.
+"""The problems that a policy lost against another one, and those that it gained.
 
 A problem is solved by an evaluation if at least one of its samples is right. Among k samples that is partly luck: two
 evaluations of one policy differ, too. So beside the shares of problems lost and gained stands the share that chance
@@ -43,7 +43,7 @@ class Turnover:
         lost: share solved by the first and not by the second, with its 95 % interval by bootstrap over problems.
         gained: share solved by the second and not by the first.
         lost_by_chance, gained_by_chance: shares to be expected of policies that are alike.
-        lost_problems, gained_problems: which they are, the least likely by chance first.
+        lost_problems, gained_problems: their ids, the least likely by chance first.
     """
 
     lost: Estimate

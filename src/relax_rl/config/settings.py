@@ -77,7 +77,7 @@ class TaskConfig(_Named):
 
 
 class ObjectiveConfig(_Named):
-    """Which method, and its coefficients (``--objective.alpha 0.1``)."""
+    """The method and its coefficients (``--objective.alpha 0.1``)."""
 
     name: str = "relax"
 

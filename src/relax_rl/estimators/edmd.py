@@ -33,7 +33,7 @@ class EDMD(EigenfunctionEstimator):
 
     Attributes:
         eigenvectors_: (F, R) complex, coefficients of the eigenfunctions over the observables.
-        observables_: what was fitted of `observables`. Others: see `SpectralEstimator`.
+        observables_: the fitted `observables`. Others: see `SpectralEstimator`.
     """
 
     def __init__(

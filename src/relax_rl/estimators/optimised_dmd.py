@@ -24,7 +24,7 @@ class OptimisedDMD(EigenfunctionEstimator):
     Args:
         rank: number of exponentials; None: two, as one oscillation has, or one where there is a single feature.
         dt: time between two snapshots, where `fit` is given no times.
-        constraints, bound: what the exponents must be, as in `optimised_dmd`.
+        constraints, bound: conditions on the exponents, as in `optimised_dmd`.
         max_iter, tol: most iterations and tolerance of the Levenberg-Marquardt iteration.
 
     Attributes:

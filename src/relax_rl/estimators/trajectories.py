@@ -24,13 +24,13 @@ def read_trajectories(
     """Trajectories (T_k, H) of float64 or float32, checked as scikit-learn does.
 
     Args:
-        estimator: whose number of features this sets (`reset`, in `fit`) or obeys.
+        estimator: estimator whose number of features this sets (`reset`, in `fit`) or obeys.
         X: (T, H), or a list of (T_k, H).
         lengths: T_k, which sum to T, where X is one array; None: one trajectory.
 
     Raises:
         DataError: lengths that do not fit, or with a list.
-        ValueError: whatever scikit-learn refuses.
+        ValueError: anything that scikit-learn refuses.
     """
     if _is_list_of_arrays(X):
         if lengths is not None:

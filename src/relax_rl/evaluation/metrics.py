@@ -61,7 +61,7 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
     Args:
         num_samples: n, the samples that were scored.
         num_correct: c, of which correct.
-        k: how many samples a user would draw, 1 <= k <= n.
+        k: number of samples that a user would draw, 1 <= k <= n.
 
     Raises:
         DataError: k > n (the estimator does not exist), or counts that cannot be.
@@ -104,7 +104,7 @@ def maj_at_k(answers: Sequence[Sequence[Hashable | None]], scores: Scores, k: in
     Args:
         answers: one list a problem, one extracted answer a sample; None where none was found.
         scores: verdicts of the same samples.
-        k: how many samples vote; all when None.
+        k: number of samples that vote; all when None.
 
     Raises:
         DataError: lists of different lengths, k too large, or no problem could be judged.

@@ -23,7 +23,7 @@ class Sample:
     """A completion, its verdict and its dynamics.
 
     Attributes:
-        problem_id, index: which problem, and which of its samples.
+        problem_id, index: id of the problem, and number of the sample.
         completion: verbatim: untrusted text.
         token_ids: with the stop token; empty where the backend does not tell them.
         num_tokens: length in tokens.
@@ -31,7 +31,7 @@ class Sample:
         answer: the gold answer it was graded against.
         score: the verdict; None: could not be scored, or not graded yet.
         extracted: the answer it commits to, if it has one and the verifier tells.
-        how: where that was found, or why there is none; empty if the verifier does not tell.
+        how: place of the answer, or the reason why there is none; empty if the verifier does not tell.
         reason: why there is no score, or why the score is 0.0 without a look at the answer's content (see
             `relax_rl.rewards.Verdict`). Earlier versions gave no score in the latter case.
         detail: the words of an error, or what a format lacks.
@@ -44,7 +44,7 @@ class Sample:
         path: digest of its calculation (see `.grading.solution_path`).
         entropy: summed over its tokens, in nats; None where it was not measured.
         dsd: None where it is not defined or not measured.
-        images: where its problem's images are; not in the line if it has none.
+        images: places of its problem's images; not in the line if it has none.
     """
 
     problem_id: str

@@ -31,8 +31,8 @@ class Regraded:
 
     Attributes:
         result: the new one. Entropy, DSD and spectrum stay as they were measured.
-        changes: how many samples went from one score to another, by (old, new); None is no score.
-        judged: what a judge said of them; None without one.
+        changes: number of samples that went from one score to another, by (old, new); None is no score.
+        judged: verdicts of a judge on them; None without one.
     """
 
     result: EvaluationResult
@@ -54,7 +54,7 @@ def rescore(
     prompts that the result shows.
 
     Args:
-        task: that of the evaluation.
+        task: task of the evaluation.
         verifier: in place of the task's own.
         judge: reads what the benchmark's published rule leaves to a model; see `.judging`.
 

@@ -63,7 +63,7 @@ class ProblemResult:
             does not tell solutions apart; None as above.
         distinct_paths: different calculations among the right samples.
         modes: number of right samples in each mode, the largest first; None where the verifier has no modes.
-        mode_keys: which mode each of these numbers belongs to; None as above, and in files of earlier versions.
+        mode_keys: mode of each of these numbers; None as above, and in files of earlier versions.
     """
 
     id: str
@@ -116,16 +116,16 @@ class EvaluationResult:
             (share that scores 0 because no grader could read the answer) where there are such samples. Intervals are
             95 %, by bootstrap over problems.
         spectrum: None without a dictionary.
-        dsd_estimator: which DSD was measured: their values are not on one scale. None without a dictionary.
+        dsd_estimator: name of the DSD that was measured: their values are not on one scale. None without a dictionary.
         pass_at_k: pass@k for every k from 1 to ``num_samples``.
         model: as it was named; empty for a model that was handed over.
-        backend: what sampled it.
+        backend: sampler of the completions.
         prompt_digest: digest of all prompts as the model read them.
-        problem_seed: which problems a procedural task made.
+        problem_seed: seed of a procedural task's problems.
         grader: the verifier and its version (`.grading.grader_version`).
         grading: the verifier's options that decide verdicts and are not the default, such as the policy of finding the
             answer (`.grading.grading_options`); not in the file if there are none.
-        reasons: how many samples have each reason (`relax_rl.rewards.Verdict.reason`); not in the file if none has.
+        reasons: number of samples of each reason (`relax_rl.rewards.Verdict.reason`); not in the file if none has.
         breakdown: means by subject and the like, and metrics of variants (`.breakdown.break_down`); not in the file if
             there are none. Problems that are variants of one question are one unit of every interval.
         left_out: ids of problems that were left out since their prompt is too long; not in the file if there are none.

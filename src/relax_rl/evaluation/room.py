@@ -26,7 +26,7 @@ class Room:
         context: positions; None where the model has no limit.
         name: name of the model.
         max_completion_length: tokens of a completion.
-        overlong: what becomes of prompts that are too long.
+        overlong: treatment of prompts that are too long.
     """
 
     context: int | None

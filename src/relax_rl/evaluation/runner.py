@@ -69,9 +69,9 @@ def evaluate(
         dictionary: observables for DSD and the spectrum; both are left out without one.
         estimator: estimator of the DSD.
         seed: seed of sampling and of the bootstrap. The same seed draws the same numbers for the same problem.
-        problem_seed: which problems a procedural task makes.
+        problem_seed: seed of a procedural task's problems.
         name: name of the model, for the result.
-        form: how problems become prompts.
+        form: form of the prompts.
         folder, overwrite, on_progress: see `Evaluation.run`.
 
     Returns:
@@ -173,7 +173,7 @@ class Evaluation:
         """Sample the missing completions, grade, measure.
 
         Args:
-            folder: where samples and result are kept. The same evaluation there is resumed, or read if
+            folder: folder of samples and result. The same evaluation there is resumed, or read if
                 it is complete.
             overwrite: delete an evaluation that is there.
             on_progress: is told samples that are there, and samples in all, after every lot.

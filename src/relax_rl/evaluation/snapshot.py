@@ -33,14 +33,14 @@ class TracedCompletion:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What was measured after an update.
+    """Measurements after an update.
 
     Attributes:
         update: after which.
         num_completions: completions of the rollout batch that the spectrum is measured on.
         spectrum: spectrum of all of them; None with too few tokens for its observables.
         modes: places in the spectrum of the modes whose strengths are kept.
-        prompt: that of the traced completions. Untrusted.
+        prompt: prompt of the traced completions. Untrusted.
         completions: completions of this prompt.
     """
 

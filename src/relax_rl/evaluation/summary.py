@@ -26,7 +26,7 @@ class Summary:
         metrics: as `.result.EvaluationResult.metrics`.
         pass_at_k: for every k from 1 on.
         per_problem: in the order of the problems.
-        reasons: how many samples have each reason, the most common first.
+        reasons: number of samples of each reason, the most common first.
     """
 
     metrics: dict[str, Estimate]

@@ -33,7 +33,7 @@ def completion_texts(tokenizer: Any, completions: Sequence[Sequence[int]]) -> li
 
 
 def token_pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
-    """What each token adds to the text, special tokens included; joined, the pieces are the text.
+    """The piece of text that each token adds, special tokens included; joined, the pieces are the text.
 
     A token alone would lose the space in front of it with some tokenizers, so each is decoded behind the few before it.
 

@@ -1,4 +1,4 @@
-"""Which prompts of an evaluation had opened a thought, so that graders read their completions as its continuation."""
+"""The prompts of an evaluation that had opened a thought: graders read their completions as its continuation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def opened_by_prompts(prompts: Sequence[str], samples: Sequence[Sequence[Sample]
     Args:
         prompts: as the model read them, one a problem, or what a server was sent.
         samples: one list a problem.
-        backend: what sampled them.
+        backend: sampler of the completions.
     """
     opened = [opened_thought(prompt) for prompt in prompts]
     if backend != _SERVER or any(opened):

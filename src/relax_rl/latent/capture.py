@@ -144,7 +144,7 @@ class StateCapture:
         """The states (B, T, H) of each site, the forwards of the last block joined along T; not kept here any longer.
 
         Args:
-            num_forwards: how often the decoder must have run; None is once or more.
+            num_forwards: number of times that the decoder must have run; None is once or more.
 
         Raises:
             ModelError: the decoder ran another number of times, or a site did not fire exactly once in each of them.

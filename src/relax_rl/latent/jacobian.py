@@ -64,7 +64,7 @@ def token_jacobians(
     Args:
         model: a Hugging Face causal language model, of any dtype; float32 gives about six digits.
         token_ids: the text.
-        start: how many first tokens are read before; at least 1.
+        start: number of first tokens that are read before; at least 1.
         temperature: temperature of the next token's distribution, above 0.
 
     Raises:
@@ -214,7 +214,7 @@ def _plain_experts(language_model: Any) -> Iterator[None]:
 
 
 def _logit_rule(config: Any) -> Callable[[Tensor], Tensor]:
-    """What a model does to the output of its head, by the names that transformers' families have for it."""
+    """A model's changes to the output of its head, by the names that transformers' families have for them."""
     cap = getattr(config, "final_logit_softcapping", None)
     scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
 

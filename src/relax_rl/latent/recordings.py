@@ -28,7 +28,7 @@ class Recording:
 
     Attributes:
         id: the file's name within the folder, and the trajectory's name in it.
-        file: where it is.
+        file: its path.
         place: its position in the file.
         num_tokens: T, without the first ones that are left out.
         key: the same as long as the file is.
@@ -49,8 +49,8 @@ class RecordingFolder:
         path: a folder (its subfolders too) of files as in :mod:`relax_rl.latent.recording_files`, one such file, or a
             latent store of states.
         layers: sites of the layers of stacked states, in their order; see :func:`layer_sites`.
-        skip: how many first states of each trajectory are left out; 1, since most models use the first token as a sink
-            of attention. Rows of a latent store are taken whole: it left them out when it was written.
+        skip: number of first states of each trajectory that are left out; 1, since most models use the first token as
+            a sink of attention. Rows of a latent store are taken whole: it left them out when it was written.
 
     Raises:
         DataError: no folder, nothing in it, states without names, or trajectories of different sites or widths.

@@ -1,4 +1,4 @@
-"""What a direction that is added to a hidden state does to the states of the tokens that follow."""
+"""The effect of a direction that is added to a hidden state on the states of the tokens that follow."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def steering_differences(
     Args:
         model: a Hugging Face causal language model.
         token_ids: the text.
-        site: where the direction is added; see :func:`steered`.
+        site: site at which the direction is added; see :func:`steered`.
         direction: (H,).
         at: tokens at which it is added, one forward each, with at least `steps` tokens behind.
         steps: tokens whose states are compared, the first being that of the push.

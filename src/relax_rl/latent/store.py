@@ -43,7 +43,7 @@ class StoreRow:
         key: unique in the store.
         tensors: by name, such as the site.
         num_tokens: T of the trajectory that they come from.
-        columns: what else the writer wants to find again; plain JSON.
+        columns: further data of the writer; plain JSON.
     """
 
     key: str
@@ -84,7 +84,7 @@ class LatentStore:
         """The store in `path`, made if it is not there.
 
         Args:
-            about: what all rows share; plain JSON. A store that is there already must say the same.
+            about: data that all rows share; plain JSON. A store that is there already must say the same.
             shard_bytes: a shard is closed when it holds this much.
 
         Raises:

@@ -48,7 +48,7 @@ def capture_inputs(
     Args:
         inputs: ``input_ids`` (B, L) and what else the model's backbone takes; ``attention_mask`` (B, L) says which
             positions are tokens, padded on either side.
-        device: where the states go.
+        device: device for the states.
 
     Raises:
         DataError: no ``input_ids``.

@@ -19,7 +19,7 @@ def centred(values: Tensor) -> Tensor:
 
 
 def right_and_wrong(rewards: Tensor, method: str) -> tuple[Tensor, Tensor]:
-    """Which completions are right and which are wrong, (P, G) bool each; one that was not scored is neither.
+    """Masks of the right and of the wrong completions, (P, G) bool each; one that was not scored is neither.
 
     Raises:
         DataError: a reward is neither 0, 1 nor NaN. It would pass as right or wrong by accident.

@@ -63,7 +63,7 @@ class BankDivergence(Regularizer):
 
     Attributes:
         coefficient: above 0.
-        term: what of a trace.
+        term: the term of a trace.
     """
 
     coefficient: float
@@ -94,7 +94,7 @@ class OneSidedAnchor(Regularizer):
     ``ascent`` times that mean, and stays within [0, ``most``].
 
     Attributes:
-        term: what of a trace.
+        term: the term of a trace.
         sign, shift: make the violation v of it.
         weight: at the start; it moves.
         ascent: step of the dual ascent.

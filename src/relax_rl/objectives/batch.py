@@ -53,7 +53,7 @@ class RolloutBatch:
         group_ids: (B,) integers, the same for the completions of a prompt, in place of the group axis: every
             (P, G, ...) above is (B, ...) then, in any order, and so is every (P,) one. The groups must be whole; parts
             of groups are for `relax_rl.objectives.shares`.
-        extras: what single methods read beside these, by input (`relax_rl.objectives.inputs`).
+        extras: further inputs of single methods, by input (`relax_rl.objectives.inputs`).
 
     Raises:
         DataError: when the shapes do not agree; the sentence names the tensor.

@@ -47,7 +47,7 @@ class Input:
     Attributes:
         name: name of the tensor, as errors and logs show it.
         shape: its dimensions by letter: P prompts, G completions of a prompt, T tokens, H hidden width.
-        about: what it holds.
+        about: its contents.
         is_field: whether it is a field of `RolloutBatch` rather than one of its extras.
         has_gradient: whether a loss may reach the policy through it.
     """

@@ -48,13 +48,13 @@ class Objective:
         name: the method's name.
         advantage: rewards (P, G) to advantages (P, G).
         surrogate: the policy-gradient loss of each token.
-        aggregation: which mean over tokens and completions.
+        aggregation: kind of mean over tokens and completions.
         regularizers: terms added to the loss.
         probe: measures the dispersion, for methods that look at hidden states; it is measured (and logged) even where
             every coefficient is 0.
         token_weights: hands the advantage of a completion out to its tokens; None gives each token all of it.
-        signal: what tells the completions of a group apart, in the probe's observables; measured and logged like the
-            dispersion, and read by those components that need "signal".
+        signal: signal that distinguishes the completions of a group, in the probe's observables; measured and logged
+            like the dispersion, and read by those components that need "signal".
     """
 
     name: str

@@ -230,10 +230,10 @@ class DispersionProbe:
     """Dispersion of every completion of a batch.
 
     Attributes:
-        settings: how the dictionary is fitted.
+        settings: settings of the dictionary's fit.
         bound: xi.
         estimator: "paper", "singular", "robust" or "instrumental"; see `relax_rl.koopman.dynamic_spectral_dispersion`.
-        state_alignment: which states form the trajectory: those of the completion's tokens ("completion", the paper),
+        state_alignment: the states of the trajectory: those of the completion's tokens ("completion", the paper),
             or those that predict each of them ("predicting": the last prompt token to the last but one, as run by the
             authors). The caller that fills `RolloutBatch.hidden_states` reads it.
         padding: "masked" leaves padding out; "zeros" makes the padded tail a part of the trajectory, as zero vectors

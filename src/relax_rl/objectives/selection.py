@@ -1,4 +1,4 @@
-"""Which tokens of an update a method singles out.
+"""The tokens of an update that a method singles out.
 
 Some methods rank, count or balance tokens against each other: "the 0.2 % of tokens with the largest covariance". Over
 which set they do so is part of the method. The published codes take whatever lies in a micro-batch, so that their

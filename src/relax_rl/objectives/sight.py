@@ -1,4 +1,4 @@
-"""What a masked image changes in the tokens of a completion, and terms of methods that look at it."""
+"""The effect of a masked image on the tokens of a completion, and terms of methods that look at it."""
 
 from __future__ import annotations
 

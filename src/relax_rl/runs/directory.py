@@ -63,7 +63,7 @@ class RunDirectory:
 
     Attributes:
         path: path of the folder.
-        notices: what there is to say of a run that is resumed, in sentences.
+        notices: notices on a run that is resumed, in sentences.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:

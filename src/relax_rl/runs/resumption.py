@@ -19,8 +19,8 @@ class Resumption:
     """Checkpoint that a run is resumed from.
 
     Attributes:
-        checkpoint: whose bytes are as they were written, where it has a manifest.
-        notices: what there is to say of it, in sentences.
+        checkpoint: the checkpoint; its bytes are as they were written, where it has a manifest.
+        notices: notices on it, in sentences.
     """
 
     checkpoint: Checkpoint

@@ -1,4 +1,4 @@
-"""Which settings of a run differ, and which may: those that take no part in what it has computed so far."""
+"""The settings in which a run differs, and those that may differ: they took no part in its computation so far."""
 
 from __future__ import annotations
 

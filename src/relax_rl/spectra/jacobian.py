@@ -85,7 +85,7 @@ class TokenSpectrum:
 
 @dataclass(frozen=True)
 class JacobianSpectrum:
-    """What was found without a fit, and what was fitted on the same states.
+    """The findings without a fit, and the fit on the same states.
 
     Attributes:
         model: its name.
@@ -95,7 +95,7 @@ class JacobianSpectrum:
         texts. points: single Jacobians.
         fitted: log |eigenvalue| of operators fitted on the same states, by variant, the `count` largest; a variant that
             these states do not allow is absent, and said in `remarks`.
-        remarks: what a reader must be told.
+        remarks: warnings for the reader.
     """
 
     model: str
@@ -125,7 +125,7 @@ def jacobian_spectrum(
     Args:
         model: a Hugging Face causal language model.
         texts: each is read before its `start`, and measured from there; shorter ones than the warm-up are left out.
-        settings: how much.
+        settings: sizes of the measurement.
         on_text: is told the number of texts done.
 
     Raises:

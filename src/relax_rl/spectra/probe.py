@@ -51,7 +51,7 @@ class ProbeResult:
         gain: AUC of dynamics, length and entropy together less that of length and entropy.
         weights: by feature of the dynamics, the weight of its standardised value, mean over the folds.
         num_folds: parts that the problems were split into.
-        num_right, num_wrong, num_problems: what was probed.
+        num_right, num_wrong, num_problems: numbers of completions and problems that were probed.
         scores: scores of each completion, by the probe of the dynamics that did not see its problem; higher is more
             right.
     """
@@ -155,7 +155,7 @@ def out_of_problem_scores(features: np.ndarray, labels: Sequence[bool], folds: F
 
 
 def _fitted(features: np.ndarray, labels: np.ndarray) -> tuple[Pipeline, np.ndarray]:
-    """What is done to features, and the weights behind it; more than a few are reduced to leading components first."""
+    """The scaling of features, and the weights behind it; more than a few are reduced to leading components first."""
     parts: list[Any] = [StandardScaler()]
     if features.shape[1] > 2 * _MOST_COMPONENTS:
         parts.append(PCA(min(_MOST_COMPONENTS, len(features) - 1), random_state=0))

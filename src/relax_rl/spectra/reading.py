@@ -28,8 +28,8 @@ class LatentText:
     Attributes:
         id: id of the prompt.
         token_ids: all of them.
-        start: how many first ones are read but not measured: the prompt; or 1, since most models use the first token as
-            a sink of attention, where the state is a hundred times as large as any other, whatever the text.
+        start: number of first ones that are read but not measured: the prompt; or 1, since most models use the first
+            token as a sink of attention, where the state is a hundred times as large as any other, whatever the text.
     """
 
     id: str

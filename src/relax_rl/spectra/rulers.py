@@ -81,7 +81,7 @@ class SiteRuler:
     """A dictionary, and the plane of the two leading principal components, for drawing.
 
     Attributes:
-        site: where it was fitted.
+        site: site of the fit.
         dictionary: dictionary of width H.
         center, plane: (H,) and (H, 2), orthonormal; float32.
     """
@@ -111,7 +111,7 @@ class TrajectorySpectrum:
 
     Attributes:
         id: id of the prompt; several samples of one prompt share it.
-        site: where.
+        site: site of the states.
         num_tokens: T.
         is_finite: whether the states hold neither NaN nor Inf; nothing else is measured of those that do.
         dsd: by estimator; None where undefined (no more pairs than observables).

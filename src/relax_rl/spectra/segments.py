@@ -14,7 +14,7 @@ from relax_rl.koopman.geometry import effective_rank, trajectory_curvature
 __all__ = ["QUANTITIES", "SegmentSpectrum", "SegmentedCompletion", "feature_names", "segment_spectra"]
 
 QUANTITIES = ("max_modulus", "dispersion", "residual", "step", "curvature", "effective_rank")
-"""What is measured of the states of a segment."""
+"""Measures of the states of a segment."""
 _SUMMARIES = ("mean", "last", "change")
 _MOST_MODES = 4
 
@@ -75,12 +75,12 @@ class SegmentedCompletion:
 
     @property
     def length_features(self) -> list[float]:
-        """What length alone says: tokens, their logarithm, segments."""
+        """Features of length alone: tokens, their logarithm, segments."""
         return [float(self.num_tokens), float(np.log(self.num_tokens)), float(len(self.segments))]
 
     @property
     def entropy_features(self) -> list[float]:
-        """What entropy alone says: mean, that of the last segment, the highest of a segment."""
+        """Features of entropy alone: mean, that of the last segment, the highest of a segment."""
         values = [each.entropy for each in self.segments]
         return [self.entropy, values[-1], max(values)]
 

@@ -35,7 +35,7 @@ class LabelledText:
     Attributes:
         sentences: in order, three or more.
         is_hallucinated: its label.
-        split: what it is used for; None: to be drawn.
+        split: its use; None: to be drawn.
     """
 
     id: str
@@ -46,7 +46,7 @@ class LabelledText:
 
 @dataclass(frozen=True)
 class SentenceResult:
-    """What was measured.
+    """The measurements.
 
     Attributes:
         auc: area under the curve of the two-operator score on the test texts; 0.5 is chance. Controls: of the number of

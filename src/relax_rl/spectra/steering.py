@@ -23,7 +23,7 @@ __all__ = ["SteeringResponse", "steering_response"]
 
 @dataclass(frozen=True)
 class SteeringResponse:
-    """What a push at one token does to the next ones: predicted by a fitted operator, and measured.
+    """The effect of a push at one token on the next ones: predicted by a fitted operator, and measured.
 
     Attributes:
         num_pushes: measured, over all texts.

@@ -22,7 +22,7 @@ class Benchmark:
     """A named set of problems.
 
     Attributes:
-        about: what it is, in one line.
+        about: description in one line.
         sizes: problems by split, in the version that the tests know.
         files: file in a local folder by split.
         hub: arguments of :class:`.math.MathTask` that find the set on the Hub and name its columns.

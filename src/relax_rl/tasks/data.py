@@ -206,7 +206,7 @@ class DataTask(BaseTask):
 
     @property
     def _wanted_words(self) -> str:
-        """Which rows are looked at, for errors."""
+        """The rows that are read, for errors."""
         return ""
 
     def _is_wanted(self, row: Row) -> bool:

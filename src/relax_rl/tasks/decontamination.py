@@ -1,4 +1,4 @@
-"""Which problems of a set are in an evaluation set, too: by the whole question, and by thirteen words in a row.
+"""The problems of a set that are in an evaluation set, too: by the whole question, and by thirteen words in a row.
 
 Thirteen words are the unit of the report on GPT-3 (Brown et al. 2020, arXiv:2005.14165, appendix C). A question of
 fewer words is found by the whole of it alone. Rewording is not seen, so a count is a lower bound.

@@ -23,7 +23,7 @@ class FittedTask(BaseTask):
     Nothing of a prompt is cut. A question with variants is left out with all of them, since its worst case is over all.
 
     Args:
-        task: whose problems these are.
+        task: task of the problems.
         pixels: bounds of every image.
         too_long: finds the problems to leave out; None: all stay.
         say: receives a sentence on the problems of a split that were left out, once for each.

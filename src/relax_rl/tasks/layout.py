@@ -1,4 +1,4 @@
-"""Which column holds what: as the user names it, or by the names that published data sets have."""
+"""The columns of a data set: as the user names them, or by the names that published data sets have."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Layout:
 
     Attributes:
         answer_after: the gold answer is what follows this mark in its column.
-        guessed: what the user did not name: "the prompt" -> its column.
+        guessed: columns that the user did not name: "the prompt" -> its column.
     """
 
     prompt: str
@@ -67,7 +67,7 @@ def layout_of(
 
     Args:
         rows: at least one.
-        named: what is not guessed; the mark is guessed where every gold answer has GSM8K's.
+        named: columns that are not guessed; the mark is guessed where every gold answer has GSM8K's.
         prompts, answers: names to guess from.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which tasks tell the solutions of a problem apart, and the refusal of a method that needs it on any other."""
+"""The tasks that distinguish the solutions of a problem, and the refusal of a method that needs it on any other."""
 
 from __future__ import annotations
 

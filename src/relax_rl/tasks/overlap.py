@@ -1,4 +1,4 @@
-"""Which questions two sets share, by a digest of what is left of a question when its look is taken away.
+"""The questions that two sets share, by a digest of a question without its formatting.
 
 Letters, digits, the minus sign and mathematical signs such as ``+`` and ``<`` count; white space, dollar signs, braces,
 punctuation, upper case and LaTeX that only changes the look (``\\left``, ``\\displaystyle``, ``\\,``) do not. Rewording

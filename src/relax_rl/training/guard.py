@@ -29,7 +29,7 @@ class NumericalGuard:
     """Keeps the count of updates that were not stepped on.
 
     Args:
-        limits: when to stop.
+        limits: limits at which to stop.
         say: receives a sentence for the first such update, and one at the end of the run.
     """
 
@@ -52,7 +52,7 @@ class NumericalGuard:
 
         Args:
             update: its number.
-            findings: what was not finite, in words, on all processes.
+            findings: the numbers that were not finite, in words, on all processes.
         """
         self._skipped += 1
         self._in_a_row += 1

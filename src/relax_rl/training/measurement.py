@@ -55,15 +55,15 @@ class PolicyEvaluation:
         ConfigError: weights that are sharded, with a folder to share.
 
     Args:
-        settings: what is sampled.
+        settings: settings of the sampling.
         task: its own verifier grades, whatever the run is rewarded by.
-        run: where the evaluations are kept.
+        run: directory of the evaluations.
         train_split: the dictionary is fitted on prompts of it.
         max_completion_length: tokens of a completion, as in training.
-        precision: that the policy is computed in.
+        precision: type in which the policy is computed.
         num_observables: number of observables of the dictionary; None takes the default of `DictionarySettings`.
         say: receives a sentence where the dispersion cannot be measured; Python warnings when None.
-        form: how problems become prompts, as in training.
+        form: form of the prompts, as in training.
         is_sharded: whether each process holds a part of the weights alone.
         shared: folder in which runs from one start share the evaluation before training and the dictionary; None: each
             run makes its own.
@@ -172,8 +172,8 @@ class PolicyEvaluation:
         """Measure a policy in training, without its dynamics. Collective.
 
         Args:
-            problems: that it is measured on.
-            split: where they come from, for the result.
+            problems: problems of the measurement.
+            split: split of the problems, for the result.
         """
         with computing_in(self._precision, model):
             return self._evaluation(model, tokenizer, _Listed(self._task, problems), split, len(problems)).run()

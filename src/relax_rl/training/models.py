@@ -101,7 +101,7 @@ def load_model(
             adapter's folder loads its base, too.
         dtype: "float32" or "bfloat16".
         revision: revision of a Hub model.
-        device_map: how to spread the model over devices, such as "auto"; None leaves it on the CPU.
+        device_map: spread of the model over devices, such as "auto"; None leaves it on the CPU.
         trains: the model is about to be trained. An adapter is kept beside its base, and is the part that learns;
             otherwise it is merged into the base's weights.
         writes: the model is about to be sampled. If not, one whose cache is unknown may be read without it.

@@ -40,7 +40,7 @@ def idle_parts(config: TrainConfig, objective: Objective, updates_per_rollout: i
     Args:
         config: the run's settings, which name the method.
         objective: built from them.
-        updates_per_rollout: that a rollout batch serves.
+        updates_per_rollout: updates on one rollout batch.
     """
     name, sentences = config.objective.name, []
     idle, is_all = idle_settings(name, config.objective.options) if updates_per_rollout == 1 else ([], False)

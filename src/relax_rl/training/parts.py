@@ -1,4 +1,4 @@
-"""Which parts of an image-text model learn: the setting ``freeze``, for all weights and for an adapter."""
+"""The parts of an image-text model that learn: the setting ``freeze``, for all weights and for an adapter."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class SampledStates:
 
 
 def sampled_places(num_completions: int, group_size: int, most: int) -> list[int]:
-    """Which rows of a rollout batch are sampled: whole groups, evenly spread; all where there are at most ``most``.
+    """The rows of a rollout batch that are sampled: whole groups, evenly spread; all where there are at most ``most``.
 
     Args:
         num_completions: number of completions of all processes, in whole groups.

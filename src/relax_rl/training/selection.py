@@ -33,7 +33,7 @@ class Selection:
         metric: metric of an evaluation, which the best policy has most of.
         measure: the evaluation of the policy as it is. Collective.
         save: writes the policy into a folder. Collective.
-        run: where all of it is kept.
+        run: directory of the run.
         say: receives a sentence on each evaluation.
         card: card of the run, for the folder.
     """

@@ -31,9 +31,9 @@ class SnapshotsOfTraining(TrainerCallback):
     snapshot of weights that are sharded, nor of prompts that show images.
 
     Args:
-        trainer: whose policy it is.
-        run: where the snapshots go.
-        precision: that the policy is computed in.
+        trainer: trainer of the policy.
+        run: directory of the snapshots.
+        precision: type in which the policy is computed.
         dictionary: file of the evaluations' observables; it need not exist.
     """
 
@@ -101,7 +101,7 @@ def snapshot_rows(batches: Sequence[Rows], group: int, tokenizer: Any) -> list[S
     Args:
         batches: the micro-batches of this process.
         group: G.
-        tokenizer: that decodes prompts.
+        tokenizer: tokenizer that decodes prompts.
     """
     rows: list[SnapshotRow] = []
     for batch in batches:

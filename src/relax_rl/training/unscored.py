@@ -18,7 +18,7 @@ class UnscoredLimit:
     """The share of completions without a score in the last rollout batches.
 
     Args:
-        max_share: that may be without one; `GuardConfig.max_unscored`.
+        max_share: share that may be without one; `GuardConfig.max_unscored`.
     """
 
     def __init__(self, max_share: float) -> None:

@@ -81,7 +81,7 @@ def build_run(
     Args:
         settings: settings of the run.
         directory: from `RunDirectory.new` or `RunDirectory.resume`.
-        task, rewards: what is asked in training, and what it pays by.
+        task, rewards: task of the training, and its rewards.
         objective, model, tokenizer: in place of what the settings name. An objective's settings are its own affair.
         resume: from the last complete checkpoint.
         other_versions: than those that wrote the checkpoint are accepted.
@@ -89,7 +89,7 @@ def build_run(
         share_before: see `relax_rl.workflows.train.train`.
 
     Raises:
-        RelaxError: whatever would keep the run from starting.
+        RelaxError: anything that would keep the run from starting.
     """
     with quiet():
         flags = {"resume": resume, "other_versions": other_versions, "on_cpu": on_cpu}

@@ -103,7 +103,7 @@ def prepare_demo(
         overwrite: replace the runs in it.
 
     Raises:
-        RelaxError: what the runs would refuse.
+        RelaxError: anything that the runs would refuse.
     """
     if steps < 1:
         raise ConfigError(f"--steps is {steps}; give a number of updates of at least 1.")

@@ -66,7 +66,7 @@ def dispersion_of(
         dictionary: to measure with, or a file that holds one; None fits one on these texts.
         num_observables: F of a dictionary that is fitted; None is a third of the median number of tokens, at most 50.
         estimator: "robust", "paper", "singular" or "instrumental"; see `relax_rl.koopman.dynamic_spectral_dispersion`.
-        site: where the states are read; see `relax_rl.latent.sites`.
+        site: site of the states; see `relax_rl.latent.sites`.
         fit_steps, seed: steps and seed of the fit.
         batch_tokens: positions of one forward, which bounds memory.
 

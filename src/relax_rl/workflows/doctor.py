@@ -1,4 +1,4 @@
-"""What state a run directory is in: its checkpoints, who works there, what is wrong with its training."""
+"""The state of a run directory: its checkpoints, the process that works there, the faults of its training."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["Diagnosis", "diagnose"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found of a run.
+    """The findings on a run.
 
     Attributes:
         path: the run directory.
-        owner: who works there, in words; empty when nobody does.
+        owner: the process that works there, in words; empty when none does.
         checkpoints: the last first.
         num_rows: number of rows of ``metrics.jsonl``.
         starts: rows of ``starts.jsonl``: what ran each time that training was started.
         resumes_from: the checkpoint that ``--resume`` takes; None where it refuses.
         said: the sentences that come with a resume, or the one that refuses it.
-        symptoms: what is wrong with the training itself, by its log.
+        symptoms: faults of the training itself, by its log.
         ending: how the training ended before its last update; None where it did not, or was stopped on purpose.
     """
 

@@ -18,7 +18,7 @@ class Training:
     Attributes:
         problems: trained on.
         selecting: evaluated on during training; empty without such evaluations.
-        split: where the latter come from, for people.
+        split: split of the latter, for people.
     """
 
     problems: list[Problem]

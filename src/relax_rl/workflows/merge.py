@@ -23,7 +23,7 @@ class Merged:
 
     Attributes:
         output: its folder.
-        adapter, base: what it was made from.
+        adapter, base: its two sources.
         dtype: data type of its weights.
         note: a sentence on what differs from the policy that was trained; None for nothing.
     """

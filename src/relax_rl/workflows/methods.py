@@ -34,7 +34,7 @@ class MethodEntry:
     Attributes:
         name: for `build_objective` and ``--objective.name``.
         paper: its arXiv number; None where there is none.
-        about: what it is, in one line.
+        about: description in one line.
         is_verified: whether its formula was read at its source.
         options: the method's own first.
     """

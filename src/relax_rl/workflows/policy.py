@@ -33,7 +33,7 @@ class FittedPrompts:
 
     Attributes:
         form: form of the prompts.
-        notes: what is said once at the start, a sentence each.
+        notes: notices at the start, a sentence each.
     """
 
     form: PromptForm
@@ -91,7 +91,7 @@ def fit_prompts(
         problems: by what they are, for sentences: ``{"the training split": [...]}``.
         max_completion_length: tokens of a completion.
         plain, switches: see `PromptForm`.
-        overlong: what becomes of prompts that leave no room for a completion.
+        overlong: treatment of prompts that leave no room for a completion.
 
     Raises:
         ConfigError: prompts that are too long, or show images that the model cannot be given; switches that the chat
@@ -126,7 +126,7 @@ def finds_left_out(
     overlong: Overlong,
     max_prompt_length: int | None,
 ) -> FindsTooLong | None:
-    """What finds the problems that are left out since their prompt is too long; None: all stay.
+    """The search for problems that are left out since their prompt is too long; None: all stay.
 
     Args:
         overlong, max_prompt_length: see `relax_rl.config.settings.PromptConfig`.

@@ -31,13 +31,13 @@ class Progress:
     """One message, or one step of a count.
 
     Attributes:
-        stage: what is being done. `train`: notice, before, training, evaluated, after, told as they begin
+        stage: stage of the work. `train`: notice, before, training, evaluated, after, told as they begin
             (`evaluated`: as it ends). `compare`: started,
             training (twice a second), then ended or failed. `evaluate` and `spectrum`: loading, sampling, measuring.
         done, total: units finished, and in all: updates of a run, or samples of an evaluation; 0 of 0 without a count.
         message: for people; empty for a step of the count.
-        run: which of several runs, by method and seed; empty outside `compare`.
-        metrics: what was logged of the last update of `train`; empty at the beginning of a stage.
+        run: the run of several, by method and seed; empty outside `compare`.
+        metrics: logged numbers of the last update of `train`; empty at the beginning of a stage.
     """
 
     stage: Stage

@@ -52,7 +52,7 @@ def push(
         is_best: a run's ``best`` in place of ``final``.
         is_public: whether a repository that is made is public.
         dry_run: look, and upload nothing.
-        api: what talks to the Hub, a `huggingface_hub.HfApi`; made when None.
+        api: client of the Hub, a `huggingface_hub.HfApi`; made when None.
 
     Raises:
         RunError: a run without that folder.

@@ -44,7 +44,7 @@ def build_recipe(
     """Decisions of the settings without data and without a model.
 
     Args:
-        output_dir: where checkpoints go.
+        output_dir: folder of the checkpoints.
         objective: in place of the method that the settings name.
         on_cpu: as for `build_run`.
 

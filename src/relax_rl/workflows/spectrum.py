@@ -28,12 +28,12 @@ __all__ = ["SpectrumResult", "default_folder", "spectrum"]
 
 @dataclass(frozen=True)
 class SpectrumResult:
-    """What was measured.
+    """The measurements.
 
     Attributes:
         models: the spectra of the model and, if there is one, of the model it is compared with.
         differences: second minus first, with a sign-flip test by prompt; empty for one model.
-        source: what was read, in a sentence.
+        source: the texts that were read, in a sentence.
         excerpts: prompt and text of the first few texts; untrusted.
         page: the page in the output folder; None where nothing was kept.
     """
@@ -99,7 +99,7 @@ def spectrum(
         num_samples, temperature: completions of each prompt, and temperature of the sampling; 0 is greedy.
         split: split of the task.
         seed: seed of the sampling and of the fit.
-        sites: where the states are read, such as ``final_norm_out`` or ``layer_3_out``; ("all",) for every one. Empty:
+        sites: sites of the states, such as ``final_norm_out`` or ``layer_3_out``; ("all",) for every one. Empty:
             the embedding, three layers and the final norm.
         estimators: estimators of the DSD, of `ESTIMATORS`.
         kind, num_observables, fit_steps: kind, size and steps of the dictionaries that are fitted: one of `KINDS`; F,
@@ -201,7 +201,7 @@ def default_folder(model: str) -> Path:
 
 @dataclass(frozen=True)
 class _Measuring:
-    """What is the same for both models of a comparison."""
+    """The settings that both models of a comparison share."""
 
     problems: list[Problem]
     reading: Reading

@@ -28,7 +28,7 @@ _MOST_TOKENS = 4096
 
 @dataclass(frozen=True)
 class AxisResult:
-    """What was measured: one spectrum a repeated block (or one over all layers), of what, and where it was written."""
+    """The measurements: one spectrum a repeated block (or one over all layers), the texts, and the folder."""
 
     axes: tuple[AxisSpectrum, ...]
     source: str
@@ -52,7 +52,7 @@ def spectrum_along(
     Args:
         model: as in :func:`~relax_rl.workflows.spectrum.spectrum`.
         axis: "depth" or "cycles".
-        reading: what is read. None: 20 countdown problems.
+        reading: texts to read. None: 20 countdown problems.
         rank: most directions of the changes to keep.
         output: folder for ``axis.json`` and ``axis.html``; None: nothing is kept on disk.
         command: words that do the same again, for the page.

@@ -1,4 +1,4 @@
-"""What every `spectrum` looks at before it computes: settings, the output folder, dictionaries."""
+"""Checks of every `spectrum` before it computes: settings, the output folder, dictionaries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_words(
     estimators: Sequence[str],
     kind: str,
 ) -> None:
-    """What can be wrong before torch is loaded and anything is computed.
+    """Check everything that can be wrong before torch is loaded and anything is computed.
 
     Raises:
         ConfigError: naming the setting.

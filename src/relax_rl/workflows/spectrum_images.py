@@ -1,4 +1,4 @@
-"""What an image does to a model's next tokens and to its latent dynamics: the same completions under other images."""
+"""The effect of an image on a model's next tokens and latent dynamics: the same completions under other images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class SpectrumImagesResult:
-    """What was measured.
+    """The measurements.
 
     Attributes:
         sight: by condition.
@@ -81,7 +81,7 @@ def spectrum_images(
         model: an image-text model: a name, a folder, or a loaded one.
         images: a file (JSON Lines, CSV, parquet, ...) with a column of prompts and one of images, the name of a task,
             or a task.
-        conditions: what is shown, with commas between: other, masked:SHARE, grey, none, words. None: other,
+        conditions: conditions to show, with commas between: other, masked:SHARE, grey, none, words. None: other,
             masked:0.6, grey and none.
         patch: side of a masked square in pixels. None: 14.
         num_problems: the first so many that show an image.
@@ -134,7 +134,7 @@ def spectrum_images(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is sampled and what is shown."""
+    """The samples, and the conditions that are shown."""
 
     conditions: Sequence[Condition]
     patch: int

@@ -45,8 +45,8 @@ def spectrum_landscape(
 
     Args:
         models: two or more names or folders, all different.
-        reading: what they read. None: 20 countdown problems.
-        site: where the states are read, in every model.
+        reading: texts that they read. None: 20 countdown problems.
+        site: site of the states, in every model.
         output: folder for ``landscape.html`` and ``landscape.json``. None: nothing is kept on disk.
 
     Prompts whose text is shorter than 48 tokens for any model are left out, and that is told.

@@ -27,12 +27,12 @@ SEGMENTS_FILE = "segments.json"
 
 @dataclass(frozen=True)
 class SegmentsResult:
-    """What was measured, of what, and the page.
+    """The measurements, the texts, and the page.
 
     Attributes:
         completions: with their segments.
         probe: whether these tell right from wrong.
-        source: what was read, in a sentence.
+        source: the texts that were read, in a sentence.
     """
 
     completions: tuple[SegmentedCompletion, ...]

@@ -35,7 +35,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class SentencesResult:
-    """What was measured, what was left out, and where it was written."""
+    """The measurements, the texts that were left out, and the folder."""
 
     result: SentenceResult
     num_left_out: int

@@ -54,7 +54,7 @@ def spectrum_of_states(
 
     Args:
         states: a folder or a file as in :mod:`relax_rl.latent.recording_files`, or a latent store of states.
-        model: whose final norm is applied to the last layer's states. None: no model is loaded.
+        model: model whose final norm is applied to the last layer's states. None: no model is loaded.
         sites: names in the files, or ``final_norm_out`` of the model. Empty: of the residual stream, at most five.
         layer_ids: those that vLLM was given, of stacked states.
         skip: first states of each trajectory that are left out. None: 1, as of texts.

@@ -1,4 +1,4 @@
-"""What `spectrum` reads: the prompts, and the texts that a model makes of them or finds in them."""
+"""The inputs of `spectrum`: the prompts, and the texts that a model makes of them or finds in them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHOWN_TEXTS = 6
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model reads or writes, and how the model is loaded: the arguments that all spectra of a model share.
+    """The texts that a model reads or writes, and the loading of the model: the arguments that all spectra share.
 
     Attributes:
         prompts: a file (a prompt a line, or JSON Lines with a prompt column), or the prompts themselves.
@@ -140,7 +140,7 @@ def texts_of(
     name: str = "the model",
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[LatentText], list[tuple[str, str]]]:
-    """What the model is to read, and the same in words, for the first few.
+    """The texts for the model, and the same in words, for the first few.
 
     Args:
         say: is told of texts that are left out, since a single token has no spectrum.
@@ -176,7 +176,7 @@ def texts_of(
 
 @dataclass(frozen=True)
 class SampledTexts:
-    """What a model wrote: prompts as it read them, their form, and the completions of each."""
+    """The output of a model: prompts as it read them, their form, and the completions of each."""
 
     prompts: list[Sequence[int]]
     form: PromptForm

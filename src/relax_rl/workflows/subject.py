@@ -51,7 +51,7 @@ class Subject:
 
     Attributes:
         name: as it was named; empty for a loaded model.
-        model: where to load it from, or the loaded model.
+        model: name or path of the model, or the loaded model.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What is wrong with a run, read from its log: the symptom with its number, the cause, and the setting to change.
+"""The faults of a run, read from its log: the symptom with its number, the cause, and the setting to change.
 
 Every rule reads the rows of ``metrics.jsonl`` and the settings. The beginning of a run is its first five updates with a
 figure, the end the last fifth, at least three and at most twenty. A rule that lacks its figures says nothing.

@@ -114,7 +114,7 @@ def prepare(
     and the trainer.
 
     Raises:
-        RelaxError: whatever would keep the run from starting.
+        RelaxError: anything that would keep the run from starting.
     """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite deletes it; give one of them")

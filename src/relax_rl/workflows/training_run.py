@@ -40,15 +40,15 @@ class TrainingRun:
 
     Attributes:
         settings: to be kept in the run directory.
-        directory: where the run leaves everything.
-        plan: what the batch settings come to.
+        directory: directory of the run.
+        plan: sizes of the batches.
         training: the problems.
         model, tokenizer: the policy.
         trainer: TRL's, with the objective.
         evaluation: None where the settings leave it out.
         names_method: whether the settings name the method, and not an object in its place.
         checkpoint: that the run is resumed from; None from the start.
-        notices: what there is to say before it trains, in sentences.
+        notices: notices before it trains, in sentences.
     """
 
     settings: TrainConfig
@@ -77,7 +77,7 @@ class TrainingRun:
         Raises:
             RunError: the run directory cannot be written.
             Stopped: a stop was asked for (`relax_rl.stopping`); the update that was begun is finished, and kept.
-            Exception: what was raised in an update; the last finished one is kept.
+            Exception: an error in an update; the last finished one is kept.
         """
         first = self.trainer.is_world_process_zero()
         tell = on_progress if on_progress is not None and first else silent

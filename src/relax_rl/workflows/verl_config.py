@@ -53,7 +53,7 @@ compute_score = reward_function(Path(__file__).with_name("run.json"))
 
 @dataclass(frozen=True)
 class VerlFiles:
-    """What was written.
+    """The files that were written.
 
     Attributes:
         folder: with ``overrides.txt``, ``launch.sh``, ``reward.py``, ``run.json``, ``train.parquet``, ``test.parquet``.

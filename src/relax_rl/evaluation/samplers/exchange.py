@@ -43,7 +43,7 @@ class Exchange:
         api_key: sent as a bearer token, if given.
         timeout_s: seconds for one request and all of its reply.
         max_bytes: largest size of a reply, in bytes.
-        retries: how often a request is tried again, after pauses that double from 0.5 s, or as the server asks.
+        retries: further attempts at a request, after pauses that double from 0.5 s, or as the server asks.
         sleep: waits so many seconds.
 
     Raises:

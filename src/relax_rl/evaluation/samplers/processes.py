@@ -34,9 +34,9 @@ class ForkingSampler(DividedSampler):
     """A model on the CPU, sampled by several processes. Linux alone: elsewhere a fork with threads is unsafe.
 
     Args:
-        sampler: what each process does.
+        sampler: the sampler of each process.
         num_processes: at most; no more than there are blocks. A single block is decoded in this process.
-        num_threads: where this process samples by itself, for a single block. It can change the last bits of the
+        num_threads: threads of a process that samples by itself, for a single block. It can change the last bits of the
             logits, as the batch size can. A fork has one: OpenMP's others do not survive it, and would be waited for.
     """
 

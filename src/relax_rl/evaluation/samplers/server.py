@@ -37,7 +37,7 @@ class ServerSampler:
         plain: send ``Problem.prompt`` to ``/completions`` in place of the messages to ``/chat/completions``.
         concurrency: requests at a time.
         timeout_s: wall-clock seconds for one request and all of its reply, after which it is given up.
-        retries: how often a request is tried again, after pauses that double from 0.5 s, or as the server asks.
+        retries: further attempts at a request, after pauses that double from 0.5 s, or as the server asks.
         api_key: sent as a bearer token, if given.
         sleep: waits so many seconds; tests replace it.
 

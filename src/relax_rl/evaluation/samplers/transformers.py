@@ -143,7 +143,7 @@ class TransformersSampler:
 
     Args:
         batch_size: completions decoded together.
-        form: how problems become prompts.
+        form: form of the prompts.
     """
 
     backend = "transformers"

@@ -29,7 +29,7 @@ class EngineSampler:
         tokenizer: tokenizer of its model.
         stop_ids: tokens that end a completion.
         batch_size: requests handed over at once; samples are kept after every lot.
-        form: how problems become prompts.
+        form: form of the prompts.
     """
 
     backend = "vllm"

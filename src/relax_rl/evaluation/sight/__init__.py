@@ -1,1 +1,1 @@
-"""What an image does to a model: the same completion, read under the true image and under others."""
+"""The effect of an image on a model: the same completion, read under the true image and under others."""

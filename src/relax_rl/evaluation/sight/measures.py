@@ -63,7 +63,7 @@ Readings = Mapping[int, ProblemSight]
 
 
 def condition_sight(condition: Condition, found: Readings, true: Readings, *, seed: int = 0) -> ConditionSight:
-    """What a condition does, in the problems that can be shown under it.
+    """The effect of a condition, in the problems that can be shown under it.
 
     Args:
         found, true: values under this condition, and under the true image.

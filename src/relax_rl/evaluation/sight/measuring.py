@@ -21,7 +21,7 @@ __all__ = ["Completions", "TrueStates", "read_true", "readings_under", "token_si
 
 @dataclass(frozen=True)
 class Completions:
-    """What is held fixed: one completion of each problem.
+    """The fixed part: one completion of each problem.
 
     Attributes:
         ids: token ids of the problems.

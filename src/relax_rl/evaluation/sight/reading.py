@@ -67,7 +67,7 @@ def read(
     """One forward over prompts, which bring their images along, and completions.
 
     Args:
-        sites: where states are read; resolved names (`relax_rl.latent.sites`); none for the distributions alone.
+        sites: sites of the states; resolved names (`relax_rl.latent.sites`); none for the distributions alone.
         temperature: temperature of the distributions; None: they are not computed.
 
     Raises:

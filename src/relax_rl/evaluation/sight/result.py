@@ -1,4 +1,4 @@
-"""What was found of a model under several conditions, with intervals over independent questions."""
+"""Findings on a model under several conditions, with intervals over independent questions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ConditionSight:
 
     Attributes:
         name, about: name and description of the condition.
-        num_problems: that can be shown under it.
+        num_problems: number of problems that can be shown under it.
         kl: mean over tokens of the divergence, in nats, from the distribution under the true image; None for itself.
         kl_first, kl_last: divergence of the first and of the last eight tokens of each completion.
         kl_profile: means over tenths of the completions, in order.
@@ -84,7 +84,7 @@ class SightResult:
 
     Attributes:
         model: its name.
-        source: what was read, in a sentence.
+        source: the texts that were read, in a sentence.
         chance_angle: by site, the mean angle in degrees between the leading modes of two halves of the questions, both
             under the true image.
         num_modes: leading modes that span a subspace, at least.

@@ -1,4 +1,4 @@
-"""What is kept of each question under each condition at each site: additive sums, from which operators are fitted."""
+"""Additive sums of each question under each condition at each site, from which operators are fitted."""
 
 from __future__ import annotations
 

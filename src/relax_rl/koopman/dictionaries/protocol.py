@@ -95,7 +95,7 @@ class StoredDictionary(ABC):
     Args:
         tensors: finite, kept in float32; "mean" and "scale" (H,), where present, standardise the states first.
         settings: plain values that the lift depends on beside the tensors.
-        report: what fitting did, if it was fitted.
+        report: record of the fit, if it was fitted.
     """
 
     kind: ClassVar[str] = ""

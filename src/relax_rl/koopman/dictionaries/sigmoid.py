@@ -40,7 +40,7 @@ class KoopmanDictionary(StoredDictionary):
 
     Args:
         weight: W, (H, F), finite; kept in float32.
-        report: what fitting did, if it was fitted.
+        report: record of the fit, if it was fitted.
     """
 
     kind: ClassVar[str] = "sigmoid"
@@ -201,7 +201,7 @@ def _channel_scale(trajectories: list[Tensor]) -> Tensor:
 
 
 def _batches(count: int, size: int, steps: int | None, generator: torch.Generator) -> list[list[int]]:
-    """Which trajectories each step takes: `steps` draws, or with None each of them once."""
+    """The trajectories of each step: `steps` draws, or with None each of them once."""
     if steps is None:
         return [chunk.tolist() for chunk in torch.randperm(count, generator=generator).split(size)]
     return [torch.randperm(count, generator=generator)[:size].tolist() for _ in range(steps)]

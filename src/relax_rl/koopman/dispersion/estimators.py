@@ -61,7 +61,7 @@ __all__ = [
 Estimator = Literal["paper", "singular", "robust", "instrumental"]
 
 Precision = Literal["double", "single"]
-"""What eigenvalues and singular values are computed in. "single" is for speed: sums over snapshot pairs and the
+"""Precision of eigenvalues and singular values. "single" is for speed: sums over snapshot pairs and the
 operator are those of double precision, its values are computed in float32 where that moves none of them by more than
 :data:`~relax_rl.koopman.spectra.eigenpairs.SINGLE_TOLERANCE`, and the result states a bound on its error."""
 
@@ -271,7 +271,7 @@ def _singular_values(matrix: Tensor, is_single: bool) -> tuple[Tensor, Tensor]:
 
 
 def _variance_error(variance: Tensor, error: Tensor) -> Tensor:
-    """What errors of at most `error` in each value can do to their variance: |2 Cov(m, d) + Var(d)|."""
+    """The largest change of a variance by errors of at most `error` in each value: |2 Cov(m, d) + Var(d)|."""
     return 2.0 * variance.clamp_min(0.0).sqrt() * error + error.square()
 
 

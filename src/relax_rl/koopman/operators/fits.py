@@ -78,7 +78,7 @@ def ridge_operator(statistics: GramStatistics, ridge: float, *, relative: bool =
     Args:
         statistics: batch shape (...).
         ridge: s > 0, absolute (in the units of G, a sum over pairs), or relative to the mean diagonal entry of G.
-        relative: which of the two.
+        relative: True: `ridge` is relative to that mean.
 
     Returns:
         The fit; its matrix is differentiable in the statistics.

@@ -109,7 +109,7 @@ def reduce_snapshots(
 
     Args:
         snapshots: real or complex, any precision, finite where they are in a pair; computed in double precision.
-        pairs: which neighbours are snapshot pairs.
+        pairs: mask of the neighbours that are snapshot pairs.
         rank: see :data:`~relax_rl.koopman.linalg.ranks.Rank`.
         solver: see :data:`Solver`; "randomised" needs a whole number for `rank`.
         seed: seed of the randomised solver's own generator.

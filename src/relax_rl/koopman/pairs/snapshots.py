@@ -84,7 +84,7 @@ def double_of(dtype: torch.dtype) -> torch.dtype:
 
 
 def snapshot_pairs(mask: Tensor) -> Tensor:
-    """Which steps are snapshot pairs: (..., T) bool -> (..., T-1) bool, true at t where t and t+1 are both valid.
+    """The steps that are snapshot pairs: (..., T) bool -> (..., T-1) bool, true at t where t and t+1 are both valid.
 
     A pair therefore never crosses a hole of the mask.
     """
@@ -95,7 +95,7 @@ def snapshot_pairs(mask: Tensor) -> Tensor:
 
 
 def paired_snapshots(pairs: Tensor) -> Tensor:
-    """Which snapshots are in a pair at all: (..., T-1) bool -> (..., T) bool."""
+    """The snapshots that are in a pair at all: (..., T-1) bool -> (..., T) bool."""
     return torch.nn.functional.pad(pairs, (0, 1)) | torch.nn.functional.pad(pairs, (1, 0))
 
 

@@ -37,7 +37,7 @@ __all__ = ["DynamicModes", "Modes", "Variant", "dmd", "dmd_from_statistics", "ed
 Variant = Literal[
     "least_squares", "ridge", "forward_backward", "total_least_squares", "measure_preserving", "instrumental"
 ]
-"""Which operator is fitted in the reduced coordinates (see :mod:`relax_rl.koopman.operators.fits` and, for
+"""The operator that is fitted in the reduced coordinates (see :mod:`relax_rl.koopman.operators.fits` and, for
 "instrumental", :mod:`relax_rl.koopman.operators.instruments`)."""
 
 Modes = Literal["projected", "exact"]

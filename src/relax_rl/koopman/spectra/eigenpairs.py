@@ -230,7 +230,7 @@ class KoopmanSpectrum:
     condition: float
     """Condition number of X on the directions kept."""
     residual_kind: ResidualKind
-    """What `residuals` are: "primal", ||Y v - lambda X v|| / ||X v||; "dual", that of the left eigenvector; or
+    """Kind of the `residuals`: "primal", ||Y v - lambda X v|| / ||X v||; "dual", that of the left eigenvector; or
     "vacuous", zero whatever the dynamics (see :mod:`relax_rl.koopman.spectra.residuals`)."""
 
     @property

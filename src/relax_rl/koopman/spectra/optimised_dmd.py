@@ -234,7 +234,7 @@ class _Admissible:
     bound: float | None
 
     def held(self, exponents: Tensor, gradient: Tensor) -> Tensor:
-        """Which of (Re alpha, Im alpha), (2 R,) bool, are at an edge that a descent would cross.
+        """A mask of (Re alpha, Im alpha), (2 R,) bool: those at an edge that a descent would cross.
 
         A Gauss-Newton step for the others must count them as fixed: projected afterwards, it would not be one.
         """

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 ResidualKind = Literal["primal", "dual", "vacuous"]
-"""Which residual holds: "vacuous" is zero by construction and says nothing."""
+"""Kind of the residual: "vacuous" is zero by construction and says nothing."""
 
 GRAM_RESIDUAL_FLOOR = 4e-8
 """Residuals from Gram statistics below this are rounding: the square root of float64's, as terms of size 1 cancel."""

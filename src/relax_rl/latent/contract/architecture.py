@@ -33,7 +33,7 @@ class Architecture:
         final_norm: name and class of the last norm of the decoder; "" where it has none.
         num_layers, hidden_size, vocabulary: number of layers and width of the decoder; rows of the embedding.
         num_parameters: number of parameters of the model, tied ones once.
-        cache: what the model keeps of the tokens it has read: "attention", "sliding", "recurrent" or "hybrid".
+        cache: the model's memory of the tokens it has read: "attention", "sliding", "recurrent" or "hybrid".
         context: positions that a prompt and its completion share; None where the architecture has no limit.
         is_tied: the head shares the embedding's weight.
         soft_caps: limits that squash logits, by their name in the configuration.

@@ -56,13 +56,13 @@ class ModelContract:
     Attributes:
         name: as it was named.
         architecture: its kind.
-        tokens: what ends a completion.
-        template: what its chat template does.
+        tokens: tokens that end a completion.
+        template: behaviour of its chat template.
         steering: entries of its generation config that would change sampling, and are left out.
         weights: its files; None for a loaded model.
-        adapter: what has to be added to another model; None for a whole model.
-        load: how its tensors fit; None where the files are not at hand.
-        problems: what training and evaluation refuse, a sentence each.
+        adapter: the adapter that is added to another model; None for a whole model.
+        load: fit of its tensors; None where the files are not at hand.
+        problems: reasons for which training and evaluation refuse the model, a sentence each.
     """
 
     name: str
@@ -198,7 +198,7 @@ def empty_model(location: str, revision: str | None = None, *, name: str = "") -
 
 
 def _fit(location: str, revision: str | None, model: Any) -> LoadReport:
-    """Which tensors of the files fit which of the model, as transformers itself pairs them; no value is read."""
+    """The pairs of tensors of the files and of the model, as transformers itself pairs them; no value is read."""
     with without_load_report():
         try:
             _, info = model_class_of(model.config).from_pretrained(

@@ -43,7 +43,7 @@ class Weights:
         files: names; empty where the weights of a model on the Hub are not in the local cache.
         format: "safetensors", "pickle" or "" for none.
         num_bytes: size of all files.
-        num_parameters: that the files hold, each tensor once; None where a header does not say it.
+        num_parameters: number of parameters in the files, each tensor once; None where a header does not say it.
         dtypes: number of tensors by type.
     """
 

@@ -1,4 +1,4 @@
-"""What a model is shown in place of an image, to find out what the image does: another one, a masked or a grey one."""
+"""Substitutes for an image, to find out its effect on a model: another image, a masked or a grey one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ABOUT: dict[ConditionKind, str] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """What is shown.
+    """The image that is shown.
 
     Attributes:
         kind: one of `ConditionKind`.

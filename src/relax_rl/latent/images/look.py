@@ -27,7 +27,7 @@ class Look:
     Attributes:
         token_ids: token ids of the prompt, L of them, those that stand for images among them.
         per_token: (L,) for each further entry a token, such as ``mm_token_type_ids``.
-        images: what the vision part takes, by the names of the processor; empty without images.
+        images: inputs of the vision part, by the names of the processor; empty without images.
     """
 
     token_ids: list[int]

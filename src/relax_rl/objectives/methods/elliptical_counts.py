@@ -33,9 +33,9 @@ class EllipticalCountsSettings(AdvantageSettings, RatioSettings):
 
     Attributes:
         coefficient: strength of the bonus.
-        baseline: what is subtracted from each bonus.
+        baseline: value that is subtracted from each bonus.
         dimension: size of the random projection of the mean states. A checkpoint keeps its square for each prompt.
-        ridge: what the memory starts from; 1 keeps the bonus within [0, 1].
+        ridge: start of the memory; 1 keeps the bonus within [0, 1].
         seed: seed of the projection.
     """
 
@@ -117,7 +117,7 @@ class EllipticalNovelty(Advantage):
 
     Attributes:
         coefficient: strength.
-        baseline: what is subtracted from b.
+        baseline: value that is subtracted from b.
         dimension: dimension of the features.
         seed: seed of the projection.
         epsilon: see `GroupRelativeAdvantage`.

@@ -72,7 +72,7 @@ class EntropyBand(TokenSelector, TokenWeights):
 
     Attributes:
         low, high: bounds in nats a token; 0.6 to 0.4 and 0.7 to 0.5 (the authors' README).
-        scope: whose mean entropy is compared with the band.
+        scope: the tokens whose mean entropy is compared with the band.
         progress: share of the run that is done; it moves.
     """
 

@@ -65,7 +65,7 @@ class ImageRank(RewardShaping):
     Attributes:
         coefficient: largest bonus.
         right_from: smallest reward of a right completion.
-        masked: what is masked.
+        masked: part of the image that is masked.
     """
 
     coefficient: float

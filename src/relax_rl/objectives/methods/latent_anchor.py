@@ -26,7 +26,7 @@ class LatentAnchorSettings(AdvantageSettings, RatioSettings):
 
     Attributes:
         bank: folder of an evaluation of the start policy on the same task (`relax eval ... -o DIR`).
-        slack: by which the relative error may grow.
+        slack: permitted growth of the relative error.
         weight: at the start; dual ascent moves it.
         ascent: step of the dual ascent.
         most: bound on the weight.

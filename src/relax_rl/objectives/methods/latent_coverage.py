@@ -93,7 +93,7 @@ class LatentCoverageAdvantage(Advantage):
         baseline: "mean" of u, "leave_one_out" (the mean u of the others, had they been the group) or "none".
         credit: "coverage" or "mode_wise".
         kernel: "soft" or "clusters".
-        positions: where they come from.
+        positions: source of the positions (`LatentKeys`).
     """
 
     k: int = 4

@@ -114,7 +114,7 @@ class OutcomeNovelty(Advantage):
     among wrong ones. Where the task has modes, an outcome is a solution.
 
     Attributes:
-        kind: which E.
+        kind: kind of E.
         coefficient: its strength.
         baseline: baseline of "ucb_con".
         right_from: smallest reward of a right completion.

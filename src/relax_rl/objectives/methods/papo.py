@@ -75,7 +75,7 @@ class PerceptionTerm(Regularizer):
 
     Attributes:
         gamma: coefficient.
-        masked: what is masked.
+        masked: part of the image that is masked.
     """
 
     gamma: float

@@ -58,9 +58,9 @@ class PKPOAdvantage(Advantage):
 
     Attributes:
         k: size of the subsets.
-        baseline: what is subtracted, all without bias. "none": nothing. "leave_one_out": the mean of u over the others,
-            had they been the group (Eq. 29). "subset": of each subset of k what its other k - 1 reach (Eq. 33, the
-            authors' choice), which leaves u_right = (k / n) C(n - c, k - 1) / C(n - 1, k - 1) and u_wrong = 0.
+        baseline: value that is subtracted, all without bias. "none": nothing. "leave_one_out": the mean of u over the
+            others, had they been the group (Eq. 29). "subset": of each subset of k what its other k - 1 reach (Eq. 33,
+            the authors' choice), which leaves u_right = (k / n) C(n - c, k - 1) / C(n - 1, k - 1) and u_wrong = 0.
     """
 
     k: int

@@ -76,7 +76,7 @@ class PerceptionWeights(TokenSelector, TokenWeights):
     Attributes:
         share: share of the tokens of a completion.
         least_scale: the factor of the completion with the smallest s.
-        masked: what is masked.
+        masked: part of the image that is masked.
         scope: over which completions min, max and mean are taken.
     """
 

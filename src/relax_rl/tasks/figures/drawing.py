@@ -28,7 +28,7 @@ class Line:
 
     Attributes:
         points: in order; of a drawing in pixels, with y downwards.
-        role: what the line is in its figure; the second route finds lines by it.
+        role: role of the line in its figure; the second route finds lines by it.
         is_closed: the last point is joined to the first.
         fill: "" for none, "tint", or the name of a colour.
         ink: as ``fill``; "ink" is the colour of lines and words.
@@ -98,7 +98,7 @@ class Style:
         stroke: width of lines, and ``font``: height of words, as shares of the picture's side.
         turn: degrees, where the scene may be turned; ``is_mirrored``: where it may be mirrored.
         scale: share of the room that the figure takes.
-        shift: where it is in the rest of the room, from 0 to 1 in each direction.
+        shift: its place in the rest of the room, from 0 to 1 in each direction.
         rules: lines of ruled paper behind it; 0: none.
     """
 

@@ -1,4 +1,4 @@
-"""What a kind of figure promises: values, the words and the drawing of them, and two routes to the gold answer."""
+"""The contract of a kind of figure: values, the words and the drawing of them, and two routes to the gold answer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Values:
     """A question about a figure that is not drawn yet.
 
     Attributes:
-        ask: which of the kind's questions; a place in `Kind.questions`.
+        ask: number of the question; a place in `Kind.questions`.
         shown: the numbers that the figure shows; they decide whether it belongs to ``train`` or to ``test``.
-        target: what the question points at, such as a row of a table.
+        target: object of the question, such as a row of a table.
     """
 
     ask: int

@@ -19,7 +19,7 @@ def cell_pictures(value: Any, folder: Path | None, name: str) -> tuple[Picture, 
     """The images of a cell: one, a list of them, or none.
 
     Args:
-        folder: that relative paths start from.
+        folder: start of relative paths.
         name: name of the cell, for errors.
 
     Raises:

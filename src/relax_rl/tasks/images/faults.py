@@ -1,4 +1,4 @@
-"""Which problems show an image that cannot be used, and the words for it."""
+"""The problems that show an unusable image, and the words for it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Picture:
     """An image that is opened when it is used. Nothing of it stays open or decoded in between.
 
     Attributes:
-        name: where the image is: the path of a file, or a table with its row; "" for pixels in memory.
+        name: place of the image: the path of a file, or a table with its row; "" for pixels in memory.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Stored(Picture):
 
     Args:
         read: returns the encoded bytes (PNG, JPEG, ...).
-        name: where they are, for errors and records.
+        name: place of the bytes, for errors and records.
     """
 
     read: Callable[[], bytes] = field(compare=False, repr=False)
@@ -106,7 +106,7 @@ def as_picture(image: Any, folder: Path | None = None, name: str = "an image") -
 
     Args:
         image: a PIL image, a `Picture`, a path, encoded bytes, or the Hub's mapping of ``bytes`` and ``path``.
-        folder: that relative paths start from; None: the working directory.
+        folder: start of relative paths; None: the working directory.
         name: name of bytes without a path, for errors.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which solution each completion found, as its verifier tells."""
+"""The solution that each completion found, as its verifier tells."""
 
 from __future__ import annotations
 

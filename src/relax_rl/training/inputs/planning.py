@@ -19,7 +19,7 @@ def planning_mask(tokenizer: Any, token_ids: Sequence[Sequence[int]], grams: Seq
     """(B, T) bool, True at each token that a planning phrase reaches into.
 
     Args:
-        tokenizer: whose tokens these are; byte-level and SentencePiece vocabularies are read.
+        tokenizer: tokenizer of the tokens; byte-level and SentencePiece vocabularies are read.
         token_ids: token ids of each completion, without padding.
         grams: the phrases; case and the width of spaces do not matter, and a phrase begins and ends with a word.
         width: T.

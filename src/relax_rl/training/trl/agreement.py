@@ -19,7 +19,7 @@ def found_by_first(look: Callable[[], T]) -> T:
     """Finding of the first process, on all processes. Collective: call it on every rank.
 
     Raises:
-        RelaxError: what the first process raised, on all of them, so that none waits for the others.
+        RelaxError: the error of the first process, on all of them, so that none waits for the others.
     """
     state = PartialState()
     if state.num_processes == 1:

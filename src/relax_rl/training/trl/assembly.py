@@ -50,7 +50,7 @@ def run_trainer(
     """A trainer that keeps its rollouts and metrics in the run directory; building it writes nothing there.
 
     Args:
-        rewards: what training pays by.
+        rewards: rewards of the training.
         prompts: see `prompt_dataset`.
         args: TRL's configuration, whose seed is set first.
         sight: see `ImageWatch`; None: it is not measured.

@@ -48,9 +48,9 @@ def grpo_config(
 
     Args:
         trainer: settings under TRL's own names.
-        output_dir: where checkpoints go.
+        output_dir: folder of the checkpoints.
         seed: seed of initialisation, data order and sampling.
-        precision: what the model is kept in and computed in.
+        precision: types in which the model is kept and computed.
         forced: GRPOConfig fields that the caller sets in any case.
 
     Raises:

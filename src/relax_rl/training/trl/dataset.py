@@ -50,7 +50,7 @@ def prompt_dataset(problems: Sequence[Problem], tokenizer: Any, form: PromptForm
         problems: problems of a task.
         tokenizer: or the processor of an image-text model. A prompt is messages where it has a chat template, else
             plain text.
-        form: how problems become prompts.
+        form: form of the prompts.
 
     Raises:
         DataError: when there is no problem at all, or a further column holds values of several types.

@@ -35,7 +35,7 @@ def keep_last_update(trainer: KeepsLastUpdate, error: Exception) -> Path | None:
     """Save what an exception would lose, if it can be resumed from.
 
     Args:
-        error: what ended the training.
+        error: error that ended the training.
 
     Returns:
         The checkpoint; None where there is none to keep: before the first update, where the folder cannot be written or

@@ -36,7 +36,7 @@ class GroupSampler:
     """Samples whole groups.
 
     Attributes:
-        settings: how completions are drawn; ``num_samples`` is G.
+        settings: settings of the sampling; ``num_samples`` is G.
     """
 
     settings: SamplingSettings
@@ -54,7 +54,7 @@ class GroupSampler:
         Args:
             model: unwrapped; it is in evaluation mode meanwhile.
             prompts: token ids, each prompt `num_samples` times in a row.
-            occasions: what names the random streams of each of the B / num_samples prompts; all different.
+            occasions: names of the random streams of each of the B / num_samples prompts; all different.
             num_samples: G when None.
         """
         settings = self.settings

@@ -44,8 +44,8 @@ class GuardedTrainer(GRPOTrainer):
     weights and the optimiser's state stay as they were.
 
     Args:
-        guard: when to stop; the defaults when None.
-        notices: what is said to the user goes there; Python warnings when None.
+        guard: limits at which to stop; the defaults when None.
+        notices: receiver of the notices to the user; Python warnings when None.
         kwargs: those of `trl.GRPOTrainer`.
 
     `train` raises NumericalError where the run stops, where the weights are not finite to begin with, and where the

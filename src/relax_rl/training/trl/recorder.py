@@ -24,7 +24,7 @@ class RolloutRecorder:
     """Collects the completions of this process as they are scored and trained on, and writes those of all processes.
 
     Args:
-        run: where `RunDirectory.write_completions` puts them.
+        run: directory to which `RunDirectory.write_completions` writes them.
     """
 
     def __init__(self, run: RunDirectory) -> None:

@@ -147,7 +147,7 @@ def try_rewards(functions: Sequence[Any], dataset: Any, loop: Any = None) -> Non
 
 
 class SilentRewards:
-    """Which of a user's functions gave no score to a whole rollout batch; each is told once.
+    """The functions of a user that gave no score to a whole rollout batch; each is named once.
 
     Args:
         functions: functions of the trainer, in the order of the columns of scores.

@@ -42,7 +42,7 @@ class RolloutTrainer(TimedTrainer, LookingTrainer):
     Args:
         recorder: receives the rows of every rollout batch; None to keep none.
         max_batches: budget of dynamic sampling, in rollout batches; 1 leaves groups that teach nothing where they are.
-        branching: how groups are made of trunks and branches; None samples all completions apart.
+        branching: trunks and branches of a group; None samples all completions apart.
         group_sampler: samples in place of TRL; None leaves it to TRL.
         kwargs: those of `PolicyTrainer`; `args` is a `RelaxConfig`, which keeps micro-batches and updates whole.
 
@@ -356,7 +356,7 @@ class RolloutTrainer(TimedTrainer, LookingTrainer):
         """Completions of some prompts, scored by TRL, and what the objective is to know of each row.
 
         Args:
-            occasion: what sets this lot apart from every other one of the run.
+            occasion: name that distinguishes this batch from every other one of the run.
         """
         if self._group_sampler is not None:
             self._occasions = self._group_sampler.occasions(inputs, occasion)

@@ -48,7 +48,7 @@ class PromptSampler(Sampler[int]):
         prompts_per_rollout: prompts of a rollout batch, over all processes. Prompts that do not fill one are left out
             of a pass.
         repeats: times that the indices of a rollout batch come, one for each of its micro-batches.
-        updates_per_rollout: that a rollout batch serves.
+        updates_per_rollout: updates on one rollout batch.
         updates_done: asked at the beginning of a pass.
         seed: seed of the permutations.
         shuffle: False keeps the order of the training set.

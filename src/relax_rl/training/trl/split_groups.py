@@ -106,7 +106,7 @@ class SplitUpdate:
 
         Args:
             rows: (b,) its column ``row``.
-            part: what was read of it, as in the first pass.
+            part: the part of it that was read, as in the first pass.
         """
         given: dict[Input, Tensor] = {LOG_PROBS: part.log_probs, **part.given}
         return self.shares.of_rows(torch.searchsorted(self.rows, rows)).loss(given).float()

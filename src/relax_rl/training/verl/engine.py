@@ -98,7 +98,7 @@ class RelaxEngine(FSDPEngineWithLMHead):
         """Fit the dictionary on a rollout batch where that is due, before its first update. Collective.
 
         Args:
-            num_updates: that the rollout batch serves.
+            num_updates: updates on one rollout batch.
 
         Raises:
             DataError: groups that are not whole.

@@ -1,4 +1,4 @@
-"""What the processes of a data-parallel group send each other."""
+"""Exchange between the processes of a data-parallel group."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def exchanged(parts: Sequence[T], group: Any) -> list[T]:
-    """What each process of a group gives this one: two calls of ``all_to_all``, of lengths and of bytes. Collective.
+    """Receive a part from each process of a group: two calls of ``all_to_all``, of lengths and of bytes. Collective.
 
     Args:
         parts: one object for each process, in their order; each goes to its process alone.
@@ -44,14 +44,14 @@ def _as_bytes(part: object) -> Tensor:
 
 
 def from_all(part: T, group: Any) -> list[T]:
-    """What every process of a group gives, on all of them; for small things. Collective."""
+    """Gather the value of every process of a group on all of them; for small things. Collective."""
     found: list[Any] = [None] * distributed.get_world_size(group)
     distributed.all_gather_object(found, part, group)
     return found
 
 
 def made_by_first(make: Callable[[], T]) -> T:
-    """What the first of all processes makes, on all of them. Collective.
+    """Make a value on the first of all processes and return it on all of them. Collective.
 
     Raises:
         Exception: on every process, what the first one raises.

@@ -1,4 +1,4 @@
-"""Which completions of a mini-batch form a group, on all processes, and where each group and completion is to be.
+"""The groups of a mini-batch's completions, on all processes, and the place of each group and completion.
 
 verl deals the rows of a rollout batch out by length, so that the completions of a prompt lie on several processes and,
 where a rollout batch serves several updates, in several of them. Its padding rows have one masked token and the `uid`
@@ -23,7 +23,7 @@ class Row:
     Attributes:
         uid: id of its prompt.
         length: tokens, the prompt's included.
-        num_tokens: that the loss is of.
+        num_tokens: number of tokens of the loss.
         may_be_padding: it has one response token, and no loss.
         digest: digest of its token ids; orders rows alike wherever verl put them, which `uid`, drawn again in each run,
             does not.
@@ -43,7 +43,7 @@ class Layout:
     Attributes:
         groups: by uid in its order, the (process, row) of each completion.
         padding: the (process, row) of every other row.
-        num_tokens: that the loss is of, on all processes.
+        num_tokens: number of tokens of the loss, on all processes.
     """
 
     groups: dict[str, list[tuple[int, int]]]

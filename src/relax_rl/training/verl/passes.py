@@ -1,4 +1,4 @@
-"""What an update and a calibration ask of the engine."""
+"""Requests of an update and a calibration to the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What verl imports in each worker (``actor_rollout_ref.model.external_lib``): registers the engine and the worker."""
+"""Module that verl imports in each worker (``actor_rollout_ref.model.external_lib``): registers engine and worker."""
 
 from __future__ import annotations
 

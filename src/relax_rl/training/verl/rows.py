@@ -43,7 +43,7 @@ def response_mask(data: Any, width: int) -> Tensor:
 
 
 def rows_of(data: Any) -> list[Row]:
-    """What the layout of the groups is made of."""
+    """The inputs of the layout of the groups."""
     lengths = data["input_ids"].offsets().diff().tolist()
     tokens_of = data["input_ids"].values().cpu().split(lengths)
     responses = response_lengths(data).tolist()

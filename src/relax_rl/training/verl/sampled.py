@@ -1,4 +1,4 @@
-"""Which rows of a rollout batch of verl the dictionary is fitted on, and which go through the model for that."""
+"""The rows of a rollout batch of verl for the fit of the dictionary, and those that go through the model for it."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ class Update:
             self._metrics[name].append(value)
 
     def report(self, step: int, num_steps: int) -> UpdateReport:
-        """What there is to say of the update, of all processes. Collective."""
+        """Reduce the sums of the update over all processes. Collective."""
         found = from_all(dict(self._metrics), self._group)
         values: dict[str, list[float]] = defaultdict(list)
         for part in found:

@@ -1,4 +1,4 @@
-"""Which verl this engine fits."""
+"""The version of verl that this engine fits."""
 
 from __future__ import annotations
 

@@ -72,11 +72,11 @@ class PlannedComparison:
         frontier: labels of the methods that trace the frontier; empty without one.
         runs: all of them, every method of a seed before the next seed.
         owed: those still to be trained.
-        batches: what each run samples.
+        batches: rollout batches of each run.
         overwrite: existing runs are replaced.
         other_versions: a run goes on from a checkpoint that other versions of packages wrote.
         jobs: runs at once.
-        notices: what there is to say before it trains, in sentences.
+        notices: notices before it trains, in sentences.
     """
 
     folder: Path
@@ -161,7 +161,7 @@ def compare(
     Each run is a process of its own. The same call continues a comparison that was stopped: finished runs are kept.
 
     Args:
-        config: what all runs share, as for `load_config`.
+        config: settings that all runs share, as for `load_config`.
         methods: the contenders.
         seeds: how many, or which.
         overrides: on top of the config, for all runs.
@@ -179,8 +179,8 @@ def compare(
         on_progress: receives notices, then the start, the updates and the end of each run. Nothing is printed.
 
     Raises:
-        RelaxError: what cannot be run, before anything is written; or ``RunError`` for runs that failed, once all
-            others are done and compared.
+        RelaxError: anything that cannot be run, before anything is written; or ``RunError`` for runs that failed, once
+            all others are done and compared.
     """
     planned = prepare_comparison(
         config,
@@ -223,7 +223,7 @@ def prepare_comparison(
     """Plan the runs and rehearse each method, and write nothing; for the arguments, see `compare`.
 
     Raises:
-        RelaxError: what the runs would refuse, or what cannot be compared.
+        RelaxError: anything that the runs would refuse, or that cannot be compared.
     """
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; give a number of runs at once of at least 1")

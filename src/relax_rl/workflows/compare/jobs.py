@@ -31,8 +31,8 @@ class Job:
 
     Attributes:
         label: for people.
-        words: what follows `relax`.
-        run: where it trains.
+        words: arguments of `relax`.
+        run: directory of the run.
         num_steps: updates in all.
         log: receives its output; overwritten.
         environment: variables of its process, by name; one that is set already stays as it is.

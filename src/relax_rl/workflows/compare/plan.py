@@ -45,7 +45,7 @@ class Method:
 
     Attributes:
         label: distinguishes it from the others.
-        settings: what it changes in the config, as words or as a table.
+        settings: its changes to the config, as words or as a table.
     """
 
     label: str

@@ -29,8 +29,8 @@ class Rehearsal:
     """Findings.
 
     Attributes:
-        batches: what each run samples.
-        notices: what the runs will say, in sentences, each with the method or the run that it is about; once without
+        batches: rollout batches of each run.
+        notices: notices of the runs, in sentences, each with the method or the run that it is about; once without
             where it is about all methods.
     """
 
@@ -96,7 +96,7 @@ def rehearse(
         other_versions: than those that wrote a checkpoint are accepted.
 
     Raises:
-        RelaxError: what the runs would refuse, with the method that it concerns.
+        RelaxError: anything that the runs would refuse, with the method that it concerns.
     """
     task, rewards = task_and_rewards(runs[0].config)
     for planned in _first_of_each_method(runs):

@@ -25,9 +25,9 @@ class MemoryPlan:
     """Needs of a run on each device.
 
     Attributes:
-        load, estimate: what it asks, and what that comes to.
+        load, estimate: its needs, and their sum.
         hardware: that it is to run on.
-        changes: what makes it fit, in order; empty where it fits, or where nothing here would.
+        changes: changes that make it fit, in order; empty where it fits, or where nothing here would.
     """
 
     load: Load

@@ -31,7 +31,7 @@ class Elsewhere:
 
     Attributes:
         settings: resolved.
-        plan: what the batch settings come to there.
+        plan: sizes of the batches there.
         memory: memory of each device there.
     """
 
