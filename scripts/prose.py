@@ -11,7 +11,8 @@ least 8 % of its sentences. Code, tables, headings and quotations are left out.
 For src/**/*.py: the same of docstrings, help texts, error sentences and comments; attributes and options that begin
 with a bare "of"; identifiers that are such words.
 
-`--check` looks for words that have a plainer one, for bare "of", and for guides below 8 %.
+`--check` looks for words that have a plainer one, for bare "of", for docstrings and entries of their sections that
+name a thing with "what", "which", "who", "where" or "that" in place of a noun, and for guides below 8 %.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from words_in_code import identifiers, words_of
+from words_in_code import Words, identifiers, words_of
 
 __all__ = ["Prose", "faults", "measure", "sentences"]
 
@@ -74,6 +75,9 @@ _PLAINER = {
 _PLAINER_NAMES = {"mend", "mended", "anew", "told", "there", "parted"}
 _ARTICLE = {"docstring": "a docstring", "help": "a help text", "error": "an error", "comment": "a comment"}
 _BARE_OF = re.compile(r"^\s*\w+(?:, \w+)*: of ", re.MULTILINE)
+_CLAUSE_FOR_A_NOUN = re.compile(r"(?:What|Which|Who|Whose|Whatever|Whoever)\b(?![^.?!]*\?)")
+_SECTION = re.compile(r"^\s*(?:Args|Attributes|Raises|Returns|Yields):\s*$")
+_CLAUSE_ENTRY = re.compile(r"^\s*\*{0,2}\w+(?:, \w+)*: (?:what|which|who|whose|whatever|whoever|where|that)\b")
 _PLAINER_WORDS = re.compile(rf"\b(?:{'|'.join(map(re.escape, _PLAINER))})\b", re.IGNORECASE)
 
 
@@ -144,6 +148,7 @@ def faults(root: Path) -> Iterator[str]:
             bare = _bare_of(words.kind, words.text)
             if bare:
                 yield f"{name}:{words.line}: {bare} line(s) of {_ARTICLE[words.kind]} begin with a bare 'of'"
+            yield from (f"{name}:{line}: a clause in place of a noun" for line in _clauses(words))
         yield from (
             f"{name}:{line}: the identifier '{found}'" for found, line in identifiers(path) if _is_plainer(found)
         )
@@ -157,6 +162,20 @@ def _bare_of(kind: str, text: str) -> int:
     """Lines that begin with it: of a help text the first, of a docstring the first and those of attributes."""
     starts = kind in ("docstring", "help") and text.lower().startswith("of ")
     return int(starts) + (len(_BARE_OF.findall(text)) if kind == "docstring" else 0)
+
+
+def _clauses(words: Words) -> Iterator[int]:
+    """Lines of a docstring that name a thing with a clause: the first one, and entries of its sections."""
+    if words.kind != "docstring":
+        return
+    if _CLAUSE_FOR_A_NOUN.match(words.text):
+        yield words.line
+    indent: int | None = None  # of the section's entries; a line that continues one is deeper
+    for number, line in enumerate(words.text.splitlines()):
+        if _SECTION.match(line) or not line.strip():
+            indent = len(line) - len(line.lstrip()) + 4 if line.strip() else None
+        elif len(line) - len(line.lstrip()) == indent and _CLAUSE_ENTRY.match(line):
+            yield words.line + number
 
 
 def _pages(root: Path) -> list[Path]:

@@ -71,5 +71,21 @@ def test_what_is_left_to_fix_is_named_with_its_line(prose: dict[str, Any], tmp_p
     ]
 
 
+def test_a_clause_in_place_of_a_noun_is_found_and_a_question_is_none(prose: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("", "utf-8")
+    (tmp_path / "src").mkdir()
+    text = (
+        '"""What a run leaves."""\n'
+        'def f(a, b, c):\n    """Add. It returns: what is asked.\n\n    what: that is a sentence, and no entry.\n\n'
+        "    Args:\n        a: what is added.\n        b: the summand, that is, a number.\n        c, d: where it is.\n"
+        '            what: that goes on here.\n    """\n'
+        'def g():\n    """Which modes are there?"""\n'
+        'def whatever():\n    """Whether it is so. What else?"""\n'
+    )
+    (tmp_path / "src" / "code.py").write_text(text, "utf-8")
+    found = [line for line in prose["faults"](tmp_path) if "clause" in line]
+    assert found == [f"src/code.py:{line}: a clause in place of a noun" for line in (1, 8, 10)]
+
+
 def test_pages_and_code_have_no_word_that_has_a_plainer_one(prose: dict[str, Any]) -> None:
     assert list(prose["faults"](SCRIPT.parents[1])) == []

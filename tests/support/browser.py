@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -102,6 +103,16 @@ class Chromium:
     def mouse(self, kind: str, x: float, y: float) -> None:
         """``mouseMoved``, ``mousePressed`` or ``mouseReleased`` at a point of the window."""
         self._send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def prefer(self, scheme: str) -> None:
+        """Prefer ``light`` or ``dark`` pages from now on."""
+        self._send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def picture(self, x: float, y: float, width: float, height: float) -> bytes:
+        """A part of the page as PNG, in pixels from its top left corner."""
+        clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
+        found = self._send("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        return base64.b64decode(found["data"])
 
     def close(self) -> None:
         """End the browser."""

@@ -39,7 +39,7 @@ class ScalingCurve:
         midpoint: C_mid, in the unit of the compute.
         intervals: (low, high) of ``asymptote``, ``exponent`` and ``midpoint``.
         residual_deviation: standard deviation of the reward about the curve.
-        num_points: that it was fitted to.
+        num_points: number of points of the fit.
     """
 
     start: float

@@ -21,7 +21,7 @@ class AboveFrontier:
 
     Attributes:
         breadth: the metric that is set against mean@1.
-        num_seeds: that took part.
+        num_seeds: number of seeds.
         distance: mean over them of the method's breadth minus that of the frontier of its own seed, at its own mean@1.
         test: None with fewer seeds than a test needs.
     """

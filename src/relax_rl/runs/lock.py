@@ -93,7 +93,7 @@ class FolderLock:
     touches it while the owner lives. `flock` only keeps two processes from reading and writing it at once.
 
     Args:
-        folder: that is taken.
+        folder: folder that is taken.
         what: the folder's content, a run or a comparison, for people.
     """
 

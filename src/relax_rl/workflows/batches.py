@@ -53,8 +53,8 @@ def rollout_batch(
         old_log_probs: (P, G, T) under the policy that sampled; None: that is the model as it is, and every ratio is 1.
         reference: a model for ``ref_log_probs`` (P, G, T), which gets no gradient; None: there are none.
         temperature: temperature of the sampling; divides the logits.
-        objective: that reads the batch. It says which states it wants, those of the completion tokens or those that
-            predict them, and must not need more than this function makes.
+        objective: objective that reads the batch. It says which states it wants, those of the completion tokens or
+            those that predict them, and must not need more than this function makes.
         with_hidden_states: whether the batch carries ``hidden_states`` (P, G, T, H), final norm.
 
     Raises:

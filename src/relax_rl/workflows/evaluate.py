@@ -90,9 +90,9 @@ def evaluate(
         problem_seed: seed of the problems that a procedural task makes, or of their order.
         tokenizer: tokenizer of a loaded model, or its processor.
         batch_size: completions decoded together, in this process.
-        processes: that sample side by side, for a model on the CPU under Linux; they share its weights. None: one for
-            each thread of torch, fewer where memory is short, and one for a loaded model. The result does not depend on
-            it.
+        processes: processes that sample side by side, for a model on the CPU under Linux; they share its weights. None:
+            one for each thread of torch, fewer where memory is short, and one for a loaded model. The result does not
+            depend on it.
         backend: "transformers" (in this process), "vllm", or "server", which needs `base_url`.
         base_url: address of a server, with its version: ``http://localhost:8000/v1``.
         plain: plain prompts, also for a model with a chat template. None: as the run was trained, else no.
@@ -216,8 +216,8 @@ def rescore(
 
     Args:
         folder: folder of the evaluation.
-        task: that it was made on, for a task of your own: the folder knows its name alone. None: the task it names.
-        task_options: that differ from those in the folder.
+        task: task of the evaluation, for a task of your own: the folder knows its name alone. None: the task it names.
+        task_options: options that differ from those in the folder.
         policy: way of finding the answer in a completion. None: the policy that the folder was graded with.
         judge: name of a model on the server `base_url`, which reads what the benchmark's published rule leaves to a
             model. Its replies are kept in the folder (``judge.jsonl``). None: nothing is judged.

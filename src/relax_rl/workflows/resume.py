@@ -58,7 +58,7 @@ def settings_for_processes(settings: TrainConfig, manifest: Manifest | None, num
     Args:
         settings: those that the run was started with.
         manifest: manifest of the checkpoint; None for one that does not say what its batch was.
-        num_processes: that are to train.
+        num_processes: number of processes that are to train.
 
     Raises:
         RunError: their micro-batches do not add up to the batch.

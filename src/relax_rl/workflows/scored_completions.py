@@ -31,7 +31,7 @@ class ScoredCompletion:
     """One completion and what it is worth.
 
     Attributes:
-        problem: that it answers.
+        problem: problem that it answers.
         text: untrusted; read where there are no `token_ids`.
         score: 1 or more is right; None: not scored.
         prompt_ids: as the model read them; the prompt is encoded where they are missing.

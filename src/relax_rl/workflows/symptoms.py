@@ -56,10 +56,10 @@ class Ending:
     """How a run ended before its last update.
 
     Attributes:
-        update: that was logged last.
+        update: update that was logged last.
         error: type of the exception; empty where the process is gone without one, as it is when it is killed.
         message: message of the exception.
-        process: that is gone, in words; empty where it said why.
+        process: process that is gone, in words; empty where it said why.
     """
 
     update: int

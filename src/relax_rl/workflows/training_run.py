@@ -47,7 +47,7 @@ class TrainingRun:
         trainer: TRL's, with the objective.
         evaluation: None where the settings leave it out.
         names_method: whether the settings name the method, and not an object in its place.
-        checkpoint: that the run is resumed from; None from the start.
+        checkpoint: checkpoint that the run resumes; None from the start.
         notices: notices before it trains, in sentences.
     """
 

@@ -48,7 +48,7 @@ def opefo(settings: OPEFOSettings) -> Objective:
 
 @dataclass(frozen=True)
 class BalancedFlow(TokenSelector, TokenWeights):
-    """OPEFO: what raises the entropy and what lowers it are scaled until they balance (arXiv 2605.11491).
+    """OPEFO: the gains and losses of entropy are scaled until they balance (arXiv 2605.11491).
 
     Token t would change the entropy by -A_t E_t. With M+ the sum of the rises and M- that of the falls over the tokens
     of the update, rises weigh 1 + lambda and falls 1 - lambda,

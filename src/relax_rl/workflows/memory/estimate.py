@@ -33,7 +33,7 @@ class Load:
 
     Attributes:
         shape: shape of the model.
-        ranks, strategy: that share it.
+        ranks, strategy: ranks that share it, and their strategy.
         weight_bytes: bytes of a weight of the policy: 4, 2, or less for quantised ones.
         compute_bytes: bytes of an activation.
         trained: parameters that learn: all, or those of an adapter.

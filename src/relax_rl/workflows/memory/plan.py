@@ -26,7 +26,7 @@ class MemoryPlan:
 
     Attributes:
         load, estimate: its needs, and their sum.
-        hardware: that it is to run on.
+        hardware: hardware of the run.
         changes: changes that make it fit, in order; empty where it fits, or where nothing here would.
     """
 
