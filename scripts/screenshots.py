@@ -21,10 +21,10 @@ from PIL import Image
 from relax_rl import report, spectrum
 from relax_rl.reports.board import runs_below
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from support.browser import Chromium
-
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+from tests.support.browser import Chromium
+
 MOST_BYTES = 300_000
 HOVER_AT = 0.6
 """Place of the pointer in a plot, as a share of its width."""
