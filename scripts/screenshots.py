@@ -23,7 +23,7 @@ from relax_rl.reports.board import runs_below
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from tests.support.browser import Chromium
+from tests.support.browser import Chromium  # noqa: E402
 
 MOST_BYTES = 300_000
 HOVER_AT = 0.6

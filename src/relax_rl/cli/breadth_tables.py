@@ -43,7 +43,7 @@ def print_changes(first: EvaluationResult, second: EvaluationResult, despite: Co
 
 
 def print_discovery(run: RunDirectory) -> None:
-    """What the rollouts of a run discovered; nothing for a run that kept no completions."""
+    """The discoveries of a run's rollouts; nothing for a run that kept no completions."""
     if not run.completion_steps():
         return
     found = discovered(run)

@@ -34,7 +34,7 @@ class Discovery:
 
 @dataclass(frozen=True)
 class _Found:
-    """What one rollout batch found: by problem, the modes of its completions with reward 1."""
+    """The findings of one rollout batch: by problem, the modes of its completions with reward 1."""
 
     modes: Mapping[str, frozenset[str]]
     has_modes: bool

@@ -1,4 +1,4 @@
-"""What methods are compared by: a value of each problem after training, of its change, or of a whole run.
+"""Measures that methods are compared by: a value of each problem after training, of its change, or of a whole run.
 
 Each measure is read off one run as values by key. The key is a problem's id, so that runs are paired by problem; a
 measure of the whole run has one key.

@@ -17,7 +17,7 @@ class SightConfig(Section):
     completions: int = Field(default=2, ge=1)
     """Completions of each of these prompts."""
     conditions: str = "other,grey"
-    """What is shown, with commas between: other (the image of another prompt of the batch, in the size of the own
+    """Conditions to show, with commas between: other (the image of another prompt of the batch, in the size of the own
     one), masked:SHARE and grey."""
     max_positions: int = Field(default=512, ge=1)
     """Only so many first tokens of a completion are read."""

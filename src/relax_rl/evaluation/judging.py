@@ -1,4 +1,4 @@
-"""What the published rules of visual benchmarks leave to a language model, read by a judge that the user names.
+"""Answers that the published rules of visual benchmarks leave to a language model, read by a judge of the user.
 
 The sources ask a model to find the answer in a response (MathVista, DynaMath, MMStar), or also whether it is the gold
 one (MathVerse, EMMA). The words of the questions are ours. A judge reads hostile text: its verdict is never a reward.
@@ -84,7 +84,7 @@ def judged(samples: Sequence[Sequence[Sample]], problems: Sequence[Problem], ben
         samples: one list a problem, graded.
         problems: problems of the benchmark, in the same order.
         benchmark: a name in `LEFT_TO_A_MODEL`.
-        judge: who is asked.
+        judge: the judge that is asked.
 
     Raises:
         ModelError: the judge's server gives no reply at all.

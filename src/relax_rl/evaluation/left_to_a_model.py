@@ -1,4 +1,4 @@
-"""Which answers the published rules of visual benchmarks leave to a language model, and what it is asked.
+"""The answers that published rules of visual benchmarks leave to a language model, and the questions to it.
 
 The sources ask a model to find the answer in a response (MathVista, DynaMath, MMStar), or also whether it is the gold
 one (MathVerse, EMMA).
@@ -33,13 +33,13 @@ def _mmstar(graded: Graded) -> bool:
 
 
 def _refused(graded: Graded) -> bool:
-    """What the rule part refuses, which compares texts alone."""
+    """Whether the rule part refuses: it compares texts alone, and so it always does."""
     return True
 
 
 @dataclass(frozen=True)
 class Left:
-    """What a benchmark leaves to a model.
+    """The part of a benchmark that is left to a model.
 
     Attributes:
         is_left: whether the rule part cannot read a completion that it does not accept.

@@ -23,7 +23,7 @@ JACOBIAN_FILE = "jacobian.json"
 
 @dataclass(frozen=True)
 class JacobianResult:
-    """What was measured, of what, and where it was written."""
+    """The measurements, the texts, and the folder."""
 
     spectrum: JacobianSpectrum
     source: str
@@ -45,8 +45,8 @@ def spectrum_without_fit(
 
     Args:
         model: as in :func:`~relax_rl.workflows.spectrum.spectrum`.
-        reading: what is read. None: completions of 20 countdown problems. Completions are as long as `settings` measure
-            them.
+        reading: texts to read. None: completions of 20 countdown problems. Completions are as long as
+            `settings` measure them.
         settings: how much is measured. None: the defaults.
         output: folder for ``jacobian.html``, ``jacobian.json`` and ``jacobian.csv``. None: nothing is kept on disk.
         overwrite: replace those that are there.

@@ -90,7 +90,7 @@ def point_cells(found: JacobianSpectrum) -> list[list[str]]:
 
 
 def verdicts(found: JacobianSpectrum) -> list[str]:
-    """What the first exponent says of the slowest mode of each fit, a sentence a fit; then the remarks."""
+    """The first exponent beside the slowest mode of each fit, a sentence a fit; then the remarks."""
     first = found.exponents[0]
     said = []
     for name, logs in found.fitted.items():
