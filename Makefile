@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: notebooks site site-env site-lock lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision verl-env vllm-env gpu-check clean
+.PHONY: notebooks site site-env site-lock lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision trl-previous verl-env vllm-env gpu-check clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -128,6 +128,15 @@ $(VISION)/.installed: | .venv/.installed
 	rm -rf $(VISION)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VISION) torchvision==0.28.0
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --target $(VISION) -r requirements-vision.lock
+	touch $@
+
+# The minor version of TRL before the one of .venv, in a folder of its own as well, and Triton, without which it has no
+# log-probabilities: its interpreter runs on a CPU. 1 GB.
+TRL_PREVIOUS := $(abspath $(RELAX_ENVIRONMENTS))/trl-previous-$(shell sha256sum requirements-trl-previous.lock | cut -c 1-12)
+trl-previous: $(TRL_PREVIOUS)/.installed
+$(TRL_PREVIOUS)/.installed: | .venv/.installed
+	rm -rf $(TRL_PREVIOUS)
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --only-binary :all: --target $(TRL_PREVIOUS) -r requirements-trl-previous.lock
 	touch $@
 
 # verl, Ray and vLLM on a CPU in an environment of its own, for the tests of relax_rl.training.verl; kept beside

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ["requirements.lock", "requirements-smollm2.lock"]
+IN_FOLDERS = ["requirements-trl-previous.lock"]
 BUILT = ["requirements-deepspeed.lock"]
 """Published as source only, and built against the packages of the first lock."""
 # Needed to build the package, or on other systems than Linux.
@@ -32,7 +33,7 @@ def entries(lock: str) -> list[str]:
     return text.replace("\\\n", " ").splitlines()
 
 
-@pytest.mark.parametrize("lock", LOCKS + BUILT)
+@pytest.mark.parametrize("lock", LOCKS + IN_FOLDERS + BUILT)
 def test_every_package_has_a_version_and_digests_and_no_place(lock: str) -> None:
     for entry in entries(lock):
         assert re.match(r"^[A-Za-z0-9._-]+==[A-Za-z0-9.+]+( ; [^#]+?)?( +--hash=sha256:[0-9a-f]{64})+$", entry), entry
@@ -55,6 +56,7 @@ def test_the_install_checks_the_digests() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert "--require-hashes --no-deps --only-binary :all:" in makefile
     assert all(f"$(LOCKED) -r {lock}" in makefile for lock in LOCKS)
+    assert all(f"$(TRL_PREVIOUS) -r {lock}" in makefile for lock in IN_FOLDERS)
     assert all(
         f"--require-hashes --no-deps --no-build-isolation --target $(DEEPSPEED) -r {lock}" in makefile for lock in BUILT
     )

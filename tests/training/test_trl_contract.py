@@ -9,9 +9,11 @@ from trl import GRPOConfig, GRPOTrainer
 from relax_rl.config import load_config
 from relax_rl.errors import ConfigError, DependencyError, ModelError
 from relax_rl.objectives import build_objective
-from relax_rl.training.trl.config import check_trl_version, grpo_config
+from relax_rl.training.trl.config import grpo_config
+from relax_rl.training.trl.minors import check_trains_on, check_trl_version, reference_options
+from relax_rl.training.trl.relax_config import RelaxConfig
 from relax_rl.training.trl.replaced import REPLACED, REPLACED_BY_RUN
-from support.scripted import GROUP, make_trainer
+from support.scripted import GROUP, make_trainer, tiny_llama
 
 DICTIONARY = {"num_observables": 8, "steps": 3}
 
@@ -236,8 +238,26 @@ def test_other_options_of_trl_pass_through(tmp_path):
     assert args.warmup_steps == 3
 
 
-def test_an_untested_trl_is_refused(monkeypatch):
+@pytest.mark.parametrize("version", ["1.14.2", "1.17.0"])
+def test_an_untested_trl_is_refused(version, tmp_path, monkeypatch):
     check_trl_version()
-    monkeypatch.setattr("trl.__version__", "2.0.0")
-    with pytest.raises(DependencyError, match="trl>="):
-        check_trl_version()
+    monkeypatch.setattr("trl.__version__", version)
+    with pytest.raises(DependencyError, match=rf"TRL {version} was not tested .*; install trl>=1.15,<1.17"):
+        RelaxConfig(str(tmp_path), use_cpu=True)
+
+
+def test_a_trl_that_needs_triton_is_refused_where_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("trl.__version__", "1.15.0")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    check_trains_on("cuda")
+    with pytest.raises(DependencyError, match=r"Triton, which does not run on 'cpu'; install trl>=1.16,<1.17, or"):
+        RelaxConfig(str(tmp_path), use_cpu=True)
+
+
+def test_a_trl_that_forgets_the_precision_of_the_reference_is_told(monkeypatch):
+    policy = tiny_llama().bfloat16()
+    assert reference_options(policy, None) is None
+    monkeypatch.setattr("trl.__version__", "1.15.0")
+    given = reference_options(policy, {"revision": "main"})
+    assert given == {"dtype": torch.bfloat16, "attn_implementation": "sdpa", "revision": "main"}
+    assert reference_options("name", None) is None

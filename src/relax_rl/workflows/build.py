@@ -39,7 +39,6 @@ from relax_rl.training.parts import check_frozen, check_has_parts, freeze
 from relax_rl.training.precision import weight_dtype
 from relax_rl.training.trl.architectures import check_architecture
 from relax_rl.training.trl.assembly import run_trainer
-from relax_rl.training.trl.config import check_trl_version
 from relax_rl.training.trl.dataset import prompt_dataset
 from relax_rl.training.trl.trainer import RelaxTrainer
 from relax_rl.workflows.final import start_card
@@ -165,7 +164,6 @@ def _start(
     on_cpu: bool,
 ) -> _Start:
     """Decisions of the settings, and the checkpoint; `is_named` where the settings name the model."""
-    check_trl_version()
     check_packages(settings.peft)
     load_options(settings)
     recipe = build_recipe(settings, directory.checkpoints, objective, on_cpu=on_cpu)

@@ -8,32 +8,12 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
-
 from relax_rl.config import TrainerConfig
 from relax_rl.config.settings import Precision
 from relax_rl.errors import ConfigError, DependencyError
 from relax_rl.training.trl.replaced import CASTS_WEIGHTS, REPLACED, REPLACED_BY_RUN
 
-__all__ = ["TESTED_TRL", "check_trl_version", "grpo_config"]
-
-TESTED_TRL = ("1.16", "1.17")
-"""The adapter rests on details of TRL; it was tested from the first version up to, not including, the second."""
-
-
-def check_trl_version() -> None:
-    """Refuse a TRL that was not tested.
-
-    Raises:
-        DependencyError: outside the tested range.
-    """
-    import trl
-
-    low, high = TESTED_TRL
-    if not Version(low) <= Version(trl.__version__) < Version(high):
-        raise DependencyError(
-            f"TRL {trl.__version__} was not tested with this version of relax-rl; install trl>={low},<{high}."
-        )
+__all__ = ["grpo_config"]
 
 
 def grpo_config(

@@ -10,6 +10,7 @@ from typing import Any
 from trl.trainer.grpo_config import GRPOConfig
 
 from relax_rl.errors import ConfigError
+from relax_rl.training.trl.minors import check_trains_on, check_trl_version
 from relax_rl.training.trl.replaced import CASTS_WEIGHTS, REPLACED
 from relax_rl.training.trl.strategy import join_processes
 
@@ -29,6 +30,7 @@ class RelaxConfig(GRPOConfig):
         ConfigError: for a field that would have no effect, naming the setting to use, and for batches that would break
             groups apart or make an update straddle two rollout batches.
         ValueError: for values that TRL itself refuses.
+        DependencyError: for a TRL that was not tested, or cannot train on this device.
     """
 
     disable_dropout: bool = dataclasses.field(
@@ -36,11 +38,13 @@ class RelaxConfig(GRPOConfig):
     )
 
     def __post_init__(self) -> None:
+        check_trl_version()
         # Before TRL's own checks: these fill fields in, and would speak first of a batch that breaks groups.
         self._refuse_what_is_replaced()
         self._check_whole_groups()
         join_processes(self)
         super().__post_init__()
+        check_trains_on(self.device.type)
         window = self.gradient_accumulation_steps
         if (self.steps_per_generation or window) % window:
             raise ConfigError(

@@ -34,6 +34,7 @@ from relax_rl.training.objective import objective_for
 from relax_rl.training.objective_state import restore_objective, save_objective
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.group_sampler import GroupSampler
+from relax_rl.training.trl.minors import reference_options
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for, check_reference, given_arguments
 from relax_rl.training.trl.rollouts import RolloutTrainer
@@ -102,6 +103,7 @@ class RelaxTrainer(RolloutTrainer):
         own = arguments_for(given, method.reference_coefficient, evaluates=eval_dataset is not None)
         if method.reference_coefficient and peft_config is None:
             check_reference(model)
+            own.model_init_kwargs = reference_options(model, own.model_init_kwargs)
         super().__init__(
             recorder=recorder,
             max_batches=max_batches,
