@@ -57,6 +57,27 @@ def test_the_reward_function_grades_as_training_does(tmp_path):
     assert score("countdown", "The answer is 12", "12", cut)["score"] == 0.0
 
 
+def test_an_adapter_is_carried_over(tmp_path):
+    model = "actor_rollout_ref.model"
+    _, without = written(tmp_path)
+    assert not any("lora" in key for key in without)
+    words = ["--peft.r", "4", "--peft.lora_alpha", "8", "--peft.target_modules", '["q_proj", "v_proj"]']
+    _, overrides = written(tmp_path, *words)
+    assert {key: one for key, one in overrides.items() if key not in without} == {
+        f"{model}.lora_rank": "4",
+        f"{model}.lora_alpha": "8",
+        f"{model}.target_modules": "[q_proj,v_proj]",
+    }
+
+
+def test_switches_of_the_template_and_the_attention_are_carried_over(tmp_path):
+    words = ["--trainer.model_init_kwargs.attn_implementation", "sdpa"]
+    words += ["--trainer.chat_template_kwargs.enable_thinking", "false"]
+    _, overrides = written(tmp_path, *words)
+    assert overrides["+data.apply_chat_template_kwargs.enable_thinking"] == "false"
+    assert overrides["+actor_rollout_ref.model.override_config.attn_implementation"] == "sdpa"
+
+
 def test_verl_loads_the_reward_function_by_its_file(tmp_path):
     folder, _ = written(tmp_path)
     spec = importlib.util.spec_from_file_location("reward", folder / "reward.py")
@@ -73,6 +94,9 @@ def test_verl_loads_the_reward_function_by_its_file(tmp_path):
         (["--objective", "flow_rl"], "'flow_rl' reads the input 'log_partition'"),
         (["--trainer.torch_compile", "true"], "'trainer.torch_compile' is TRL's and is not carried over to verl"),
         (["--trainer.lr_scheduler_type", "linear"], "verl knows constant and cosine"),
+        (["--peft.r", "4", "--peft.use_dora", "true"], "'peft.use_dora' is not carried over to verl"),
+        (["--trainer.disable_dropout", "false"], "'trainer.disable_dropout' is not carried over to verl"),
+        (["--trainer.model_init_kwargs.use_kernels", "true"], "'trainer.model_init_kwargs.use_kernels' is not carried"),
         (["--sampling.max_batches", "4"], "'sampling.max_batches' is not carried over to verl"),
     ],
 )

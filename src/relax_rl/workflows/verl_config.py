@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relax_rl.config import TrainConfig
+from relax_rl.config import PeftConfig, TrainConfig
 from relax_rl.config.batches import batch_arithmetic
 from relax_rl.errors import ConfigError
 from relax_rl.evaluation.prompts import PromptForm, prompt_words
@@ -27,6 +27,9 @@ _CARRIED = frozenset(
     {"activation_checkpointing", "gradient_checkpointing", "use_vllm", "vllm_mode", "pad_to_multiple_of"}
 )
 """Fields of TRL under ``trainer`` that have a counterpart here, or none to have."""
+_ADAPTER = ("r", "lora_alpha", "target_modules", "exclude_modules")
+"""Settings under ``peft`` that verl has, too."""
+_LOADABLE = "attn_implementation"
 _SCHEDULES = ("constant", "cosine", "constant_with_warmup")
 
 _LAUNCH = """\
@@ -80,7 +83,7 @@ def write_verl_config(settings: TrainConfig, folder: Path, gpus: int = 8, nodes:
         f"{key}={_hydra(value)}" for key, value in _overrides(settings, folder, gpus, nodes, tokenizer).items()
     ]
     task = build_task(settings.task.name, **settings.task.options)
-    form = PromptForm(plain=settings.prompts.plain)
+    form = _form(settings)
     data = {"train": task.problems(settings.train_split, settings.train_problems, settings.seed)}
     data["test"] = task.problems(settings.evaluation.split, settings.evaluation.num_problems)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,15 +103,16 @@ def write_verl_config(settings: TrainConfig, folder: Path, gpus: int = 8, nodes:
 
 
 def _check_carried(settings: TrainConfig) -> None:
-    for key in settings.trainer.model_extra or {}:
+    trainer = settings.trainer
+    for key in trainer.model_extra or {}:
         if key not in _CARRIED:
             raise ConfigError(
                 f"'trainer.{key}' is TRL's and is not carried over to verl; leave it out, and set what it stands for "
                 "as an override behind launch.sh."
             )
-    if settings.trainer.lr_scheduler_type not in _SCHEDULES:
+    if trainer.lr_scheduler_type not in _SCHEDULES:
         raise ConfigError(
-            f"trainer.lr_scheduler_type = {settings.trainer.lr_scheduler_type!r}, but verl knows constant and cosine."
+            f"trainer.lr_scheduler_type = {trainer.lr_scheduler_type!r}, but verl knows constant and cosine."
         )
     for key, is_set in (
         ("sampling.max_batches", settings.sampling.max_batches > 1),
@@ -117,6 +121,9 @@ def _check_carried(settings: TrainConfig) -> None:
         ("freeze", bool(settings.freeze)),
         ("prompts.max_prompt_length", settings.prompts.max_prompt_length is not None),
         ("prompts.overlong", settings.prompts.overlong == "drop"),
+        ("trainer.disable_dropout", not trainer.disable_dropout),
+        *((f"trainer.model_init_kwargs.{key}", key != _LOADABLE) for key in trainer.model_init_kwargs or {}),
+        *((f"peft.{key}", key not in _ADAPTER) for key in settings.peft.model_dump(exclude_defaults=True)),
     ):
         if is_set:
             raise ConfigError(f"'{key}' is not carried over to verl; leave it out, or train with `relax train`.")
@@ -196,11 +203,31 @@ def _overrides(settings: TrainConfig, folder: Path, gpus: int, nodes: int, token
         "trainer.experiment_name": f"{settings.task.name}-{settings.objective.name}-seed{settings.seed}",
         "trainer.default_local_dir": str(here / "checkpoints"),
     }
-    if not PromptForm(plain=settings.prompts.plain).uses_template(tokenizer):
+    if settings.peft.r is not None:
+        found |= _adapter(settings.peft)
+    if attention := (trainer.model_init_kwargs or {}).get(_LOADABLE):
+        found[f"+actor_rollout_ref.model.override_config.{_LOADABLE}"] = attention
+    if trainer.chat_template_kwargs:
+        found |= {f"+data.apply_chat_template_kwargs.{key}": one for key, one in trainer.chat_template_kwargs.items()}
+    if not _form(settings).uses_template(tokenizer):
         found["actor_rollout_ref.model.custom_chat_template"] = _PLAIN_TEMPLATE
     if trainer.save_total_limit is not None:
         found["trainer.max_actor_ckpt_to_keep"] = trainer.save_total_limit
     return found
+
+
+def _adapter(peft: PeftConfig) -> dict[str, Any]:
+    model = "actor_rollout_ref.model"
+    found = {
+        f"{model}.lora_rank": peft.r,
+        f"{model}.lora_alpha": peft.lora_alpha,
+        f"{model}.target_modules": peft.target_modules,
+    }
+    return found if peft.exclude_modules is None else found | {f"{model}.exclude_modules": peft.exclude_modules}
+
+
+def _form(settings: TrainConfig) -> PromptForm:
+    return PromptForm(plain=settings.prompts.plain, switches=settings.trainer.chat_template_kwargs or {})
 
 
 def _model_path(name: str) -> str:
@@ -215,7 +242,9 @@ def _row(settings: TrainConfig, tokenizer: Any, form: PromptForm, problem: Probl
     is_plain = not form.uses_template(tokenizer)
     messages = [{"role": "user", "content": problem.prompt}] if is_plain else list(words)
     text = (
-        problem.prompt if is_plain else tokenizer.apply_chat_template(words, add_generation_prompt=True, tokenize=False)
+        problem.prompt
+        if is_plain
+        else tokenizer.apply_chat_template(words, add_generation_prompt=True, tokenize=False, **form.switches)
     )
     return {
         "prompt": messages,
