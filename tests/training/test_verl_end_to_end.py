@@ -68,8 +68,8 @@ ON_ONE_RANK = [*TOKENS, *CORRECTED]
 PADDED = ["actor_rollout_ref.model.use_remove_padding=False"]
 
 
-def config_for(folder: Path, ranks: int) -> None:
-    words = [word for key, value in SETTINGS.items() for word in (f"--{key}", str(value))]
+def config_for(folder: Path, ranks: int, **more: Any) -> None:
+    words = [word for key, value in (SETTINGS | more).items() for word in (f"--{key}", str(value))]
     asked = ["--output", str(folder), "--gpus", str(ranks), "--train-problems", "64"]
     assert main(["verl-config", "countdown", *asked, *words]) == 0
 
@@ -128,8 +128,12 @@ def state_at(folder: Path, step: int) -> dict[str, Any]:
     return state
 
 
+def logged(log: str, name: str) -> list[float]:
+    return [float(value) for value in re.findall(rf"[ -]{re.escape(name)}:([0-9.e-]+)", log)]
+
+
 def dispersions(log: str) -> list[float]:
-    return [float(value) for value in re.findall(r"actor/relax/latent/dsd:([0-9.e-]+)", log)]
+    return logged(log, "actor/relax/latent/dsd")
 
 
 def test_a_run_by_relax_is_killed_and_goes_on_with_its_dictionary(tmp_path: Path) -> None:
@@ -167,3 +171,20 @@ def test_two_ranks_of_padded_rows_end_after_two_steps(tmp_path: Path) -> None:
     assert all(0 < value < 1 for value in found)
     digests = {(state["dictionary_digest"], state["xi"]) for state in (state_at(folder, step) for step in (1, 2))}
     assert len(digests) == 1
+
+
+def test_an_adapter_is_trained_and_sampled_with(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    # At this step size, a vLLM without the adapter would soon disagree with the actor.
+    config_for(folder, 1, **{"peft.r": 4, "peft.lora_alpha": 8, "trainer.learning_rate": 0.01})
+    log = finished(folder, 1, *ON_ONE_RANK)
+    assert len(dispersions(log)) == 2
+    # The reference is the actor with its adapter off.
+    first, second = logged(log, "actor/relax/kl")
+    assert second > 10 * first > 0
+    differences = logged(log, "training/rollout_probs_diff_mean")
+    assert len(differences) == 2
+    assert all(value < 0.002 for value in differences), differences
+    adapter = json.loads((folder / "checkpoints/global_step_2/actor/lora_train_meta.json").read_text())
+    assert (adapter["r"], adapter["lora_alpha"]) == (4, 8)
+    assert state_at(folder, 2)["updates"] == 4

@@ -67,6 +67,7 @@ def test_an_adapter_is_carried_over(tmp_path):
         f"{model}.lora_rank": "4",
         f"{model}.lora_alpha": "8",
         f"{model}.target_modules": "[q_proj,v_proj]",
+        f"{model}.lora.merge": "true",
     }
 
 

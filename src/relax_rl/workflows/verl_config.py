@@ -222,6 +222,9 @@ def _adapter(peft: PeftConfig) -> dict[str, Any]:
         f"{model}.lora_rank": peft.r,
         f"{model}.lora_alpha": peft.lora_alpha,
         f"{model}.target_modules": peft.target_modules,
+        # vLLM gets whole weights, with the adapter merged into them, as from TRL. verl 0.9.1 hands the adapter itself
+        # to some versions of vLLM only.
+        f"{model}.lora.merge": True,
     }
     return found if peft.exclude_modules is None else found | {f"{model}.exclude_modules": peft.exclude_modules}
 
