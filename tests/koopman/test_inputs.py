@@ -18,6 +18,7 @@ from relax_rl.errors import DataError, RelaxError
 from relax_rl.estimators import DMD, EDMD, DelayDMD, KernelEDMD, OptimisedDMD
 from relax_rl.koopman import (
     Estimator,
+    GramStatistics,
     GramStream,
     KoopmanDictionary,
     delay_embedding,
@@ -34,6 +35,7 @@ from relax_rl.koopman import (
     optimised_dmd,
     pack_trajectories,
     pseudospectrum,
+    snapshot_pairs,
     spectral_wasserstein,
     surrogate_null,
 )
@@ -45,27 +47,40 @@ from relax_rl.koopman.dictionaries.fixed import (
 )
 from relax_rl.koopman.dictionaries.network import NetworkDictionary
 from relax_rl.koopman.dispersion.controls import dispersion_by_length, held_out_heterogeneity
-from relax_rl.koopman.geometry import effective_rank_growth, log_det_diversity, stable_rank, trajectory_curvature
-from relax_rl.koopman.pairs.lags import lagged_snapshots
-from relax_rl.koopman.similarity.landscape import classical_scaling, silhouette
+from relax_rl.koopman.dispersion.estimators import dispersion_from_gram
+from relax_rl.koopman.geometry import (
+    effective_rank_growth,
+    log_det_diversity,
+    log_det_gains,
+    stable_rank,
+    trajectory_curvature,
+)
+from relax_rl.koopman.operators.instruments import instrumental_operator
+from relax_rl.koopman.pairs.lags import lagged_snapshots, lagged_statistics
+from relax_rl.koopman.pairs.snapshots import gram_statistics
+from relax_rl.koopman.similarity.distances import spectral_wasserstein_matrix
+from relax_rl.koopman.similarity.koopstd import short_time_frames
+from relax_rl.koopman.similarity.landscape import agglomerate, classical_scaling, dynamical_landscape, silhouette
 from relax_rl.koopman.similarity.representation import (
     canonical_correlation,
     linear_cka,
     procrustes_similarity,
     representational_similarity,
 )
-from relax_rl.koopman.similarity.vector_fields import delay_spectrum, vector_field_distance
+from relax_rl.koopman.similarity.vector_fields import delay_operator, delay_spectrum, vector_field_distance
 from relax_rl.koopman.spectra.bagging import bagged_spectrum
 from relax_rl.koopman.spectra.control import controllability_gramian, dmd_with_control, impulse_response
 from relax_rl.koopman.spectra.dmd import dmd_from_statistics
 from relax_rl.koopman.spectra.eigenpairs import spectrum_from_statistics
-from relax_rl.koopman.spectra.kernels import LinearKernel
+from relax_rl.koopman.spectra.kernels import LinearKernel, RBFKernel, median_distance
 from relax_rl.koopman.spectra.lyapunov import (
     exponents_of_products,
     leading_eigenvalues,
+    leading_singular_values,
     lyapunov_exponents,
     singular_values_of_jacobian,
 )
+from relax_rl.koopman.spectra.pseudospectrum import pseudospectrum_from_statistics
 from relax_rl.koopman.spectra.reduced_rank_dmd import reduced_rank_dmd
 from relax_rl.koopman.spectra.subspace_dmd import subspace_dmd
 from relax_rl.koopman.spectra.vamp import cross_validated_rank, vamp_score
@@ -428,12 +443,43 @@ HARD: dict[str, Tensor] = {
     "1e200": 1e200 * ROTATION,
     "1e-200": 1e-200 * ROTATION,
     "1e200 and a constant": 1e200 * torch.stack([ROTATION[:, 0], 0.0 * ROTATION[:, 0] + 3.7], 1),
+    "complex": torch.complex(ROTATION, ROTATION.flip(0)),
+    "two complex snapshots": torch.complex(ROTATION, ROTATION.flip(0))[:2],
+    "complex, 1e200": 1e200 * torch.complex(ROTATION, ROTATION.flip(0)),
     "units apart": torch.stack([1e150 * ROTATION[:, 0], 1e-150 * ROTATION[:, 1]], 1),
 }
 VARIANTS = ("forward_backward", "total_least_squares", "measure_preserving", "instrumental")
 ALL: dict[str, Callable[[Any], Any]] = {name: call for name, call in (LISTS | TENSORS).items() if "dispers" not in name}
 del ALL["surrogate_null"]
 ALL |= {
+    "dispersion": lambda x: dynamic_spectral_dispersion(x[None], is_there(x), DICTIONARY),
+    "surrogate_null of its own length": lambda x: surrogate_null(x[None], is_there(x), DICTIONARY, num_surrogates=2),
+    "dispersion_by_length": lambda x: dispersion_by_length(x[None], is_there(x), DICTIONARY, [20]),
+    "dispersion_from_gram": lambda x: dispersion_from_gram(gram_statistics(x[None], snapshot_pairs(is_there(x)))),
+    "dispersion_from_gram, single": lambda x: dispersion_from_gram(
+        gram_statistics(x[None], snapshot_pairs(is_there(x))), precision="single"
+    ),
+    "held_out_heterogeneity of one": lambda x: held_out_heterogeneity(x[None], rank=1),
+    "dmd_from_statistics": lambda x: dmd_from_statistics(sums_of(x)),
+    "spectrum_from_statistics": lambda x: spectrum_from_statistics(sums_of(x)),
+    "pseudospectrum_from_statistics": lambda x: pseudospectrum_from_statistics(sums_of(x), POINTS),
+    "lagged dmd": lambda x: dmd(*lagged_snapshots(x, None, 2)),
+    "instrumental_operator": lambda x: (
+        instrumental_operator(lagged_statistics(x, torch.ones(max(len(x) - 1, 0), dtype=torch.bool), 4)).matrix
+    ),
+    "kernel_edmd, Gaussian": lambda x: kernel_edmd(x, kernel=RBFKernel(median_distance(x) or 1.0)),
+    "median_distance": median_distance,
+    "koopstd_distances of three": lambda x: koopstd_distances([x, x, ROTATION]),
+    "short_time_frames": lambda x: short_time_frames(x, window=2, hop=1),
+    "spectral_wasserstein_matrix": lambda x: spectral_wasserstein_matrix([x, ROTATION[:5]]),
+    "spectral_wasserstein_matrix of columns": lambda x: spectral_wasserstein_matrix([x[:, 0], ROTATION[:5, 1]]),
+    "delay_operator": lambda x: delay_operator(x, delays=2, rank=2),
+    "dynamical_landscape": lambda x: dynamical_landscape({"a": [x, ROTATION], "b": [ROTATION, x]}),
+    "agglomerate": lambda x: agglomerate((x[:, None] - x).abs().sum(-1), 2),
+    "log_det_gains": log_det_gains,
+    "leading_singular_values": lambda x: leading_singular_values(
+        squared(x), squared(x), torch.ones(2).double(), count=1, iterations=3
+    ),
     "subspace_dmd": lambda x: subspace_dmd(x, rank=1),
     "reduced_rank_dmd": lambda x: reduced_rank_dmd(x, rank=1),
     "vamp_score": lambda x: vamp_score(gram_from_trajectories(x, lambda states: states)),
@@ -441,8 +487,8 @@ ALL |= {
     "dmd_with_control": lambda x: dmd_with_control(x, x[..., :1].flip(0)),
     "controllability_gramian": lambda x: controllability_gramian(x[:2], x[-1:]),
     "impulse_response": lambda x: impulse_response(x[:2], x[-1:], 3),
-    "leading_eigenvalues": lambda x: leading_eigenvalues(lambda frame: x.mT @ x @ frame, 2, count=1, iterations=3),
-    "exponents_of_products": lambda x: exponents_of_products([lambda frame: x.mT @ x @ frame] * 3, 2, count=2).exp(),
+    "leading_eigenvalues": lambda x: leading_eigenvalues(squared(x), 2, count=1, iterations=3),
+    "exponents_of_products": lambda x: exponents_of_products([squared(x)] * 3, 2, count=2).exp(),
     "bagged_spectrum": lambda x: bagged_spectrum([x, x], lambda parts: dmd(parts, rank=1).eigenvalues, bags=3),
     "lagged_snapshots": lambda x: lagged_snapshots(x, None, 1),
     "lyapunov_exponents": lambda x: lyapunov_exponents(lambda state: 0.5 * state, x, num_steps=2),
@@ -451,6 +497,19 @@ ALL |= {
     **{f"DSD {name}": lambda x, name=name: dispersion_from_lifted(x, None, name) for name in get_args(Estimator)},
     **{name: lambda x, name=name: getattr(estimators, name)().fit(x.numpy()) for name in estimators.__all__},
 }
+
+
+def is_there(states: Tensor) -> Tensor:
+    return torch.ones((1, len(states)), dtype=torch.bool)
+
+
+def squared(states: Tensor) -> Callable[[Tensor], Tensor]:
+    """Products with a Jacobian (2, 2)."""
+    return lambda frame: (states.mT @ states).real @ frame
+
+
+def sums_of(states: Tensor) -> GramStatistics:
+    return gram_from_trajectories(states, lambda given: given)
 
 
 @pytest.mark.parametrize("name", ALL)

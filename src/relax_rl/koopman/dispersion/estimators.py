@@ -40,7 +40,7 @@ from relax_rl.koopman.dictionaries.protocol import Dictionary
 from relax_rl.koopman.dispersion.instrumental import instrumental_dispersion
 from relax_rl.koopman.dispersion.moduli import median_of, variance_of
 from relax_rl.koopman.dispersion.result import Diagnostics, Dispersion
-from relax_rl.koopman.inputs import as_channels, batch_of, in_its_unit
+from relax_rl.koopman.inputs import as_channels, batch_of, in_its_unit, require_real
 from relax_rl.koopman.linalg.eigensolvers import lapack_on_one_thread
 from relax_rl.koopman.operators.fits import least_squares_operator, ridge_operator, whitened_operator
 from relax_rl.koopman.pairs.snapshots import GramStatistics, exclude_nonfinite, gram_statistics, snapshot_pairs
@@ -151,7 +151,9 @@ def dispersion_from_gram(
     Raises:
         ConfigError: estimators "robust" and "instrumental", which look at more than pairs and so need the states in
             order.
+        DataError: statistics of complex observables.
     """
+    require_real(statistics.gram, "The Gram matrix")
     if estimator in _NEED_ORDER:
         raise ConfigError(
             f"estimator={estimator!r} looks at more than pairs of snapshots, which Gram statistics do not hold; "

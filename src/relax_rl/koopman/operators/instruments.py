@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from relax_rl.errors import ConfigError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.linalg.eigensolvers import eigh
 from relax_rl.koopman.operators.fits import OperatorFit, least_squares_operator
 from relax_rl.koopman.pairs.lags import LaggedStatistics
@@ -50,7 +50,9 @@ def instrumental_operator(statistics: LaggedStatistics, *, rcond: float | None =
 
     Raises:
         ConfigError: windows of fewer than 3 snapshots.
+        DataError: NaN or Inf in the statistics.
     """
+    _require_finite(statistics)
     if statistics.window < 3:
         raise ConfigError(f"Instruments need windows of at least 3 snapshots, got {statistics.window}.")
     past, present, future = range(statistics.window - 2), statistics.window - 2, statistics.window - 1
@@ -83,6 +85,7 @@ def subspace_operator(statistics: LaggedStatistics, rank: Tensor | int) -> tuple
 
     Raises:
         ConfigError: windows of another size.
+        DataError: NaN or Inf in the statistics.
     """
     values, vectors = predicted_directions(statistics)
     matrix, first, _ = operator_on(vectors, int(rank))
@@ -93,6 +96,7 @@ def subspace_operator(statistics: LaggedStatistics, rank: Tensor | int) -> tuple
 def predicted_directions(statistics: LaggedStatistics) -> tuple[Tensor, Tensor]:
     """Singular values (..., 2 F) of the future projected onto the past, descending, and directions (..., 2 F, 2 F), a
     column each. Arguments and errors as in :func:`subspace_operator`."""
+    _require_finite(statistics)
     if statistics.window != SUBSPACE_WINDOW:
         raise ConfigError(f"Subspace DMD needs windows of {SUBSPACE_WINDOW} snapshots, got {statistics.window}.")
     gram, cross = statistics.between([0, 1], [0, 1]), statistics.between([0, 1], [2, 3])
@@ -108,3 +112,11 @@ def operator_on(directions: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     first, second = directions[..., :rank].mH.tensor_split(2, dim=-1)
     back = torch.linalg.pinv(first)
     return second @ back, first, back
+
+
+def _require_finite(statistics: LaggedStatistics) -> None:
+    if not bool(torch.isfinite(statistics.blocks).all()):
+        raise DataError(
+            "The lagged statistics hold NaN or Inf, or squares too large for them; leave that trajectory out, or scale "
+            "the snapshots."
+        )

@@ -88,6 +88,11 @@ def spectral_wasserstein_matrix(spectra: Sequence[Tensor] | Tensor, *, order: fl
     All pairs of two sizes are assigned together. Arguments and errors as in :func:`spectral_wasserstein`.
     """
     spectra = [as_tensor(spectrum, "A spectrum") for spectrum in spectra]
+    for spectrum in spectra:
+        if spectrum.ndim != 1:
+            raise DataError(
+                f"A spectrum must be (n,) eigenvalues, got {tuple(spectrum.shape)}; give one spectrum each."
+            )
     sizes = torch.tensor([len(spectrum) for spectrum in spectra])
     distances = torch.zeros((len(sizes), len(sizes)), dtype=torch.float64)
     groups = {int(size): (sizes == size).nonzero().squeeze(-1) for size in sizes.unique()}

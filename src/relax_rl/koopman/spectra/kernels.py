@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relax_rl.errors import ConfigError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.inputs import in_its_unit
 from relax_rl.koopman.linalg.ranks import Rank
 from relax_rl.koopman.operators.reduction import reduce_kernel
@@ -74,7 +74,13 @@ class RBFKernel:
 
 
 def median_distance(states: Tensor, limit: int = 1000) -> float:
-    """Median distance between states (N, H), of at most `limit` evenly chosen: the usual bandwidth."""
+    """Median distance between states (N, H), of at most `limit` evenly chosen: the usual bandwidth.
+
+    Raises:
+        DataError: fewer than two states.
+    """
+    if states.ndim != 2 or len(states) < 2:
+        raise DataError(f"A median distance needs states (N, H) of which there are two, got {tuple(states.shape)}.")
     # Spread over all states: neighbours in time are closer to one another than others.
     states = states[:: -(-len(states) // limit)].detach().to(double_of(states.dtype))
     states, unit = in_its_unit(torch.view_as_real(states).flatten(-2) if states.is_complex() else states)
