@@ -174,6 +174,7 @@ SIGNATURES = {
         "task_options: Mapping[str, Any] | None = None",
         "output: str | Path | None = None",
         "overwrite: bool = False",
+        "figures: str | Path | None = None",
         "command: Sequence[str] = ()",
         "on_progress: OnProgress | None = None",
         "-> SpectrumResult",

@@ -23,6 +23,7 @@ from relax_rl.statistics.intervals import Estimate
 from relax_rl.tasks.figures import FiguresTask
 from relax_rl.training.models import load_model
 from relax_rl.workflows.spectrum_images import spectrum_images
+from relax_rl.workflows.spectrum_texts import Reading
 
 SEEDS = (0, 1, 2, 3, 4)
 OBSERVABLES = (3, 5, 8)
@@ -69,9 +70,7 @@ def main() -> None:
             result = spectrum_images(
                 model,
                 task,
-                tokenizer=processor,
-                num_problems=arguments.problems,
-                seed=seed,
+                Reading(tokenizer=processor, num_problems=arguments.problems, seed=seed),
                 sites=(FINAL_NORM,),
                 estimators=ESTIMATORS,
                 num_observables=observables,

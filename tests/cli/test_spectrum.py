@@ -217,6 +217,9 @@ BAD: list[tuple[list[str], str]] = [
     (["-o", "good.txt"], "good.txt is not empty and holds no spectra"),
     (["-o", "other"], "other is not empty and holds no spectra"),
     (["-o", "old"], "replace them with --overwrite"),
+    (["--figures", "good.txt"], "name a folder with --figures DIR"),
+    (["--figures", "drawn", "--axis", "depth"], "--figures belongs to --axis tokens"),
+    (["--figures", "drawn", "--jacobian"], "--figures belongs to a spectrum that is fitted"),
 ]
 
 
@@ -260,6 +263,22 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(monkeypatch: pytest.Monke
     assert [file.name for file in Path().iterdir()] == ["out"]
     assert main(["spectrum", "tiny", *SHORT, "--seed", "1", "--overwrite"]) == 0
     assert Path("out/spectrum.json").read_text() != first
+
+
+@pytest.mark.slow
+def test_figures_are_written_beside_the_page_with_their_data(prompts: str) -> None:
+    assert main(["spectrum", "tiny", "--prompts", prompts, "--text", *SMALL, "--figures", "drawn"]) == 0
+    files = {path.name for path in Path("drawn").iterdir()}
+    names = ("planes", "moduli", "half_lives", "depth", "lengths", "pseudospectra", "paths")
+    assert files == {f"{name}.{ending}" for name in names for ending in ("svg", "png", "csv")}
+    planes = list(csv.DictReader(Path("drawn/planes.csv").read_text().splitlines()))
+    assert [row["real"] for row in planes] == [row["real"] for row in rows_of("eigenvalues.csv")]
+    depth = list(csv.DictReader(Path("drawn/depth.csv").read_text().splitlines()))
+    of_paper = [row for row in depth if row["site"] == "final_norm_out" and row["estimator"] == "paper"]
+    values = [float(row["dsd"]) for row in of_paper if row["prompt"]]
+    (mean,) = [float(row["dsd"]) for row in of_paper if not row["prompt"]]
+    assert len(values) == 3
+    assert sum(values) / 3 == pytest.approx(mean)
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from relax_rl.evaluation.sight.sums import Sums, dispersions, leading_modes, mea
 from relax_rl.latent.images.conditions import Condition, masked, parse_conditions
 from relax_rl.tasks.base import Problem
 from relax_rl.workflows.spectrum_images import spectrum_images
+from relax_rl.workflows.spectrum_texts import Reading
 from support.images import SIDE, SquareTask, image_text_model, llava_folder, read_together, square
 
 SITES = ("layer_0_out", "final_norm_out")
@@ -283,16 +284,22 @@ def test_distributions_and_states_are_those_of_the_model_alone(kind: str) -> Non
         assert images.sum() == 4
 
 
+@pytest.mark.parametrize("words", [{"text": True}, {"prompts": ["7"]}, {"num_samples": 2}, {"temperature": -1.0}])
+def test_a_reading_that_does_not_fit_images_is_refused(words: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        spectrum_images("figures", SquareTask(), Reading(**words))
+
+
 @pytest.mark.slow
 def test_an_image_that_a_model_does_not_see_changes_nothing() -> None:
     model, processor = image_text_model()
-    settings: dict[str, Any] = {"conditions": "other,grey,masked:0.5", "patch": 4, "max_completion_length": 20,
-                                "num_observables": 4, "fit_steps": 2, "tokenizer": processor, "sites": SITES,
-                                "estimators": ("paper",), "num_problems": 4}  # fmt: skip
-    seeing = spectrum_images(model, SquareTask(), **settings).sight
+    reading = Reading(num_problems=4, max_completion_length=20, tokenizer=processor)
+    settings: dict[str, Any] = {"conditions": "other,grey,masked:0.5", "patch": 4, "num_observables": 4, "fit_steps": 2,
+                                "sites": SITES, "estimators": ("paper",)}  # fmt: skip
+    seeing = spectrum_images(model, SquareTask(), reading, **settings).sight
     for parameter in model.model.multi_modal_projector.parameters():
         parameter.data.zero_()
-    blind = spectrum_images(model, SquareTask(), **settings).sight
+    blind = spectrum_images(model, SquareTask(), reading, **settings).sight
     for sight, sees in ((seeing, True), (blind, False)):
         assert [one.name for one in sight.conditions] == ["true", "other", "grey", "masked:0.5"]
         for condition in sight.conditions[1:]:

@@ -84,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     core.add_argument("--landscape", action="store_true", help="distances between several models on the same prompts")
     core.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: spectra/MODEL")
     core.add_argument("--overwrite", action="store_true", help="replace the spectra that are in DIR")
+    core.add_argument("--figures", type=Path, metavar="DIR", help="also write the figures: SVG, PNG and CSV")
     add_image_arguments(parser)
     measure = parser.add_argument_group("advanced: what is measured")
     measure.add_argument(
@@ -193,6 +194,6 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
 _PASSED_ON = (
     *READING,
-    *("compare", "kind", "fit_steps", "batch_tokens", "store", "statistics_only", "overwrite"),
+    *("compare", "kind", "fit_steps", "batch_tokens", "store", "statistics_only", "overwrite", "figures"),
 )
 """Options that are arguments of `spectrum` under the same name."""

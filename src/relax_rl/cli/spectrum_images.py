@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relax_rl.cli.arguments import at_least_one, refuse_settings, say
-from relax_rl.cli.spectrum_modes import command_words, refuse_beside
-from relax_rl.config import task_options
+from relax_rl.cli.spectrum_modes import command_words, reading_of, refuse_beside
 from relax_rl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,12 +21,9 @@ IMAGE_OPTIONS = ("conditions", "patch")
 """Options of this form alone."""
 _REFUSED = (
     *("prompts", "task", "text", "compare", "store", "statistics_only", "dictionary", "plain", "overlong", "rank"),
-    *("miss_cost", "layer_ids", "skip"),
+    *("miss_cost", "layer_ids", "skip", "figures"),
 )
-_PASSED_ON = (
-    *("conditions", "patch", "max_completion_length", "temperature", "split", "seed", "kind", "fit_steps", "dtype"),
-    *("revision", "device_map", "batch_tokens", "chat_template_kwargs", "overwrite"),
-)
+_PASSED_ON = ("conditions", "patch", "kind", "fit_steps", "batch_tokens", "overwrite")
 
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,17 +53,17 @@ def run_images(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         refuse_settings(settings, "spectrum --images FILE")
 
     from relax_rl.workflows.spectrum import default_folder
-    from relax_rl.workflows.spectrum_images import spectrum_images
+    from relax_rl.workflows.spectrum_images import NUM_PROBLEMS, spectrum_images
 
+    reading = reading_of(arguments, settings)
     result = spectrum_images(
         arguments.model,
         arguments.images,
+        reading if arguments.num_problems else replace(reading, num_problems=NUM_PROBLEMS),
         **{name: getattr(arguments, name) for name in _PASSED_ON},
-        num_problems=arguments.num_problems or 32,
         num_observables=arguments.observables,
         sites=arguments.sites.split(",") if arguments.sites else (),
         estimators=arguments.estimators.split(","),
-        task_options=task_options(settings, arguments.data_dir),
         output=arguments.output or default_folder(arguments.model) / "images",
         command=command_words(arguments, settings),
         on_progress=say,

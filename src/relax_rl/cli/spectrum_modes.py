@@ -48,12 +48,12 @@ def reading_of(arguments: argparse.Namespace, settings: Sequence[str]) -> Readin
     return Reading(**words, task_options=options)
 
 
-_MEASURE = ("kind", "fit_steps", "seed", "store", "statistics_only", "overwrite")
+_MEASURE = ("kind", "fit_steps", "seed", "store", "statistics_only", "overwrite", "figures")
 _SENTENCES = ("rank", "miss_cost")
 _LOADING = ("dtype", "revision", "device_map")
 FITTED = (
     *("landscape", "states", "images", "sentences", "segments", "completions", "compare", "sites", "store"),
-    *("statistics_only", "observables", "dictionary"),
+    *("statistics_only", "observables", "dictionary", "figures"),
 )
 """Options of spectra that are fitted."""
 
@@ -68,7 +68,9 @@ def refuse_beside(arguments: argparse.Namespace, needed: str, names: Sequence[st
 def run_axis(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Over layers or cycles: a table, and a file where a folder was named."""
     refuse_beside(
-        arguments, "--axis tokens", ("compare", "sites", "store", "statistics_only", "observables", "dictionary")
+        arguments,
+        "--axis tokens",
+        ("compare", "sites", "store", "statistics_only", "observables", "dictionary", "figures"),
     )
 
     from relax_rl.cli.spectrum_tables import print_axes
@@ -151,7 +153,7 @@ def run_states(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 def run_landscape(arguments: argparse.Namespace, models: Sequence[str], settings: Sequence[str]) -> int:
     """Several models on the same prompts: a table and a page."""
     others = (*("states", "sentences", "segments", "completions", "compare", "store", "statistics_only"), *_SENTENCES)
-    others = (*others, "observables", "dictionary", "layer_ids", "skip")
+    others = (*others, "observables", "dictionary", "layer_ids", "skip", "figures")
     refuse_beside(arguments, "a spectrum of one model, without --landscape", others)
     if arguments.axis != "tokens":
         raise ConfigError("A landscape is over tokens; leave --axis out.")
@@ -181,7 +183,7 @@ def run_sentences(arguments: argparse.Namespace, settings: Sequence[str]) -> int
     """Labelled texts: tables, and files where a folder was named."""
     refuse_settings(settings, "spectrum --sentences")
     others = (*_TEXTS, "segments", "completions", "sites", "store", "statistics_only", "observables", "dictionary")
-    others = (*others, "num_problems")
+    others = (*others, "num_problems", "figures")
     refuse_beside(arguments, "a spectrum over tokens, without --sentences", others)
     if arguments.axis != "tokens":
         raise ConfigError("--sentences is an axis of its own; leave --axis out.")
@@ -207,7 +209,7 @@ def run_sentences(arguments: argparse.Namespace, settings: Sequence[str]) -> int
 
 def run_segments(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Completions cut into steps: tables and a page."""
-    others = ("compare", "store", "statistics_only", "observables", "dictionary", "sites")
+    others = ("compare", "store", "statistics_only", "observables", "dictionary", "sites", "figures")
     refuse_beside(arguments, "a spectrum of whole texts, without --segments", others)
     if arguments.axis != "tokens":
         raise ConfigError("--segments are cut over tokens; leave --axis out.")

@@ -1,4 +1,4 @@
-"""The figures of a report as files: SVG and PNG, each with its data as CSV."""
+"""The figures of a report as files, each with its data."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from relax_rl.comparison.records import RunRecord
-from relax_rl.comparison.tables import csv_text
-from relax_rl.errors import RunError
 from relax_rl.reports.breadth import BREADTH_COLUMNS, breadth_rows, draw_breadth
 from relax_rl.reports.cost import COST_COLUMNS, cost_rows, draw_cost
 from relax_rl.reports.curves import PANELS, curve_of, draw_curves
 from relax_rl.reports.entropy import ENTROPY_COLUMNS, draw_entropy, entropy_rows
+from relax_rl.reports.figure_files import Drawing, save_figures
 from relax_rl.reports.passes import difference_rows, draw_pass_curves, pass_rows
 from relax_rl.reports.spectra.planes import draw_spectra
 from relax_rl.reports.trajectories import TRAJECTORY_COLUMNS, draw_trajectories, trajectory_rows
 
 __all__ = ["curve_rows", "eigenvalue_rows", "write_figures"]
 
-_DOTS = 160
 PASS_COLUMNS = ("run", "evaluation", "k", "value", "low", "high")
 SPECTRUM_COLUMNS = ("run", "evaluation", "real", "imaginary", "residual", "dictionary")
 
@@ -33,7 +29,7 @@ def write_figures(runs: Sequence[RunRecord], folder: Path) -> list[Path]:
         RunError: the folder cannot be written.
     """
     curves = draw_curves(runs) if any(run.metrics for run in runs) else None
-    drawn: list[tuple[str, Figure | None, Sequence[str], Sequence[Any]]] = [
+    drawn: list[Drawing] = [
         ("curves", curves, ("run", "metric", "step", "value"), curve_rows(runs)),
         (
             "pass_at_k",
@@ -47,19 +43,7 @@ def write_figures(runs: Sequence[RunRecord], folder: Path) -> list[Path]:
         ("trajectories", draw_trajectories(runs), TRAJECTORY_COLUMNS, trajectory_rows(runs)),
         ("cost", draw_cost(runs), COST_COLUMNS, cost_rows(runs)),
     ]
-    paths = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, figure, header, rows in drawn:
-            if figure is None:
-                continue
-            paths += [folder / f"{name}.{ending}" for ending in ("svg", "png", "csv")]
-            figure.savefig(paths[-3], metadata={"Date": None})
-            figure.savefig(paths[-2], dpi=_DOTS)
-            paths[-1].write_text(csv_text(header, rows), encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise RunError(f"cannot write the figures to {folder}: {error}; name another folder with --figures.") from error
-    return paths
+    return save_figures(drawn, folder)
 
 
 def curve_rows(runs: Sequence[RunRecord]) -> list[tuple[str, str, int, float]]:

@@ -11,7 +11,7 @@ from relax_rl.errors import DataError
 from relax_rl.tasks.base import Problem, Task
 from relax_rl.workflows.loading import Loading
 from relax_rl.workflows.progress import OnProgress, Progress, Stage, silent
-from relax_rl.workflows.spectrum_checks import check_output, check_words, load_dictionaries
+from relax_rl.workflows.spectrum_checks import check_figures, check_output, check_words, load_dictionaries
 from relax_rl.workflows.spectrum_texts import Reading, problems_of, texts_of
 from relax_rl.workflows.spectrum_tokens import with_pieces
 
@@ -82,6 +82,7 @@ def spectrum(
     task_options: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
+    figures: str | Path | None = None,
     command: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> SpectrumResult:
@@ -118,6 +119,7 @@ def spectrum(
         task_options: options of a task given by name.
         output: folder for page, JSON, CSV and dictionaries. None: nothing is kept on disk.
         overwrite: replace the spectra in `output`.
+        figures: folder for the page's figures as SVG and PNG, with their data as CSV. None: no such files.
         command: words that do the same again, for the page.
         on_progress: receives messages.
 
@@ -152,6 +154,8 @@ def spectrum(
     check_words(store, statistics_only, fit_steps, estimators, kind)
     if output is not None:
         check_output(Path(output), overwrite)
+    if figures is not None:
+        check_figures(Path(figures))
     problems, where = problems_of(reading)
 
     from relax_rl.spectra.rulers import SpectrumSettings
@@ -183,6 +187,10 @@ def spectrum(
     result = SpectrumResult(
         tuple(models), tuple(differences), f"{len(problems)} prompts of {where}, {reading.words()}.", tuple(excerpts)
     )
+    if figures is not None:
+        from relax_rl.reports.spectra.files import write_spectrum_figures
+
+        write_spectrum_figures(result.models, Path(figures))
     if output is None:
         return result
 

@@ -12,7 +12,7 @@ from relax_rl.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from relax_rl.koopman.dictionaries.protocol import StoredDictionary
 
-__all__ = ["ESTIMATORS", "KINDS", "check_output", "check_words", "load_dictionaries"]
+__all__ = ["ESTIMATORS", "KINDS", "check_figures", "check_output", "check_words", "load_dictionaries"]
 
 ESTIMATORS = ("paper", "singular", "robust", "instrumental")
 KINDS = ("sigmoid", "random_fourier", "radial_basis")
@@ -50,9 +50,22 @@ def check_output(output: Path, overwrite: bool) -> None:
             )
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RunError(f"{output} is not empty and holds no spectra; name another folder with -o DIR")
+    _check_writable(output, "-o")
+
+
+def check_figures(folder: Path) -> None:
+    """Whether a folder of figures can be written. Raises ``RunError`` if not."""
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; name a folder with --figures DIR")
+    _check_writable(folder, "--figures")
+
+
+def _check_writable(output: Path, option: str) -> None:
     existing = next(folder for folder in output.absolute().parents if folder.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
-        raise RunError(f"{output} cannot be written: {existing} is a file or forbids it; name another with -o DIR")
+        raise RunError(
+            f"{output} cannot be written: {existing} is a file or forbids it; name another with {option} DIR"
+        )
 
 
 def load_dictionaries(given: Mapping[str, str | Path | StoredDictionary]) -> dict[str, StoredDictionary]:

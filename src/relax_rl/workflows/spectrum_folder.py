@@ -22,7 +22,7 @@ from relax_rl.reports.spectra.tables import (
     trajectory_rows,
 )
 
-__all__ = ["write_folder"]
+__all__ = ["finite", "write_folder"]
 
 
 def write_folder(page: SpectrumPage, output: Path) -> Path:
@@ -62,7 +62,7 @@ def _fill(folder: Path, page: SpectrumPage) -> None:
         "models": [spectra.to_dict() for spectra in models],
         "differences": [asdict(difference) for difference in differences],
     }
-    texts["spectrum.json"] = json.dumps(_finite(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    texts["spectrum.json"] = json.dumps(finite(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     for position, spectra in enumerate(models):
@@ -73,13 +73,13 @@ def _fill(folder: Path, page: SpectrumPage) -> None:
     write_spectrum_page(page, folder / "spectrum.html")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same with None for NaN and infinity, which JSON does not know."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {key: finite(inner) for key, inner in value.items()}
+    return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _umask() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +12,10 @@ from relax_rl.errors import ConfigError, DataError, RunError
 from relax_rl.runs.files import write_whole
 from relax_rl.tasks.base import Problem, Task
 from relax_rl.workflows.image_problems import image_problems
+from relax_rl.workflows.loading import Loading
 from relax_rl.workflows.progress import OnProgress, Progress, Stage, silent
-from relax_rl.workflows.spectrum import Loading
 from relax_rl.workflows.spectrum_checks import check_words
+from relax_rl.workflows.spectrum_texts import Reading
 
 if TYPE_CHECKING:
     from relax_rl.evaluation.sight.measuring import Completions, TrueStates
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from relax_rl.spectra.measure import LatentSpectra
     from relax_rl.spectra.rulers import SpectrumSettings
 
-__all__ = ["IMAGES_FILE", "SpectrumImagesResult", "spectrum_images"]
+__all__ = ["IMAGES_FILE", "NUM_PROBLEMS", "SpectrumImagesResult", "spectrum_images"]
 
 IMAGES_FILE = "images.json"
-_LENGTH = 256
+NUM_PROBLEMS = 32
 _SHOWN = 6
 
 
@@ -50,26 +50,16 @@ class SpectrumImagesResult:
 def spectrum_images(
     model: Any,
     images: str | Path | Task,
+    reading: Reading | None = None,
     *,
     conditions: str | Sequence[str] | None = None,
     patch: int | None = None,
-    num_problems: int = 32,
-    max_completion_length: int | None = None,
-    temperature: float = 1.0,
-    split: str = "test",
-    seed: int = 0,
     sites: Sequence[str] = (),
     estimators: Sequence[str] = ("paper", "singular", "robust"),
     kind: str = "sigmoid",
     num_observables: int | None = None,
     fit_steps: int = 150,
-    tokenizer: Any = None,
-    dtype: str = "float32",
-    revision: str | None = None,
-    device_map: str | None = None,
     batch_tokens: int = 2**13,
-    chat_template_kwargs: Mapping[str, Any] | None = None,
-    task_options: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
     command: Sequence[str] = (),
@@ -81,14 +71,13 @@ def spectrum_images(
         model: an image-text model: a name, a folder, or a loaded one.
         images: a file (JSON Lines, CSV, parquet, ...) with a column of prompts and one of images, the name of a task,
             or a task.
+        reading: how many problems (the first that show an image), of which split of a task, how completions are
+            sampled, and how the model is loaded. None: 32 problems.
         conditions: conditions to show, with commas between: other, masked:SHARE, grey, none, words. None: other,
             masked:0.6, grey and none.
         patch: side of a masked square in pixels. None: 14.
-        num_problems: the first so many that show an image.
-        split: split of a task.
         sites, estimators, kind, num_observables, fit_steps: as for :func:`~relax_rl.workflows.spectrum.spectrum`. The
             dictionaries are fitted under the true image.
-        tokenizer: processor of a loaded model.
         output: folder for ``images.html``, ``images.json`` and ``tokens.csv``. None: nothing is kept on disk.
         The others are those of :func:`~relax_rl.workflows.spectrum.spectrum`.
 
@@ -102,13 +91,15 @@ def spectrum_images(
 
     say = on_progress or silent
     parsed = parse_conditions(conditions or USUAL_CONDITIONS)
-    asked = _Asked(parsed, patch or PATCH, max_completion_length or _LENGTH, temperature, seed, batch_tokens)
+    reading = reading or Reading(num_problems=NUM_PROBLEMS)
+    _check(reading)
+    asked = _Asked(parsed, patch or PATCH, reading, batch_tokens)
     asked.check()
     check_words(None, False, fit_steps, estimators, kind)
     page = None if output is None else Path(output) / "images.html"
     if page is not None and page.exists() and not overwrite:
         raise RunError(f"there is {page} already; replace it with --overwrite, or name another -o DIR")
-    problems, where = image_problems(images, dict(task_options or {}), split, num_problems, say)
+    problems, where = image_problems(images, dict(reading.task_options or {}), reading.split, reading.num_problems, say)
 
     from relax_rl.spectra.rulers import SpectrumSettings
 
@@ -118,18 +109,27 @@ def spectrum_images(
         observables=kind,  # pyright: ignore[reportArgumentType] - checked above
         num_observables=num_observables,
         fit_steps=fit_steps,
-        seed=seed,
+        seed=reading.seed,
     )
-    loading = Loading(tokenizer, dtype, revision, device_map)
-    name, loaded, processor = _loaded(model, loading, settings, problems, say)
-    measuring = _Measuring(name, loaded, processor, asked, settings, dict(chat_template_kwargs or {}), say)
+    name, loaded, processor = _loaded(model, reading.loading, settings, problems, say)
+    measuring = _Measuring(name, loaded, processor, asked, settings, dict(reading.chat_template_kwargs or {}), say)
     source = (
-        f"{len(problems)} problems of {where}: a completion each of at most {asked.length} tokens, sampled with the "
-        f"true image at temperature {temperature:g}, seed {seed}, and read again under each condition."
+        f"{len(problems)} problems of {where}: a completion each of at most {reading.length} tokens, sampled with the "
+        f"true image at temperature {reading.temperature:g}, seed {reading.seed}, and read again under each condition."
     )
     sight, spectra = measuring.measured(problems, source)
     result = SpectrumImagesResult(sight, spectra)
     return result if page is None else _written(result, problems, page, command)
+
+
+def _check(reading: Reading) -> None:
+    """Whether the reading says nothing that the images decide."""
+    reading.check()
+    for name in ("prompts", "task", "text", "plain", "overlong"):
+        if getattr(reading, name):
+            raise ConfigError(f"A reading with {name} does not fit a spectrum of images, which says what is read.")
+    if reading.num_samples != 1:
+        raise ConfigError(f"Images are read with one completion a problem, but num_samples is {reading.num_samples}.")
 
 
 @dataclass(frozen=True)
@@ -138,16 +138,12 @@ class _Asked:
 
     conditions: Sequence[Condition]
     patch: int
-    length: int
-    temperature: float
-    seed: int
+    reading: Reading
     batch_tokens: int
 
     def check(self) -> None:
-        if self.patch < 1 or self.length < 2:
+        if self.patch < 1 or self.reading.length < 2:
             raise ConfigError("--patch must be at least 1, and --max-completion-length at least 2.")
-        if not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"--temperature is {self.temperature}; give 0 (greedy) or a positive number.")
 
 
 def _loaded(
@@ -200,7 +196,7 @@ class _Measuring:
             true,
             rulers,
             settings.estimators,
-            temperature=asked.temperature or 1.0,
+            temperature=asked.reading.temperature or 1.0,
             tokens_per_batch=asked.batch_tokens,
             on_problem=lambda done: self.say(Progress("measuring", done, len(held.ids))),
         )
@@ -208,10 +204,10 @@ class _Measuring:
             model=self.name,
             source=source,
             conditions=tuple(
-                condition_sight(condition, found[condition.name], found["true"], seed=asked.seed)
+                condition_sight(condition, found[condition.name], found["true"], seed=asked.reading.seed)
                 for condition in asked.conditions
             ),
-            chance_angle={site: chance_angle(found["true"], site, seed=asked.seed) for site in sites},
+            chance_angle={site: chance_angle(found["true"], site, seed=asked.reading.seed) for site in sites},
             num_modes=NUM_MODES,
             num_observables={site: rulers[site].num_observables for site in sites},
             tokens=self._tokens(held, problems, found),
@@ -232,12 +228,12 @@ class _Measuring:
 
         asked = self.asked
         shown = {
-            condition.name: shown_under(problems, condition, seed=asked.seed, patch=asked.patch)
+            condition.name: shown_under(problems, condition, seed=asked.reading.seed, patch=asked.patch)
             for condition in asked.conditions
         }
         contract = checked_contract(self.model, self.processor, self.name, self.switches)
         every = {f"the condition {name}": [one for one in them if one is not None] for name, them in shown.items()}
-        form = fit_prompts(contract, self.processor, every, asked.length, switches=self.switches).form
+        form = fit_prompts(contract, self.processor, every, asked.reading.length, switches=self.switches).form
         self._tell("sampling", f"{self.name}: generating from {len(problems)} problems")
         prompts = [encode_prompt(self.processor, problem, form) for problem in problems]
         drawn = sample_completions(
@@ -245,9 +241,9 @@ class _Measuring:
             self.processor,
             prompts,
             1,
-            max_completion_length=asked.length,
-            temperature=asked.temperature,
-            seed=asked.seed,
+            max_completion_length=asked.reading.length,
+            temperature=asked.reading.temperature,
+            seed=asked.reading.seed,
             keys=[problem.id for problem in problems],
         )
         kept = [place for place, (draw,) in enumerate(drawn) if len(draw.token_ids) > 1]
@@ -335,6 +331,7 @@ def _written(
 ) -> SpectrumImagesResult:
     from relax_rl.comparison.tables import csv_text
     from relax_rl.reports.spectra.images import TOKEN_COLUMNS, token_rows, write_images_page
+    from relax_rl.workflows.spectrum_folder import finite
 
     page.parent.mkdir(parents=True, exist_ok=True)
     shown = {problem.id: problem.pictures for problem in problems}
@@ -345,14 +342,5 @@ def _written(
         "spectra": [spectra.to_dict() for spectra in result.spectra],
     }
     write_whole(page.with_name("tokens.csv"), csv_text(TOKEN_COLUMNS, token_rows(result.sight)))
-    write_whole(page.with_name(IMAGES_FILE), json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+    write_whole(page.with_name(IMAGES_FILE), json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
     return replace(result, page=page)
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for NaN and infinity, which JSON does not know."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -11,7 +11,7 @@ from relax_rl.errors import ConfigError, DataError
 from relax_rl.workflows.loading import Loading
 from relax_rl.workflows.progress import OnProgress, Progress, silent
 from relax_rl.workflows.spectrum import SpectrumResult
-from relax_rl.workflows.spectrum_checks import check_output, check_words, load_dictionaries
+from relax_rl.workflows.spectrum_checks import check_figures, check_output, check_words, load_dictionaries
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +47,7 @@ def spectrum_of_states(
     statistics_only: bool = False,
     output: str | Path | None = None,
     overwrite: bool = False,
+    figures: str | Path | None = None,
     command: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> SpectrumResult:
@@ -60,7 +61,7 @@ def spectrum_of_states(
         skip: first states of each trajectory that are left out. None: 1, as of texts.
         num_trajectories: the first so many. None: all.
         estimators, kind, num_observables, fit_steps, seed, dictionaries, store, statistics_only, output, overwrite,
-            command, dtype, revision, device_map: as of :func:`~relax_rl.workflows.spectrum.spectrum`.
+            figures, command, dtype, revision, device_map: as of :func:`~relax_rl.workflows.spectrum.spectrum`.
         tokenizer: tokenizer of a loaded model.
 
     Raises:
@@ -73,6 +74,8 @@ def spectrum_of_states(
     check_words(store, statistics_only, fit_steps, estimators, kind)
     if output is not None:
         check_output(Path(output), overwrite)
+    if figures is not None:
+        check_figures(Path(figures))
 
     from relax_rl.latent.recordings import RecordingFolder, layer_sites
     from relax_rl.spectra.measure import recorded_spectra
@@ -112,6 +115,10 @@ def spectrum_of_states(
     result = SpectrumResult((found,), (), f"{source} {norm.words(folder, chosen)}".strip(), ())
     if norm.words(folder, chosen):
         say(Progress("measuring", message=norm.words(folder, chosen)))
+    if figures is not None:
+        from relax_rl.reports.spectra.files import write_spectrum_figures
+
+        write_spectrum_figures(result.models, Path(figures))
     if output is None:
         return result
 

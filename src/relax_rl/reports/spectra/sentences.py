@@ -67,8 +67,8 @@ def _answer(result: SentenceResult) -> Html:
     table = cells_table(("score", "AUC [95 % interval]"), score_rows(result), "Scores")
     note = (
         "AUC: chance that a hallucinated text is ranked above a faithful one, on texts that neither fitted the "
-        "operators nor set the threshold; 0.5 tells nothing, below it the order is reversed. A score that only tells "
-        "long texts from short ones is no evidence of dynamics: the controls say what length alone does."
+        "operators nor set the threshold; 0.5 tells nothing, below it the order is reversed. A score that only "
+        "distinguishes long texts from short ones is no evidence of dynamics: the controls say what length alone does."
     )
     panels = element(
         "div",
@@ -76,7 +76,7 @@ def _answer(result: SentenceResult) -> Html:
         figure(
             svg_source(_draw_scores(result)),
             "Scores of the test texts of each kind, with the threshold",
-            "A dot a test text. Left of the dotted threshold a text is called hallucinated.",
+            "Circles: faithful test texts. Diamonds: hallucinated. Left of the dotted line a text is called so.",
         ),
         class_="panels",
     )
@@ -103,7 +103,8 @@ def _draw_scores(result: SentenceResult) -> Figure:
     for place, is_hallucinated in enumerate((False, True)):
         values = [score for _, split, kind, score in result.scores if split == "test" and kind == is_hallucinated]
         heights = place + 0.25 * (generator.random(len(values)) - 0.5)  # apart, so that equal scores are seen
-        ax.scatter(values, heights, s=14, color=color_of(1 if is_hallucinated else 2), alpha=0.7, linewidths=0)
+        look = {"marker": "D", "color": color_of(1)} if is_hallucinated else {"marker": "o", "color": color_of(2)}
+        ax.scatter(values, heights, s=16, alpha=0.75, linewidths=0, **look)  # type: ignore[arg-type]
     ax.axvline(result.threshold, color=INK, linewidth=0.8, linestyle=":")
     ax.set_yticks([0, 1], ["faithful", "hallucinated"])
     ax.set_ylim(-0.5, 1.5)
