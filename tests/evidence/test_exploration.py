@@ -94,7 +94,7 @@ def test_study_j_begins_with_a_policy_by_its_name_and_has_a_table_of_its_own(tmp
     design = read_design(J_DESIGN)
     scale = Scale(tmp_path, tmp_path, design.seeds, settings=design.settings, table=design.table)
     planned = list(design.runs(scale.seeds))
-    assert len(planned) == 30
+    assert len(planned) == 48
     assert not set(design.seeds) & {*DEVELOPMENT_SEEDS, *REPORTING_SEEDS}
     for run in planned[:6]:
         settings = runs.settings_of(run, scale, tmp_path / "run")

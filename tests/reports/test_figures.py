@@ -24,6 +24,7 @@ from relax_rl.reports.breadth import breadth_rows, fates_of, mode_changes_of, pl
 from relax_rl.reports.cost import plot_cost
 from relax_rl.reports.curves import PANELS, Panel, draw_curves, plot_curve, smooth, smoothing_window
 from relax_rl.reports.entropy import plot_covariance, plot_forecast, plot_law
+from relax_rl.reports.interactive.curves import group_of
 from relax_rl.reports.passes import plot_pass_differences
 from relax_rl.reports.spectra.planes import SPURIOUS_RESIDUAL, draw_spectra, plot_spectrum
 from relax_rl.reports.trajectories import plot_trajectories, trajectories_of
@@ -211,3 +212,9 @@ def test_fates_and_solutions_are_counted_by_problem(make_run: Callable[..., Path
     assert fates_of(record) == {"won": 1, "kept": 1, "never solved": 1, "lost": 1}
     assert mode_changes_of(record) == [1, -1, 1, 0]
     assert [row[3:] for row in breadth_rows([record])] == [(0, 1), (1, 0), (2, 3), (0, 0)]
+
+
+def test_what_is_logged_of_images_is_a_group_of_its_own() -> None:
+    assert [group_of(key) for key in ("sight/kl/other", "reward", "sighted")] == [
+        "Images", "Training dynamics", "Cost and the rest"
+    ]  # fmt: skip

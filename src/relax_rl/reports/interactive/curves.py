@@ -19,6 +19,7 @@ _MOST_NUMBERS = 200_000
 GROUPS: dict[str, tuple[str, ...]] = {
     "Training dynamics": ("reward", "entropy", "latent/dsd", "completions/mean_length", "grad_norm", "kl"),
     "Latent dynamics": ("latent/",),
+    "Images": ("sight/",),
     "Entropy and exploration": ("entropy/", "tokens/", "gate/", "group/"),
     "Rewards and grading": ("reward_std", "rewards/", "verifiers/", "grading/", "frac_reward_zero_std", "advantage/"),
     "Completions": ("completions/", "sampling/", "num_tokens", "rollouts/"),
