@@ -13,9 +13,11 @@ from scipy import stats
 from relax_rl.comparison.methods import compare_methods
 from relax_rl.comparison.records import by_method, read_runs
 from relax_rl.errors import DataError
+from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.reports.curves import PANELS, band_of, plot_curve, smooth
 from relax_rl.reports.page import write_report
 from relax_rl.reports.tables import comparison_table
+from relax_rl.statistics.seeded_means import SeededMean
 
 
 @pytest.fixture
@@ -73,6 +75,31 @@ def test_only_shared_seeds_are_paired_and_other_settings_refused(
     assert "is not computed: temperature is 1.0 for GRPO, seed 0 and 0.5 for KL-Cov" in text
     with pytest.raises(DataError, match="no run of any method"):
         compare_methods(read_runs([make_run("young")]))
+
+
+def test_variants_of_a_question_are_one_column(make_run: Callable[..., Path], make_evaluation: Callable) -> None:
+    def copied(evaluation: EvaluationResult) -> EvaluationResult:
+        variants = [
+            replace(problem, id=f"{problem.id} {variant}", unit=problem.id)
+            for problem in evaluation.per_problem
+            for variant in range(3)
+        ]
+        return replace(evaluation, per_problem=tuple(variants))
+
+    def difference(name: str, change: Callable[[EvaluationResult], EvaluationResult]) -> SeededMean:
+        paths = [
+            make_run(f"{name} {method} {seed}", method, seed=seed, evaluations={"after": change(after)})
+            for seed in range(3)
+            for method, after in (
+                ("grpo", make_evaluation(0.3, seed=seed)),
+                ("relax", make_evaluation(0.4, seed=9 + seed)),
+            )
+        ]
+        return compare_methods(read_runs(paths)).methods[1].differences["mean@1"].mean
+
+    one, three = difference("alone", lambda evaluation: evaluation), difference("copied", copied)
+    assert three.num_problems == one.num_problems
+    assert (three.value, three.low, three.high) == pytest.approx((one.value, one.low, one.high))
 
 
 def test_methods_that_are_one_under_these_settings_are_named(

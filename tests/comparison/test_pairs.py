@@ -18,7 +18,9 @@ from relax_rl.statistics.intervals import bootstrap_difference
 from relax_rl.statistics.sign_flip import sign_flip_test
 
 
-def result(scores: np.ndarray, name: str = "m", ids: list[str] | None = None, **settings) -> EvaluationResult:
+def result(
+    scores: np.ndarray, name: str = "m", ids: list[str] | None = None, units: list[str] | None = None, **settings
+) -> EvaluationResult:
     """An evaluation with the scores (problems, samples), every answer being its score."""
     ids = ids or [str(index) for index in range(len(scores))]
     rows = [
@@ -28,7 +30,7 @@ def result(scores: np.ndarray, name: str = "m", ids: list[str] | None = None, **
         ]
         for problem, row in zip(ids, scores, strict=True)
     ]
-    summary = summarize(rows)
+    summary = summarize(rows, units=units)
     defaults = {"task": "t", "split": "test", "temperature": 1.0, "top_p": 1.0, "max_completion_length": 9, "seed": 0}
     defaults |= {"prompt_digest": "d", "grader": "g 1", "backend": "transformers"}
     return EvaluationResult(
@@ -57,6 +59,30 @@ def test_every_metric_is_paired_problem_by_problem() -> None:
     any_right = [scores.any(axis=1).astype(float) for scores in (before, after)]
     assert rows["pass@8"].difference.value == pytest.approx(any_right[1].mean() - any_right[0].mean())
     assert (rows["length"].difference.value, rows["length"].p_value) == (0.0, 1.0)
+
+
+def test_variants_of_a_question_are_one_unit() -> None:
+    generator = np.random.default_rng(3)
+    difficulty = generator.uniform(size=(20, 1))
+    before, after = (generator.uniform(size=(20, 8)) < difficulty * ease for ease in (0.6, 0.8))
+    alone = {row.metric: row for row in compare_results(result(before), result(after))}
+    # Three copies of each question say no more than one.
+    copied = [np.repeat(scores, 3, axis=0) for scores in (before, after)]
+    units = [f"{question:02}" for question in range(20) for _ in range(3)]
+    copies = {row.metric: row for row in compare_results(*(result(scores, units=units) for scores in copied))}
+    apart = {row.metric: row for row in compare_results(*(result(scores) for scores in copied))}
+    for metric in ("mean@1", "pass@8"):
+        whole, one, narrow = (rows[metric] for rows in (copies, alone, apart))
+        assert whole.difference.value == pytest.approx(one.difference.value)
+        assert (whole.difference.low, whole.difference.high) == pytest.approx((one.difference.low, one.difference.high))
+        assert whole.p_value == pytest.approx(one.p_value)
+        assert narrow.difference.high - narrow.difference.low < 0.8 * (one.difference.high - one.difference.low)
+    # They keep their questions in the file.
+    first = result(copied[0], units=units)
+    again = EvaluationResult.from_json(first.to_json())
+    assert [problem.unit for problem in again.per_problem] == units
+    assert paired_difference(again, result(copied[1], units=units), "mean@1") == copies["mean@1"].difference
+    assert "unit" not in result(before).to_dict()["per_problem"][0]
 
 
 def test_problems_are_matched_by_id_and_others_left_out() -> None:

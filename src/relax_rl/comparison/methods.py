@@ -19,6 +19,7 @@ from relax_rl.comparison.pairs import Comparability, comparability, metric_names
 from relax_rl.comparison.records import RunRecord, by_method
 from relax_rl.errors import DataError
 from relax_rl.evaluation.bounds import Bounds, metric_bounds
+from relax_rl.evaluation.breakdown import by_unit
 from relax_rl.statistics.seeded_means import SeededMean, detectable_difference, holm, seeded_mean, seeds_needed
 
 __all__ = ["Comparison", "Difference", "MethodSummary", "compare_methods", "compared_metrics", "unlike_evaluation"]
@@ -177,7 +178,7 @@ def compared_metrics(runs: Sequence[RunRecord]) -> list[str]:
 def _summary(
     method: str, runs: Sequence[RunRecord], metrics: Sequence[str], differences: dict[str, Difference]
 ) -> MethodSummary:
-    values = {name: seeded_mean(_table([measured(run, name) for run in runs])) for name in metrics}
+    values = {name: _mean_over_seeds(runs, name) for name in metrics}
     values = {name: _share(mean) if is_share(name) else mean for name, mean in values.items()}
     for name in ("entropy", "dsd", "length"):
         estimates = [run.evaluations["after"].metrics.get(name) for run in runs]
@@ -192,6 +193,12 @@ def _summary(
         _mean([float(run.tokens) for run in runs if run.metrics]),
         bounds={name: found for name in metrics if (found := _bounds(runs, name)) is not None},
     )
+
+
+def _mean_over_seeds(runs: Sequence[RunRecord], metric: str) -> SeededMean | None:
+    values = [measured(run, metric) for run in runs]
+    keys = _shared(values)
+    return seeded_mean(_by_question(_table(values, keys), keys, runs[0]))
 
 
 def _bounds(runs: Sequence[RunRecord], metric: str) -> Bounds | None:
@@ -216,10 +223,22 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def _table(runs: Sequence[Mapping[str, float]], keys: Sequence[str] | None = None) -> np.ndarray:
-    """(S, P) values of a measure by run and key, of the keys that all runs have; NaN where a problem has no value."""
-    keys = _shared(runs) if keys is None else keys
+def _table(runs: Sequence[Mapping[str, float]], keys: Sequence[str]) -> np.ndarray:
+    """(S, P) values of a measure by run and key; NaN where a problem has no value."""
     return np.array([[run[key] for key in keys] for run in runs], dtype=np.float64)
+
+
+def _by_question(table: np.ndarray, keys: Sequence[str], run: RunRecord) -> np.ndarray:
+    """(S, Q) means over the variants of each question; unchanged where problems stand alone.
+
+    As without variants, a problem with a NaN in any row is left out.
+    """
+    questions = {problem.id: problem.unit for problem in run.evaluations["after"].per_problem if problem.unit}
+    if not questions:
+        return table
+    whole = np.where(np.isnan(table).any(axis=0), np.nan, table)
+    units = [questions.get(key, key) for key in keys]
+    return np.array([by_unit(row, None, units)[0] for row in whole])
 
 
 def _shared(runs: Sequence[Mapping[str, float]]) -> list[str]:
@@ -248,7 +267,7 @@ def _paired(first: Sequence[RunRecord], second: Sequence[RunRecord], metric: str
         return None
     before, after = ([measured(run, metric) for run in side] for side in zip(*pairs, strict=True))
     keys = _shared([*before, *after])
-    return seeded_mean(_table(after, keys) - _table(before, keys))
+    return seeded_mean(_by_question(_table(after, keys) - _table(before, keys), keys, pairs[0][0]))
 
 
 def _difference(mean: SeededMean, corrected_p: float, num_comparisons: int) -> Difference:

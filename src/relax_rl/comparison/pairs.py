@@ -15,10 +15,11 @@ import numpy as np
 
 from relax_rl.comparison.records import RunRecord
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.evaluation.breakdown import by_unit, difference_by_unit, units_of_results
 from relax_rl.evaluation.coverage import COVERAGE, coverage_value
 from relax_rl.evaluation.metrics import pass_at_k
 from relax_rl.evaluation.result import EvaluationResult, ProblemResult
-from relax_rl.statistics.intervals import Estimate, bootstrap_difference
+from relax_rl.statistics.intervals import Estimate
 from relax_rl.statistics.sign_flip import sign_flip_test
 
 __all__ = [
@@ -221,8 +222,9 @@ def paired_difference(
         seed: seed of the resamples.
 
     Returns:
-        The difference with its 95 % interval by bootstrap over problems, paired. None where it would not mean
-        anything: `comparability` refuses it, or the metric is not kept problem by problem.
+        The difference with its 95 % interval by bootstrap over problems, paired; over questions, where problems are
+        variants of them. None where it would not mean anything: `comparability` refuses it, or the metric is not kept
+        problem by problem.
     """
     if not comparability(first, second).is_comparable_for(metric) or per_problem_value(metric) is None:
         return None
@@ -250,7 +252,7 @@ def compare_results(
         if difference is not None:
             before, after = _values(pairs, metric)
             kept = ~np.isnan(before) & ~np.isnan(after)
-            test = sign_flip_test(after[kept] - before[kept], seed=seed)
+            test = sign_flip_test(_of_questions(after - before, kept, _units(pairs)), seed=seed)
             assert test is not None  # where there is a difference there is a pair
             means = float(before[kept].mean()), float(after[kept].mean())
             rows.append(PairedDifference(metric, *means, difference, test.p_value))
@@ -276,10 +278,25 @@ def _values(pairs: _Pairs, metric: str) -> tuple[np.ndarray, np.ndarray]:
 def _difference(pairs: _Pairs, metric: str, seed: int) -> Estimate | None:
     values = _values(pairs, metric)
     if metric != "entropy":
-        return bootstrap_difference(*values, seed=seed)
+        return difference_by_unit(*values, None, None, _units(pairs), seed=seed)
     # Entropy is a mean over tokens; as many samples a problem on both sides, so mean lengths weigh like token counts.
     weights = (np.array([problem.length or 0.0 for problem in side]) for side in zip(*pairs, strict=True))
-    return bootstrap_difference(*values, *weights, seed=seed)
+    return difference_by_unit(*values, *weights, _units(pairs), seed=seed)
+
+
+def _units(pairs: _Pairs) -> list[str] | None:
+    """The independent unit of each problem: variants of a question are one."""
+    return units_of_results([problem for problem, _ in pairs])
+
+
+def _of_questions(differences: np.ndarray, kept: np.ndarray, units: Sequence[str] | None) -> np.ndarray:
+    """Differences of the problems that have one, or of their questions; both have the same mean."""
+    if units is None:
+        return differences[kept]
+    means, sizes = by_unit(np.where(kept, differences, np.nan), None, units)
+    assert sizes is not None
+    known = sizes > 0
+    return means[known] * sizes[known] / sizes[known].mean()
 
 
 def _shared_metrics(first: EvaluationResult, second: EvaluationResult) -> list[str]:

@@ -9,10 +9,14 @@ import numpy as np
 
 from relax_rl.evaluation.left_to_a_model import COUNTS
 from relax_rl.evaluation.records import Sample
-from relax_rl.statistics.intervals import Estimate, bootstrap_mean
+from relax_rl.evaluation.result import ProblemResult
+from relax_rl.statistics.intervals import Estimate, bootstrap_difference, bootstrap_mean
 from relax_rl.tasks.base import Problem
 
-__all__ = ["break_down", "by_unit", "units_of"]
+__all__ = ["break_down", "by_unit", "difference_by_unit", "question_of", "units_of", "units_of_results"]
+
+_ALONE = "\0"
+"""Begins the unit of a problem that stands alone."""
 
 TWINS = ("text", "picture")
 """Values of the facet `twin`: the same question in words alone, and in a picture alone."""
@@ -22,7 +26,23 @@ def units_of(problems: Sequence[Problem]) -> list[str] | None:
     """The independent unit of each problem: its group, or itself; None: every problem stands alone."""
     if not any(problem.group for problem in problems):
         return None
-    return [problem.group or f"\0{problem.id}" for problem in problems]
+    return [problem.group or _alone(problem.id) for problem in problems]
+
+
+def question_of(unit: str) -> str:
+    """The question that a unit is; "" for a problem that stands alone."""
+    return "" if unit.startswith(_ALONE) else unit
+
+
+def units_of_results(results: Sequence[ProblemResult]) -> list[str] | None:
+    """The same as `units_of`, from the results of problems."""
+    if not any(result.unit for result in results):
+        return None
+    return [result.unit or _alone(result.id) for result in results]
+
+
+def _alone(identity: str) -> str:
+    return f"{_ALONE}{identity}"
 
 
 def by_unit(
@@ -40,6 +60,23 @@ def by_unit(
     sums = np.bincount(places, np.where(known, values * weights, 0.0))
     totals = np.bincount(places, np.where(known, weights, 0.0))
     return np.divide(sums, totals, out=np.full(len(sums), np.nan), where=totals > 0), totals
+
+
+def difference_by_unit(
+    first: np.ndarray,
+    second: np.ndarray,
+    first_weights: np.ndarray | None,
+    second_weights: np.ndarray | None,
+    units: Sequence[str] | None,
+    *,
+    seed: int = 0,
+) -> Estimate | None:
+    """Mean of ``second - first`` over problems, paired, with its interval over units."""
+    # A problem without a value on one side counts on neither.
+    gone = np.isnan(first) | np.isnan(second)
+    first, second = (np.where(gone, np.nan, side) for side in (first, second))
+    before, after = by_unit(first, first_weights, units), by_unit(second, second_weights, units)
+    return bootstrap_difference(before[0], after[0], before[1], after[1], seed=seed)
 
 
 def break_down(

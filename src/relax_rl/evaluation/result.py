@@ -64,6 +64,7 @@ class ProblemResult:
         distinct_paths: different calculations among the right samples.
         modes: number of right samples in each mode, the largest first; None where the verifier has no modes.
         mode_keys: mode of each of these numbers; None as above, and in files of earlier versions.
+        unit: question that it is a variant of; "", and not in the file, for a problem that stands alone.
     """
 
     id: str
@@ -80,6 +81,7 @@ class ProblemResult:
     distinct_paths: int | None = None
     modes: tuple[int, ...] | None = None
     mode_keys: tuple[str, ...] | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,9 @@ class EvaluationResult:
         for name in ("grading", "reasons", "breakdown", "left_out"):
             if not data[name]:
                 del data[name]
+        for problem in data["per_problem"]:
+            if not problem["unit"]:
+                del problem["unit"]
         for sample in data["samples"]:
             for name in ("images", "tokens", "entropies"):
                 if not sample[name]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from relax_rl.evaluation.breakdown import by_unit
+from relax_rl.evaluation.breakdown import by_unit, question_of
 from relax_rl.evaluation.coverage import COVERAGE, coverage_value
 from relax_rl.evaluation.metrics import CORRECT_MIN, VerdictCounts, count_verdicts, majority_scores, pass_at_k
 from relax_rl.evaluation.records import Sample
@@ -59,7 +59,11 @@ def summarize(
     num_samples = len(samples[0])
     # Of the evaluation and not of a problem: where no sample of a problem found a solution, it has none of them.
     has_modes = counts_solutions and any(sample.mode is not None for row in samples for sample in row)
-    results = tuple(_problem_result(row, of, has_modes) for row, of in zip(samples, counts, strict=True))
+    questions = [""] * len(samples) if units is None else [question_of(unit) for unit in units]
+    results = tuple(
+        replace(_problem_result(row, of, has_modes), unit=question)
+        for row, of, question in zip(samples, counts, questions, strict=True)
+    )
     passes = [_pass_values(counts, k) for k in range(1, num_samples + 1)]
     values = {"mean@1": _column(results, "mean_score")}
     values |= {f"pass@{k}": passes[k - 1] for k in _powers_of_two(num_samples)}

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from relax_rl.evaluation.breakdown import by_unit
+from relax_rl.evaluation.breakdown import by_unit, difference_by_unit
 from relax_rl.evaluation.sight.result import ConditionSight, SiteSight
 from relax_rl.evaluation.sight.sums import NUM_MODES, Sums, leading_modes, mean_angle, unexplained
 from relax_rl.koopman.operators.fits import least_squares_operator
 from relax_rl.latent.images.conditions import Condition
-from relax_rl.statistics.intervals import Estimate, bootstrap_difference, bootstrap_mean
+from relax_rl.statistics.intervals import Estimate, bootstrap_mean
 
 __all__ = ["ProblemSight", "SiteReading", "chance_angle", "condition_sight"]
 
@@ -114,7 +114,7 @@ def _site(name: str, found: Readings, true: Readings, seed: int, *, is_true: boo
         dsd={one: bootstrap_mean(*by_unit(values[one], None, units), seed=seed) for one in estimators},
         dsd_change={}
         if is_true
-        else {one: _difference(before[one], values[one], None, None, units, seed) for one in estimators},
+        else {one: difference_by_unit(before[one], values[one], None, None, units, seed=seed) for one in estimators},
     )
 
 
@@ -127,21 +127,6 @@ def _ratio(pairs: Sequence[tuple[float, float]], units: Sequence[str], seed: int
     over, under = (np.array(side, dtype=np.float64) for side in zip(*pairs, strict=True))
     values = np.divide(over, under, out=np.full(len(over), np.nan), where=under > 0)
     return bootstrap_mean(*by_unit(values, under, units), seed=seed)
-
-
-def _difference(
-    first: np.ndarray,
-    second: np.ndarray,
-    first_weights: np.ndarray | None,
-    second_weights: np.ndarray | None,
-    units: Sequence[str],
-    seed: int,
-) -> Estimate | None:
-    # A problem without a value on one side counts on neither.
-    gone = np.isnan(first) | np.isnan(second)
-    first, second = (np.where(gone, np.nan, side) for side in (first, second))
-    before, after = by_unit(first, first_weights, units), by_unit(second, second_weights, units)
-    return bootstrap_difference(before[0], after[0], before[1], after[1], seed=seed)
 
 
 def _whole(pairs: _Pairs) -> tuple[list[Sums], list[Sums], list[str]]:
@@ -181,7 +166,7 @@ def _errors(pairs: _Pairs, seed: int) -> tuple[Estimate | None, Estimate | None]
     )
     return (
         bootstrap_mean(*by_unit(now, numbers[1], units), seed=seed),
-        _difference(then, now, numbers[3], numbers[1], units, seed),
+        difference_by_unit(then, now, numbers[3], numbers[1], units, seed=seed),
     )
 
 
