@@ -284,7 +284,10 @@ def _rehearsal(name: str) -> Any:
         elif name == "methods":
             _rehearse_method(arguments.name)
         else:
-            _rehearse_task(getattr(arguments, "task", getattr(arguments, "name", None)), settings)
+            shown = getattr(arguments, "images", None)
+            of_images = None if shown is None or Path(shown).suffix else shown
+            named = getattr(arguments, "task", getattr(arguments, "name", None))
+            _rehearse_task(of_images if named is None else named, settings)
         return 0
 
     return run
