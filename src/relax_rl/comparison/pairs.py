@@ -276,12 +276,12 @@ def _values(pairs: _Pairs, metric: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _difference(pairs: _Pairs, metric: str, seed: int) -> Estimate | None:
-    values = _values(pairs, metric)
+    before, after = _values(pairs, metric)
     if metric != "entropy":
-        return difference_by_unit(*values, None, None, _units(pairs), seed=seed)
+        return difference_by_unit(before, after, None, None, _units(pairs), seed=seed)
     # Entropy is a mean over tokens; as many samples a problem on both sides, so mean lengths weigh like token counts.
-    weights = (np.array([problem.length or 0.0 for problem in side]) for side in zip(*pairs, strict=True))
-    return difference_by_unit(*values, *weights, _units(pairs), seed=seed)
+    first, second = (np.array([problem.length or 0.0 for problem in side]) for side in zip(*pairs, strict=True))
+    return difference_by_unit(before, after, first, second, _units(pairs), seed=seed)
 
 
 def _units(pairs: _Pairs) -> list[str] | None:
