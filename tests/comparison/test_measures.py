@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from relax_rl.cli.breadth_tables import print_discovery
+from relax_rl.cli.comparison_tables import print_verdict
 from relax_rl.comparison.measures import better, is_share, measured, sampled_measures
 from relax_rl.comparison.methods import compare_methods
 from relax_rl.comparison.records import RunRecord, read_runs
@@ -111,6 +112,18 @@ def test_methods_are_compared_by_change_and_by_discovery(make: Callable[..., Pat
     assert (base.values["lost"].value, base.values["recovered@2"].value) == pytest.approx((0.25, 0.125))
     assert base.values["lost"].high <= 1
     assert "first_reward +1.000" in other.sentence
+
+
+def test_every_metric_and_every_name_has_room_on_the_screen(
+    make: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = ["mean@1", "pass@2", "first_reward", "lost", "recovered@2"]
+    paths = [make(f"{method}{seed}", method, seed=seed) for method in ("grpo", "latent_coverage") for seed in range(2)]
+    print_verdict(compare_methods(read_runs(paths), metrics=metrics))
+    printed = capsys.readouterr().out
+    # Values and differences by two metrics a table; the first one folds names, for what else it has.
+    assert printed.count("│ latent_coverage │") >= 5
+    assert [printed.count(f" {name} ") >= 2 for name in metrics] == [True] * 5
 
 
 def test_a_change_needs_the_evaluation_before(make: Callable[..., Path], make_evaluation: Made) -> None:

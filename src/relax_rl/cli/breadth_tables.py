@@ -47,7 +47,7 @@ def print_discovery(run: RunDirectory) -> None:
     if not run.completion_steps():
         return
     found = discovered(run)
-    table = Table(title=f"discovered in the rollouts of {run.path}")
+    table = Table(title="discovered in its rollouts")
     table.add_column("metric")
     table.add_column("value", justify="right")
     first = "none" if found.first_reward is None else str(found.first_reward)

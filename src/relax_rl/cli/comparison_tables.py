@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -12,48 +14,62 @@ from relax_rl.statistics.seeded_means import SeededMean
 __all__ = ["print_verdict"]
 
 
+_METRICS_OF_A_TABLE = 2
+"""More would leave no room for the method's name."""
+
+
 def print_verdict(comparison: Comparison) -> None:
     """Means after training, differences to the baseline, a sentence for each method, and remarks."""
     console = Console(width=118)
-    baseline, metrics = comparison.baseline, comparison.metrics
-    scaled = ", advantages of every method scaled to the size of GRPO's" if comparison.is_matched else ""
-    values = Table(title=f"after training{scaled}; 95 % intervals over seeds and problems")
-    for heading in ("method", "seeds", *metrics, "entropy", "DSD", "s/run", "tokens/run"):
-        values.add_column(
-            heading, justify="left" if heading == "method" else "right", no_wrap=heading != "method", overflow="fold"
-        )
-    for row in comparison.methods:
-        cells = [_interval(row.values.get(name), ".3f") + _bounds(row.bounds.get(name)) for name in metrics]
-        cells += [_point(row.values.get(name), form) for name, form in (("entropy", ".3f"), ("dsd", ".4f"))]
-        values.add_row(row.method, str(len(row.seeds)), *cells, f"{row.seconds:.0f}", f"{row.tokens:,.0f}")
-    console.print(values)
+    starts = range(0, len(comparison.metrics), _METRICS_OF_A_TABLE)
+    parts = [comparison.metrics[start : start + _METRICS_OF_A_TABLE] for start in starts]
+    for place, metrics in enumerate(parts):
+        console.print(_value_table(comparison, metrics, is_first=place == 0))
     if any(row.bounds for row in comparison.methods):
         print("{worst, best}: completions without a score are left out of the means; if all were wrong, or all right.")
     if len(comparison.methods) > 1:
-        table = Table(title=f"minus {baseline}, paired by seed and problem; p corrected by Holm for each metric")
-        table.add_column("method")
-        for name in metrics:
-            table.add_column(name, justify="right")
-            table.add_column("p", justify="right")
-        for row in comparison.methods:
-            found = [row.differences.get(name) for name in metrics]
-            cells = [
-                cell
-                for difference in found
-                for cell in (
-                    _interval(difference.mean if difference else None, "+.3f"),
-                    difference.shown_p if difference else "-",
-                )
-            ]
-            if row.method != baseline:
-                table.add_row(row.method, *cells)
-        console.print(table)
+        for metrics in parts:
+            console.print(_difference_table(comparison, metrics))
     if comparison.frontier:
         console.print(_frontier_table(comparison))
     for row in comparison.methods:
         print(row.sentence)
     for remark in comparison.remarks:
         print(f"note: {remark}")
+
+
+def _value_table(comparison: Comparison, metrics: Sequence[str], *, is_first: bool) -> Table:
+    """Means after training; the first table also has what is not tested."""
+    scaled = ", advantages of every method scaled to the size of GRPO's" if comparison.is_matched else ""
+    table = Table(title=f"after training{scaled}; 95 % intervals over seeds and problems")
+    for heading in ("method", "seeds", *metrics, *(("entropy", "DSD", "s/run", "tokens/run") if is_first else ())):
+        table.add_column(
+            heading, justify="left" if heading == "method" else "right", no_wrap=heading != "method", overflow="fold"
+        )
+    for row in comparison.methods:
+        cells = [_interval(row.values.get(name), ".3f") + _bounds(row.bounds.get(name)) for name in metrics]
+        if is_first:
+            cells += [_point(row.values.get(name), form) for name, form in (("entropy", ".3f"), ("dsd", ".4f"))]
+            cells += [f"{row.seconds:.0f}", f"{row.tokens:,.0f}"]
+        table.add_row(row.method, str(len(row.seeds)), *cells)
+    return table
+
+
+def _difference_table(comparison: Comparison, metrics: Sequence[str]) -> Table:
+    title = f"minus {comparison.baseline}, paired by seed and problem; p corrected by Holm for each metric"
+    table = Table(title=title)
+    table.add_column("method")
+    for name in metrics:
+        table.add_column(name, justify="right")
+        table.add_column("p", justify="right")
+    for row in comparison.methods:
+        cells: list[str] = []
+        for difference in (row.differences.get(name) for name in metrics):
+            cells.append(_interval(difference.mean if difference else None, "+.3f"))
+            cells.append(difference.shown_p if difference else "-")
+        if row.method != comparison.baseline:
+            table.add_row(row.method, *cells)
+    return table
 
 
 def _frontier_table(comparison: Comparison) -> Table:
