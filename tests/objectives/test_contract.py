@@ -139,6 +139,7 @@ ALLOWED = {
     ("training/trl/rehearsal.py", "getattr"): "a choice by its name or as TRL's enumeration",
     ("training/trl/emergency.py", "isinstance"): "the kind of an error",
     ("training/trl/guarded.py", "getattr"): "what older versions of transformers lack",
+    ("training/trl/minors.py", "isinstance"): "a model by name or as an object",
     ("training/trl/looking.py", "isinstance"): "prompts are text or messages, and data that may be a stream",
     ("training/trl/opening.py", "isinstance"): "what JSON holds",
     ("training/trl/tracked.py", "isinstance"): "one tracker or several, and cells of a table",
