@@ -77,8 +77,14 @@ def test_read_graded_again_and_compared_without_sampling(
     assert result["metrics"]["mean@1"]["value"] == 0.0
 
 
-def test_a_run_is_measured_by_its_last_checkpoint_on_its_own_task(finished_run: RunDirectory) -> None:
+def test_a_run_is_measured_by_its_last_checkpoint_on_its_own_task(
+    finished_run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_run.completions_path(1).parent.mkdir(exist_ok=True)
+    finished_run.completions_path(1).write_text('{"problem_id": "a", "reward": 1.0, "mode": "1+2"}\n')
     assert main(["eval", "mine", *SMALL, "-o", "of_run"]) == 0
+    printed = capsys.readouterr().out.partition("discovered in its rollouts")[2]
+    assert [line.split()[3] for line in printed.splitlines() if line.startswith("│")] == ["1", "1", "1", "1"]
     assert main(["eval", "tiny", "--task", "countdown", *SMALL, "--max-completion-length", "20", "-o", "tiny"]) == 0
     of_run, tiny = (json.loads(Path(name, "result.json").read_text()) for name in ("of_run", "tiny"))
     assert (of_run.pop("model"), tiny.pop("model")) == ("mine", "tiny")
