@@ -219,3 +219,45 @@ def test_tables_are_sorted_and_eigenvalues_asked(chromium: Chromium, page: str, 
     )
     assert "before" in chromium.ask("document.querySelector('[data-part=spectra] h4').textContent")
     assert chromium.errors == []
+
+
+def test_a_drag_zooms_in_and_escape_zooms_out(chromium: Chromium, page: str) -> None:
+    chromium.visit(page)
+    chromium.ask(SEE_CURVES)
+    panel = "document.querySelector('[data-part=curves] .panel')"
+    chromium.wait_for(f"{panel}.plot")
+    ends = f"[{panel}.plot.scales.x.min, {panel}.plot.scales.x.max]"
+    whole = chromium.ask(ends)
+    chromium.ask(f"{panel}.scrollIntoView({{ block: 'center' }})")
+    left, top, width, height = chromium.ask(
+        f"(() => {{ const b = {panel}.querySelector('.u-over').getBoundingClientRect();"
+        "return [b.left, b.top, b.width, b.height]; })()"
+    )
+    for kind, share in (("mouseMoved", 0.25), ("mousePressed", 0.25), ("mouseMoved", 0.75), ("mouseReleased", 0.75)):
+        chromium.mouse(kind, left + share * width, top + height / 2)
+    length = whole[1] - whole[0]
+    near, far = chromium.ask(ends)
+    assert near == pytest.approx(whole[0] + 0.25 * length, abs=0.05 * length)
+    assert far == pytest.approx(whole[0] + 0.75 * length, abs=0.05 * length)
+    chromium.ask(f"{panel}.dispatchEvent(new KeyboardEvent('keydown', {{ key: 'Escape', bubbles: true }}))")
+    chromium.wait_for(f"{panel}.plot.scales.x.max - {panel}.plot.scales.x.min >= {0.98 * length}")
+    assert chromium.errors == []
+
+
+def test_dark_mode_changes_the_ink_and_paper_gets_figures_in_the_place_of_plots(chromium: Chromium, page: str) -> None:
+    ink = "getComputedStyle(document.body).color"
+    shown = (
+        "['[data-part=curves]', '[data-part=spectra]', 'img.static', 'nav', '.controls', '.stack'].map((words) =>"
+        "getComputedStyle(document.querySelector(words)).display !== 'none')"
+    )
+    chromium.visit(page)
+    light = chromium.ask(ink)
+    assert chromium.ask(shown) == [True, True, False, True, True, True]
+    try:
+        chromium.prefer("dark")
+        assert chromium.ask(ink) != light
+        chromium.prefer("dark", "print")
+        assert chromium.ask(ink) == light
+        assert chromium.ask(shown) == [False, False, True, False, False, True]
+    finally:
+        chromium.prefer("light")

@@ -104,9 +104,10 @@ class Chromium:
         """``mouseMoved``, ``mousePressed`` or ``mouseReleased`` at a point of the window."""
         self._send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
-    def prefer(self, scheme: str) -> None:
-        """Prefer ``light`` or ``dark`` pages from now on."""
-        self._send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    def prefer(self, scheme: str, medium: str = "") -> None:
+        """Prefer ``light`` or ``dark`` pages from now on, on the screen or on the medium ``print``."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._send("Emulation.setEmulatedMedia", media=medium, features=features)
 
     def picture(self, x: float, y: float, width: float, height: float) -> bytes:
         """A part of the page as PNG, in pixels from its top left corner."""
