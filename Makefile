@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: notebooks site site-env site-lock lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision trl-previous verl-env vllm-env gpu-check clean
+.PHONY: screenshots notebooks site site-env site-lock lock demo readme-demo test test-slow lint types imports docs prose soak mutants bench bench-quick evidence evidence-small examples smollm2 sharded-env vision trl-previous verl-env vllm-env gpu-check clean
 
 demo: .venv/.installed
 	$(BIN)/relax demo --overwrite
@@ -63,6 +63,10 @@ site-lock: .venv/.installed
 # Runs the notebooks of docs/notebooks and keeps their outputs in them; a minute of one core.
 notebooks: .venv/.installed
 	$(BIN)/python scripts/notebooks.py
+
+# The pictures of docs/images from the runs of `make demo`; needs Chromium.
+screenshots: .venv/.installed
+	$(BIN)/python scripts/screenshots.py
 
 # Counts sentences, readers addressed and words that have a plainer one, then names each fault with its line; prints, and
 # fails nothing.

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import io
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-
-from relax_rl import report, spectrum
-from relax_rl.reports.board import runs_below
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -74,17 +72,19 @@ def take(browser: Chromium, shot: Shot, address: str) -> bytes:
     # The bar of links would cover the first line, and a plot is drawn when it comes into sight.
     browser.ask("document.querySelectorAll('nav').forEach((e) => { e.style.position = 'static'; })")
     browser.ask(shot.before or "0")
-    browser.ask(f"document.querySelector({shot.selector!r}).scrollIntoView()")
-    browser.ask("new Promise((done) => setTimeout(done, 700))")
+    # Plots far above are drawn while they come by, which moves what is below.
+    for _ in range(2):
+        browser.ask(f"scrollBy(0, document.querySelector({shot.selector!r}).getBoundingClientRect().top - 10)")
+        browser.ask("new Promise((done) => setTimeout(done, 700))")
     if shot.pointer:
         box = browser.ask(
             f"(() => {{ const b = document.querySelector({shot.pointer!r}).getBoundingClientRect();"
             "return [b.left, b.top, b.width, b.height]; })()"
         )
-        browser.mouse("mouseMoved", box[0] + HOVER_AT * box[2], box[1] + box[3] / 2)
-        browser.ask("new Promise((done) => setTimeout(done, 200))")
-    top = browser.ask(f"document.querySelector({shot.selector!r}).getBoundingClientRect().top + scrollY")
-    image = Image.open(io.BytesIO(browser.picture(0, max(0.0, top - 12), width, height))).convert("RGB")
+        for share in (HOVER_AT - 0.1, HOVER_AT):
+            browser.mouse("mouseMoved", box[0] + share * box[2], box[1] + box[3] / 2)
+        browser.ask("new Promise((done) => setTimeout(done, 300))")
+    image = Image.open(io.BytesIO(browser.picture())).convert("RGB")
     file = io.BytesIO()
     image.quantize(256, dither=Image.Dither.NONE).save(file, "png", optimize=True)
     return file.getvalue()
@@ -92,16 +92,17 @@ def take(browser: Chromium, shot: Shot, address: str) -> bytes:
 
 def pages(runs: Path, folder: Path) -> dict[str, str]:
     """Write the pages into a folder; addresses by name."""
-    found = runs_below(runs) if runs.is_dir() else []
+    found = sorted(path.parent for path in runs.rglob("metrics.jsonl"))
     if not found:
         raise SystemExit(f"{runs} holds no runs; run 'make demo' first, or name a folder of runs.")
-    spectrum("tiny", output=folder / "spectrum")
-    written = {
-        "report": report(found, folder / "report.html"),
-        "board": report(runs, folder / "board.html"),
-        "spectrum": folder / "spectrum" / "spectrum.html",
+    commands = {
+        "report.html": ["report", *found, "-o", folder / "report.html"],
+        "board.html": ["report", runs, "-o", folder / "board.html"],
+        "spectrum/spectrum.html": ["spectrum", "tiny", "-o", folder / "spectrum"],
     }
-    return {name: path.resolve().as_uri() for name, path in written.items()}
+    for words in commands.values():
+        subprocess.run([sys.executable, "-m", "relax_rl.cli.main", *map(str, words)], check=True)
+    return {Path(name).stem: (folder / name).resolve().as_uri() for name in commands}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -109,11 +109,9 @@ class Chromium:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._send("Emulation.setEmulatedMedia", media=medium, features=features)
 
-    def picture(self, x: float, y: float, width: float, height: float) -> bytes:
-        """A part of the page as PNG, in pixels from its top left corner."""
-        clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
-        found = self._send("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
-        return base64.b64decode(found["data"])
+    def picture(self) -> bytes:
+        """The window as PNG, with the pointer's effects."""
+        return base64.b64decode(self._send("Page.captureScreenshot", format="png")["data"])
 
     def close(self) -> None:
         """End the browser."""
