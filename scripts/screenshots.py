@@ -95,13 +95,15 @@ def pages(runs: Path, folder: Path) -> dict[str, str]:
     found = sorted(path.parent for path in runs.rglob("metrics.jsonl"))
     if not found:
         raise SystemExit(f"{runs} holds no runs; run 'make demo' first, or name a folder of runs.")
+    place = runs.resolve().parents[1]  # pages say where runs are: runs/demo, and no folder of this machine
+    found, runs = [path.resolve().relative_to(place) for path in found], runs.resolve().relative_to(place)
     commands = {
         "report.html": ["report", *found, "-o", folder / "report.html"],
         "board.html": ["report", runs, "-o", folder / "board.html"],
         "spectrum/spectrum.html": ["spectrum", "tiny", "-o", folder / "spectrum"],
     }
     for words in commands.values():
-        subprocess.run([sys.executable, "-m", "relax_rl.cli.main", *map(str, words)], check=True)
+        subprocess.run([sys.executable, "-m", "relax_rl.cli.main", *map(str, words)], check=True, cwd=place)
     return {Path(name).stem: (folder / name).resolve().as_uri() for name in commands}
 
 
