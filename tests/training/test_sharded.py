@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from relax_rl.cli.main import main
 from support.launching import ENVIRONMENT, ROOT, launched, relax
 
 ENVIRONMENTS = Path(os.environ.get("RELAX_ENVIRONMENTS", str(ROOT / ".environments")))
@@ -114,7 +117,9 @@ def assert_killed_and_resumed(
     ]
     run(output, processes, "--resume", environment=environment)
     assert_same_run(output, alone)
-    assert relax("doctor", str(output), "--checkpoints").stdout.count("whole") == 2
+    with redirect_stdout(StringIO()) as said:
+        assert main(["doctor", str(output), "--checkpoints"]) == 0
+    assert said.getvalue().count("whole") == 2
     return died.stdout + died.stderr
 
 
@@ -149,6 +154,14 @@ def test_fsdp2(alone: Path, tmp_path: Path) -> None:
     assert refused.returncode == 2
 
 
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.timeout(1800)
+def test_fsdp2_of_four_processes(alone: Path, tmp_path: Path) -> None:
+    run(tmp_path / "run", 4, "countdown", *SETTINGS, *batch(8, 1), "--trainer.fsdp=true")
+    assert_same_run(tmp_path / "run", alone)
+
+
 def assert_only_the_evaluation_is_made_again(output: Path, environment: dict[str, str] = ENVIRONMENT) -> None:
     """A run that died after its last update."""
     after = evaluation(output, "after")
@@ -159,18 +172,34 @@ def assert_only_the_evaluation_is_made_again(output: Path, environment: dict[str
     assert again["metrics"] == after["metrics"]
 
 
+def zero(stage: int, folder: Path) -> Path:
+    """DeepSpeed's configuration in a file."""
+    settings = folder / "zero.json"
+    asked = {"zero_force_ds_cpu_optimizer": False, "zero_optimization": {"stage": stage}}
+    automatic = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    settings.write_text(json.dumps(asked | dict.fromkeys(automatic, "auto")))
+    return settings
+
+
 @needs_deepspeed
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed(stage: int, alone: Path, tmp_path: Path) -> None:
-    settings, output = tmp_path / "zero.json", tmp_path / "run"
-    asked = {"zero_force_ds_cpu_optimizer": False, "zero_optimization": {"stage": stage}}
-    automatic = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
-    settings.write_text(json.dumps(asked | dict.fromkeys(automatic, "auto")))
+    settings, output = zero(stage, tmp_path), tmp_path / "run"
     assert_killed_and_resumed(output, alone, 2, f"--trainer.deepspeed={settings}", environment=WITH_DEEPSPEED)
     if stage == 3:
         assert_only_the_evaluation_is_made_again(output, WITH_DEEPSPEED)
     refused = relax("train", "--resume", "--output", str(output), check=False)
     assert refused.returncode == 2
+
+
+@needs_deepspeed
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.timeout(1800)
+def test_zero_3_of_four_processes(alone: Path, tmp_path: Path) -> None:
+    words = (*SETTINGS, *batch(8, 1), f"--trainer.deepspeed={zero(3, tmp_path)}")
+    run(tmp_path / "run", 4, "countdown", *words, environment=WITH_DEEPSPEED)
+    assert_same_run(tmp_path / "run", alone)

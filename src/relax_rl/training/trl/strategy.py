@@ -72,7 +72,7 @@ def whole_weights(wrapped: Any, accelerator: Any) -> Generator[Any]:
     Args:
         wrapped: the policy as the trainer holds it, prepared or not.
     """
-    with unwrap_model_for_generation(wrapped, accelerator) as model:
+    with unwrap_model_for_generation(wrapped, accelerator) as model, _without_checks_of_order(wrapped):
         parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
         if not parts:
             yield model
@@ -87,6 +87,26 @@ def whole_weights(wrapped: Any, accelerator: Any) -> Generator[Any]:
             for part in parts:
                 part.reshard()
                 part.set_reshard_after_forward(accelerator.state.fsdp_plugin.reshard_after_forward, recurse=False)
+
+
+@contextmanager
+def _without_checks_of_order(wrapped: Any) -> Generator[None]:
+    """Inside, ZeRO-3 does not compare the order of the layers over all processes as a forward starts.
+
+    TRL removes the other hooks. With this one, the processes would have to take the same number of forwards.
+    """
+    optimizer = getattr(wrapped, "optimizer", None)
+    offload: Any = getattr(optimizer, "parameter_offload", optimizer)
+    handle = getattr(offload, "fwd_pre_hook", None)
+    if handle is None:
+        yield
+        return
+    check = offload.module._forward_pre_hooks[handle.id]
+    handle.remove()
+    try:
+        yield
+    finally:
+        offload.fwd_pre_hook = offload.module.register_forward_pre_hook(check)
 
 
 def held_parts(parameters: Iterable[Tensor]) -> list[Tensor]:
