@@ -73,6 +73,7 @@ class Stage:
             all others are brought to GRPO's.
         bank: whether the methods need the bank of the start.
         needs: a study that must have said yes before this stage is run.
+        further_seeds: run after all stages, beside the reporting seeds, for narrower intervals.
     """
 
     study: str
@@ -81,6 +82,7 @@ class Stage:
     unmatched: tuple[str, ...] = ()
     bank: bool = False
     needs: str | None = None
+    further_seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,23 @@ class Design:
     settings: Path = SETTINGS
     seeds: tuple[int, ...] = REPORTING_SEEDS
 
-    def runs(self, seeds: Iterable[int]) -> Iterator[Run]:
-        """Stage by stage, and in each stage all methods of a seed before the next seed."""
-        seeds = tuple(seeds)
+    def runs(self, seeds: Iterable[int] | None = None) -> Iterator[Run]:
+        """Stage by stage, and in each stage all methods of a seed before the next seed.
+
+        Args:
+            seeds: of every stage; None for the reporting seeds, and after all stages the further seeds of each.
+        """
+        first = self.seeds if seeds is None else tuple(seeds)
         for stage in self.stages:
-            for seed in seeds:
-                for method in stage.methods:
-                    yield Run(stage, self.starts[stage.start], method, seed)
+            yield from self._runs_of(stage, first)
+        if seeds is None:
+            for stage in self.stages:
+                yield from self._runs_of(stage, stage.further_seeds)
+
+    def _runs_of(self, stage: Stage, seeds: Iterable[int]) -> Iterator[Run]:
+        for seed in seeds:
+            for method in stage.methods:
+                yield Run(stage, self.starts[stage.start], method, seed)
 
 
 def read_design(path: Path = DESIGN) -> Design:
@@ -130,7 +142,10 @@ def read_design(path: Path = DESIGN) -> Design:
         name: Start(name, **{**table, "arguments": tuple(table.get("arguments", ()))})
         for name, table in tables["starts"].items()
     }
-    stages = (Stage(**{**table, "unmatched": tuple(table.get("unmatched", ()))}) for table in tables.get("stages", ()))
+    stages = (
+        Stage(**{**table, **{name: tuple(table.get(name, ())) for name in ("unmatched", "further_seeds")}})
+        for table in tables.get("stages", ())
+    )
     own = {name: tables[name] for name in ("table",) if name in tables}
     own |= {"settings": path.parent / tables["settings"]} if "settings" in tables else {}
     own |= {"seeds": tuple(tables["seeds"])} if "seeds" in tables else {}

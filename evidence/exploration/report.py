@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evidence.exploration.design import FRONTIER, REPORTING_SEEDS, Design, read_design
+from evidence.exploration.design import FRONTIER, Design, read_design
 from evidence.exploration.picture import frontier_picture, save_picture
-from evidence.exploration.table import read_runs
+from evidence.exploration.table import FAILED, finished, read_runs
 from evidence.exploration.verdicts import QUESTIONS, against_controls, discoveries, says_yes, verdicts
 from evidence.tables.page import markdown
 from evidence.tables.tables import Rows, methods_of, write_table
@@ -39,22 +39,30 @@ COLUMNS = ("mean@1", "pass@16", "pass@64", "modes@16", "modes@64", "top_mode", "
 
 def with_parts(text: str, rows: Rows) -> str:
     """The page with every marked part made anew from the runs."""
-    return MARKED.sub(lambda mark: mark["open"] + PARTS[mark["name"]](rows) + mark["close"], text)
+    figures = finished(rows)
+    parts = {**{name: part(figures) for name, part in PARTS.items()}, "progress": progress(rows)}
+    return MARKED.sub(lambda mark: mark["open"] + parts[mark["name"]] + mark["close"], text)
 
 
 def progress(rows: Rows) -> str:
-    """How many runs of each study are in, of how many."""
+    """How many runs of each study are in, of how many, and the error of each that failed."""
     design = read_design()
     lines = []
     for study in dict.fromkeys(stage.study for stage in design.stages):
         for start in dict.fromkeys(stage.start for stage in design.stages if stage.study == study):
-            own = [row for row in rows if (row["study"], row["start"]) == (study, start)]
+            own = [row for row in finished(rows) if (row["study"], row["start"]) == (study, start)]
             seeds = sorted({int(row["seed"]) for row in own})
             names = methods_of(own)
             lacking = [name for name in _methods(design, study, start) if name not in names]
-            total = len(_methods(design, study, start)) * len(REPORTING_SEEDS)
+            total = sum(run.stage.study == study and run.start.name == start for run in design.runs())
             lines.append([_label(study), start, f"{len(own)} of {total}", _range(seeds), "; ".join(lacking)])
-    return markdown(["study", "start", "runs", "seeds", "methods without a run"], lines)
+    failures = [
+        f"- Failed: {_label(row['study'])}, {row['start']}, {row['method']}, seed {int(row['seed'])}. {row[FAILED]}\n"
+        for row in rows
+        if FAILED in row
+    ]
+    table = markdown(["study", "start", "runs", "seeds", "methods without a run"], lines)
+    return table + ("\n" + "".join(failures) if failures else "")
 
 
 def verdict(rows: Rows) -> str:
@@ -228,7 +236,14 @@ def _label(study: str) -> str:
 
 
 def _range(seeds: list[int]) -> str:
-    return f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else ", ".join(map(str, seeds))
+    """Neighbours as a range: 41 to 48, 61."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    return ", ".join(f"{part[0]} to {part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
 
 
 def main() -> None:
@@ -238,11 +253,12 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="to write the parts of; none without")
     arguments = parser.parse_args()
     rows = read_runs(arguments.results)
-    tables = {"verdicts": verdicts(rows), "controls": against_controls(rows), "discovery": discoveries(rows)}
+    figures = finished(rows)
+    tables = {"verdicts": verdicts(figures), "controls": against_controls(figures), "discovery": discoveries(figures)}
     for name, table in tables.items():
         if table:
             write_table(arguments.results / f"i_{name}.csv", table)
-    figure = frontier_picture(rows)
+    figure = frontier_picture(figures)
     if figure is not None:
         save_picture(figure, arguments.images / "evidence-frontier.svg")
     if arguments.page:

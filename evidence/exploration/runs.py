@@ -2,7 +2,7 @@ r"""All runs of study I or J in one process, one after the other; a finished run
 
 python -m evidence.exploration.runs --runs runs/evidence/exploration --results evidence/results
 python -m evidence.exploration.runs --design evidence/exploration/figures.toml --runs runs/evidence/figures
-python -m evidence.exploration.runs --seeds 100 --only "grpo, kl 0.01" --set trainer.learning_rate=3e-3 ...
+python -m evidence.exploration.runs --seeds 100 --set trainer.learning_rate=3e-3 ...
 
 It may be stopped at any time: the run that was cut off is begun again. One thread computes.
 """
@@ -25,13 +25,14 @@ import torch
 
 from evidence.exploration.design import DESIGN, Design, Run, Stage, Start, read_design
 from evidence.exploration.scale import Scale
-from evidence.exploration.starts import bank, built, evaluated, measured
-from evidence.exploration.table import read_runs
+from evidence.exploration.starts import bank, built, digest, evaluated, measured
+from evidence.exploration.table import FAILED, finished, read_runs
 from evidence.exploration.verdicts import says_yes
-from evidence.tables.tables import write_table
+from evidence.tables.tables import Rows, write_table
 from relax_rl.comparison.discovery import Discovery, discovery_of
 from relax_rl.config import TrainConfig, load_config
 from relax_rl.config.loading import read_overrides
+from relax_rl.errors import RelaxError
 from relax_rl.evaluation.result import EvaluationResult
 from relax_rl.runs import RunDirectory
 from relax_rl.tasks.registry import build_task
@@ -56,19 +57,25 @@ LOGGED = {
 
 
 def run_all(design: Design, scale: Scale, say: Callable[[str], None]) -> None:
-    """Every run that has no row yet, in the order of the design."""
+    """Every run that has no row yet, in the order of the design; a run that cannot be made has a row with its error."""
     torch.set_num_threads(1)
     rows = read_runs(scale.results, scale.table)
+    starts: set[str] = set()
     for run in design.runs(scale.seeds):
-        if _left_out(design, run.stage, run.method, scale) or (run.stage.needs and not says_yes(rows, run.stage.needs)):
+        if _left_out(design, run.stage, run.method, scale):
+            continue
+        if run.stage.needs and not says_yes(finished(rows), run.stage.needs):
             continue
         done = {_key(row) for row in rows}
-        beginning = ("start", run.start.name, "start", 0)
-        if beginning not in done:
-            rows.append(_start_row(run.start, scale))
         if run.key in done:
             continue
-        rows.append(perform(run, scale))
+        if run.start.name not in starts:
+            _begin_with(run.start, rows, scale)
+            starts.add(run.start.name)
+        try:
+            rows.append(perform(run, scale))
+        except RelaxError as error:  # a run that cannot be made is reported as such, and keeps none from the others
+            rows.append({**_names(run.key), FAILED: str(error)})
         write_table(scale.results / scale.table, rows)
         say(f"{time.strftime('%H:%M:%S')} {' / '.join(map(str, run.key))}: {_words(rows[-1])}")
 
@@ -150,8 +157,19 @@ def _discovered(run: RunDirectory, settings: TrainConfig) -> dict[str, float]:
     return {"first_reward": first, "discovered": found.problems}
 
 
-def _start_row(start: Start, scale: Scale) -> dict[str, Any]:
-    return {**_names(("start", start.name, "start", 0)), "updates": 0, **metrics_of(measured(start, scale))}
+def _begin_with(start: Start, rows: Rows, scale: Scale) -> None:
+    """Append what a start reaches, or make sure that the runs in the table began with the same weights."""
+    beginning = ("start", start.name, "start", 0)
+    weights = digest(start, scale)
+    known = next((row for row in rows if _key(row) == beginning), None)
+    if known is None:
+        rows.append({**_names(beginning), "updates": 0, **metrics_of(measured(start, scale)), "weights": weights})
+    elif known.get("weights") != weights:
+        raise SystemExit(
+            f"The runs in {scale.results / scale.table} began with other weights of the start {start.name!r} "
+            f"({known.get('weights', 'unknown')}) than {start.model or scale.runs / 'starts' / start.folder} has "
+            f"({weights}). Put the policy of those runs there, or remove the rows of this start to run them again."
+        )
 
 
 def _left_out(design: Design, stage: Stage, method: str, scale: Scale) -> bool:
@@ -171,6 +189,8 @@ def _key(row: Mapping[str, Any]) -> tuple[str, str, str, int]:
 
 
 def _words(row: Mapping[str, Any]) -> str:
+    if FAILED in row:
+        return row[FAILED]
     shown = ("mean@1", "worst", "pass@16", "pass@64", "modes@16", "entropy", "seconds", "first_reward")
     return json.dumps({name: round(float(row[name]), 3) for name in shown if name in row})
 
@@ -181,15 +201,13 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("evidence/results"), help="(%(default)s)")
     parser.add_argument("--design", type=Path, default=DESIGN, help="starts and stages (%(default)s)")
     parser.add_argument("--small", action="store_true", help="a minute of it, on a development seed")
-    parser.add_argument("--seeds", help="others than the reporting seeds, with commas between")
+    parser.add_argument("--seeds", help="others than those of the design, with commas between")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of all runs")
     arguments = parser.parse_args()
     make = Scale.small if arguments.small else Scale
     design = read_design(arguments.design)
     own = {"settings": design.settings, "table": design.table}
     scale = replace(make(arguments.runs, arguments.results), **own)
-    if not arguments.small:
-        scale = replace(scale, seeds=design.seeds)
     changes = read_overrides([f"--{change}" for change in arguments.set])
     seeds = tuple(map(int, arguments.seeds.split(","))) if arguments.seeds else scale.seeds
     scale = replace(scale, seeds=seeds, changes={**scale.changes, **changes})

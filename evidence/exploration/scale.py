@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evidence.exploration.design import DEVELOPMENT_SEEDS, REPORTING_SEEDS, RUNS_TABLE, SETTINGS
+from evidence.exploration.design import DEVELOPMENT_SEEDS, RUNS_TABLE, SETTINGS
 from relax_rl.config import load_config
 
 __all__ = ["Scale"]
@@ -19,7 +19,7 @@ class Scale:
     Attributes:
         runs: folder of starts and runs.
         results: folder of the tables.
-        seeds: of the runs.
+        seeds: of the runs; None for those of the design.
         changes: to the settings of all runs.
         building: arguments of the scripts that build the starts, on top of the design's.
         most_methods: of a stage, and then of the first stage of a study alone; None for all of all.
@@ -28,7 +28,7 @@ class Scale:
 
     runs: Path
     results: Path
-    seeds: tuple[int, ...] = REPORTING_SEEDS
+    seeds: tuple[int, ...] | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     building: tuple[str, ...] = ()
     most_methods: int | None = None

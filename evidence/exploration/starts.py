@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 from evidence.exploration.design import Start
 from evidence.exploration.scale import Scale
 from relax_rl.evaluation.result import EvaluationResult
+from relax_rl.latent.contract.files import model_location
 from relax_rl.training.models import load_model
 from relax_rl.workflows.evaluate import evaluate
 
-__all__ = ["bank", "built", "evaluated", "measured"]
+__all__ = ["bank", "built", "digest", "evaluated", "measured"]
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -27,6 +29,15 @@ def built(start: Start, scale: Scale) -> str | Path:
         words = [sys.executable, SCRIPTS / start.script, *start.arguments, "--output", folder, *scale.building]
         subprocess.run([str(word) for word in words], check=True)
     return folder
+
+
+def digest(start: Start, scale: Scale) -> str:
+    """Digest of the file with the policy's weights, short.
+
+    The same script gives other weights on another processor, and runs from different weights cannot share a table.
+    """
+    weights = Path(model_location(str(built(start, scale)))) / "model.safetensors"
+    return f"sha256:{hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}"
 
 
 def measured(start: Start, scale: Scale) -> EvaluationResult:

@@ -27,9 +27,10 @@ from evidence.exploration.paired import gain, paired
 from evidence.exploration.picture import frontier_picture, save_picture
 from evidence.exploration.report import PARTS, with_parts
 from evidence.exploration.scale import Scale
-from evidence.exploration.table import read_runs
+from evidence.exploration.table import finished, read_runs
 from evidence.exploration.verdicts import against_controls, discoveries, says_yes, verdicts
 from evidence.tables.tables import Rows, write_table
+from relax_rl.errors import DataError
 from relax_rl.rewards.countdown import CountdownAnswer
 from relax_rl.rewards.subset_sum import SubsetSumVerifier
 from relax_rl.tasks.many_solutions import ManySolutionsTask
@@ -69,7 +70,9 @@ EIGHT = range(41, 49)
 
 
 def test_the_seeds_are_apart_and_enough_for_the_criterion() -> None:
-    assert not set(DEVELOPMENT_SEEDS) & set(REPORTING_SEEDS)
+    further = {seed for stage in read_design().stages for seed in stage.further_seeds}
+    assert not set(DEVELOPMENT_SEEDS) & (set(REPORTING_SEEDS) | further)
+    assert not further & set(REPORTING_SEEDS)
     largest = max(len(stage.methods) for stage in read_design().stages if stage.study != FRONTIER)
     # The smallest p-value of a sign-flip test, corrected for the methods of a question.
     assert largest * 2 / 2 ** len(REPORTING_SEEDS) < 0.05
@@ -146,6 +149,15 @@ def test_all_methods_of_a_seed_come_before_the_next_seed() -> None:
     stages = (Stage("i1", "sums", {"a": {}, "b": {}}), Stage("i5", "sums", {"c": {}}))
     keys = [run.key for run in Design({"sums": start}, stages).runs((1, 2))]
     assert [(key[2], key[3]) for key in keys] == [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("c", 1), ("c", 2)]
+
+
+def test_further_seeds_come_after_all_stages_and_only_where_no_others_are_asked_for() -> None:
+    start = Start("sums", "x.py", {"name": "many_solutions"})
+    stages = (Stage("i1", "sums", {"a": {}}, further_seeds=(61,)), Stage("i5", "sums", {"c": {}}))
+    design = Design({"sums": start}, stages)
+    keys = [(run.method, run.seed) for run in design.runs()]
+    assert keys == [("a", seed) for seed in REPORTING_SEEDS] + [("c", seed) for seed in REPORTING_SEEDS] + [("a", 61)]
+    assert [(run.method, run.seed) for run in design.runs((1,))] == [("a", 1), ("c", 1)]
 
 
 def test_only_what_lies_above_the_frontier_of_its_seed_is_better() -> None:
@@ -245,6 +257,35 @@ def test_the_picture_is_the_same_for_the_same_rows(tmp_path: Path) -> None:
     assert frontier_picture([]) is None
 
 
+def without_building(monkeypatch: pytest.MonkeyPatch, weights: str = "sha256:0") -> None:
+    monkeypatch.setattr(runs, "digest", lambda start, scale: weights)
+    monkeypatch.setattr(runs, "measured", lambda start, scale: None)
+    monkeypatch.setattr(runs, "metrics_of", lambda result: {"mean@1": 0.2})
+
+
+def test_runs_from_other_weights_do_not_join_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trained: list[str] = []
+
+    def perform(run: Run, scale: Scale) -> dict[str, Any]:
+        trained.append(run.method)
+        return made_up("i1", {run.method: 0.0}, (run.seed,))[0]
+
+    monkeypatch.setattr(runs, "perform", perform)
+    first = Design({"sums": Start("sums", "x.py", {})}, (Stage("i1", "sums", {"a": {}}),))
+    both = Design(first.starts, (Stage("i1", "sums", {"a": {}, "b": {}}),))
+    scale = replace(Scale(tmp_path, tmp_path), seeds=(1,))
+    without_building(monkeypatch, "sha256:1")
+    runs.run_all(first, scale, lambda sentence: None)
+    before = (tmp_path / "i_runs.csv").read_bytes()
+    without_building(monkeypatch, "sha256:2")
+    with pytest.raises(SystemExit, match=r"other weights of the start 'sums' .sha256:1. .* remove the rows"):
+        runs.run_all(both, scale, lambda sentence: None)
+    assert (trained, (tmp_path / "i_runs.csv").read_bytes()) == (["a"], before)
+    without_building(monkeypatch, "sha256:1")
+    runs.run_all(both, scale, lambda sentence: None)
+    assert trained == ["a", "b"]
+
+
 def test_a_finished_run_is_not_repeated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     trained: list[tuple[str, int]] = []
 
@@ -255,7 +296,7 @@ def test_a_finished_run_is_not_repeated(monkeypatch: pytest.MonkeyPatch, tmp_pat
         return {"study": "i1", "start": "sums", "method": run.method, "seed": run.seed, "mean@1": 0.5}
 
     monkeypatch.setattr(runs, "perform", perform)
-    monkeypatch.setattr(runs, "_start_row", lambda start, scale: runs._names(("start", start.name, "start", 0)))
+    without_building(monkeypatch)
     design = Design({"sums": Start("sums", "x.py", {})}, (Stage("i1", "sums", {"a": {}, "b": {}}),))
     scale = replace(Scale(tmp_path, tmp_path), seeds=(1, 2))
     with pytest.raises(KeyboardInterrupt):
@@ -266,6 +307,29 @@ def test_a_finished_run_is_not_repeated(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert trained == [("a", 1), ("b", 1), ("a", 2), ("-", 0), ("b", 2)]
 
 
+def test_a_run_that_cannot_be_made_is_a_row_and_counts_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def perform(run: Run, scale: Scale) -> dict[str, Any]:
+        if run.method == "relax, robust":
+            raise DataError("too short")
+        return made_up("i5", {run.method: 0.0}, (run.seed,))[0]
+
+    monkeypatch.setattr(runs, "perform", perform)
+    without_building(monkeypatch)
+    methods = {"relax, robust": {}, "relax, paper": {}}
+    said: list[str] = []
+    write_table(tmp_path / "i_runs.csv", traced(EIGHT))
+    design = Design({"sums": Start("sums", "x.py", {})}, (Stage("i5", "sums", methods),))
+    for _ in range(2):
+        runs.run_all(design, replace(Scale(tmp_path, tmp_path), seeds=(41,)), said.append)
+    rows = read_runs(tmp_path)
+    assert [line.split(": ", 1)[1] for line in said if "robust" in line] == ["too short"]
+    assert [row["method"] for row in verdicts(finished(rows))] == ["relax, paper"]
+    text = "<!-- part progress -->\n<!-- end of part -->\n"
+    assert "- Failed: I5, sums, relax, robust, seed 41. too short\n" in with_parts(text, rows)
+
+
 def test_a_stage_waits_for_the_study_that_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     trained: list[str] = []
 
@@ -274,7 +338,7 @@ def test_a_stage_waits_for_the_study_that_it_needs(monkeypatch: pytest.MonkeyPat
         return made_up("i2", {run.method: 0.0}, (run.seed,))[0]
 
     monkeypatch.setattr(runs, "perform", perform)
-    monkeypatch.setattr(runs, "_start_row", lambda start, scale: runs._names(("start", start.name, "start", 0)))
+    without_building(monkeypatch)
     design = Design({"sums": Start("sums", "x.py", {})}, (Stage("i2", "sums", {"latent": {}}, needs="i1"),))
     for offset, expected in ((0.0, []), (0.5, ["latent"])):
         write_table(tmp_path / "i_runs.csv", traced(EIGHT) + made_up("i1", {"mode_max_rl": offset}, EIGHT))
