@@ -28,14 +28,14 @@ def frontier_picture(rows: Rows) -> Figure | None:
     panels = [panel for panel in PANELS if any(row["start"] == panel[0] and row["study"] == FRONTIER for row in rows)]
     if not panels:
         return None
-    figure = Figure(figsize=(5.6 * len(panels), 4.6), layout="constrained")
+    figure = Figure(figsize=(5.6 * len(panels), 5.6), layout="constrained")
     for ax, (start, breadth, studies, title) in zip(
         np.atleast_1d(np.asarray(figure.subplots(1, len(panels)))).tolist(), panels, strict=True
     ):
         _panel(ax, [row for row in rows if row["start"] == start], breadth, studies)
         ax.set(xlabel="mean@1", ylabel=breadth, title=title)
         quieten(ax)
-        ax.legend(frameon=False, fontsize=7, loc="best")
+        ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
     return figure
 
 
@@ -58,12 +58,11 @@ def _panel(ax: Axes, rows: Rows, breadth: str, studies: Sequence[str]) -> None:
             method.removeprefix("kl "), mean, fontsize=6, color=MUTED, textcoords="offset points", xytext=(4, 4)
         )
         means.append(mean)
-    means.sort()
     ax.plot(*zip(*means, strict=True), color=MUTED, linewidth=1.2, label="GRPO with a KL of strength ...")
     contenders = [row for row in rows if row["study"] in studies]
     for position, method in enumerate(methods_of(contenders)):
-        look = {"color": color_of(position), "marker": MARKERS[position % len(MARKERS)]}
-        _point(ax, contenders, method, breadth, **look, label=method)
+        color, marker = color_of(position), MARKERS[position % len(MARKERS)]
+        _point(ax, contenders, method, breadth, color=color, marker=marker, label=method)
 
 
 def _point(
