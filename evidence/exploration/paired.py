@@ -2,7 +2,7 @@
 
 python -m evidence.exploration.paired --results evidence/results
 
-prints two tables in Markdown and writes j_methods.csv. The tests are paired t tests over the seeds that both methods
+prints a table in Markdown and writes j_methods.csv. The tests are paired t tests over the seeds that both methods
 have, corrected by Holm over the methods.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 
 from evidence.exploration.design import J_DESIGN, read_design
 from evidence.exploration.table import read_runs
-from evidence.tables.page import difference, markdown
-from evidence.tables.tables import Rows, methods_of, write_table
+from evidence.tables.page import paired_by_seed
+from evidence.tables.tables import Rows, methods_of, read_table, write_table
 from relax_rl.statistics.seeded_means import SeededMean, holm, seeded_mean
 
 __all__ = ["BASELINE", "MEASURES", "gain", "paired"]
@@ -71,14 +71,9 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = read_runs(arguments.results, read_design(J_DESIGN).table)
     found = [row for metric in MEASURES for row in paired(rows, metric)]
-    write_table(arguments.results / "j_methods.csv", found)
-    for metric in MEASURES:
-        lines = [
-            [row["method"], f"{row['seeds']}", f"{row['value']:.3f}", difference(row) if "p" in row else ""]
-            for row in found
-            if row["metric"] == metric
-        ]
-        print(markdown(["", "seeds", metric, f"minus {BASELINE}, p"], lines))
+    table = arguments.results / "j_methods.csv"
+    write_table(table, found)
+    print(paired_by_seed(read_table(table)))
     learned = gain(rows)
     if learned is not None:
         print(f"{BASELINE} gains {learned.value:+.3f} [{learned.low:+.3f}, {learned.high:+.3f}] over the start.")

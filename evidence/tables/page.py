@@ -205,6 +205,28 @@ def _shown_order(line: list[str]) -> tuple[int, int]:
     return ("other", "masked:0.6", "grey", "none").index(line[0]), int(line[1])
 
 
+def paired_by_seed(rows: Rows) -> str:
+    """Methods of study J: both primary measures with their differences to GRPO; no p-value below its eight seeds."""
+    found = {(row["method"], row["metric"]): row for row in rows}
+    lines = []
+    for method in methods_of(rows):
+        line = [method, f"{found[method, 'mean@1']['seeds']:.0f}"]
+        for metric in ("mean@1", "worst"):
+            row = found[method, metric]
+            line += [f"{row['value']:.3f}", _difference_of(row)]
+        lines.append(line)
+    return markdown(["", "seeds", "average", "minus grpo, p", "worst", "minus grpo, p"], lines)
+
+
+def _difference_of(row: dict) -> str:
+    if row["difference"] != row["difference"]:
+        return ""
+    return difference(row) if row["seeds"] >= SEEDS_OF_J else f"{row['difference']:+.3f}, no verdict yet"
+
+
+SEEDS_OF_J = 8
+"""The plan's: with fewer there is no verdict."""
+
 TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "learning_rate": ("b_learning_rate_methods", compared),
     "search": ("b_search", searched),
@@ -227,6 +249,7 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "signals_search": ("g_search", searched),
     "signals": ("g_methods", compared),
     "images": ("images", sighted),
+    "figures": ("j_methods", paired_by_seed),
 }
 
 
