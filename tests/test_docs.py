@@ -195,3 +195,8 @@ def test_every_extra_is_on_the_page_that_installs_them():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     named = re.findall(r"^\| `\[(\w+)\]` \|", (ROOT / "docs/start/install.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(named) == sorted(extras)
+
+
+def test_the_readme_stays_short():
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    assert (len(lines) <= 120, [line for line in lines if len(line) > 120]) == (True, [])
