@@ -45,7 +45,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         (run / "completions" / "step_000060.jsonl").unlink()
         for step in range(1, 11):
             row = {"step": step, "problem_id": f"train/{step}", "prompt": "1 2>3", "completion": f"text of step {step}"}
-            rows = [row | {"reward": float(step % 2), "num_tokens": step, "mode": "a", "dsd": 0.1 * step}] * 2
+            rows = [
+                row | {"reward": float(step % 2), "num_tokens": step, "mode": "a", "dsd": 0.1 * step, "advantage": -1.5}
+            ] * 2
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (run / "completions" / f"step_{step:06d}.jsonl").write_text(text)
         runs.append(run)
@@ -90,6 +92,30 @@ def test_a_run_can_be_left_out_and_the_axis_be_logarithmic(chromium: Chromium, p
     assert chromium.errors == []
 
 
+def test_smoothing_is_the_mean_over_neighbours(chromium: Chromium, page: str) -> None:
+    chromium.visit(page)
+    chromium.ask(SEE_CURVES)
+    panel = "document.querySelector('[data-part=curves] .panel')"
+    chromium.wait_for(f"{panel}.plot")
+
+    def lines(half: int) -> tuple[list[float], list[float]]:
+        """Values of the first run, as logged and as drawn."""
+        chromium.ask(
+            "(() => { const e = document.querySelector('[data-part=curves] input[type=range]');"
+            f"e.value = {half}; e.dispatchEvent(new Event('input')); }})()"
+        )
+        logged, drawn = chromium.ask(f"{panel}.plot.data.slice(1, 3).map((line) => [...line])")
+        return logged, drawn
+
+    logged, drawn = lines(0)
+    assert drawn == logged
+    assert len(set(logged)) > 10
+    logged, drawn = lines(1)
+    means = [sum(near) / len(near) for near in (logged[max(0, at - 1) : at + 2] for at in range(len(logged)))]
+    assert drawn == pytest.approx(means)
+    assert chromium.errors == []
+
+
 def test_keys_move_along_a_curve(chromium: Chromium, page: str) -> None:
     chromium.visit(page)
     chromium.ask(SEE_CURVES)
@@ -99,6 +125,26 @@ def test_keys_move_along_a_curve(chromium: Chromium, page: str) -> None:
         ".dispatchEvent(new KeyboardEvent('keydown', { key: 'Home', bubbles: true }))"
     )
     chromium.wait_for("document.querySelector('[data-part=curves] .readout').textContent.startsWith('step 1')")
+    assert chromium.errors == []
+
+
+def test_completions_are_shaded_by_their_advantage(chromium: Chromium, page: str) -> None:
+    chromium.visit(page)
+    completions = "document.querySelector('[data-part=completions]')"
+    chromium.ask(
+        f"(() => {{ const e = {completions}.querySelector('input[type=range]');"
+        "e.value = 3; e.dispatchEvent(new Event('input')); })()"
+    )
+    for side in (1, 2):
+        chromium.ask(f"{completions}.querySelector('tbody tr button:nth-child({side})').click()")
+    chromium.ask(
+        f"(() => {{ const labels = [...{completions}.querySelectorAll('label')];"
+        "const label = labels.find((e) => e.textContent.includes('shade'));"
+        "const e = label.querySelector('select'); e.value = 'advantage'; e.dispatchEvent(new Event('change')); })()"
+    )
+    titles = "[...document.querySelectorAll('.pair .shaded span')].map((e) => e.title)"
+    assert chromium.ask(titles) == ["advantage -1.5"] * 2
+    assert chromium.errors == []
 
 
 @WIDTHS
