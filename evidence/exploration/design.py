@@ -146,7 +146,10 @@ def read_design(path: Path = DESIGN) -> Design:
         Stage(**{**table, **{name: tuple(table.get(name, ())) for name in ("unmatched", "further_seeds")}})
         for table in tables.get("stages", ())
     )
-    own = {name: tables[name] for name in ("table",) if name in tables}
-    own |= {"settings": path.parent / tables["settings"]} if "settings" in tables else {}
-    own |= {"seeds": tuple(tables["seeds"])} if "seeds" in tables else {}
-    return Design(starts, tuple(stages), **own)
+    return Design(
+        starts,
+        tuple(stages),
+        tables.get("table", RUNS_TABLE),
+        path.parent / tables["settings"] if "settings" in tables else SETTINGS,
+        tuple(tables.get("seeds", REPORTING_SEEDS)),
+    )

@@ -111,11 +111,15 @@ def _change(before: ProblemResult | None, after: ProblemResult) -> str:
     return fate(before, after)
 
 
-def _turnover(run: RunRecord) -> str:
+def _comparable(run: RunRecord) -> tuple[EvaluationResult, EvaluationResult] | None:
+    """The evaluations before and after training, where a difference between them means something."""
     before, after = run.evaluations.get("before"), run.evaluations["after"]
-    if before is None or not comparability(before, after).is_comparable:
-        return ""
-    found = turnover(before, after)
+    return None if before is None or not comparability(before, after).is_comparable else (before, after)
+
+
+def _turnover(run: RunRecord) -> str:
+    pair = _comparable(run)
+    found = None if pair is None else turnover(*pair)
     if found is None:
         return ""
     return (
@@ -125,10 +129,8 @@ def _turnover(run: RunRecord) -> str:
 
 
 def _solutions(run: RunRecord) -> str:
-    before, after = run.evaluations.get("before"), run.evaluations["after"]
-    if before is None or not comparability(before, after).is_comparable:
-        return ""
-    found = solution_turnover(before, after)
+    pair = _comparable(run)
+    found = None if pair is None else solution_turnover(*pair)
     if found is None:
         return ""
     words = [
