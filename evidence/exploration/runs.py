@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from evidence.exploration.design import DESIGN, Design, Run, Stage, Start, read_design
+from evidence.exploration.design import DESIGN, Run, Stage, Start, read_design
 from evidence.exploration.scale import Scale
 from evidence.exploration.starts import bank, built, digest, evaluated, measured
 from evidence.exploration.table import FAILED, finished, read_runs
@@ -56,13 +56,13 @@ LOGGED = {
 """Columns that are means of a logged figure over the last quarter of a run, where it is logged."""
 
 
-def run_all(design: Design, scale: Scale, say: Callable[[str], None]) -> None:
+def run_all(scale: Scale, say: Callable[[str], None]) -> None:
     """Every run that has no row yet, in the order of the design; a run that cannot be made has a row with its error."""
     torch.set_num_threads(1)
-    rows = read_runs(scale.results, scale.table)
+    rows = read_runs(scale.results, scale.design.table)
     starts: set[str] = set()
-    for run in design.runs(scale.seeds):
-        if _left_out(design, run.stage, run.method, scale):
+    for run in scale.design.runs(scale.seeds):
+        if _left_out(scale, run.stage, run.method):
             continue
         if run.stage.needs and not says_yes(finished(rows), run.stage.needs):
             continue
@@ -76,7 +76,7 @@ def run_all(design: Design, scale: Scale, say: Callable[[str], None]) -> None:
             rows.append(perform(run, scale))
         except RelaxError as error:  # a run that cannot be made is reported as such, and keeps none from the others
             rows.append({**_names(run.key), FAILED: str(error)})
-        write_table(scale.results / scale.table, rows)
+        write_table(scale.table, rows)
         say(f"{time.strftime('%H:%M:%S')} {' / '.join(map(str, run.key))}: {_words(rows[-1])}")
 
 
@@ -119,7 +119,7 @@ def settings_of(run: Run, scale: Scale, folder: Path) -> TrainConfig:
         "seed": run.seed,
         "output": str(folder),
     }
-    return load_config(load_config(scale.settings, scale.changes), own)
+    return load_config(scale.settings, own)
 
 
 def metrics_of(result: EvaluationResult) -> dict[str, float]:
@@ -166,17 +166,17 @@ def _begin_with(start: Start, rows: Rows, scale: Scale) -> None:
         rows.append({**_names(beginning), "updates": 0, **metrics_of(measured(start, scale)), "weights": weights})
     elif known.get("weights") != weights:
         raise SystemExit(
-            f"The runs in {scale.results / scale.table} began with other weights of the start {start.name!r} "
+            f"The runs in {scale.table} began with other weights of the start {start.name!r} "
             f"({known.get('weights', 'unknown')}) than {start.model or scale.runs / 'starts' / start.folder} has "
             f"({weights}). Put the policy of those runs there, or remove the rows of this start to run them again."
         )
 
 
-def _left_out(design: Design, stage: Stage, method: str, scale: Scale) -> bool:
+def _left_out(scale: Scale, stage: Stage, method: str) -> bool:
     """What a miniature leaves out: all but the first methods of a stage, and all but the first stage of a study."""
     if scale.most_methods is None:
         return False
-    first = next(other for other in design.stages if other.study == stage.study)
+    first = next(other for other in scale.design.stages if other.study == stage.study)
     return stage is not first or list(stage.methods).index(method) >= scale.most_methods
 
 
@@ -205,13 +205,11 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of all runs")
     arguments = parser.parse_args()
     make = Scale.small if arguments.small else Scale
-    design = read_design(arguments.design)
-    own = {"settings": design.settings, "table": design.table}
-    scale = replace(make(arguments.runs, arguments.results), **own)
+    scale = make(read_design(arguments.design), arguments.runs, arguments.results)
     changes = read_overrides([f"--{change}" for change in arguments.set])
     seeds = tuple(map(int, arguments.seeds.split(","))) if arguments.seeds else scale.seeds
     scale = replace(scale, seeds=seeds, changes={**scale.changes, **changes})
-    run_all(design, scale, lambda sentence: print(sentence, file=sys.stderr, flush=True))
+    run_all(scale, lambda sentence: print(sentence, file=sys.stderr, flush=True))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evidence.exploration.design import DEVELOPMENT_SEEDS, RUNS_TABLE, SETTINGS
-from relax_rl.config import load_config
+from evidence.exploration.design import DEVELOPMENT_SEEDS, Design
+from relax_rl.config import TrainConfig, load_config
 
 __all__ = ["Scale"]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is run, and where to.
+    """How much of a design is run, and where to.
 
     Attributes:
         runs: folder of starts and runs.
@@ -23,20 +23,18 @@ class Scale:
         changes: to the settings of all runs.
         building: arguments of the scripts that build the starts, on top of the design's.
         most_methods: of a stage, and then of the first stage of a study alone; None for all of all.
-        settings, table: those of the design.
     """
 
+    design: Design
     runs: Path
     results: Path
     seeds: tuple[int, ...] | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     building: tuple[str, ...] = ()
     most_methods: int | None = None
-    settings: Path = SETTINGS
-    table: str = RUNS_TABLE
 
     @classmethod
-    def small(cls, runs: Path, results: Path) -> Scale:
+    def small(cls, design: Design, runs: Path, results: Path) -> Scale:
         """A minute of it, on a development seed; proves nothing."""
         changes = {
             "trainer.max_steps": 2,
@@ -45,19 +43,29 @@ class Scale:
             "evaluation.num_samples": 16,
         }
         building = ("--steps", "30", "--stop-after", "30", "--problems", "4")
-        return cls(runs, results, DEVELOPMENT_SEEDS[:1], changes, building, most_methods=2)
+        return cls(design, runs, results, DEVELOPMENT_SEEDS[:1], changes, building, most_methods=2)
+
+    @property
+    def table(self) -> Path:
+        """File of the results with a row for each run."""
+        return self.results / self.design.table
+
+    @property
+    def settings(self) -> TrainConfig:
+        """The common setting of all runs."""
+        return load_config(self.design.settings, self.changes)
 
     @property
     def num_problems(self) -> int:
         """Of an evaluation."""
-        return load_config(self.settings, self.changes).evaluation.num_problems
+        return self.settings.evaluation.num_problems
 
     @property
     def num_samples(self) -> int:
         """Of a problem, in an evaluation."""
-        return load_config(self.settings, self.changes).evaluation.num_samples
+        return self.settings.evaluation.num_samples
 
     @property
     def max_completion_length(self) -> int:
         """Tokens."""
-        return load_config(self.settings, self.changes).trainer.max_completion_length
+        return self.settings.trainer.max_completion_length

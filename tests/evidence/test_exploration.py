@@ -81,8 +81,8 @@ def test_the_seeds_are_apart_and_enough_for_the_criterion() -> None:
 def test_every_run_of_the_design_has_settings_and_an_objective(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(runs, "built", lambda start, scale: Path("tiny"))
     monkeypatch.setattr(runs, "bank", lambda start, scale: tmp_path)
-    scale = Scale(tmp_path, tmp_path)
     design = read_design()
+    scale = Scale(design, tmp_path, tmp_path)
     assert {stage.start for stage in design.stages} == set(design.starts)
     for run in design.runs((100,)):
         settings = runs.settings_of(run, scale, tmp_path / "run")
@@ -95,7 +95,7 @@ def test_every_run_of_the_design_has_settings_and_an_objective(monkeypatch: pyte
 
 def test_study_j_begins_with_a_policy_by_its_name_and_has_a_table_of_its_own(tmp_path: Path) -> None:
     design = read_design(J_DESIGN)
-    scale = Scale(tmp_path, tmp_path, design.seeds, settings=design.settings, table=design.table)
+    scale = Scale(design, tmp_path, tmp_path)
     planned = list(design.runs(scale.seeds))
     assert len(planned) == 48
     assert not set(design.seeds) & {*DEVELOPMENT_SEEDS, *REPORTING_SEEDS}
@@ -136,7 +136,7 @@ def test_differences_of_study_j_are_paired_by_seed_and_corrected() -> None:
 def test_the_script_of_a_start_takes_its_arguments(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     monkeypatch.setattr(
-        sys, "argv", [start.script, *start.arguments, "--output", "x", *Scale.small(ROOT, ROOT).building]
+        sys, "argv", [start.script, *start.arguments, "--output", "x", *Scale.small(read_design(), ROOT, ROOT).building]
     )
     module = importlib.import_module(start.script.removesuffix(".py"))
     for name in ("build_sums_policy", "build_muted_policy", "build_tiny_policy"):
@@ -273,16 +273,16 @@ def test_runs_from_other_weights_do_not_join_the_table(monkeypatch: pytest.Monke
     monkeypatch.setattr(runs, "perform", perform)
     first = Design({"sums": Start("sums", "x.py", {})}, (Stage("i1", "sums", {"a": {}}),))
     both = Design(first.starts, (Stage("i1", "sums", {"a": {}, "b": {}}),))
-    scale = replace(Scale(tmp_path, tmp_path), seeds=(1,))
+    scale = Scale(first, tmp_path, tmp_path, seeds=(1,))
     without_building(monkeypatch, "sha256:1")
-    runs.run_all(first, scale, lambda sentence: None)
+    runs.run_all(scale, lambda sentence: None)
     before = (tmp_path / "i_runs.csv").read_bytes()
     without_building(monkeypatch, "sha256:2")
     with pytest.raises(SystemExit, match=r"other weights of the start 'sums' .sha256:1. .* remove the rows"):
-        runs.run_all(both, scale, lambda sentence: None)
+        runs.run_all(replace(scale, design=both), lambda sentence: None)
     assert (trained, (tmp_path / "i_runs.csv").read_bytes()) == (["a"], before)
     without_building(monkeypatch, "sha256:1")
-    runs.run_all(both, scale, lambda sentence: None)
+    runs.run_all(replace(scale, design=both), lambda sentence: None)
     assert trained == ["a", "b"]
 
 
@@ -298,12 +298,12 @@ def test_a_finished_run_is_not_repeated(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(runs, "perform", perform)
     without_building(monkeypatch)
     design = Design({"sums": Start("sums", "x.py", {})}, (Stage("i1", "sums", {"a": {}, "b": {}}),))
-    scale = replace(Scale(tmp_path, tmp_path), seeds=(1, 2))
+    scale = Scale(design, tmp_path, tmp_path, seeds=(1, 2))
     with pytest.raises(KeyboardInterrupt):
-        runs.run_all(design, scale, lambda sentence: None)
+        runs.run_all(scale, lambda sentence: None)
     assert [(row["method"], row["seed"]) for row in read_runs(tmp_path)[1:]] == [("a", 1), ("b", 1), ("a", 2)]
     trained.append(("-", 0))
-    runs.run_all(design, scale, lambda sentence: None)
+    runs.run_all(scale, lambda sentence: None)
     assert trained == [("a", 1), ("b", 1), ("a", 2), ("-", 0), ("b", 2)]
 
 
@@ -322,7 +322,7 @@ def test_a_run_that_cannot_be_made_is_a_row_and_counts_for_nothing(
     write_table(tmp_path / "i_runs.csv", traced(EIGHT))
     design = Design({"sums": Start("sums", "x.py", {})}, (Stage("i5", "sums", methods),))
     for _ in range(2):
-        runs.run_all(design, replace(Scale(tmp_path, tmp_path), seeds=(41,)), said.append)
+        runs.run_all(Scale(design, tmp_path, tmp_path, seeds=(41,)), said.append)
     rows = read_runs(tmp_path)
     assert [line.split(": ", 1)[1] for line in said if "robust" in line] == ["too short"]
     assert [row["method"] for row in verdicts(finished(rows))] == ["relax, paper"]
@@ -342,7 +342,7 @@ def test_a_stage_waits_for_the_study_that_it_needs(monkeypatch: pytest.MonkeyPat
     design = Design({"sums": Start("sums", "x.py", {})}, (Stage("i2", "sums", {"latent": {}}, needs="i1"),))
     for offset, expected in ((0.0, []), (0.5, ["latent"])):
         write_table(tmp_path / "i_runs.csv", traced(EIGHT) + made_up("i1", {"mode_max_rl": offset}, EIGHT))
-        runs.run_all(design, replace(Scale(tmp_path, tmp_path), seeds=(41,)), lambda sentence: None)
+        runs.run_all(Scale(design, tmp_path, tmp_path, seeds=(41,)), lambda sentence: None)
         assert trained == expected
 
 
