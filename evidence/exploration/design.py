@@ -46,6 +46,7 @@ class Start:
         arguments: of the script.
         task: the table ``task`` of the settings.
         split: that runs are evaluated on.
+        settings: of its runs, where they differ from the common ones.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Start:
     model: str = ""
     arguments: tuple[str, ...] = ()
     split: str = "test"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -66,7 +68,7 @@ class Stage:
     """Methods that are run for all seeds before the next stage begins.
 
     Attributes:
-        study: I1 to I5 or J, in small letters; "frontier" for the methods that trace it.
+        study: I1 to I5, I4b or J, in small letters; "frontier" for the methods that trace it.
         start: name of the start.
         methods: label to the table ``objective`` of the settings.
         unmatched: methods whose advantages are not known before an update, so that they keep their own size; those of

@@ -17,8 +17,9 @@ from relax_rl.reports.canvas import INK, MUTED, color_of, quieten
 __all__ = ["frontier_picture", "save_picture"]
 
 PANELS = (
-    ("sums", "modes@16", ("i1", "i2", "i5", "i4"), "many_solutions: different solutions among 16"),
+    ("sums", "modes@16", ("i1", "i2", "i5", "i4", "i4b"), "many_solutions: different solutions among 16"),
     ("countdown", "pass@64", ("i1", "i4"), "countdown: problems solved by one of 64"),
+    ("maze", "modes@64", ("i1",), "maze: different routes among 64"),
 )
 MARKERS = "osD^vPX*"
 

@@ -69,11 +69,12 @@ def run_all(scale: Scale, say: Callable[[str], None]) -> None:
         done = {_key(row) for row in rows}
         if run.key in done:
             continue
+        own = scale.of(run.start)
         if run.start.name not in starts:
-            _begin_with(run.start, rows, scale)
+            _begin_with(run.start, rows, own)
             starts.add(run.start.name)
         try:
-            rows.append(perform(run, scale))
+            rows.append(perform(run, own))
         except RelaxError as error:  # a run that cannot be made is reported as such, and keeps none from the others
             rows.append({**_names(run.key), FAILED: str(error)})
         write_table(scale.table, rows)
@@ -142,12 +143,10 @@ def _logged(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _discovered(run: RunDirectory, settings: TrainConfig) -> dict[str, float]:
-    """When the first reward came on problems that need a muted sign, and on how many of them; nothing elsewhere."""
-    if settings.task.name != "countdown_muted":
-        return {}
+    """When the first reward came, and on how many problems: of a muted task, on those that need the sign."""
     task = build_task(settings.task.name, **settings.task.options)
     problems = task.problems(settings.train_split, settings.train_problems, settings.seed)
-    hard = {problem.id for problem in problems if problem.columns["needs_operator"]}
+    hard = {problem.id for problem in problems if problem.columns.get("needs_operator", True)}
     found: Discovery = discovery_of(
         (step, [row for row in run.read_completions(step) if row["problem_id"] in hard])
         for step in run.completion_steps()

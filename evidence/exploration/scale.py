@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from evidence.exploration.design import DEVELOPMENT_SEEDS, Design
+from evidence.exploration.design import DEVELOPMENT_SEEDS, Design, Start
 from relax_rl.config import TrainConfig, load_config
 
 __all__ = ["Scale"]
@@ -54,6 +54,10 @@ class Scale:
     def settings(self) -> TrainConfig:
         """The common setting of all runs."""
         return load_config(self.design.settings, self.changes)
+
+    def of(self, start: Start) -> Scale:
+        """That of the runs of a start, which has settings of its own."""
+        return replace(self, changes={**start.settings, **self.changes})
 
     @property
     def num_problems(self) -> int:

@@ -45,9 +45,11 @@ class Question:
 QUESTIONS = (
     Question("i1", "sums", "modes@16", 0.05),
     Question("i1", "countdown", "modes@16", 0.05),
+    Question("i1", "maze", "modes@64", 0.02),
     Question("i2", "sums", "modes@16", 0.05),
     Question("i4", "countdown", "pass@64", 0.01),
     Question("i4", "sums", "modes@16", 0.05),
+    Question("i4b", "sums", "modes@16", 0.05),
     Question("i5", "sums", "modes@16", 0.05),
 )
 
@@ -85,7 +87,7 @@ def against_controls(rows: Rows) -> Rows:
 
 
 def discoveries(rows: Rows) -> Rows:
-    """I3: updates to the first reward on problems that need the muted sign, and their difference to GRPO's."""
+    """I3: updates to the first reward (of a muted task, on problems that need the sign), minus those of GRPO."""
     found: Rows = []
     own = [row for row in rows if row["study"] == "i3"]
     for start in dict.fromkeys(row["start"] for row in own):

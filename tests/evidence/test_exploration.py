@@ -30,10 +30,13 @@ from evidence.exploration.scale import Scale
 from evidence.exploration.table import finished, read_runs
 from evidence.exploration.verdicts import against_controls, discoveries, says_yes, verdicts
 from evidence.tables.tables import Rows, write_table
-from relax_rl.errors import DataError
+from relax_rl.config import load_config
+from relax_rl.errors import ConfigError, DataError
+from relax_rl.objectives import RunLimits, build_objective
 from relax_rl.rewards.countdown import CountdownAnswer
 from relax_rl.rewards.subset_sum import SubsetSumVerifier
 from relax_rl.tasks.many_solutions import ManySolutionsTask
+from relax_rl.tasks.registry import build_task
 from relax_rl.training.objective import build_objective_from
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +88,7 @@ def test_every_run_of_the_design_has_settings_and_an_objective(monkeypatch: pyte
     scale = Scale(design, tmp_path, tmp_path)
     assert {stage.start for stage in design.stages} == set(design.starts)
     for run in design.runs((100,)):
-        settings = runs.settings_of(run, scale, tmp_path / "run")
+        settings = runs.settings_of(run, scale.of(run.start), tmp_path / "run")
         assert settings.objective.name == run.stage.methods[run.method]["name"]
         assert settings.task.name == run.start.task["name"]
         build_objective_from(settings)
@@ -223,6 +226,52 @@ def test_discovery_is_paired_with_grpo_by_seed() -> None:
     assert found["maxrl"]["corrected_p"] < 0.05
     assert found["counts"]["corrected_p"] == 1
     assert "p" not in found["grpo"]
+
+
+@pytest.mark.parametrize(("task", "counted"), [("maze", 3), ("countdown_muted", 2)])
+def test_discovery_counts_all_problems_but_of_a_muted_task_those_that_need_the_sign(task: str, counted: int) -> None:
+    settings = load_config({"task": task, "train_problems": 16, "trainer": {"max_steps": 9}})
+    problems = build_task(task).problems("train", 16, settings.seed)
+    chosen = [*(p for p in problems if p.columns.get("needs_operator"))][:2] or problems[:2]
+    chosen += [p for p in problems if not p.columns.get("needs_operator") and p not in chosen][:1]
+
+    class Rollouts:
+        """One rollout batch at update 3 with a right completion of each problem."""
+
+        completion_steps = staticmethod(lambda: [2, 3])
+        read_completions = staticmethod(
+            lambda step: [{"problem_id": problem.id, "reward": float(step == 3)} for problem in chosen]
+        )
+
+    found = runs._discovered(Rollouts(), settings)  # type: ignore[arg-type]
+    assert found == {"first_reward": 3, "discovered": counted}
+
+
+def test_a_start_has_settings_of_its_own_which_the_command_line_outdoes(tmp_path: Path) -> None:
+    start = Start(
+        "maze", "x.py", {"name": "maze"}, settings={"trainer.max_completion_length": 112, "train_problems": 8}
+    )
+    scale = replace(Scale(read_design(), tmp_path, tmp_path), changes={"train_problems": 4}).of(start)
+    assert scale.max_completion_length == 112
+    assert scale.settings.train_problems == 4
+
+
+def test_anchored_coverage_is_the_loss_of_the_anchor_with_the_credit_of_coverage() -> None:
+    limits = RunLimits(max_completion_length=48, group_size=8, updates=64)
+    name = "evidence.exploration.anchored_coverage:anchored_coverage"
+    options = {"anchor": "recoverability_floor", "bank": "bank", "k": 4, "beta": 0.1}
+    objective = build_objective(name, limits, **options)
+    anchored = build_objective("recoverability_floor", limits, bank="bank", beta=0.1)
+    credit = build_objective("coverage", limits, k=4)
+    assert objective.regularizers == anchored.regularizers
+    assert objective.reference_coefficient == 0.1
+    assert objective.advantage == credit.advantage
+    assert objective.inputs == anchored.inputs | credit.inputs
+    assert build_objective(name, limits, **options, match_rms=True).advantage == credit.matched().advantage
+    with pytest.raises(ConfigError, match=r"k is 9, but groups of 8"):
+        build_objective(name, limits, **{**options, "k": 9})
+    with pytest.raises(ConfigError, match="slck"):
+        build_objective(name, limits, anchor="latent_anchor", anchor_options={"slck": 1.0})
 
 
 def test_the_page_says_how_much_is_in() -> None:
