@@ -150,7 +150,7 @@ ALLOWED = {
     ("training/trl/micro_batches.py", "isinstance"): "columns of rows",
     ("training/trl/strategy.py", "getattr"): "the part of a parameter that ZeRO-3 keeps beside it",
     ("training/trl/strategy.py", "isinstance"): "modules of torch that FSDP has sharded",
-    ("training/trl/rollouts.py", "isinstance"): "prompts are text or messages",
+    ("training/trl/scored.py", "isinstance"): "prompts are text or messages",
     ("training/trl/trainer.py", "isinstance"): "an objective by name or as an object",
     ("training/trl/relax_config.py", "isinstance"): "the kind of configuration that a script gave",
     ("training/trl/relax_config.py", "getattr"): "fields of the configuration, by name",

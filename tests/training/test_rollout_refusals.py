@@ -36,6 +36,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(GuardedTrainer, "__init__", init)
         monkeypatch.setattr(rollouts, "check_architecture", lambda *_: SimpleNamespace(pads_prompts=pads))
+        monkeypatch.setattr(rollouts, "check_strategy", lambda *_: None)
         return RolloutTrainer(reward_funcs=[], train_dataset=SimpleNamespace(column_names=columns), **given)
 
     return make

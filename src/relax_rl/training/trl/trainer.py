@@ -1,13 +1,12 @@
 """GRPO training by TRL, with our objective as the loss.
 
-Nothing is copied out of TRL. Its `compute_loss` runs the forward while hooks listen; its loss is dropped, and the
-objective's is returned. Groups are a tensor shape, (P, G, ...): a micro-batch holds whole groups, in order, or all
+Nothing is copied out of TRL. Groups are a tensor shape, (P, G, ...): a micro-batch holds whole groups, in order, or all
 micro-batches are parts of groups, and an update takes two passes (`relax_rl.training.trl.split_groups`).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,35 +18,33 @@ from transformers import TrainerCallback
 
 from relax_rl.config import GuardConfig
 from relax_rl.errors import ConfigError
-from relax_rl.latent.capture import ForwardCapture, ForwardRecord
-from relax_rl.objectives import Objective, RolloutBatch, UpdateTotals
+from relax_rl.objectives import Objective, RolloutBatch
 from relax_rl.objectives.base import ObjectiveOutput
-from relax_rl.objectives.inputs import ENTROPY, HIDDEN_STATES, PROMPT_KEYS, Input
+from relax_rl.objectives.inputs import HIDDEN_STATES, PROMPT_KEYS
 from relax_rl.training.calibration import Calibration
 from relax_rl.training.entropy_forecast import EntropyForecast
 from relax_rl.training.inputs.masked import check_shows_images
-from relax_rl.training.inputs.provider import MicroBatch, Observer, Provider, Rows
+from relax_rl.training.inputs.provider import Rows
 from relax_rl.training.inputs.providers import provider_of
-from relax_rl.training.inputs.rollout import rollout_batch_of
 from relax_rl.training.notices import Notices
 from relax_rl.training.objective import objective_for
 from relax_rl.training.objective_state import restore_objective, save_objective
 from relax_rl.training.trl.branching import Branching
 from relax_rl.training.trl.group_sampler import GroupSampler
+from relax_rl.training.trl.informed import InformedTrainer
 from relax_rl.training.trl.minors import reference_options
 from relax_rl.training.trl.recorder import RolloutRecorder
 from relax_rl.training.trl.relax_config import RelaxConfig, arguments_for, check_reference, given_arguments
-from relax_rl.training.trl.rollouts import RolloutTrainer
 from relax_rl.training.trl.sampled import gathered_rewards, remember_old
-from relax_rl.training.trl.split_groups import SplitUpdate, check_split_groups, lifted, survey_of_parts
-from relax_rl.training.trl.strategy import check_strategy, leave_groups_of_vllm
+from relax_rl.training.trl.split_groups import SplitUpdate
+from relax_rl.training.trl.strategy import leave_groups_of_vllm
 from relax_rl.training.trl.update_size import UpdateSize
 from relax_rl.training.trl.update_sums import UpdateSums, rank_means
 
 __all__ = ["RelaxTrainer"]
 
 
-class RelaxTrainer(RolloutTrainer):
+class RelaxTrainer(InformedTrainer):
     """`trl.GRPOTrainer` whose loss is an objective of this package, or one's own.
 
     Takes all that `trl.GRPOTrainer` takes, in its order. A TRL script needs two changes: this class, and `RelaxConfig`.
@@ -105,6 +102,7 @@ class RelaxTrainer(RolloutTrainer):
             check_reference(model)
             own.model_init_kwargs = reference_options(model, own.model_init_kwargs)
         super().__init__(
+            objective=method,
             recorder=recorder,
             max_batches=max_batches,
             branching=branching,
@@ -127,63 +125,13 @@ class RelaxTrainer(RolloutTrainer):
             rollout_func=rollout_func,
             environment_factory=environment_factory,
         )
-        check_strategy(self.accelerator, self.args)
         self._card = card
         self.add_callback(UpdateSize(self))
-        self.objective = method
-        self._capture = ForwardCapture(self.accelerator.unwrap_model(self.model))
-        check_shows_images(self.objective, shows=self._shares_looks)
         self._update = UpdateSums()
-        self._splits_groups = bool(self.args.per_device_train_batch_size % self.num_generations)
         self._split: SplitUpdate | None = None
-        if self._splits_groups:
-            check_split_groups(method, disable_dropout=self.args.disable_dropout)
         self._to_remember: deque[Tensor] = deque(maxlen=self.args.steps_per_generation)
         self._forecast = EntropyForecast()
-        self._providers = {wanted: provider_of(wanted, self) for wanted in self._wanted}
-        self._observers: list[Observer] = []
         self._calibration = Calibration(self, provider_of(HIDDEN_STATES, self), self.notices)
-
-    # What providers ask of the trainer ----------------------------------------------------------------------------
-
-    @property
-    def policy(self) -> Any:
-        return self.accelerator.unwrap_model(self.model)
-
-    @property
-    def text_tokenizer(self) -> Any:
-        return self._tokenizer
-
-    @property
-    def is_training(self) -> bool:
-        return self.model.training
-
-    def completion_mask(self, rows: Rows) -> Tensor:
-        return self._completion_mask(rows)
-
-    def forward_only(self, rows: Rows) -> ForwardRecord:
-        with torch.no_grad():
-            return self._forward(self.model_wrapped, rows)[0]
-
-    def surveys(self, batches: list[Rows]) -> list[Tensor]:
-        if self._splits_groups:
-            return survey_of_parts(self.objective, batches, self._read_part)
-        return [self.objective.survey(self.rollout_batch(rows, self.forward_only(rows))) for rows in batches]
-
-    @property
-    def _wanted(self) -> frozenset[Input]:
-        """The inputs of the objective as it is now, and the entropy, which every report of an update has."""
-        return self.objective.inputs | {ENTROPY}
-
-    def _provider(self, wanted: Input) -> Provider:
-        # A term that was inactive at the start, such as a scheduled bonus, asks for its input only once it acts.
-        if wanted not in self._providers:
-            self._providers[wanted] = provider_of(wanted, self)
-        return self._providers[wanted]
-
-    def _columns(self, given: list[dict[str, Any]], output: Rows) -> Rows:
-        found = [follower.sampled(given, output) for follower in self._following]
-        return {name: column for columns in found for name, column in columns.items()}
 
     # Before an update ---------------------------------------------------------------------------------------------
 
@@ -215,24 +163,6 @@ class RelaxTrainer(RolloutTrainer):
             if self._splits_groups:
                 self._split = self._split_update(update)
         return self._buffered_inputs[place]
-
-    @property
-    def _keeps_layout(self) -> bool:
-        return self.objective.reads_layout
-
-    @property
-    def _in_order(self) -> list[Input]:
-        """The inputs in one order on all ranks: a set's order differs between processes, and providers gather."""
-        return sorted(self._wanted, key=lambda wanted: wanted.name)
-
-    @property
-    def _following(self) -> list[Observer]:
-        """All that follow a rollout batch, in one order on all ranks."""
-        return [*map(self._provider, self._in_order), *self._observers]
-
-    def observe(self, observer: Observer) -> None:
-        """Have an observer follow every rollout batch."""
-        self._observers.append(observer)
 
     # The loss -----------------------------------------------------------------------------------------------------
 
@@ -309,53 +239,6 @@ class RelaxTrainer(RolloutTrainer):
             if rows:
                 self._set_objective(self.objective.after_rollout(torch.stack(rows)))
 
-    def _forward(self, model: Any, inputs: Any) -> tuple[ForwardRecord, dict[str, float]]:
-        """TRL's own forward of a micro-batch, and the figures it logs with it; its loss is dropped."""
-        mode = "train" if self.model.training else "eval"
-        kept, self._metrics[mode] = self._metrics[mode], defaultdict(list)
-        try:
-            with self._capture.armed(), self._viewing(inputs.get("looks")):
-                super().compute_loss(model, inputs)
-        finally:
-            logged, self._metrics[mode] = self._metrics[mode], kept
-        return self._capture.take(), {name: values[-1] for name, values in logged.items()}
-
-    def rollout_batch(self, rows: Rows, forward: ForwardRecord) -> RolloutBatch:
-        """Batch of a micro-batch for the objective: its groups as a tensor shape, and the inputs it asks for."""
-        group = self.num_generations if self.model.training else self.num_generations_eval
-        micro = MicroBatch(rows, forward, self._completion_mask(rows), group)
-        return rollout_batch_of(micro, self._inputs_of(micro), self._totals(rows, micro.mask, group))
-
-    def _part(self, rows: Rows, forward: ForwardRecord) -> RolloutBatch:
-        """Batch of a micro-batch that breaks groups, by row, in few columns."""
-        micro = MicroBatch(rows, forward, self._completion_mask(rows), group_size=1)
-        totals = self._totals(rows, micro.mask, self.num_generations)
-        part = rollout_batch_of(micro, self._inputs_of(micro), totals, rows["row"] // self.num_generations)
-        return lifted(part, self.objective)
-
-    @torch.no_grad()
-    def _read_part(self, rows: Rows) -> RolloutBatch:
-        return self._part(rows, self.forward_only(rows))
-
-    def _totals(self, rows: Rows, mask: Tensor, group: int) -> UpdateTotals:
-        """Counts of the whole update on all ranks, by which every share of a loss is divided."""
-        window = self.current_gradient_accumulation_steps if self.model.training else 1
-        num_completions = mask.shape[0] * window * self.accelerator.num_processes
-        return UpdateTotals(
-            num_prompts=num_completions / group,
-            num_completions=num_completions,
-            num_tokens=rows.get("num_update_tokens", float(mask.sum())),
-        )
-
-    def _inputs_of(self, micro: MicroBatch) -> dict[Input, Tensor]:
-        """The inputs that the objective asks for."""
-        found: dict[Input, Tensor] = {}
-        for wanted in self._in_order:
-            tensor = self._provider(wanted).tensor(micro)
-            if tensor is not None:
-                found[wanted] = tensor
-        return found
-
     def _calibrate(self, batches: list[Rows]) -> None:
         self._set_objective(self._calibration.fitted(batches, self.state.global_step))
 
@@ -366,15 +249,6 @@ class RelaxTrainer(RolloutTrainer):
         """The run's own card in place of TRL's, which knows neither the objective nor the task."""
         if self._card is not None and self.accelerator.is_main_process:
             (Path(str(self.args.output_dir)) / "README.md").write_text(self._card, encoding="utf-8")
-
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-        """The optimiser of the policy, and of what a provider learns."""
-        is_new = self.optimizer is None
-        optimizer = super().create_optimizer(*args, **kwargs)
-        if is_new:
-            for provider in self._providers.values():
-                provider.join(optimizer)
-        return optimizer
 
     def leave_group(self) -> None:
         """Part from the other processes of a run; it cannot train afterwards.
@@ -388,14 +262,6 @@ class RelaxTrainer(RolloutTrainer):
         self.model_wrapped = self.model
         self.accelerator.free_memory()
         self.accelerator.end_training()
-
-    def _learners(self) -> list[tuple[str, torch.nn.Parameter]]:
-        return [pair for provider in self._providers.values() for pair in provider.learns()]
-
-    def _drop_gradients(self) -> None:
-        super()._drop_gradients()
-        for provider in self._providers.values():
-            provider.skip_step()
 
     # Checkpoints --------------------------------------------------------------------------------------------------
 
@@ -422,8 +288,6 @@ class RelaxTrainer(RolloutTrainer):
             folder = Path(output_dir or str(self.args.output_dir))
             draws = 0 if self._sampling is None else self._sampling.draws
             save_objective(self.objective, self._forecast, folder, draws)
-            for provider in self._providers.values():
-                provider.save(folder)
 
     def _load_own_state(self, folder: Path) -> None:
         super()._load_own_state(folder)
@@ -431,5 +295,3 @@ class RelaxTrainer(RolloutTrainer):
         if self._sampling is not None:
             self._sampling.draws = draws
         self._set_objective(objective)
-        for provider in self._providers.values():
-            provider.load(folder)
