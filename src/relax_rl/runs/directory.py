@@ -1,22 +1,8 @@
-"""The run directory: what a run leaves behind, and the rules for creating, resuming and overwriting one.
+"""The run directory: the rules for creating, resuming and overwriting a run, its writers and its readers.
 
-    config.json             every setting, resolved; re-runs the run
-    metrics.jsonl           one row a logged step: {"step": 3, "reward": 0.4, ...}; NaN and infinity are null
-    starts.jsonl            one row each time that training starts: strategy, processes, precision, hardware, versions
-    ends.jsonl              one row each time that an exception ended the training
-    completions/            step_000003.jsonl: a row a completion, with scores and advantage
-    thumbnails/             small copies of the images of some of these
-    evaluations/            <name>.json: what was measured of the policy; during/ holds those of the way
-    dynamics/               update_000050.json: spectrum and trajectories at a checkpoint; basis.safetensors
-    best/                   the policy that was best on the way, if it was evaluated there
-    final/                  the trained policy with its card
-    checkpoints/            checkpoint-50, ...: Hugging Face layout, and what a resume needs
-    .lock                   who works here; gone when nobody does
-    ../latest               link to the run started last, in a folder called ``runs``
-
-Files are written whole or not at all (a temporary file, then ``os.replace``). Only ``metrics.jsonl`` and
-``starts.jsonl`` grow, one write a row: readers skip a last row that a killed process left half-written, and a resume
-cuts it off.
+Files are written whole or not at all (a temporary file, then ``os.replace``). Only ``metrics.jsonl``, ``starts.jsonl``
+and ``ends.jsonl`` grow, one write a row: readers skip a last row that a killed process left half-written, and a resume
+cuts it off. `relax_rl.runs.layout` says which file holds what.
 """
 
 from __future__ import annotations
@@ -43,31 +29,28 @@ from relax_rl.runs.files import (
     remove_temporaries,
     write_whole,
 )
+from relax_rl.runs.layout import RunLayout
 from relax_rl.runs.lock import LOCK_FILE, FolderLock, is_unstarted
 from relax_rl.runs.manifest import digest_of
 from relax_rl.runs.settings import refuse_changes
-from relax_rl.runs.thumbnails import ThumbnailFolder
 
 __all__ = ["RunDirectory"]
 
-_STARTS_FILE = "starts.jsonl"
-_ENDS_FILE = "ends.jsonl"
 _MOST_WORDS = 500
 
 
-class RunDirectory:
-    """The paths, writers and readers of one run.
+class RunDirectory(RunLayout):
+    """The writers and readers of one run.
 
     ``new`` and ``resume`` only look, so that a run that cannot start leaves nothing behind; ``start`` is the first to
     write. With several processes (``RANK`` in the environment) the first one looks and writes for all.
 
     Attributes:
-        path: path of the folder.
         notices: notices on a run that is resumed, in sentences.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.notices: list[str] = []
         self._overwrite = overwrite
         self._is_resumed = False
@@ -176,51 +159,6 @@ class RunDirectory:
                     if folder.is_dir() and not any(folder.iterdir()):
                         folder.rmdir()
 
-    @property
-    def config_path(self) -> Path:
-        """Every setting, resolved."""
-        return self.path / "config.json"
-
-    @property
-    def metrics_path(self) -> Path:
-        """One row a logged step."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of ``checkpoint-<step>`` folders; TRL's ``output_dir``."""
-        return self.path / "checkpoints"
-
-    @property
-    def completions(self) -> Path:
-        """Folder of ``step_<step>.jsonl`` files."""
-        return self.path / "completions"
-
-    @property
-    def thumbnails(self) -> ThumbnailFolder:
-        """Small copies of images, by the names that completions and samples have for them."""
-        return ThumbnailFolder(self.path / "thumbnails")
-
-    @property
-    def evaluations(self) -> Path:
-        """Folder of ``<name>.json`` files."""
-        return self.path / "evaluations"
-
-    @property
-    def dynamics(self) -> Path:
-        """Folder of the latent dynamics of the policy at its checkpoints."""
-        return self.path / "dynamics"
-
-    @property
-    def best(self) -> Path:
-        """Folder of the policy that was best in the evaluations during training."""
-        return self.path / "best"
-
-    @property
-    def final(self) -> Path:
-        """Folder of the trained policy, with its card."""
-        return self.path / "final"
-
     def is_run(self) -> bool:
         """Whether ``config.json`` is ours. A Hugging Face model folder has a file of that name too, and is no run."""
         try:
@@ -260,22 +198,22 @@ class RunDirectory:
     def append_start(self, start: Mapping[str, Any]) -> None:
         """Note what runs, as training starts at the update ``start["update"]``. For errors, see `append_metrics`."""
         self._lock.check_held()
-        append_line(self.path / _STARTS_FILE, json_line(start))
+        append_line(self.starts_path, json_line(start))
 
     def read_starts(self) -> list[dict[str, Any]]:
         """Starts of the run's training, a row each; empty for runs of earlier versions."""
-        return list(read_rows(self.path / _STARTS_FILE))
+        return list(read_rows(self.starts_path))
 
     def append_end(self, error: BaseException) -> None:
         """Note the exception that ends the training. For errors, see `append_metrics`."""
         self._lock.check_held()
         words = " ".join(str(error).split())[:_MOST_WORDS]
         row = {"start": len(self.read_starts()), "update": self.last_step(), "error": type(error).__name__}
-        append_line(self.path / _ENDS_FILE, json_line(row | {"message": words}))
+        append_line(self.ends_path, json_line(row | {"message": words}))
 
     def read_end(self) -> dict[str, Any] | None:
         """The exception that ended the training; None where nothing did since it was started last."""
-        rows = list(read_rows(self.path / _ENDS_FILE))
+        rows = list(read_rows(self.ends_path))
         return rows[-1] if rows and rows[-1].get("start") == len(self.read_starts()) else None
 
     def last_step(self) -> int:
@@ -318,10 +256,6 @@ class RunDirectory:
         # Columns of the user's data may hold dates and images; their words are enough for a look.
         write_whole(path, "".join(json.dumps(row, default=repr) + "\n" for row in rows))
         return path
-
-    def completions_path(self, step: int) -> Path:
-        """The file of the rollout rows of a step."""
-        return self.completions / f"step_{step:06d}.jsonl"
 
     def completion_steps(self) -> list[int]:
         """Steps with completions on disk, ascending."""
