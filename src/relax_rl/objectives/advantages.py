@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from relax_rl.errors import DataError
 from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
 
-__all__ = ["GroupRelativeAdvantage", "centred", "right_and_wrong", "right_share"]
+__all__ = ["GroupRelativeAdvantage", "RightOrWrongAdvantage", "centred", "right_and_wrong", "right_share"]
 
 
 def centred(values: Tensor) -> Tensor:
@@ -34,6 +35,14 @@ def right_share(is_right: Tensor, is_wrong: Tensor) -> Tensor:
     """(P, 1) share of the scored completions of a group that are right, for (P, G) bool each; 0 where none is
     scored."""
     return is_right.sum(-1, keepdim=True) / (is_right | is_wrong).sum(-1, keepdim=True).clamp(min=1)
+
+
+class RightOrWrongAdvantage(Advantage, ABC):
+    """One that takes rewards of 0 and 1 alone, and refuses others by `right_and_wrong`."""
+
+    @property
+    def takes_parts(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True)

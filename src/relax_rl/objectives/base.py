@@ -181,6 +181,11 @@ class Advantage(Component, ABC):
 
     reads_log_probs: ClassVar[bool] = False
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether it takes rewards other than 0 and 1."""
+        return True
+
     @abstractmethod
     def __call__(self, batch: RolloutBatch) -> Tensor:
         """(P, G) advantages, no gradient."""

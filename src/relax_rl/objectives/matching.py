@@ -68,6 +68,10 @@ class MatchedAdvantage(Advantage):
         return self.base.label
 
     @property
+    def takes_parts(self) -> bool:
+        return self.base.takes_parts
+
+    @property
     def factor(self) -> float:
         """Factor of the advantages."""
         return math.sqrt(self.grpo / self.own) if self.own > 0 and self.grpo > 0 else 1.0

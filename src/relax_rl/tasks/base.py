@@ -163,6 +163,11 @@ class BaseTask:
     is_endless: bool = False
     group_size: int = 1
 
+    @property
+    def pays_parts(self) -> bool:
+        """Whether its verifier gives scores between 0 and 1."""
+        return False
+
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
         """See `Task.problems`."""
         raise NotImplementedError

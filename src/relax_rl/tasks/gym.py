@@ -58,8 +58,14 @@ class ReasoningGymTask(BaseTask):
         self.name = f"{PREFIX}{dataset}"
         self._dataset = dataset
         self._config = config
+        self._partial_credit = partial_credit
         self._made: dict[tuple[str, int], list[Problem]] = {}
         self.verifier = ReasoningGymVerifier(dataset, config, partial_credit=partial_credit)
+
+    @property
+    def pays_parts(self) -> bool:
+        """See `BaseTask.pays_parts`."""
+        return self._partial_credit
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
         """The first ``count`` problems of ``split`` for this seed; without a count 2048 of train, 256 of test.

@@ -62,7 +62,7 @@ class MazeTask(BaseTask):
         size: 7 or 9.
         loops: walls that are opened; 0 leaves one route.
         deceptive: with a paid dead end.
-        dead_end: its score, above 0 and below 1. Methods that take rewards of 0 and 1 refuse it in training.
+        dead_end: its score, above 0 and below 1. Methods that take rewards of 0 and 1 refuse it.
 
     Raises:
         ConfigError: A parameter out of range.
@@ -86,6 +86,11 @@ class MazeTask(BaseTask):
     @property
     def verifier(self) -> Verifier:  # type: ignore[override]
         return MazeVerifier(self.dead_end if self.deceptive else 0.0)
+
+    @property
+    def pays_parts(self) -> bool:
+        """See `BaseTask.pays_parts`."""
+        return self.deceptive
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> list[Problem]:
         """The first ``count`` problems of ``split`` (``"train"`` or ``"test"``) for this seed.

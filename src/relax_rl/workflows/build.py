@@ -20,6 +20,7 @@ from relax_rl.tasks.base import BaseTask, Problem, answers_to_try
 from relax_rl.tasks.fitted import FittedTask
 from relax_rl.tasks.images.budget import PixelBudget
 from relax_rl.tasks.modes import require_modes
+from relax_rl.tasks.part_rewards import require_whole_rewards
 from relax_rl.training.adapters import (
     check_adapter,
     check_bits,
@@ -96,6 +97,9 @@ def build_run(
         recipe, resumed, notes = start.recipe, start.resumed, list[str]()
         if MODES in recipe.objective.inputs:
             require_modes(recipe.objective.name, rewards)
+        if not recipe.objective.advantage.takes_parts:
+            num_graders = len(settings.verifier) if isinstance(settings.verifier, list) else 1
+            require_whole_rewards(recipe.objective.name, task, rewards, num_graders)
         evaluation = settings.evaluation
         check_bank(recipe.objective, task.name, evaluation.split if evaluation.enabled else None)
         pixels = PixelBudget(settings.prompts.min_pixels, settings.prompts.max_pixels)

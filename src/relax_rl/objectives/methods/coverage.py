@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
-from relax_rl.objectives.advantages import right_and_wrong
+from relax_rl.objectives.advantages import RightOrWrongAdvantage, right_and_wrong
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
-from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.inputs import MODES, Input
 from relax_rl.objectives.limits import RunLimits
@@ -41,7 +40,7 @@ def coverage(settings: ModeCoverageSettings, limits: RunLimits) -> Objective:
 
 
 @dataclass(frozen=True)
-class CoverageAdvantage(Advantage):
+class CoverageAdvantage(RightOrWrongAdvantage):
     """A_i = u_i - b_i, where u_i of a right completion is the chance that none of k - 1 others of its group has its
     mode, and 0 of a wrong one:
 

@@ -8,9 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
-from relax_rl.objectives.advantages import GroupRelativeAdvantage, right_and_wrong, right_share
+from relax_rl.objectives.advantages import GroupRelativeAdvantage, RightOrWrongAdvantage, right_and_wrong, right_share
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
-from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import AdvantageSettings, RatioSettings
@@ -44,7 +43,7 @@ def f_grpo(settings: FGRPOSettings) -> Objective:
 
 
 @dataclass(frozen=True)
-class FocalAdvantage(Advantage):
+class FocalAdvantage(RightOrWrongAdvantage):
     """GRPO's advantage times (1 - m)^gamma, m the share of right completions of the group.
 
     Attributes:

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
-from relax_rl.objectives.advantages import right_and_wrong
+from relax_rl.objectives.advantages import RightOrWrongAdvantage, right_and_wrong
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
 from relax_rl.objectives.anchors import OneSidedAnchor
-from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.inputs import LATENT_KEYS, BankTerm, Input, KeySource, LatentKeys
 from relax_rl.objectives.latent_modes import clusters, latent_kernel
@@ -80,7 +79,7 @@ def latent_coverage(settings: LatentCoverageSettings, limits: RunLimits) -> Obje
 
 
 @dataclass(frozen=True)
-class LatentCoverageAdvantage(Advantage):
+class LatentCoverageAdvantage(RightOrWrongAdvantage):
     """The advantages of `coverage` or `mode_max_rl` with a kernel kappa in [0, 1] in place of equal modes.
 
     With coverage, A_i = u_i - b_i, where u_i of a right completion is the mean over the subsets S of k - 1 others of

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from relax_rl.objectives.advantages import right_and_wrong, right_share
+from relax_rl.objectives.advantages import RightOrWrongAdvantage, right_and_wrong, right_share
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
-from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import RatioSettings
@@ -37,7 +36,7 @@ def maxrl(settings: MaxRLSettings) -> Objective:
 
 
 @dataclass(frozen=True)
-class MaxRLAdvantage(Advantage):
+class MaxRLAdvantage(RightOrWrongAdvantage):
     """A_i = (s_i - m) / (m + epsilon), m the share of right completions; 0 where none is (authors' code, c0698eb).
 
     With G samples its expectation is that of sum_{k < G} (1 - P)^(k-1) grad P, which is the gradient of log P cut at

@@ -8,9 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from relax_rl.objectives.advantages import right_and_wrong
+from relax_rl.objectives.advantages import RightOrWrongAdvantage, right_and_wrong
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
-from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.inputs import MODES, Input
 from relax_rl.objectives.modes import mode_counts, num_modes
@@ -44,7 +43,7 @@ def mode_max_rl(settings: ModeMaxRLSettings) -> Objective:
 
 
 @dataclass(frozen=True)
-class ModeMaxRLAdvantage(Advantage):
+class ModeMaxRLAdvantage(RightOrWrongAdvantage):
     """A_i = s_i G / c_z - M, for s_i = 1 right and 0 wrong, c_z right completions of the group in the mode z of
     completion i, and M modes found; 0 in a group without a right one.
 

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
-from relax_rl.objectives.advantages import right_and_wrong
+from relax_rl.objectives.advantages import RightOrWrongAdvantage, right_and_wrong
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
-from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.limits import RunLimits
 from relax_rl.objectives.objective import Objective
@@ -51,7 +50,7 @@ def pass_at_k(settings: PassAtKSettings, limits: RunLimits) -> Objective:
 
 
 @dataclass(frozen=True)
-class PassAtKAdvantage(Advantage):
+class PassAtKAdvantage(RightOrWrongAdvantage):
     """The advantage of pass@k as the reward, in closed form (arXiv 2508.10751).
 
     Of n completions c are right. The reward of a subset of k is 1 if it holds a right one. Over all subsets its mean is

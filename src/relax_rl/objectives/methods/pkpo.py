@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
-from relax_rl.objectives.advantages import right_and_wrong
+from relax_rl.objectives.advantages import RightOrWrongAdvantage, right_and_wrong
 from relax_rl.objectives.aggregation import SequenceMeanTokenMean
-from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.limits import RunLimits
 from relax_rl.objectives.objective import Objective
@@ -48,7 +47,7 @@ def pkpo(settings: PKPOSettings, limits: RunLimits) -> Objective:
 
 
 @dataclass(frozen=True)
-class PKPOAdvantage(Advantage):
+class PKPOAdvantage(RightOrWrongAdvantage):
     """Rewards whose policy gradient is that of pass@k without bias (arXiv 2505.15201), with rho(n, c, k) the unbiased
     pass@k of n completions of which c are right:
 

@@ -8,9 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from relax_rl.errors import ConfigError
-from relax_rl.objectives.advantages import right_and_wrong
+from relax_rl.objectives.advantages import RightOrWrongAdvantage, right_and_wrong
 from relax_rl.objectives.aggregation import TokenMean
-from relax_rl.objectives.base import Advantage
 from relax_rl.objectives.batch import RolloutBatch
 from relax_rl.objectives.objective import Objective
 from relax_rl.objectives.settings import RatioSettings
@@ -44,7 +43,7 @@ def w_reinforce(settings: WReinforceSettings) -> Objective:
 
 
 @dataclass(frozen=True)
-class SignedAdvantage(Advantage):
+class SignedAdvantage(RightOrWrongAdvantage):
     """A = right for a right completion and -wrong for a wrong one (authors' code, a5d4e7c). Rewards are 0 or 1.
 
     Without a baseline a prompt that is hardly ever solved is pushed away from all that it does, and one that is always
