@@ -1,6 +1,8 @@
 """Imports without the garbage collector."""
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
@@ -22,3 +24,24 @@ def test_the_collector_is_as_it_was_after_an_import_that_failed(is_enabled: bool
         assert (seen, gc.isenabled()) == ([False], is_enabled)
     finally:
         (gc.enable if before else gc.disable)()
+
+
+FROZEN = """
+import gc, sys
+from relax_rl.workflows.imports import without_collection
+with without_collection():
+    import {module}
+first = gc.get_freeze_count()
+with without_collection():
+    import json
+print(first, gc.get_freeze_count())
+"""
+
+
+@pytest.mark.parametrize(("prelude", "is_frozen"), [("", True), ("import torch", False)])
+def test_only_what_comes_with_the_first_import_of_torch_is_passed_over(prelude: str, is_frozen: bool) -> None:
+    code = prelude + FROZEN.format(module="torch")
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    first, second = map(int, done.stdout.split())
+    assert (first > 10_000) is is_frozen
+    assert second <= first
