@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -45,30 +45,54 @@ def updates_of(run: Path) -> list[dict[str, Any]]:
 LARGE = ["--trainer.learning_rate=0.003", "--trainer.max_steps=3", "--trainer.save_steps=3"]
 
 
-def trained_beside_it(run: Path, processes: int, *words: str) -> None:
-    """Train, and check that vLLM has sampled from the policy of each update."""
+class Beside(NamedTuple):
+    """A run whose rollouts vLLM drew.
+
+    Attributes:
+        ratios: of each update, the mean ratio of the policy's probabilities to those that vLLM sampled with.
+        kl: of each update, how far the policy is from the start.
+        ran: what drew the rollouts, in how many processes.
+        backends: of the evaluations before and after.
+    """
+
+    ratios: list[float]
+    kl: list[float]
+    ran: tuple[str, int]
+    backends: list[str]
+
+    @property
+    def sampled_from_each_update(self) -> bool:
+        """Whether vLLM agreed with a policy that moved away from the start."""
+        # How far three steps of this size go depends on the draws, which depend on the processor.
+        has_moved = self.kl[-1] > 3 * abs(self.kl[1]) > 0
+        return has_moved and len(self.ratios) == 3 and all(0.9 < ratio < 1.1 for ratio in self.ratios)
+
+
+def trained_beside_it(run: Path, processes: int, *words: str) -> Beside:
     engine = ["--trainer.use_vllm=true", "--trainer.vllm_mode=colocate"]
     relax("train", "countdown", "--output", str(run), *SMALL, *LARGE, *engine, *words, processes=processes)
     rows = updates_of(run)
-    assert len(rows) == 3
-    ratios = [row["sampling/importance_sampling_ratio/mean"] for row in rows]
-    assert all(0.9 < ratio < 1.1 for ratio in ratios), ratios
-    # How far three steps of this size go depends on the draws, which depend on the processor.
-    assert rows[-1]["kl"] > 3 * abs(rows[1]["kl"]) > 0
     start = json.loads((run / "starts.jsonl").read_text().splitlines()[0])
-    assert start["rollouts"] == "vLLM (colocate)"
-    assert start["processes"] == processes
-    for name in ("before", "after"):
-        assert json.loads((run / f"evaluations/{name}.json").read_text())["backend"] == "vllm"
+    return Beside(
+        [row["sampling/importance_sampling_ratio/mean"] for row in rows],
+        [row["kl"] for row in rows],
+        (start["rollouts"], start["processes"]),
+        [json.loads((run / f"evaluations/{name}.json").read_text())["backend"] for name in ("before", "after")],
+    )
 
 
 def test_two_processes_get_the_weights_of_each_update(tmp_path: Path) -> None:
-    trained_beside_it(tmp_path / "run", 2)
+    trained = trained_beside_it(tmp_path / "run", 2)
+    assert trained.sampled_from_each_update, trained
+    assert trained.ran == ("vLLM (colocate)", 2)
+    assert trained.backends == ["vllm", "vllm"]
 
 
 def test_it_gets_the_adapter_of_each_update_and_reads_the_merged_folder(tmp_path: Path) -> None:
     run, merged = tmp_path / "run", tmp_path / "merged"
-    trained_beside_it(run, 1, "--peft.r=8", "--trainer.learning_rate=0.01")
+    trained = trained_beside_it(run, 1, "--peft.r=8", "--trainer.learning_rate=0.01")
+    assert trained.sampled_from_each_update, trained
+    assert (trained.ran, trained.backends) == (("vLLM (colocate)", 1), ["vllm", "vllm"])
     assert main(["merge", str(run), str(merged)]) == 0
     words = ["eval", str(merged), "--task", "countdown", "--num-problems", "16", "--num-samples", "1"]
     words += ["--temperature", "0", "--dtype", "float32"]

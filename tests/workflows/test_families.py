@@ -24,19 +24,17 @@ VISION = (ROOT / ENVIRONMENTS / f"vision-{LOCK[:12]}").absolute()
 NEEDS_PACKAGES = [name for name, family in FAMILIES.items() if family.packages]
 
 
-def check(name: str, row: dict[str, Any]) -> None:
-    expected = dict(RESULTS[name])
-    gradient, most = row.pop("gradient"), expected.pop("gradient")
-    assert row == expected
-    assert (gradient is None) == (most is None)
+def judged(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the largest error of a gradient, where it was measured, as no more than rounding if it is none."""
+    error = row["gradient"]
     # float32, relative to the largest gradient; a wrong row is wrong by .01 at least.
-    assert gradient is None or gradient < 4e-6
+    return row | {"gradient": "rounding" if error is not None and error < 4e-6 else error}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in NEEDS_PACKAGES])
 def test_a_family_trains_and_is_measured(name: str, tmp_path: Path) -> None:
-    check(name, measure(name, tmp_path).as_json())
+    assert judged(measure(name, tmp_path).as_json()) == judged(RESULTS[name])
 
 
 @pytest.mark.slow
@@ -53,7 +51,7 @@ def test_a_family_that_needs_torchvision_trains_and_is_measured(name: str) -> No
     )
     assert done.returncode == 0, done.stderr[-2000:]
     (row,) = (json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"'))
-    check(name, row[name])
+    assert judged(row[name]) == judged(RESULTS[name])
 
 
 def test_the_page_holds_the_table_of_the_results() -> None:

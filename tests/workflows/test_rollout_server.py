@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -17,18 +17,27 @@ from relax_rl.cli.main import main
 from relax_rl.errors import ConfigError
 from relax_rl.workflows.rollout_server import check_rollout_server
 
-Serve = Callable[[dict[str, tuple[int, Any]]], str]
+
+class Server(NamedTuple):
+    address: str
+    asked: list[str]
+
+
+Serve = Callable[[dict[str, tuple[int, Any]]], Server]
 
 
 @pytest.fixture
 def serve() -> Generator[Serve]:
-    """Starts a server with one reply a path; its address."""
+    """Starts a server with one reply a path."""
     started: list[ThreadingHTTPServer] = []
 
-    def start(replies: dict[str, tuple[int, Any]]) -> str:
+    def start(replies: dict[str, tuple[int, Any]]) -> Server:
+        asked: list[str] = []
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                status, body = replies.get(self.path.partition("?")[0], (404, None))
+                asked.append(self.path.partition("?")[0])
+                status, body = replies.get(asked[-1], (404, None))
                 self.send_response(status)
                 self.end_headers()
                 self.wfile.write(json.dumps(body).encode())
@@ -38,7 +47,7 @@ def serve() -> Generator[Serve]:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         started.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}"
+        return Server(f"http://127.0.0.1:{server.server_address[1]}", asked)
 
     yield start
     for server in started:
@@ -56,9 +65,16 @@ INFO = {"vllm_config": {"weight_transfer_config": {"backend": "nccl"}, "model_co
 
 
 def test_a_server_that_takes_weights_will_do(serve: Serve) -> None:
-    check_rollout_server(asks(serve({"/health": (200, None), "/server_info": (200, INFO)})))
-    check_rollout_server(asks(use_vllm=False))
-    check_rollout_server(asks(vllm_mode="colocate"))
+    server = serve({"/health": (200, None), "/server_info": (200, INFO)})
+    check_rollout_server(asks(server.address))
+    assert server.asked == ["/health", "/server_info"]
+
+
+@pytest.mark.parametrize("settings", [{"use_vllm": False}, {"vllm_mode": "colocate"}])
+def test_a_run_that_samples_by_itself_asks_no_server(serve: Serve, settings: dict[str, Any]) -> None:
+    server = serve({})
+    check_rollout_server(asks(server.address, **settings))
+    assert server.asked == []
 
 
 @pytest.mark.parametrize(
@@ -75,7 +91,7 @@ def test_a_server_that_takes_weights_will_do(serve: Serve) -> None:
 )
 def test_a_server_of_another_kind_is_refused(serve: Serve, replies: dict[str, tuple[int, Any]], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        check_rollout_server(asks(serve(replies)), wait=lambda seconds: None)
+        check_rollout_server(asks(serve(replies).address), wait=lambda seconds: None)
 
 
 def test_it_is_waited_for_as_long_as_was_asked() -> None:
@@ -90,6 +106,7 @@ def test_it_is_waited_for_as_long_as_was_asked() -> None:
 def test_on_a_cpu_it_is_refused_before_anything_is_written(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    importlib.import_module("trl.generation")  # it looks for the package once, and must not find what is not there
     found = importlib.util.find_spec
 
     def as_installed(name: str, package: str | None = None) -> Any:
