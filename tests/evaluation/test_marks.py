@@ -14,7 +14,7 @@ from relax_rl.comparison.pairs import comparability, compare_results
 from relax_rl.errors import ConfigError, DataError, RunError
 from relax_rl.evaluation import Evaluation, EvaluationFolder, EvaluationResult, rescore
 from relax_rl.evaluation.samplers.protocol import Completion, Draw, SamplingSettings
-from relax_rl.rewards import BaseVerifier, CountdownVerifier, MathVerifier, Verdict, Verifier
+from relax_rl.rewards import BaseVerifier, CountdownVerifier, GradingBatch, MathVerifier, Verdict, Verifier
 from relax_rl.tasks.base import Problem
 
 BOXED, STATED, CUT = "So \\boxed{72}.", "The answer is 72.", "Maybe \\boxed{72}. But wait"
@@ -81,8 +81,8 @@ def test_verdict_type_how_and_why_not_are_in_the_record(tmp_path: Path) -> None:
 class Typed(BaseVerifier):
     name = "typed"
 
-    def grade(self, completions: Sequence[str], answers: Sequence[str], *_: Any, **__: Any) -> list[Verdict]:
-        return [Verdict(None, "1", "boxed", "error", "its words", type="interval")] * len(completions)
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        return [Verdict(None, "1", "boxed", "error", "its words", type="interval")] * len(batch)
 
 
 def test_the_type_of_the_gold_answer_is_in_the_record(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from relax_rl.errors import ConfigError, DataError
 from relax_rl.rewards import CallableVerifier, FormatVerifier, MathVerifier, Verdict, WeightedVerifiers, grade
 from relax_rl.rewards import own_code as own_code_module
 from relax_rl.rewards.base import BaseVerifier, as_verifier
+from relax_rl.rewards.batch import GradingBatch
 from relax_rl.rewards.countdown import CountdownAnswer, CountdownVerifier, committed_expression
 from relax_rl.rewards.overlong import SoftOverlongPenalty
 from relax_rl.rewards.own_code import as_scores, called, is_own, place_of
@@ -32,19 +32,12 @@ class Fixed(BaseVerifier):
 
     def __init__(self, name: str, *verdicts: Verdict) -> None:
         self.name = name
-        self.verdicts = verdicts
+        self.given = verdicts
         self.asked: list[Any] = []
 
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-    ) -> list[Verdict]:
-        self.asked.append((list(completions), list(answers), num_tokens, truncated))
-        return list(self.verdicts)[: len(completions)]
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        self.asked.append((batch.texts, batch.answers, batch.num_tokens, batch.truncated))
+        return list(self.given)[: len(batch)]
 
 
 # Format and length ------------------------------------------------------------------------------------------------
@@ -86,6 +79,8 @@ def test_the_overlong_penalty_has_no_negative_zero_and_refuses_what_means_nothin
         with pytest.raises(ConfigError, match="soft_overlong"):
             SoftOverlongPenalty(max_length=10, cache=cache, factor=factor)
     with pytest.raises(DataError, match="number of tokens"):
+        penalty.score(["a", "b"], ["", ""])
+    with pytest.raises(DataError, match="2 completions were given with 1 lengths in num_tokens"):
         penalty.score(["a", "b"], ["", ""], [1])
     assert penalty.grade(["a"], [""], [10]) == [Verdict(-1.0)]
 

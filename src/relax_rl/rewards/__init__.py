@@ -1,6 +1,7 @@
 """Verifiers: programs that score what a policy wrote, in bounded time and without torch."""
 
 from relax_rl.rewards.base import BaseVerifier, ExplainingVerifier, Verdict, Verifier, as_verifier, grade
+from relax_rl.rewards.batch import GradingBatch
 from relax_rl.rewards.callables import CallableVerifier, WeightedVerifiers
 from relax_rl.rewards.countdown import CountdownVerifier
 from relax_rl.rewards.extraction import Extraction, Gold, Policy, extract_answer, policy_names, read_gold
@@ -22,6 +23,7 @@ __all__ = [
     "Extraction",
     "FormatVerifier",
     "Gold",
+    "GradingBatch",
     "MathVerifier",
     "NumericVerifier",
     "Outcome",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.rewards.batch import GradingBatch
 from relax_rl.rewards.own_code import as_scores, called, is_own, place_of
 
 __all__ = [
@@ -17,9 +19,8 @@ __all__ = [
     "Verdict",
     "Verifier",
     "as_verifier",
-    "check_lengths",
     "grade",
-    "with_options",
+    "graded",
 ]
 
 
@@ -117,16 +118,14 @@ class ExplainingVerifier(Verifier, Protocol):
         ...
 
 
-class BaseVerifier:
-    """What the package asks of every verifier, with defaults for all but ``name`` and ``score``.
+class BaseVerifier(ABC):
+    """What the package asks of every verifier. A subclass has a ``name`` and writes `verdicts`.
 
     Attributes:
-        reads_options: its ``grade`` has a parameter ``options``: the texts of each problem's options.
         has_modes: its verdicts have a `Verdict.mode` where a solution was found.
     """
 
     name: str
-    reads_options: bool = False
     has_modes: bool = False
 
     @property
@@ -171,9 +170,15 @@ class BaseVerifier:
             f"The verifier '{self.name}' finds the answer in its own way and takes no policy; leave '{policy}' out."
         )
 
-    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        """See `Verifier.score`."""
-        raise NotImplementedError
+    @abstractmethod
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        """One verdict a completion, in their order; never raises, whatever a completion holds."""
+
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None
+    ) -> list[float | None]:
+        """The scores of `grade`."""
+        return [verdict.score for verdict in self.grade(completions, answers, num_tokens)]
 
     def grade(
         self,
@@ -182,37 +187,16 @@ class BaseVerifier:
         num_tokens: Sequence[int] | None = None,
         *,
         truncated: Sequence[bool] | None = None,
-    ) -> list[Verdict]:
-        """As ``score``, with what the verifier tells beside the scores; by default nothing.
-
-        Args:
-            num_tokens: lengths of the completions, where the caller knows them.
-            truncated: which completions hit their length limit, where the caller knows: an answer that the limit cut
-                is none.
-        """
-        return [Verdict(score) for score in self.score(completions, answers)]
-
-    def grade_behind(
-        self,
-        opened: Sequence[str],
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
         options: Sequence[Sequence[str]] | None = None,
     ) -> list[Verdict]:
-        """As ``grade``, behind prompts that may have opened a thought.
+        """The verdicts on ``completions[i]`` beside the gold ``answers[i]``; see `GradingBatch` for the columns.
 
-        The verifier reads the tag in front of the completion, or a thought that never ends would pass for an answer.
-
-        Args:
-            opened: for each completion, the tag of the thought that its prompt opened; "" for none.
-            options: the texts of the options A, B, ... of each problem, for a verifier that reads them.
+        Raises:
+            DataError: two columns differ in length.
         """
-        shown = [tag + completion for tag, completion in zip(opened, completions, strict=True)]
-        known: dict[str, Any] = {"options": options} if self.reads_options and options is not None else {}
-        return self.grade(shown, answers, num_tokens, truncated=truncated, **known)
+        return self.verdicts(
+            GradingBatch(completions, answers, num_tokens=num_tokens, truncated=truncated, options=options)
+        )
 
     def classes(self, answers: Sequence[str | None]) -> list[int | None]:
         """A label for each extracted answer, the same for equal ones; by default equal but for white space."""
@@ -221,31 +205,14 @@ class BaseVerifier:
 
 
 class OneByOneVerifier(BaseVerifier):
-    """Judges one completion at a time: a subclass writes ``verdict``, and has ``score`` and ``grade`` from it."""
+    """Judges one completion at a time: a subclass writes ``verdict``."""
 
+    @abstractmethod
     def verdict(self, completion: str, answer: str) -> Verdict:
         """The verdict on one completion beside its gold answer; never raises, whatever the completion holds."""
-        raise NotImplementedError
 
-    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        """Score each completion against its gold answer.
-
-        Raises:
-            DataError: The two sequences differ in length.
-        """
-        return [verdict.score for verdict in self.grade(completions, answers)]
-
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-    ) -> list[Verdict]:
-        """As ``score``, with what `verdict` says beside the score."""
-        check_lengths(completions, answers)
-        return [self.verdict(*pair) for pair in zip(completions, answers, strict=True)]
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        return [self.verdict(*pair) for pair in zip(batch.texts, batch.answers, strict=True)]
 
 
 class _OwnVerifier(BaseVerifier):
@@ -273,23 +240,14 @@ class _OwnVerifier(BaseVerifier):
     def graded_by(self) -> type:
         return type(self._own)
 
-    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        return as_scores(called(self._what, self._own.score, completions, answers), len(completions), self._what)
-
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-    ) -> list[Verdict]:
-        lengths: tuple[Any, ...] = (num_tokens,) if self._asks_num_tokens else ()
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        lengths: tuple[Any, ...] = (batch.num_tokens,) if self._asks_num_tokens else ()
         if self._explain is None:
-            scores = called(self._what, self._own.score, completions, answers, *lengths)
-            return [Verdict(score) for score in as_scores(scores, len(completions), self._what)]
-        flags: dict[str, Any] = {"truncated": truncated} if self._asks_truncated and truncated is not None else {}
-        return called(self._what, self._explain, completions, answers, *lengths, **flags)
+            scores = called(self._what, self._own.score, batch.texts, batch.answers, *lengths)
+            return [Verdict(score) for score in as_scores(scores, len(batch), self._what)]
+        is_told = self._asks_truncated and batch.truncated is not None
+        flags: dict[str, Any] = {"truncated": batch.truncated} if is_told else {}
+        return called(self._what, self._explain, batch.texts, batch.answers, *lengths, **flags)
 
     def classes(self, answers: Sequence[str | None]) -> list[int | None]:
         return super().classes(answers) if self._classes is None else self._classes(answers)
@@ -321,39 +279,19 @@ def grade(
     """The verdicts of any verifier; those of one that does not explain itself hold its scores alone.
 
     Args:
-        num_tokens: lengths of the completions, for a verifier that counts them.
-        truncated: which completions hit their length limit, where the caller knows, for a verifier whose ``grade``
-            asks for it: an answer that the limit cut is none.
-        opened: the tag of the thought that every prompt opened, or one for each completion; "" for none. See
-            `BaseVerifier.grade_behind`.
-        options: the texts of the options A, B, ... of each problem, empty for one without, for a verifier that reads
-            them.
+        opened: the tag of the thought that every prompt opened, or one for each completion; "" for none.
+        num_tokens, truncated, options: see `GradingBatch`.
 
     Raises:
-        DataError: it returns another number of scores than it was asked for.
+        DataError: two columns differ in length, or the verifier returns another number of verdicts.
     """
-    known = as_verifier(verifier)
     tags = [opened] * len(completions) if isinstance(opened, str) else opened
-    verdicts = known.grade_behind(tags, completions, answers, num_tokens, truncated=truncated, options=options)
-    if len(verdicts) != len(completions):
-        raise DataError(
-            f"The verifier '{verifier.name}' returned {len(verdicts)} scores for {len(completions)} completions."
-        )
+    return graded(as_verifier(verifier), GradingBatch(completions, answers, tags, num_tokens, truncated, options))
+
+
+def graded(verifier: BaseVerifier, batch: GradingBatch) -> list[Verdict]:
+    """The verdicts on a batch. Raises DataError if the verifier returns more or fewer than there are completions."""
+    verdicts = verifier.verdicts(batch)
+    if len(verdicts) != len(batch):
+        raise DataError(f"The verifier '{verifier.name}' returned {len(verdicts)} scores for {len(batch)} completions.")
     return verdicts
-
-
-def check_lengths(completions: Sequence[str], answers: Sequence[str]) -> None:
-    """Raises DataError unless there is one gold answer for each completion."""
-    if len(completions) != len(answers):
-        raise DataError(f"{len(completions)} completions were given with {len(answers)} gold answers; give one each.")
-
-
-def with_options(options: Sequence[Sequence[str]] | None, completions: Sequence[str]) -> Sequence[Sequence[str]]:
-    """The options of each completion's problem, empty where they are not known. Raises DataError for another length."""
-    if options is None:
-        return [()] * len(completions)
-    if len(options) != len(completions):
-        raise DataError(
-            f"{len(completions)} completions were given with {len(options)} lists of options; give one each."
-        )
-    return options

@@ -9,7 +9,8 @@ from typing import Any
 
 from relax_rl.errors import ConfigError
 from relax_rl.import_path import resolve_own
-from relax_rl.rewards.base import BaseVerifier, Verdict, Verifier, as_verifier, check_lengths, grade
+from relax_rl.rewards.base import BaseVerifier, Verdict, Verifier, as_verifier, graded
+from relax_rl.rewards.batch import GradingBatch
 from relax_rl.rewards.own_code import as_scores, called, place_of
 
 __all__ = ["CallableVerifier", "WeightedVerifiers", "load_own"]
@@ -45,11 +46,10 @@ class CallableVerifier(BaseVerifier):
     def is_own_code(self) -> bool:
         return True
 
-    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        """Scores as floats. Raises DataError if the function raises, or returns anything but one score a completion."""
-        check_lengths(completions, answers)
-        scores = called(self._what, self._function, list(completions), list(answers))
-        return as_scores(scores, len(completions), self._what)
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        """Raises DataError if the function raises, or returns anything but one score a completion."""
+        scores = called(self._what, self._function, batch.texts, list(batch.answers))
+        return [Verdict(score) for score in as_scores(scores, len(batch), self._what)]
 
 
 def load_own(path: str) -> Callable[..., Any]:
@@ -120,7 +120,6 @@ class WeightedVerifiers(BaseVerifier):
             (as_verifier(verifier), float(weight)) for verifier, weight in pairs
         )
         self.name = name
-        self.reads_options = any(verifier.reads_options for verifier, _ in self.members)
         self.has_modes = any(verifier.has_modes for verifier, _ in self.members)
 
     @property
@@ -140,39 +139,9 @@ class WeightedVerifiers(BaseVerifier):
         """Those of the members, by their names."""
         return {member.name: dict(member.grading_options) for member, _ in self.members if member.grading_options}
 
-    def score(
-        self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None
-    ) -> list[float | None]:
-        """The weighted sums."""
-        return [verdict.score for verdict in self.grade(completions, answers, num_tokens)]
-
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-        options: Sequence[Sequence[str]] | None = None,
-    ) -> list[Verdict]:
-        """As ``score``, with what the first verifier that reads an answer extracted, and who could not score."""
-        unopened = [""] * len(completions)
-        return self.grade_behind(unopened, completions, answers, num_tokens, truncated=truncated, options=options)
-
-    def grade_behind(
-        self,
-        opened: Sequence[str],
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-        options: Sequence[Sequence[str]] | None = None,
-    ) -> list[Verdict]:
-        """See `BaseVerifier.grade_behind`; each member reads the tag or takes it for granted."""
-        each = [
-            grade(member, completions, answers, num_tokens, truncated, opened, options) for member, _ in self.members
-        ]
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        """The weighted sums, with what the first verifier that reads an answer extracted, and who could not score."""
+        each = [graded(member, batch) for member, _ in self.members]
         return [self._sum(verdicts) for verdicts in zip(*each, strict=True)]
 
     def parts(

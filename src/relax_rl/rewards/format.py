@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from relax_rl.errors import ConfigError
 from relax_rl.rewards.base import OneByOneVerifier, Verdict
+from relax_rl.rewards.batch import GradingBatch
 from relax_rl.rewards.extraction import extract_answer
 
 __all__ = ["FormatVerifier"]
@@ -48,20 +50,9 @@ class FormatVerifier(OneByOneVerifier):
         missing = [part for part in _PARTS if part in self.require and not self._has(part, completion)]
         return Verdict(float(not missing), detail=f"without {', '.join(missing)}" if missing else "")
 
-    def grade_behind(
-        self,
-        opened: Sequence[str],
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-        options: Sequence[Sequence[str]] | None = None,
-    ) -> list[Verdict]:
-        """See `BaseVerifier.grade_behind`; with ``prompt_opens_think`` the tag is taken for granted and not read."""
-        if self.prompt_opens_think:
-            return self.grade(completions, answers)
-        return super().grade_behind(opened, completions, answers)
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        # With `prompt_opens_think` the tag is taken for granted and not read.
+        return super().verdicts(replace(batch, opened=None) if self.prompt_opens_think else batch)
 
     def _has(self, part: str, completion: str) -> bool:
         if part == "think":

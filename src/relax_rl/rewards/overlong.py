@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
+from relax_rl.rewards.base import BaseVerifier, Verdict
+from relax_rl.rewards.batch import GradingBatch
 
 __all__ = ["SoftOverlongPenalty"]
 
@@ -47,25 +46,11 @@ class SoftOverlongPenalty(BaseVerifier):
         excess = num_tokens - (self.max_length - self.cache)
         return -self.factor * min(max(excess / self.cache, 0.0), 1.0) + 0.0  # never -0.0
 
-    def score(
-        self, completions: Sequence[str], answers: Sequence[str], num_tokens: Sequence[int] | None = None
-    ) -> list[float | None]:
-        """The penalties. Raises DataError without ``num_tokens``, one for each completion."""
-        check_lengths(completions, answers)
-        if num_tokens is None or len(num_tokens) != len(completions):
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        """The penalties. Raises DataError without ``num_tokens``."""
+        if batch.num_tokens is None:
             raise DataError(
                 "The verifier 'soft_overlong' needs the number of tokens of each completion, which a text does not "
                 "tell; a trainer passes it, an evaluation does not."
             )
-        return [self.penalty(count) for count in num_tokens]
-
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-    ) -> list[Verdict]:
-        """As ``score``."""
-        return [Verdict(score) for score in self.score(completions, answers, num_tokens)]
+        return [Verdict(self.penalty(count)) for count in batch.num_tokens]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 from relax_rl.rewards.base import BaseVerifier
@@ -13,7 +13,7 @@ __all__ = ["ReadingVerifier"]
 
 
 class ReadingVerifier(BaseVerifier):
-    """Finds the answer as a policy of `relax_rl.rewards.extraction` does; a subclass grades it in ``grade``.
+    """Finds the answer as a policy of `relax_rl.rewards.extraction` does; a subclass compares it with the gold answer.
 
     Args:
         policy: convention of where the answer is.
@@ -48,7 +48,3 @@ class ReadingVerifier(BaseVerifier):
     def extract(self, completion: str) -> str | None:
         """The answer that a completion commits to; None if there is none. ``grade`` says how it was found."""
         return self._policy.read(completion, False).text
-
-    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-        """1.0, 0.0 or None (could not be scored) for each completion. Raises DataError if the lengths differ."""
-        return [verdict.score for verdict in self.grade(completions, answers)]

@@ -15,12 +15,13 @@ import difflib
 import functools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from relax_rl.errors import ConfigError, DataError, DependencyError
 from relax_rl.import_path import TASK_FAMILIES
-from relax_rl.rewards.base import BaseVerifier, Verdict, check_lengths
+from relax_rl.rewards.base import BaseVerifier, Verdict
+from relax_rl.rewards.batch import GradingBatch
 from relax_rl.rewards.extraction import extract_answer
 from relax_rl.rewards.workers.pool import WorkerPool
 from relax_rl.tasks.base import BaseTask, Problem, digest
@@ -132,27 +133,15 @@ class ReasoningGymVerifier(BaseVerifier):
         self._partial_credit = partial_credit
         self._pool = WorkerPool("relax_rl.tasks.gym:score_item", timeout_s=timeout_s, memory_mb=4096)
 
-    def score(self, completions: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
         """1.0 or 0.0, or between them with partial credit; None: could not be scored."""
-        return [verdict.score for verdict in self.grade(completions, answers)]
-
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-    ) -> list[Verdict]:
-        """As ``score``, with what was extracted and why there is no score."""
-        check_lengths(completions, answers)
-        found = [extract_answer(completion) for completion in completions]
+        found = [extract_answer(text) for text in batch.texts]
         texts = [extraction.verbatim for extraction in found]
-        asked = {(answer, text): None for answer, text in zip(answers, texts, strict=True) if text is not None}
+        asked = {(answer, text): None for answer, text in zip(batch.answers, texts, strict=True) if text is not None}
         items = [(self._dataset, self._config, answer, text) for answer, text in asked]
         outcomes = dict(zip(asked, self._pool.map(items), strict=True))
         verdicts = []
-        for answer, text, extraction in zip(answers, texts, found, strict=True):
+        for answer, text, extraction in zip(batch.answers, texts, found, strict=True):
             if text is None:
                 verdicts.append(Verdict(0.0, None, extraction.how))
                 continue

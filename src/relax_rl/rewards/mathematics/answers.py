@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from relax_rl.errors import ConfigError
-from relax_rl.rewards.base import Verdict, check_lengths, with_options
+from relax_rl.rewards.base import Verdict
+from relax_rl.rewards.batch import GradingBatch
 from relax_rl.rewards.extraction import Extraction, Gold, read_choice, read_gold
 from relax_rl.rewards.mathematics.literals import canonical, rational, tidy
 from relax_rl.rewards.mathematics.units import read_quantity
@@ -24,7 +25,7 @@ _LETTER = re.compile(r"(?i:(?:option|choice|answer)\b)?[\s:*]*\(?\s*(?P<letter>[
 _MAX_ANSWER_CHARS = 2000
 
 
-class AnswerVerifier(ReadingVerifier, ABC):
+class AnswerVerifier(ReadingVerifier):
     """Finds the answer by a policy, and compares it with the gold one in place."""
 
     name: str
@@ -35,19 +36,9 @@ class AnswerVerifier(ReadingVerifier, ABC):
     def equal(self, gold: str, answer: str) -> bool | None:
         """Whether an extracted answer is right; None if the gold answer is not of this verifier's kind."""
 
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-    ) -> list[Verdict]:
-        """As ``score``, with what was extracted and how."""
-        check_lengths(completions, answers)
-        flags = [False] * len(completions) if truncated is None else truncated
-        rows = zip(completions, answers, flags, strict=True)
-        return [self._verdict(self._policy.read(completion, cut), read_gold(gold)) for completion, gold, cut in rows]
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        found = [self._policy.read(text, is_cut) for text, is_cut in zip(batch.texts, batch.is_cut, strict=True)]
+        return [self._verdict(*row) for row in zip(found, map(read_gold, batch.answers), strict=True)]
 
     def _verdict(self, found: Extraction, gold: Gold) -> Verdict:
         text = found.text if found.last is None else found.last
@@ -160,7 +151,6 @@ class ChoiceVerifier(AnswerVerifier):
     """
 
     name = "choice"
-    reads_options = True
 
     def __init__(self, *, choices: str = "ABCDE", policy: str = "default") -> None:
         super().__init__(policy=policy)
@@ -168,24 +158,10 @@ class ChoiceVerifier(AnswerVerifier):
         if not (choices.isascii() and choices.isalpha()) or len(set(self.choices)) < len(choices):
             raise ConfigError(f"The verifier 'choice' has choices = {choices!r}; give different letters, such as ABCD.")
 
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-        options: Sequence[Sequence[str]] | None = None,
-    ) -> list[Verdict]:
-        """As ``score``, with what was extracted and how.
-
-        Args:
-            options: the texts of the options A, B, ... of each problem; empty where they are not known.
-        """
-        check_lengths(completions, answers)
-        flags = [False] * len(completions) if truncated is None else truncated
-        rows = zip(completions, answers, flags, with_options(options, completions), strict=True)
-        return [self._choice(self._policy.read(text, cut), read_gold(gold), texts) for text, gold, cut, texts in rows]
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        found = [self._policy.read(text, is_cut) for text, is_cut in zip(batch.texts, batch.is_cut, strict=True)]
+        golds = map(read_gold, batch.answers)
+        return [self._choice(*row) for row in zip(found, golds, batch.choices, strict=True)]
 
     def equal(self, gold: str, answer: str) -> bool | None:
         expected = self._letter(gold)

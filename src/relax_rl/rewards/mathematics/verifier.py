@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from relax_rl.errors import ConfigError, DataError
-from relax_rl.rewards.base import Verdict, check_lengths, with_options
+from relax_rl.errors import ConfigError
+from relax_rl.rewards.base import Verdict
+from relax_rl.rewards.batch import GradingBatch
 from relax_rl.rewards.extraction import Extraction, Gold, chosen_pair, read_gold
 from relax_rl.rewards.mathematics.classes import class_in_place, spelling_class
 from relax_rl.rewards.mathematics.grammar.matching import is_collection, same_in_place, type_of
@@ -57,7 +58,6 @@ class MathVerifier(ReadingVerifier):
     """
 
     name = "math"
-    reads_options = True
     has_modes = True
 
     def __init__(
@@ -94,32 +94,16 @@ class MathVerifier(ReadingVerifier):
         """The policy and the decimal comma, where they are not the default."""
         return {**super().grading_options, **({"decimal_comma": True} if self.decimal_comma else {})}
 
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-        options: Sequence[Sequence[str]] | None = None,
-    ) -> list[Verdict]:
-        """As ``score``, with what was extracted, how, and why there is no verdict.
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        """See `BaseVerifier.verdicts`.
 
-        Args:
-            truncated: which completions hit their length limit, where the caller knows: a stated answer at the very
-                end of such a one may be cut and is none.
-            options: the texts of the options A, B, ... of each problem, where the caller knows them; empty for a
-                problem that has none. Then a letter is as good as its value.
+        A stated answer at the very end of a truncated completion may be cut and is none. Where the options of a problem
+        are known, a letter is as good as its value.
         """
-        check_lengths(completions, answers)
-        flags = [False] * len(completions) if truncated is None else truncated
-        if len(flags) != len(completions):
-            raise DataError(f"{len(completions)} completions were given with {len(flags)} flags in truncated.")
-        choices = with_options(options, completions)
         verdicts: list[Verdict | None] = []
         golds: list[str] = []
         undecided: dict[tuple[str, str], list[tuple[int, str]]] = {}
-        rows = zip(completions, answers, flags, choices, strict=True)
+        rows = zip(batch.texts, batch.answers, batch.is_cut, batch.choices, strict=True)
         for index, (completion, answer, is_truncated, texts) in enumerate(rows):
             found = self._policy.read(completion, is_truncated)
             gold, text, verdict = _read_beside(read_gold(answer), found, texts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from relax_rl.rewards.base import Verdict, check_lengths, with_options
+from relax_rl.rewards.base import Verdict
+from relax_rl.rewards.batch import GradingBatch
 from relax_rl.rewards.extraction import Gold, read_choice, stated_forms
 from relax_rl.rewards.mathematics.answers import AnswerVerifier, ChoiceVerifier
 from relax_rl.rewards.mathematics.verifier import MathVerifier
@@ -27,7 +28,6 @@ class TypedVerifier(AnswerVerifier):
     """
 
     name = "typed"
-    reads_options = True
 
     def __init__(self, *, policy: str = "default") -> None:
         super().__init__(policy=policy)
@@ -45,32 +45,15 @@ class TypedVerifier(AnswerVerifier):
         one = read_typed(gold)
         return None if one is None or one.kind not in COMPARED else COMPARED[one.kind](one, answer)
 
-    def grade(
-        self,
-        completions: Sequence[str],
-        answers: Sequence[str],
-        num_tokens: Sequence[int] | None = None,
-        *,
-        truncated: Sequence[bool] | None = None,
-        options: Sequence[Sequence[str]] | None = None,
-    ) -> list[Verdict]:
-        """As ``score``, with what was extracted and how; ``type`` is the kind of the gold answer.
-
-        Args:
-            options: the texts of the options A, B, ... of each problem; empty for a problem without any.
-        """
-        check_lengths(completions, answers)
-        flags = [False] * len(completions) if truncated is None else truncated
-        texts = with_options(options, completions)
-        golds = [read_typed(answer) or TypedGold("math", answer) for answer in answers]
-        verdicts = [
-            self._one(completion, gold, flag, choices)
-            for completion, gold, flag, choices in zip(completions, golds, flags, texts, strict=True)
-        ]
+    def verdicts(self, batch: GradingBatch) -> list[Verdict]:
+        """See `BaseVerifier.verdicts`; ``type`` is the kind of the gold answer."""
+        texts, flags = batch.texts, batch.is_cut
+        golds = [read_typed(answer) or TypedGold("math", answer) for answer in batch.answers]
+        verdicts = [self._one(*row) for row in zip(texts, golds, flags, batch.choices, strict=True)]
         places = [place for place, gold in enumerate(golds) if gold.kind == "math"]
         policy = self._math.with_policy(self.policy)
         graded = policy.grade(
-            [completions[place] for place in places],
+            [texts[place] for place in places],
             [golds[place].value for place in places],
             truncated=[flags[place] for place in places],
         )
