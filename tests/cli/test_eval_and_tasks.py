@@ -118,6 +118,8 @@ def test_another_evaluation_in_the_folder(capsys: pytest.CaptureFixture[str]) ->
         (["tiny", "--task", "countdown", "--against", "nowhere"], "nowhere"),
         (["tiny", "--task", "countdown", "--top-p", "0"], "top_p = 0.0 must lie in"),
         (["tiny", "--rescore", "nowhere"], "takes no MODEL"),
+        (["--rescore", "nowhere", "-o", "other"], "'relax eval --rescore' does not read --output"),
+        (["--rescore", "nowhere", "--temperature", "0"], "'relax eval --rescore' does not read --temperature"),
         (["--rescore", "nowhere"], "nowhere is no folder of an evaluation"),
         (["tiny", "--task", "aime24", "--data-dir", "nowhere"], "aime24.jsonl' cannot be read"),
     ],

@@ -218,8 +218,8 @@ BAD: list[tuple[list[str], str]] = [
     (["-o", "other"], "other is not empty and holds no spectra"),
     (["-o", "old"], "replace them with --overwrite"),
     (["--figures", "good.txt"], "name a folder with --figures DIR"),
-    (["--figures", "drawn", "--axis", "depth"], "--figures belongs to --axis tokens"),
-    (["--figures", "drawn", "--jacobian"], "--figures belongs to a spectrum that is fitted"),
+    (["--figures", "drawn", "--axis", "depth"], "'relax spectrum --axis depth' does not read --figures"),
+    (["--figures", "drawn", "--jacobian"], "'relax spectrum --jacobian' does not read --figures"),
 ]
 
 
@@ -306,8 +306,8 @@ def test_over_depth_each_token_is_a_trajectory_of_layers(prompts: str, capsys: p
     ("words", "message"),
     [
         (["--axis", "cycles", "--text"], "runs once in a forward pass: it has no cycles"),
-        (["--axis", "depth", "--sites", "all"], "--sites belongs to --axis tokens"),
-        (["--axis", "depth", "--compare", "tiny"], "--compare belongs to --axis tokens"),
+        (["--axis", "depth", "--sites", "all"], "does not read --sites"),
+        (["--axis", "depth", "--compare", "tiny"], "does not read --compare"),
     ],
 )
 def test_an_axis_that_cannot_be_measured_is_refused(

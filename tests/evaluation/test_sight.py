@@ -345,10 +345,10 @@ def test_the_command_writes_tables_a_page_and_numbers(
 REFUSED: dict[str, tuple[list[str], str]] = {
     "no images": (["--images", "countdown"], "No problem of the task 'countdown' in 'test' shows an image"),
     "other conditions": (["--images", "x:Y", "--conditions", "blurred"], "There is no condition 'blurred'"),
-    "conditions alone": (["--conditions", "none"], "--conditions belongs to --images"),
-    "with a landscape": (["--images", "x:Y", "--landscape"], "--landscape belongs to a spectrum without --images"),
-    "with prompts": (["--images", "x:Y", "--prompts", "f.txt"], "--prompts belongs to a spectrum of words"),
-    "several": (["--images", "x:Y", "--num-samples", "2"], "with one completion a problem"),
+    "conditions alone": (["--conditions", "none"], "does not read --conditions"),
+    "with a landscape": (["--images", "x:Y", "--landscape"], "'relax spectrum --landscape' does not read --images"),
+    "with prompts": (["--images", "x:Y", "--prompts", "f.txt"], "'relax spectrum --images' does not read --prompts"),
+    "several": (["--images", "x:Y", "--num-samples", "2"], "does not read --num-samples"),
     "a file without": (["--images", "none.jsonl"], "cannot be read"),
 }
 

@@ -58,10 +58,10 @@ def test_the_command_writes_the_exponents_that_it_prints(capsys: pytest.CaptureF
     ("words", "message"),
     [
         (["--temperature", "0"], "needs a temperature above 0"),
-        (["--axis", "depth"], "--jacobian is from token to token"),
-        (["--sites", "all"], "--sites belongs to a spectrum that is fitted"),
-        (["--compare", "tiny"], "--compare belongs to a spectrum that is fitted"),
-        (["--landscape"], "--landscape belongs to a spectrum that is fitted"),
+        (["--axis", "depth"], "does not read --axis"),
+        (["--sites", "all"], "does not read --sites"),
+        (["--compare", "tiny"], "does not read --compare"),
+        (["--landscape"], "'relax spectrum --landscape' does not read --jacobian"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

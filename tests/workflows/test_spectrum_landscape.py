@@ -55,9 +55,9 @@ def test_one_model_or_other_prompts_are_refused(given: Any) -> None:
         (["tiny"], "two different models"),
         (["tiny", "tiny"], "two different models"),
         (["tiny", "other", "--sites", "all"], "name one"),
-        (["tiny", "other", "--axis", "depth"], "over tokens"),
+        (["tiny", "other", "--axis", "depth"], "does not read --axis"),
         (["tiny", "other", "--num-samples", "2"], "one text a prompt"),
-        (["tiny", "other", "--skip", "1"], "--skip belongs to"),
+        (["tiny", "other", "--skip", "1"], "does not read --skip"),
     ],
 )
 def test_what_makes_no_landscape_is_one_sentence(

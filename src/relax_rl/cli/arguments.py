@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from relax_rl.errors import ConfigError
@@ -21,6 +21,7 @@ __all__ = [
     "add_trust",
     "at_least_one",
     "refuse_settings",
+    "refuse_unread",
     "say",
 ]
 
@@ -54,6 +55,21 @@ def refuse_settings(settings: Sequence[str], verb: str) -> None:
     """For a verb without dotted settings. Raises ``ConfigError`` naming the first one."""
     if settings:
         raise ConfigError(f"'relax {verb}' takes no setting such as {settings[0]} (see 'relax {verb} --help')")
+
+
+def refuse_unread(arguments: argparse.Namespace, form: str, read: Collection[str]) -> None:
+    """For a verb of several forms, each with options of its own.
+
+    Args:
+        form: words that choose it, such as ``spectrum --states``.
+        read: names of the options that it reads, beside those of every verb.
+
+    Raises:
+        ConfigError: an option was given that the form does not read; the first by name.
+    """
+    unread = sorted(arguments.given - {*read, "max_hours", "trust_remote_code", "allow_code"})
+    if unread:
+        raise ConfigError(f"'relax {form}' does not read --{unread[0].replace('_', '-')}; leave it out.")
 
 
 def at_least_one(text: str) -> int:

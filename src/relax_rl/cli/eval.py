@@ -20,7 +20,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.cli.arguments import add_budgets, add_prompt_form, add_time_limit, add_trust, at_least_one, say
+from relax_rl.cli.arguments import (
+    add_budgets,
+    add_prompt_form,
+    add_time_limit,
+    add_trust,
+    at_least_one,
+    refuse_unread,
+    say,
+)
 from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
@@ -117,8 +125,10 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         raise ConfigError(
             "--despite says what may differ in a comparison; name the other evaluation with --against DIR"
         )
-    if arguments.rescore is not None and arguments.model:
-        raise ConfigError("--rescore DIR grades the samples that DIR holds and takes no MODEL")
+    if arguments.rescore is not None:
+        refuse_unread(arguments, "eval --rescore", _OF_RESCORING)
+        if arguments.model:
+            raise ConfigError("--rescore DIR grades the samples that DIR holds and takes no MODEL")
     if arguments.judge is not None and arguments.rescore is None:
         raise ConfigError("--judge NAME reads the samples of a finished evaluation; name it with --rescore DIR")
     if arguments.rescore is not None:
@@ -191,6 +201,7 @@ def _rescore(arguments: argparse.Namespace, settings: Sequence[str]) -> tuple[Pa
 
 
 _OF_A_JUDGE = ("judge", "base_url", "concurrency", "timeout")
+_OF_RESCORING = ("rescore", "task", "data_dir", "policy", "against", "despite", *_OF_A_JUDGE)
 
 
 def _say_judged(found: Judged) -> None:

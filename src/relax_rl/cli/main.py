@@ -118,10 +118,18 @@ def _run(words: list[str]) -> int:
             raise ConfigError(f"'{former}' is now '{RENAMED[former]}'")
         what = "option" if unknown[0].startswith("-") else "argument"
         raise ConfigError(f"unknown {what} '{unknown[0]}' of 'relax {arguments.verb}'{did_you_mean(unknown[0], known)}")
+    arguments.given = _given(verbs[arguments.verb], arguments)
     _say_whose_code_may_run(arguments)
     signals = handling_signals(arguments.max_hours, _note if sys.stderr.isatty() else None)
     with signals, trusting_remote_code(arguments.trust_remote_code):
         return _module(arguments.verb).run(arguments, settings)
+
+
+def _given(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> frozenset[str]:
+    """The options that have another value than by default, by name."""
+    words = vars(arguments)
+    options = [each for each in parser._actions if each.option_strings]
+    return frozenset(each.dest for each in options if words.get(each.dest, each.default) != each.default)
 
 
 def _say_whose_code_may_run(arguments: argparse.Namespace) -> None:

@@ -20,13 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relax_rl.cli.arguments import add_prompt_form, add_remote_code, at_least_one, refuse_settings, say
-from relax_rl.cli.spectrum_images import IMAGE_OPTIONS, add_image_arguments, run_images
+from relax_rl.cli.spectrum_images import add_image_arguments, run_images
 from relax_rl.cli.spectrum_modes import (
-    FITTED,
     READING,
     command_words,
     dictionary_files,
-    refuse_beside,
+    only_reads,
     run_axis,
     run_jacobian,
     run_landscape,
@@ -137,13 +136,6 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Measure, write the folder when everything is done, and print tables."""
     if arguments.prompts is not None:
         refuse_settings(settings, "spectrum --prompts")
-
-    if arguments.images is None:
-        refuse_beside(arguments, "--images", IMAGE_OPTIONS)
-    else:
-        refuse_beside(arguments, "a spectrum without --images", ("landscape", "states", "sentences"))
-    if arguments.jacobian:
-        refuse_beside(arguments, "a spectrum that is fitted, without --jacobian", FITTED)
     models = list(arguments.model)
     if arguments.landscape:
         return run_landscape(arguments, models, settings)
@@ -154,19 +146,17 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         return run_states(arguments, settings)
     if arguments.model is None:
         raise ConfigError("relax spectrum needs a model, or recorded states: relax spectrum MODEL, or --states DIR.")
-    refuse_beside(arguments, "--states", ("layer_ids", "skip"))
     if arguments.sentences is not None:
         return run_sentences(arguments, settings)
     if arguments.images is not None:
         return run_images(arguments, settings)
-    refuse_beside(arguments, "--sentences", ("rank", "miss_cost"))
     if arguments.segments is not None:
         return run_segments(arguments, settings)
-    refuse_beside(arguments, "--segments", ("completions",))
     if arguments.jacobian:
         return run_jacobian(arguments, settings)
     if arguments.axis != AXES[0]:
         return run_axis(arguments, settings)
+    only_reads(arguments, "MODEL", (*READING, *_PASSED_ON, *_RENAMED))
     arguments.num_problems = arguments.num_problems or 20
 
     from relax_rl.workflows.spectrum import default_folder, spectrum
@@ -174,7 +164,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     words = vars(arguments)
     result = spectrum(
         arguments.model,
-        **{name: words[name] for name in _PASSED_ON},
+        **{name: words[name] for name in (*READING, *_PASSED_ON)},
         num_observables=arguments.observables,
         sites=arguments.sites.split(",") if arguments.sites else (),
         estimators=arguments.estimators.split(","),
@@ -192,8 +182,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     return 0
 
 
-_PASSED_ON = (
-    *READING,
-    *("compare", "kind", "fit_steps", "batch_tokens", "store", "statistics_only", "overwrite", "figures"),
-)
-"""Options that are arguments of `spectrum` under the same name."""
+_PASSED_ON = ("compare", "kind", "fit_steps", "batch_tokens", "store", "statistics_only", "overwrite", "figures")
+"""Options that are arguments of `spectrum` under the same name, beside those of the reading."""
+_RENAMED = ("observables", "sites", "estimators", "dictionary", "data_dir")
+"""Options that `spectrum` has under another name or in another form."""

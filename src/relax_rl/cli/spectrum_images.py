@@ -9,21 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relax_rl.cli.arguments import at_least_one, refuse_settings, say
-from relax_rl.cli.spectrum_modes import command_words, reading_of, refuse_beside
-from relax_rl.errors import ConfigError
+from relax_rl.cli.spectrum_modes import command_words, only_reads, reading_of
 
 if TYPE_CHECKING:
     from relax_rl.evaluation.sight.result import SightResult
 
-__all__ = ["IMAGE_OPTIONS", "add_image_arguments", "run_images"]
+__all__ = ["add_image_arguments", "run_images"]
 
-IMAGE_OPTIONS = ("conditions", "patch")
-"""Options of this form alone."""
-_REFUSED = (
-    *("prompts", "task", "text", "compare", "store", "statistics_only", "dictionary", "plain", "overlong", "rank"),
-    *("miss_cost", "layer_ids", "skip", "figures"),
-)
 _PASSED_ON = ("conditions", "patch", "kind", "fit_steps", "batch_tokens", "overwrite")
+_READ = (
+    *("images", "num_problems", "max_completion_length", "temperature", "split", "data_dir", "seed", "sites"),
+    *("estimators", "observables", "dtype", "revision", "device_map", "chat_template_kwargs"),
+)
 
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +43,7 @@ def run_images(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Conditions on the same completions: tables, and a folder."""
     from relax_rl.tasks.files import DATA_SUFFIXES
 
-    refuse_beside(arguments, "a spectrum of words, without --images", _REFUSED)
-    if arguments.axis != "tokens" or arguments.num_samples != 1:
-        raise ConfigError("--images is over tokens, with one completion a problem; leave --axis and --num-samples out.")
+    only_reads(arguments, "--images", (*_READ, *_PASSED_ON))
     if Path(arguments.images).suffix.lower() in DATA_SUFFIXES:
         refuse_settings(settings, "spectrum --images FILE")
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relax_rl.cli.arguments import refuse_settings, say
+from relax_rl.cli.arguments import refuse_settings, refuse_unread, say
 from relax_rl.config import task_options
 from relax_rl.errors import ConfigError
 
@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from relax_rl.workflows.spectrum_texts import Reading
 
 __all__ = [
-    "FITTED",
     "READING",
     "command_words",
     "dictionary_files",
+    "only_reads",
     "reading_of",
-    "refuse_beside",
     "run_axis",
     "run_jacobian",
     "run_landscape",
@@ -49,29 +48,17 @@ def reading_of(arguments: argparse.Namespace, settings: Sequence[str]) -> Readin
 
 
 _MEASURE = ("kind", "fit_steps", "seed", "store", "statistics_only", "overwrite", "figures")
-_SENTENCES = ("rank", "miss_cost")
 _LOADING = ("dtype", "revision", "device_map")
-FITTED = (
-    *("landscape", "states", "images", "sentences", "segments", "completions", "compare", "sites", "store"),
-    *("statistics_only", "observables", "dictionary", "figures"),
-)
-"""Options of spectra that are fitted."""
 
 
-def refuse_beside(arguments: argparse.Namespace, needed: str, names: Sequence[str]) -> None:
-    """Options that belong to another mode. Raises ``ConfigError`` naming the first that was given."""
-    for name in names:
-        if getattr(arguments, name):
-            raise ConfigError(f"--{name.replace('_', '-')} belongs to {needed}; leave it out.")
+def only_reads(arguments: argparse.Namespace, form: str, read: Sequence[str]) -> None:
+    """Raises ``ConfigError`` where an option was given that a form, such as ``--states``, does not read."""
+    refuse_unread(arguments, f"spectrum {form}", (*read, "output", "overwrite"))
 
 
 def run_axis(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Over layers or cycles: a table, and a file where a folder was named."""
-    refuse_beside(
-        arguments,
-        "--axis tokens",
-        ("compare", "sites", "store", "statistics_only", "observables", "dictionary", "figures"),
-    )
+    only_reads(arguments, f"--axis {arguments.axis}", (*READING, "data_dir", "axis"))
 
     from relax_rl.cli.spectrum_tables import print_axes
     from relax_rl.workflows.spectrum_axis import spectrum_along
@@ -93,8 +80,7 @@ def run_axis(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
 def run_jacobian(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Spectra without a fit: tables, and files where a folder was named."""
-    if arguments.axis != "tokens":
-        raise ConfigError("--jacobian is from token to token; leave --axis out.")
+    only_reads(arguments, "--jacobian", (*READING, "data_dir", "jacobian"))
 
     from relax_rl.cli.spectrum_tables import print_jacobian
     from relax_rl.spectra.jacobian import JacobianSettings
@@ -120,10 +106,8 @@ def run_jacobian(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 def run_states(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """States on disk: the folder and the tables of the main work."""
     refuse_settings(settings, "spectrum --states")
-    others = (*_TEXTS, "segments", "completions")
-    refuse_beside(arguments, "a model that reads or writes texts, without --states", others)
-    if arguments.axis != "tokens":
-        raise ConfigError("--states are measured over tokens; leave --axis out.")
+    read = ("states", "skip", "layer_ids", "num_problems", "observables", "sites", "estimators", "dictionary")
+    only_reads(arguments, "--states", (*_MEASURE, *_LOADING, *read))
 
     from relax_rl.workflows.spectrum import default_folder
     from relax_rl.workflows.spectrum_states import spectrum_of_states
@@ -152,11 +136,7 @@ def run_states(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
 def run_landscape(arguments: argparse.Namespace, models: Sequence[str], settings: Sequence[str]) -> int:
     """Several models on the same prompts: a table and a page."""
-    others = (*("states", "sentences", "segments", "completions", "compare", "store", "statistics_only"), *_SENTENCES)
-    others = (*others, "observables", "dictionary", "layer_ids", "skip", "figures")
-    refuse_beside(arguments, "a spectrum of one model, without --landscape", others)
-    if arguments.axis != "tokens":
-        raise ConfigError("A landscape is over tokens; leave --axis out.")
+    only_reads(arguments, "--landscape", (*READING, "data_dir", "landscape", "sites"))
     sites = arguments.sites.split(",") if arguments.sites else ["final_norm_out"]
     if len(sites) != 1 or sites == ["all"]:
         raise ConfigError(f"A landscape is of one site, but --sites is {arguments.sites}; name one.")
@@ -182,11 +162,7 @@ def run_landscape(arguments: argparse.Namespace, models: Sequence[str], settings
 def run_sentences(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Labelled texts: tables, and files where a folder was named."""
     refuse_settings(settings, "spectrum --sentences")
-    others = (*_TEXTS, "segments", "completions", "sites", "store", "statistics_only", "observables", "dictionary")
-    others = (*others, "num_problems", "figures")
-    refuse_beside(arguments, "a spectrum over tokens, without --sentences", others)
-    if arguments.axis != "tokens":
-        raise ConfigError("--sentences is an axis of its own; leave --axis out.")
+    only_reads(arguments, "--sentences", (*_LOADING, "sentences", "rank", "miss_cost", "seed"))
 
     from relax_rl.cli.spectrum_tables import print_sentences
     from relax_rl.workflows.spectrum_sentences import spectrum_of_sentences
@@ -209,13 +185,11 @@ def run_sentences(arguments: argparse.Namespace, settings: Sequence[str]) -> int
 
 def run_segments(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Completions cut into steps: tables and a page."""
-    others = ("compare", "store", "statistics_only", "observables", "dictionary", "sites", "figures")
-    refuse_beside(arguments, "a spectrum of whole texts, without --segments", others)
-    if arguments.axis != "tokens":
-        raise ConfigError("--segments are cut over tokens; leave --axis out.")
-    if arguments.completions is not None:
-        needed = "completions that are drawn now, without --completions"
-        refuse_beside(arguments, needed, ("num_problems", "max_completion_length"))
+    if arguments.completions is None:
+        only_reads(arguments, "--segments", (*READING, "data_dir", "segments"))
+    else:
+        read = ("segments", "completions", "task", "data_dir", "prompts", "text", "plain", "chat_template_kwargs")
+        only_reads(arguments, "--segments --completions", (*_LOADING, *read, "seed"))
 
     from relax_rl.cli.spectrum_tables import print_segments
     from relax_rl.workflows.spectrum import default_folder
@@ -236,18 +210,6 @@ def run_segments(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     return 0
 
 
-_TEXTS = (
-    "prompts",
-    "task",
-    "text",
-    "compare",
-    "max_completion_length",
-    "plain",
-    "chat_template_kwargs",
-    "overlong",
-)
-
-
 def _numbers(words: str | None) -> list[int]:
     parts = words.split(",") if words else []
     if not all(part.strip().isdecimal() for part in parts):
@@ -265,7 +227,7 @@ def command_words(arguments: argparse.Namespace, settings: Sequence[str]) -> lis
     """Words that do the same again."""
     words = ["relax", "spectrum", *([] if arguments.model is None else [arguments.model]), *settings]
     for name, value in vars(arguments).items():
-        if name in ("verb", "model", "overwrite") or value is None or value is False:
+        if name in ("verb", "model", "overwrite", "given") or value is None or value is False:
             continue
         values = value if isinstance(value, list) else [value]
         words += [

@@ -207,7 +207,7 @@ def rescore(
     judge: str | None = None,
     base_url: str | None = None,
     concurrency: int = 16,
-    timeout: float = 60.0,
+    timeout: float = 600.0,
     allow_code: Collection[str] = (),
 ) -> Regraded:
     """Grade the samples of a finished evaluation again, by the verifier as it is now; nothing is sampled.
