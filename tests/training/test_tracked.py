@@ -44,6 +44,30 @@ class Wandb:
         self.logged.append(words)
 
 
+class Config(dict[str, Any]):
+    """That of a run that has begun."""
+
+    def update(self, *given: Any, allow_val_change: bool, **more: Any) -> None:
+        super().update(*given, **more)
+
+
+class Trackio:
+    """As much of trackio as is asked of it."""
+
+    def __init__(self) -> None:
+        self.config = Config()
+        self.logged: list[tuple[int | None, dict[str, Any]]] = []
+
+    def Table(self, dataframe: Any) -> Any:  # noqa: N802
+        return dataframe
+
+    def Image(self, image: Any) -> Any:  # noqa: N802
+        return image
+
+    def log(self, words: dict[str, Any], step: int | None = None) -> None:
+        self.logged.append((step, words))
+
+
 @pytest.fixture
 def wandb(monkeypatch: pytest.MonkeyPatch) -> Wandb:
     fake = Wandb()
@@ -91,11 +115,6 @@ def test_another_run_of_the_same_process_is_another_run(make_run: Callable[..., 
 
 def test_a_run_that_the_user_began_is_kept(make_run: Callable[..., Path], wandb: Wandb) -> None:  # noqa: F811
     wandb.run = SimpleNamespace(id="theirs")
-
-    class Config(dict[str, Any]):
-        def update(self, *given: Any, allow_val_change: bool, **more: Any) -> None:
-            super().update(*given, **more)
-
     wandb.config = Config()
     train(make_run("a", "relax"))
     assert wandb.started == []
@@ -107,6 +126,21 @@ def test_completions_are_a_table(make_run: Callable[..., Path], wandb: Wandb) ->
     columns, data = wandb.logged[0]["completions"]
     assert dict(zip(columns, data[0], strict=True))["completion"] == "the words"
     assert wandb.logged[0]["train/global_step"] == 100
+
+
+def test_trackio_counts_no_step_of_its_own(make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    fake = Trackio()
+    monkeypatch.setitem(sys.modules, "trackio", fake)  # type: ignore[arg-type]
+    run = make_run("a", "relax", completion="the words", snapshots=[synthetic_snapshot(100)])
+    train(run, "trackio")
+    state: Any = SimpleNamespace(is_world_process_zero=True, global_step=100)
+    nothing: Any = None
+    SpectraForTrackers(RunDirectory(run), ["trackio"], None, spectrum_image).on_save(nothing, state, nothing)
+    (step, table), (later, image) = fake.logged
+    assert (step, later) == (100, 100)
+    assert table["completions"]["completion"][0] == "the words"
+    assert image["spectrum"].mode == "RGB"
+    assert fake.config["relax"]["objective"]["name"] == "relax"
 
 
 class Written(list[tuple[str, Any, int, str]]):

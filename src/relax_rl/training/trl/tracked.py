@@ -153,7 +153,8 @@ class CompletionsForTrackers(TrainerCallback):
         if "trackio" in self._names:
             trackio: Any = importlib.import_module("trackio")
             frame = importlib.import_module("pandas").DataFrame(data, columns=list(_COLUMNS))
-            trackio.log({"completions": trackio.Table(dataframe=frame), **at})
+            # Named, or its own count of steps, which the scalars are under, would go on past the updates.
+            trackio.log({"completions": trackio.Table(dataframe=frame), **at}, step=state.global_step)
         self._write("completions", json_lines(rows), state.global_step)
 
     def _write(self, name: str, text: str, step: int) -> None:
@@ -198,7 +199,7 @@ class SpectraForTrackers(TrainerCallback):
             wandb.log({"spectrum": wandb.Image(image), **at})
         if "trackio" in self._names:
             trackio: Any = importlib.import_module("trackio")
-            trackio.log({"spectrum": trackio.Image(image), **at})
+            trackio.log({"spectrum": trackio.Image(image), **at}, step=state.global_step)
         writer: Any = self._tensorboard.tb_writer if self._tensorboard is not None else None
         if writer is not None:
             writer.add_image("relax/spectrum", np.asarray(image), state.global_step, dataformats="HWC")
