@@ -68,11 +68,11 @@ notebooks: .venv/.installed
 screenshots: .venv/.installed
 	$(BIN)/python scripts/screenshots.py
 
-# Counts sentences, readers addressed and words that have a plainer one, then names each fault with its line; prints, and
-# fails nothing.
+# Counts sentences, readers addressed and words that have a plainer one, then names each fault with its line, and fails
+# where there is one.
 prose: .venv/.installed
 	$(BIN)/python scripts/prose.py
-	-$(BIN)/python scripts/prose.py --check
+	$(BIN)/python scripts/prose.py --check
 
 # Kills, signals, damaged files and full disks, some 20 minutes; goes on where it was stopped.
 soak: .venv/.installed
