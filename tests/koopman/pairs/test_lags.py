@@ -47,7 +47,7 @@ def test_eigenvalues_at_a_lag_are_powers() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(
-    mask=st.lists(st.booleans(), min_size=1, max_size=16),
+    mask=st.lists(st.booleans(), min_size=1, max_size=16) | st.integers(1, 16).map(lambda size: [True] * size),
     window=st.integers(2, 4),
     is_complex=st.booleans(),
     seed=st.integers(0, 99),

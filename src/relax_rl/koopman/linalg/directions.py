@@ -1,4 +1,4 @@
-"""The leading directions of many rows, through the Gram matrix of the short side."""
+"""The directions of many rows: the leading ones through the Gram matrix of the short side, or all above rounding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from relax_rl.koopman.linalg.eigensolvers import eigh
 
-__all__ = ["leading_directions"]
+__all__ = ["leading_directions", "row_space"]
 
 
 def leading_directions(rows: Tensor, rank: int) -> Tensor:
@@ -23,3 +23,15 @@ def leading_directions(rows: Tensor, rank: int) -> Tensor:
     # By QR, not by dividing by the singular values: at rounding these would blow noise up, and the columns would not be
     # orthonormal.
     return torch.linalg.qr(rows.mT @ leading).Q if is_wide else leading
+
+
+def row_space(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values (R,) of rows (N, F) float64, descending, and right singular vectors (F, R): those above rounding.
+
+    As exact as a singular value decomposition of the rows, in less time, as no left vector is formed: the triangular
+    factor has the same singular values and right vectors.
+    """
+    _, scales, right = torch.linalg.svd(torch.linalg.qr(rows, mode="r").R, full_matrices=False)
+    floor = max(rows.shape) * torch.finfo(torch.float64).eps
+    num_kept = int(((scales > floor * scales[:1]) & (scales > 0)).sum())
+    return scales[:num_kept], right[:num_kept].mH

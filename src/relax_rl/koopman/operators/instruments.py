@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
+from relax_rl.koopman.inputs import all_finite
 from relax_rl.koopman.linalg.eigensolvers import eigh
 from relax_rl.koopman.operators.fits import OperatorFit, least_squares_operator
 from relax_rl.koopman.pairs.lags import LaggedStatistics
@@ -115,7 +116,7 @@ def operator_on(directions: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _require_finite(statistics: LaggedStatistics) -> None:
-    if not bool(torch.isfinite(statistics.blocks).all()):
+    if not all_finite(statistics.blocks.detach()):
         raise DataError(
             "The lagged statistics hold NaN or Inf, or squares too large for them; leave that trajectory out, or scale "
             "the snapshots."

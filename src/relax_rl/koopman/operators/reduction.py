@@ -15,12 +15,20 @@ import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import as_tensor, in_its_unit
+from relax_rl.koopman.inputs import all_finite, as_tensor, in_its_unit
 from relax_rl.koopman.linalg.eigensolvers import eigh
 from relax_rl.koopman.linalg.ranks import Rank, check_rank, select_rank
 from relax_rl.koopman.pairs.snapshots import GramStatistics, double_of, paired_snapshots
 
-__all__ = ["Reduction", "Solver", "reduce_kernel", "reduce_snapshots", "reduce_statistics"]
+__all__ = [
+    "Reduction",
+    "Solver",
+    "clean_snapshots",
+    "masked_pairs",
+    "reduce_kernel",
+    "reduce_snapshots",
+    "reduce_statistics",
+]
 
 Solver = Literal["auto", "svd", "gram", "randomised"]
 """How X is decomposed: by its singular value decomposition; through the Gram matrix of its short side (the method of
@@ -128,8 +136,8 @@ def reduce_snapshots(
     is_inexact = snapshots.is_floating_point() or snapshots.is_complex()
     precision = torch.finfo(snapshots.dtype).eps if is_inexact else _EPS
     used = paired_snapshots(pairs)
-    snapshots, unit = in_its_unit(_clean(snapshots, used), (-2, -1))
-    x, y = _masked_pairs(snapshots, pairs)
+    snapshots, unit = in_its_unit(clean_snapshots(snapshots, used), (-2, -1))
+    x, y = masked_pairs(snapshots, pairs)
     if solver == "randomised":
         assert isinstance(rank, int)
         parts = _randomised(x, rank, seed)
@@ -141,7 +149,7 @@ def reduce_snapshots(
         if solver == "auto" and _is_lossy(parts, parts.select(rank, pairs, x.shape[-1]), precision):
             parts = _svd(x)
     chosen = parts.select(rank, pairs, x.shape[-1])
-    targets = (x, y) if states is None else _masked_pairs(_clean(states, used), pairs)
+    targets = (x, y) if states is None else masked_pairs(clean_snapshots(states, used), pairs)
     reduction = _cut(parts, chosen, pairs, targets, x, y)
     return reduction if unit.ndim == 0 else _in_units_of(unit, reduction, states is None)
 
@@ -165,7 +173,7 @@ def reduce_kernel(
         ConfigError: a rank that there is not.
     """
     rank = check_rank(rank, kernel.shape[-1] - 1)
-    targets = _masked_pairs(_clean(states, paired_snapshots(pairs)), pairs)
+    targets = masked_pairs(clean_snapshots(states, paired_snapshots(pairs)), pairs)
     # An inner product counts where both of its snapshots are the first of a pair; padding has a kernel with everything.
     links = pairs.unsqueeze(-1) & pairs.unsqueeze(-2)
     kernel = as_tensor(kernel, "the kernel of the states").detach().to(double_of(kernel.dtype))
@@ -327,7 +335,7 @@ def _kept(scales: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
     return scales, torch.where(kept, 1.0 / torch.where(kept, scales, 1.0), 0.0)
 
 
-def _clean(snapshots: Tensor, used: Tensor) -> Tensor:
+def clean_snapshots(snapshots: Tensor, used: Tensor) -> Tensor:
     """Double precision, detached, zero wherever no pair is, whatever stood there."""
     if used.shape != snapshots.shape[:-1]:
         raise DataError(
@@ -338,12 +346,12 @@ def _clean(snapshots: Tensor, used: Tensor) -> Tensor:
     # Before the check: padding may hold NaN, which is no reason to refuse a trajectory.
     if not bool(used.all()):
         snapshots = torch.where(used.unsqueeze(-1), snapshots, 0.0)
-    if not bool(torch.isfinite(snapshots).all()):
+    if not all_finite(snapshots):
         raise DataError("The snapshots hold NaN or Inf; leave that trajectory out (see `exclude_nonfinite`).")
     return snapshots
 
 
-def _masked_pairs(snapshots: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+def masked_pairs(snapshots: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
     """X and Y, (..., T-1, F), zero where there is no pair."""
     x, y = snapshots[..., :-1, :], snapshots[..., 1:, :]
     if bool(pairs.all()):

@@ -136,10 +136,12 @@ def lagged_statistics(snapshots: Tensor, pairs: Tensor, window: int) -> LaggedSt
         blocks = values.new_zeros((*shape, window, window, num_observables, num_observables))
         return LaggedStatistics(blocks, pairs.new_zeros(shape, dtype=torch.long))
     is_window = pairs.unfold(-1, window - 1, 1).all(-1)
-    if values.ndim > 2 and not bool(is_window.all()):
+    if bool(is_window.all()):
+        upper = _unbroken_products(values, count, window)
+    elif values.ndim > 2:
         upper = _masked_products(values, is_window, window)
     else:
-        upper = _products_by_lag(values, is_window if values.ndim == 2 else is_window.new_ones(count), window)
+        upper = _products_by_lag(values, is_window, window)
     rows = [torch.stack([upper[i, j] if i <= j else upper[j, i].mH for j in range(window)], -3) for i in range(window)]
     return LaggedStatistics(torch.stack(rows, -4), is_window.sum(-1))
 
@@ -152,8 +154,26 @@ def _masked_products(values: Tensor, is_window: Tensor, window: int) -> dict[tup
     return {(i, j): parts[i].mH @ parts[j] for i in range(window) for j in range(i, window)}
 
 
+def _unbroken_products(values: Tensor, count: int, window: int) -> dict[tuple[int, int], Tensor]:
+    """Products (i, j), i <= j, where no trajectory has a hole: those of `_products_by_lag` by slices alone."""
+
+    def product(start: int, stop: int, lag: int) -> Tensor:
+        stop = max(start, stop)
+        return values[..., start:stop, :].mH @ values[..., start + lag : stop + lag, :]
+
+    upper = {}
+    for lag in range(window):
+        # First snapshots of the pairs at place i are i to i + count: those from `top` to `count` are at every place.
+        top = window - 1 - lag
+        shared = product(top, count, lag)
+        for i in range(window - lag):
+            before, behind = product(i, min(top, i + count), lag), product(max(top, count), i + count, lag)
+            upper[i, i + lag] = shared + before + behind
+    return upper
+
+
 def _products_by_lag(values: Tensor, is_window: Tensor, window: int) -> dict[tuple[int, int], Tensor]:
-    """The same where all rows of a batch have the same windows (count,).
+    """The same of one trajectory, or several end to end, with windows (count,).
 
     Products (i, i + lag) of one lag differ in the first and last snapshots of each stretch alone: what they share is
     multiplied once. The rest is added to it and never taken off, so that no digit is lost to a large snapshot.

@@ -7,19 +7,19 @@ predicts nothing (Takeishi, Kawahara and Yairi 2017, Phys. Rev. E 96, 033310).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from relax_rl.errors import ConfigError, DataError
 from relax_rl.koopman.inputs import in_its_unit
+from relax_rl.koopman.linalg.directions import row_space
 from relax_rl.koopman.linalg.eigensolvers import eig
 from relax_rl.koopman.linalg.ranks import Rank, check_rank, select_rank
 from relax_rl.koopman.operators.instruments import SUBSPACE_WINDOW, operator_on, predicted_directions
-from relax_rl.koopman.operators.reduction import Reduction, reduce_snapshots
+from relax_rl.koopman.operators.reduction import clean_snapshots, masked_pairs
 from relax_rl.koopman.pairs.lags import lagged_statistics
-from relax_rl.koopman.pairs.snapshots import double_of, joined_snapshots
+from relax_rl.koopman.pairs.snapshots import joined_snapshots, paired_snapshots
 from relax_rl.koopman.spectra.dmd import DynamicModes
 from relax_rl.koopman.spectra.residuals import primal_residuals
 
@@ -52,46 +52,35 @@ def subspace_dmd(
     rank = check_rank(rank, snapshots.shape[-1])
     if rank == "optimal":
         raise ConfigError("rank='optimal' is a threshold for white noise in X; give subspace DMD a number or a share.")
-    snapshots, unit = in_its_unit(snapshots.to(double_of(snapshots.dtype)))
-    reduction = reduce_snapshots(snapshots, pairs)
-    scales = reduction.scales
-    states, links = reduction.sequence()
-    lagged = lagged_statistics(states * scales, links, SUBSPACE_WINDOW)
+    snapshots, unit = in_its_unit(clean_snapshots(snapshots, paired_snapshots(pairs)))
+    x, y = masked_pairs(snapshots, pairs)
+    scales, basis = row_space(x)
+    size = len(scales)
+    if size == 0:
+        raise DataError("No direction of the snapshots is left to fit dynamics in: they are all zero.")
+    # Only the number of directions depends on the units: in an orthonormal basis those of the observables stay.
+    lagged = lagged_statistics(snapshots @ basis, pairs, SUBSPACE_WINDOW)
     if not bool(lagged.num_windows > 0):
         raise DataError(f"Subspace DMD needs {SUBSPACE_WINDOW} snapshots in a row, and no trajectory has them.")
-    size = scales.shape[-1]
     predicted, vectors = predicted_directions(lagged)
-    floor = max(lagged.blocks.shape[-1], 1) * torch.finfo(torch.float64).eps
-    chosen = int(select_rank(predicted[..., :size], rank, lagged.num_windows, size, floor**0.5))
+    floor = size * torch.finfo(torch.float64).eps
+    chosen = int(select_rank(predicted[:size], rank, lagged.num_windows, size, floor**0.5))
     if chosen == 0:
         raise DataError("The past predicts nothing of the future in these snapshots; there is no operator to fit.")
-    modes = _modes(*operator_on(vectors, chosen), predicted[:chosen], reduction)
-    return replace(
-        modes,
-        eigenvectors=modes.eigenvectors / unit,
-        modes=modes.modes * unit,
-        singular_values=modes.singular_values * unit,
-    )
-
-
-def _modes(matrix: Tensor, directions: Tensor, back: Tensor, predicted: Tensor, reduction: Reduction) -> DynamicModes:
-    """Eigenfunctions and modes over the observables, of s_{t+1} = s_t A and z_t S = s_t U1*."""
-    values, vectors = (result.to(matrix.device) for result in eig(matrix))
+    matrix, directions, back = operator_on(vectors, chosen)
+    values, inner = (result.to(matrix.device) for result in eig(matrix))
     order = values.abs().argsort(descending=True, stable=True)
-    values, vectors = values[order], vectors[:, order]
-    scales = reduction.scales.unsqueeze(-1)
-    # Whitened snapshots times S are the orthonormal coordinates; s = (z S) pinv(U1*).
-    whitened = (scales * back).to(vectors.dtype) @ vectors
-    latent = torch.linalg.pinv(vectors) @ (directions / scales.mT).to(vectors.dtype)
-    assert reduction.first is not None
-    assert reduction.second is not None
+    values, inner = values[order], inner[:, order]
+    # Of s_{t+1} = s_t A and z_t ~ s_t U1* V*, so that s_t = z_t V pinv(U1*).
+    eigenvectors = (basis @ back).to(inner.dtype) @ inner
+    modes = torch.linalg.pinv(inner) @ (directions @ basis.mH).to(inner.dtype)
     return DynamicModes(
         eigenvalues=values,
-        eigenvectors=reduction.coefficients.to(vectors.dtype) @ whitened,
-        modes=latent @ reduction.present.to(vectors.dtype),
-        residuals=primal_residuals(reduction.first, reduction.second, values, whitened),
-        singular_values=predicted,
-        condition=reduction.condition,
-        rank=torch.tensor(len(values)),
-        num_pairs=reduction.num_pairs,
+        eigenvectors=eigenvectors / unit,
+        modes=modes * unit,
+        residuals=primal_residuals(x, y, values, eigenvectors),
+        singular_values=predicted[:chosen] * unit,
+        condition=scales[0] / scales[-1],
+        rank=torch.tensor(chosen),
+        num_pairs=pairs.sum(),
     )
