@@ -46,9 +46,10 @@ def test_the_command_writes_the_exponents_that_it_prints(capsys: pytest.CaptureF
         exponents_of_products((each.push for each in token_jacobians(model, ids)), 128, count=4, warm_up=4).mean(0)
         for ids in (tokenizer.encode(line) for line in LINES.splitlines())
     ]
-    # Products in single precision, of Jacobians whose singular values span three decades.
+    # In single precision: one rounding of the weights moves the last of these exponents by 2e-4, since the singular
+    # values of the Jacobians span three decades.
     mean = sum(value.sort(descending=True).values for value in exact) / 2
-    assert [row["value"] for row in found["exponents"]] == pytest.approx(mean.tolist(), abs=0.02)
+    assert [row["value"] for row in found["exponents"]] == pytest.approx(mean.tolist(), abs=2e-3)
 
     assert main(command) == 2
     assert "replace it with --overwrite" in capsys.readouterr().err
