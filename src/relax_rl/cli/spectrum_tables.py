@@ -73,101 +73,84 @@ def print_axes(model: str, axes: Sequence[AxisSpectrum]) -> None:
 def print_jacobian(found: JacobianSpectrum) -> None:
     """Exponents beside the fits of the same states, with what the first says of each; then single Jacobians."""
     console = _console()
-    table = Table(
-        box=SIMPLE_HEAD,
-        title=f"{found.model}: growth of a small change of the final state ({found.num_texts} texts, "
-        f"{found.num_tokens} tokens)",
-        caption="exponent: mean log growth a token, without a fit; below 0 a change is forgotten; log |λ|: operators "
-        "fitted on the same states",
+    title = (
+        f"{found.model}: growth of a small change of the final state ({found.num_texts} texts, {found.num_tokens} "
+        "tokens)"
     )
-    for name in EXPONENT_HEAD:
-        table.add_column(name, no_wrap=True)
-    for row in exponent_cells(found):
-        table.add_row(*row)
-    console.print(table)
+    caption = (
+        "exponent: mean log growth a token, without a fit; below 0 a change is forgotten; log |λ|: operators fitted on "
+        "the same states"
+    )
+    console.print(_table(title, EXPONENT_HEAD, exponent_cells(found), caption))
     for words in verdicts(found):
         console.print(words, markup=False, highlight=False)
     if found.points:
-        points = Table(box=SIMPLE_HEAD, title="single Jacobians")
-        for name in POINT_HEAD:
-            points.add_column(name)
-        for row in point_cells(found)[:_MOST_ROWS]:
-            points.add_row(*row)
-        console.print(points)
+        console.print(_table("single Jacobians", POINT_HEAD, point_cells(found)[:_MOST_ROWS], is_folded=True))
 
 
 def print_landscapes(landscapes: Sequence[ModelLandscape]) -> None:
     """By distance: whether the models are apart, and how coherent each is."""
-    console = _console()
-    table = Table(
-        box=SIMPLE_HEAD,
-        title="are the models apart?",
-        caption="silhouette: 1 apart, 0 mixed; p: by shuffling models within prompts; coherence: mean distance within "
-        "the model over that to the others [95 % interval], below 1 where it has dynamics of its own",
+    caption = (
+        "silhouette: 1 apart, 0 mixed; p: by shuffling models within prompts; coherence: mean distance within the "
+        "model over that to the others [95 % interval], below 1 where it has dynamics of its own"
     )
-    for name in ("distance", "silhouette", "p", "of clusters", "model", "coherence"):
-        table.add_column(name, no_wrap=True)
-    for row in coherence_rows(landscapes):
-        table.add_row(*row)
-    console.print(table)
+    names = ("distance", "silhouette", "p", "of clusters", "model", "coherence")
+    _console().print(_table("are the models apart?", names, coherence_rows(landscapes), caption))
 
 
 def print_sentences(model: str, result: SentenceResult) -> None:
     """Whether the score distinguishes hallucinated texts, beside length alone; and the dynamics of each kind."""
     console = _console()
     tested = "/".join(str(count) for count in result.num_texts["test"])
-    table = Table(
-        box=SIMPLE_HEAD,
-        title=f"{model}: are hallucinated texts distinguished? ({tested} faithful/hallucinated test texts)",
-        caption="AUC: chance that a hallucinated text is ranked above a faithful one; 0.5 tells nothing, below it the "
-        "order is reversed",
+    title = f"{model}: are hallucinated texts distinguished? ({tested} faithful/hallucinated test texts)"
+    caption = (
+        "AUC: chance that a hallucinated text is ranked above a faithful one; 0.5 tells nothing, below it the order is "
+        "reversed"
     )
-    for name in ("score", "AUC [95 % interval]"):
-        table.add_column(name, no_wrap=True)
-    for row in score_rows(result):
-        table.add_row(*row)
-    console.print(table)
-    kinds = Table(box=SIMPLE_HEAD, title=f"from sentence to sentence, on {result.rank} directions")
-    for name in KIND_COLUMNS:
-        kinds.add_column(name)
-    for row in kind_rows(result):
-        kinds.add_row(*row)
-    console.print(kinds)
+    console.print(_table(title, ("score", "AUC [95 % interval]"), score_rows(result), caption))
+    title = f"from sentence to sentence, on {result.rank} directions"
+    console.print(_table(title, KIND_COLUMNS, kind_rows(result), is_folded=True))
     console.print(threshold_words(result), markup=False, highlight=False)
 
 
 def print_segments(completions: Sequence[SegmentedCompletion], probe: ProbeResult) -> None:
     """Whether the probe distinguishes right completions out of problem; then how both kinds go, a quantity a row."""
     console = _console()
-    table = Table(
-        box=SIMPLE_HEAD,
-        title=f"are right completions distinguished? ({probe.num_right} right, {probe.num_wrong} wrong, "
-        f"{probe.num_problems} problems in {probe.num_folds} parts)",
-        caption="linear probes tested on problems that they did not see; AUC: chance that a right completion is ranked "
-        "above a wrong one, within problems: of the same problem",
+    title = (
+        f"are right completions distinguished? ({probe.num_right} right, {probe.num_wrong} wrong, {probe.num_problems} "
+        f"problems in {probe.num_folds} parts)"
     )
-    for name in ("features", "AUC [95 % interval]", "within problems"):
-        table.add_column(name, no_wrap=True)
-    for row in probe_rows(probe):
-        table.add_row(*row)
-    console.print(table)
+    caption = (
+        "linear probes tested on problems that they did not see; AUC: chance that a right completion is ranked above a "
+        "wrong one, within problems: of the same problem"
+    )
+    names = ("features", "AUC [95 % interval]", "within problems")
+    console.print(_table(title, names, probe_rows(probe), caption))
     console.print(
         f"dynamics add {interval_text(probe.gain, '+.3f')} to the AUC of length and entropy",
         markup=False,
         highlight=False,
     )
-    means = Table(
-        box=SIMPLE_HEAD,
-        title="segments that begin in each quarter, right / wrong",
-        caption="means over problems; intervals are on the page and in the CSV file",
-    )
-    for name in ("of a segment", *QUARTERS):
-        means.add_column(name, no_wrap=True)
+    means = []
     for quantity in (*QUANTITIES, "entropy"):
         kinds = [quarter_means(completions, quantity, is_right) for is_right in (True, False)]
         cells = [" / ".join("–" if e is None else f"{e.value:.3f}" for e in pair) for pair in zip(*kinds, strict=True)]
-        means.add_row(quantity.replace("_", " "), *cells)
-    console.print(means)
+        means.append([quantity.replace("_", " "), *cells])
+    title = "segments that begin in each quarter, right / wrong"
+    caption = "means over problems; intervals are on the page and in the CSV file"
+    console.print(_table(title, ("of a segment", *QUARTERS), means, caption))
+
+
+def _table(
+    title: str, names: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "", *, is_folded: bool = False
+) -> Table:
+    """Cells under their names; lines break only where `is_folded`."""
+    table = Table(box=SIMPLE_HEAD, title=title, caption=caption or None)
+    for name in names:
+        table.add_column(name, no_wrap=not is_folded)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _console() -> Console:

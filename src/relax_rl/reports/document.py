@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from relax_rl.reports.payload import data_element, script_element, script_hash, 
 
 __all__ = [
     "cells_table",
+    "command_line",
     "document",
     "download",
     "figure",
@@ -121,6 +123,12 @@ def cells_table(names: Sequence[str], rows: Iterable[Sequence[str]], label: str,
     head = element("tr", *(element("th", name) for name in names))
     body = [element("tr", *(element("td", cell.replace(" ", "\N{NO-BREAK SPACE}")) for cell in row)) for row in rows]
     return wide_table(element("thead", head), element("tbody", *body), class_=class_, label=label)
+
+
+def command_line(words: Sequence[str]) -> Html:
+    """A command to copy, whose lines break between its words; a browser would also break behind a hyphen."""
+    shown = [element("span", shlex.quote(word), class_="word") for word in words]
+    return element("pre", *(part for word in shown for part in (word, " "))) if words else Html("")
 
 
 def wide(tag: str, *children: Html) -> Html:

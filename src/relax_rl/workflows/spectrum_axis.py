@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from relax_rl.errors import RunError
 from relax_rl.runs.files import write_whole
 from relax_rl.workflows.progress import OnProgress, Progress, silent
+from relax_rl.workflows.spectrum_checks import check_file
 from relax_rl.workflows.spectrum_texts import Reading, problems_of, texts_of
 
 if TYPE_CHECKING:
@@ -68,9 +68,7 @@ def spectrum_along(
     from relax_rl.spectra.axes import axis_spectrum
 
     say = on_progress or silent
-    file = None if output is None else Path(output) / AXIS_FILE
-    if file is not None and file.exists() and not overwrite:
-        raise RunError(f"there is {file} already; replace it with --overwrite, or name another -o DIR")
+    file = check_file(output, AXIS_FILE, overwrite)
     reading = reading or Reading()
     reading.check()
     problems, where = problems_of(reading)

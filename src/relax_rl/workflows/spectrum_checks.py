@@ -12,7 +12,7 @@ from relax_rl.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from relax_rl.koopman.dictionaries.protocol import StoredDictionary
 
-__all__ = ["ESTIMATORS", "KINDS", "check_figures", "check_output", "check_words", "load_dictionaries"]
+__all__ = ["ESTIMATORS", "KINDS", "check_figures", "check_file", "check_output", "check_words", "load_dictionaries"]
 
 ESTIMATORS = ("paper", "singular", "robust", "instrumental")
 KINDS = ("sigmoid", "random_fourier", "radial_basis")
@@ -51,6 +51,21 @@ def check_output(output: Path, overwrite: bool) -> None:
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RunError(f"{output} is not empty and holds no spectra; name another folder with -o DIR")
     _check_writable(output, "-o")
+
+
+def check_file(output: str | Path | None, name: str, overwrite: bool) -> Path | None:
+    """The file of this name in the folder `output`, which may be written; None where nothing is kept on disk.
+
+    Raises:
+        RunError: it is there already and `overwrite` is False, or its folder cannot be written.
+    """
+    if output is None:
+        return None
+    file = Path(output) / name
+    if file.exists() and not overwrite:
+        raise RunError(f"there is {file} already; replace it with --overwrite, or name another -o DIR")
+    _check_writable(file, "-o")
+    return file
 
 
 def check_figures(folder: Path) -> None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relax_rl.errors import ConfigError, DataError, RunError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.runs.files import write_whole
 from relax_rl.tasks.base import Problem, Task
 from relax_rl.workflows.image_problems import image_problems
 from relax_rl.workflows.loading import Loading
 from relax_rl.workflows.progress import OnProgress, Progress, Stage, silent
-from relax_rl.workflows.spectrum_checks import check_words
+from relax_rl.workflows.spectrum_checks import check_file, check_words
 from relax_rl.workflows.spectrum_texts import Reading
 
 if TYPE_CHECKING:
@@ -96,9 +96,7 @@ def spectrum_images(
     asked = _Asked(parsed, patch or PATCH, reading, batch_tokens)
     asked.check()
     check_words(None, False, fit_steps, estimators, kind)
-    page = None if output is None else Path(output) / "images.html"
-    if page is not None and page.exists() and not overwrite:
-        raise RunError(f"there is {page} already; replace it with --overwrite, or name another -o DIR")
+    page = check_file(output, "images.html", overwrite)
     problems, where = image_problems(images, dict(reading.task_options or {}), reading.split, reading.num_problems, say)
 
     from relax_rl.spectra.rulers import SpectrumSettings

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relax_rl.errors import RunError
 from relax_rl.runs.files import write_whole
 from relax_rl.workflows.progress import OnProgress, Progress, silent
+from relax_rl.workflows.spectrum_checks import check_file
 from relax_rl.workflows.spectrum_texts import Reading, problems_of, texts_of
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ def spectrum_without_fit(
     from relax_rl.spectra.jacobian import JacobianSettings, jacobian_spectrum
 
     say = on_progress or silent
-    file = None if output is None else Path(output) / JACOBIAN_FILE
-    if file is not None and file.exists() and not overwrite:
-        raise RunError(f"there is {file} already; replace it with --overwrite, or name another -o DIR")
+    file = check_file(output, JACOBIAN_FILE, overwrite)
     settings, reading = settings or JacobianSettings(), reading or Reading()
     if not reading.text:
         reading = replace(reading, max_completion_length=settings.max_tokens)

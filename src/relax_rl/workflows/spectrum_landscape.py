@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relax_rl.errors import ConfigError, DataError, RunError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.runs.files import write_whole
 from relax_rl.tasks.base import Problem
 from relax_rl.workflows.progress import OnProgress, Progress, silent
+from relax_rl.workflows.spectrum_checks import check_file
 from relax_rl.workflows.spectrum_texts import Reading, problems_of, texts_of
 
 if TYPE_CHECKING:
@@ -64,9 +65,7 @@ def spectrum_landscape(
         raise ConfigError(
             f"--num-samples is {reading.num_samples}, but a landscape takes one text a prompt; leave it out."
         )
-    page = None if output is None else Path(output) / "landscape.html"
-    if page is not None and page.exists() and not overwrite:
-        raise RunError(f"there is {page} already; replace it with --overwrite, or name another -o DIR")
+    page = check_file(output, "landscape.html", overwrite)
     say = on_progress or silent
     problems, where = problems_of(reading)
     loading = reading.loading

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relax_rl.comparison.tables import csv_text
-from relax_rl.errors import ConfigError, DataError, RunError
+from relax_rl.errors import ConfigError, DataError
 from relax_rl.runs.files import write_whole
 from relax_rl.workflows.progress import OnProgress, Progress, silent
 from relax_rl.workflows.scored_completions import ScoredCompletion, drawn_completions, encoded, read_completions
+from relax_rl.workflows.spectrum_checks import check_file
 from relax_rl.workflows.spectrum_texts import Reading, problems_of
 
 if TYPE_CHECKING:
@@ -76,9 +77,7 @@ def spectrum_of_segments(
 
     say = on_progress or silent
     rule = SegmentRule.parse(segments)
-    page = None if output is None else Path(output) / "segments.html"
-    if page is not None and page.exists() and not overwrite:
-        raise RunError(f"there is {page} already; replace it with --overwrite, or name another -o DIR")
+    page = check_file(output, "segments.html", overwrite)
     reading = reading or Reading()
     _check(reading, completions)
     if completions is not None:

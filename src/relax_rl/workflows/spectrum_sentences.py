@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relax_rl.comparison.tables import csv_text
-from relax_rl.errors import DataError, ModelError, RunError
+from relax_rl.errors import DataError, ModelError
 from relax_rl.remote_code import remote_code
 from relax_rl.runs.files import write_whole
 from relax_rl.tasks.files import file_rows
 from relax_rl.workflows.loading import Loading
 from relax_rl.workflows.progress import OnProgress, Progress, silent
+from relax_rl.workflows.spectrum_checks import check_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,9 +115,7 @@ def spectrum_of_sentences(
     from relax_rl.spectra.sentences import sentence_result, split_texts
 
     say = on_progress or silent
-    file = None if output is None else Path(output) / SENTENCES_FILE
-    if file is not None and file.exists() and not overwrite:
-        raise RunError(f"there is {file} already; replace it with --overwrite, or name another -o DIR")
+    file = check_file(output, SENTENCES_FILE, overwrite)
     given, short = read_labelled_texts(Path(texts)) if isinstance(texts, str | Path) else (list(texts), 0)
     split_texts(given, seed)  # before a model is loaded for nothing
     if short:

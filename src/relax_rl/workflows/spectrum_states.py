@@ -111,7 +111,9 @@ def spectrum_of_states(
         store=place,
         keep_statistics_only=statistics_only,
     )
-    source = f"{len(rows)} recorded trajectories of {states}, without the first {folder.skip} states of each."
+    skipped = f", without the first {folder.skip} states of each" if folder.skip > 1 else ""
+    skipped = ", without the first state of each" if folder.skip == 1 else skipped
+    source = f"{len(rows)} recorded trajectories of {states}{skipped}."
     result = SpectrumResult((found,), (), f"{source} {norm.words(folder, chosen)}".strip(), ())
     if norm.words(folder, chosen):
         say(Progress("measuring", message=norm.words(folder, chosen)))

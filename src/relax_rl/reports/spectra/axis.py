@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from relax_rl.reports.canvas import INK, MUTED, color_of, quieten, svg_source
-from relax_rl.reports.document import cells_table, document, download, footer, write_document
+from relax_rl.reports.document import cells_table, download
 from relax_rl.reports.markup import Html, element
+from relax_rl.reports.spectra.figures import make_log_if_wide
 from relax_rl.reports.spectra.planes import plot_spectrum
+from relax_rl.reports.spectra.sections import noted_section, write_page
 from relax_rl.spectra.axes import TOLERANCE, AxisSpectrum
 
 __all__ = ["STEP_COLUMNS", "axis_cells", "step_rows", "write_axis_page"]
@@ -36,11 +37,8 @@ def write_axis_page(
 ) -> Path:
     """Write one self-contained HTML file. Raises ``RunError`` if it cannot be written."""
     title = f"States of {Path(model).name} over {'its layers' if axis == 'depth' else 'the cycles of its blocks'}"
-    sections = [element("header", element("h1", title), element("p", source, class_="lead")), _table(axes)]
-    sections += [_block(each) for each in axes]
-    sections.append(download("axis.csv", STEP_COLUMNS, step_rows(axes)))
-    sections += [element("section", element("h2", "To repeat"), element("pre", shlex.join(command)))] if command else []
-    return write_document(document(title, [*sections, footer()], {}), output)
+    data = download("axis.csv", STEP_COLUMNS, step_rows(axes))
+    return write_page(title, source, [_table(axes), *map(_block, axes), data], command, output)
 
 
 def axis_cells(axis: AxisSpectrum) -> list[str]:
@@ -74,7 +72,7 @@ def _table(axes: Sequence[AxisSpectrum]) -> Html:
         f"to the one before, median over tokens. Settled: tokens whose change fell below {100 * TOLERANCE:g} %."
     )
     table = cells_table(_HEAD, map(axis_cells, axes), "By block", "results")
-    return element("section", element("h2", "Do the states settle?"), table, element("p", note, class_="note"))
+    return noted_section("Do the states settle?", table, note=note)
 
 
 def _block(axis: AxisSpectrum) -> Html:
@@ -126,8 +124,7 @@ def _draw_changes(axis: AxisSpectrum) -> Figure:
     ax.plot(steps, changes, marker="o", markersize=4, color=color_of(0), label="measured")
     decay = [changes[0] * axis.moduli[0] ** (step - 1) for step in steps]
     ax.plot(steps, decay, linestyle="--", linewidth=1.0, color=MUTED, label="largest |λ|")
-    if min(changes) > 0:
-        ax.set_yscale("log")
+    make_log_if_wide(ax)
     ax.set_xlabel("step", fontsize=8.5, color=INK)
     ax.set_ylabel("|h′ − h| / |h′|", fontsize=8.5, color=INK)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -26,6 +26,7 @@ __all__ = [
     "draw_paths",
     "draw_planes",
     "draw_pseudospectra",
+    "make_log_if_wide",
     "plot_depth",
     "plot_half_lives",
     "plot_lengths",
@@ -129,7 +130,7 @@ def plot_depth(models: Sequence[LatentSpectra], estimator: str, ax: Axes | None 
         shift = 0.22 * (position - (len(models) - 1) / 2)
         _add_depth(ax, spectra, estimator, names, shift, position)
     ax.set_xticks(range(len(names)), [name.removesuffix("_out") for name in names], rotation=20, ha="right")
-    _make_log_if_wide(ax)
+    make_log_if_wide(ax)
     _label(ax, "", "DSD", estimator)
     if len(models) > 1 and ax.containers:
         legend = ax.legend(frameon=False, fontsize=8)
@@ -190,7 +191,7 @@ def plot_lengths(models: Sequence[LatentSpectra], estimator: str, ax: Axes | Non
             color = site_color(position, len(spectra.sites))
             style = linestyle_of(6 * order)
             ax.plot(lengths, means, style, color=color, marker="o", markersize=3, linewidth=1.2, label=label)
-    _make_log_if_wide(ax)
+    make_log_if_wide(ax)
     _label(ax, "tokens from the start of the text", "DSD", estimator)
     if not ax.lines:
         ax.set(xticks=[], yticks=[])
@@ -214,7 +215,7 @@ def length_curve(spectra: LatentSpectra, site: str, estimator: str) -> tuple[np.
     return np.array(lengths), np.array([np.mean([curve[length] for curve in chosen]) for length in lengths])
 
 
-def _make_log_if_wide(ax: Axes) -> None:
+def make_log_if_wide(ax: Axes) -> None:
     """A log axis where positive values span more than a decade."""
     values = np.concatenate(
         [np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]

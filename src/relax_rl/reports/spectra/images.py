@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from matplotlib.figure import Figure
 
 from relax_rl.evaluation.sight.result import ConditionSight, SightResult, SiteSight, TokenSight
 from relax_rl.reports.canvas import INK, color_of, quieten, svg_source
-from relax_rl.reports.document import cells_table, document, download, figure, footer, write_document
+from relax_rl.reports.document import cells_table, download, figure
 from relax_rl.reports.markup import Html, element
 from relax_rl.reports.spectra.page import summary_cells
+from relax_rl.reports.spectra.sections import noted_section, write_page
 from relax_rl.reports.spectra.tables import site_summaries
 from relax_rl.reports.thumbnails import Thumbnails
 from relax_rl.spectra.measure import LatentSpectra
@@ -123,16 +123,8 @@ def write_images_page(
         RunError: it cannot be written.
     """
     title = f"What the image does to {Path(sight.model).name}"
-    sections = [
-        element("header", element("h1", title), element("p", sight.source, class_="lead")),
-        _conditions(sight),
-        _tokens(sight, pictures),
-        _sites(sight),
-        _spectra(spectra),
-    ]
-    if command:
-        sections.append(element("section", element("h2", "To repeat"), element("pre", shlex.join(command))))
-    return write_document(document(title, [*sections, footer()], {}), output)
+    sections = [_conditions(sight), _tokens(sight, pictures), _sites(sight), _spectra(spectra)]
+    return write_page(title, sight.source, sections, command, output)
 
 
 def _conditions(sight: SightResult) -> Html:
@@ -148,13 +140,8 @@ def _conditions(sight: SightResult) -> Html:
         "Mean KL in each tenth of the completions. Read: a curve that falls is a completion that looks at the image at "
         "its beginning, and follows its own words later.",
     )
-    return element(
-        "section",
-        element("h2", "Next tokens"),
-        cells_table(CONDITION_COLUMNS, condition_rows(sight), "Next tokens by condition", "results"),
-        element("p", note, class_="note"),
-        drawn,
-    )
+    table = cells_table(CONDITION_COLUMNS, condition_rows(sight), "Next tokens by condition", "results")
+    return noted_section("Next tokens", table, note=note, below=[drawn])
 
 
 def _draw_profiles(conditions: Sequence[ConditionSight]) -> Figure:
@@ -215,7 +202,7 @@ def _sites(sight: SightResult) -> Html:
         "In brackets 95 % intervals by bootstrap over questions. Read: a change whose interval holds 0 is none."
     )
     table = cells_table(site_columns(sight), site_rows(sight), "By site and condition", "results")
-    return element("section", element("h2", "Latent dynamics"), table, element("p", note, class_="note"))
+    return noted_section("Latent dynamics", table, note=note)
 
 
 def _spectra(spectra: Sequence[LatentSpectra]) -> Html:
@@ -228,6 +215,4 @@ def _spectra(spectra: Sequence[LatentSpectra]) -> Html:
     )
     label = "Spectra of completion and image tokens"
     table = cells_table(("tokens", *names, "dictionary"), rows, label, "results")
-    return element(
-        "section", element("h2", "Completion tokens and image tokens"), table, element("p", note, class_="note")
-    )
+    return noted_section("Completion tokens and image tokens", table, note=note)

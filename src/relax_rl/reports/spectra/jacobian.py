@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from relax_rl.reports.canvas import INK, color_of, quieten, svg_source
-from relax_rl.reports.document import cells_table, document, download, figure, footer, write_document
+from relax_rl.reports.document import cells_table, download, figure
 from relax_rl.reports.markup import Html, element
 from relax_rl.reports.spectra.ranking import interval_text
+from relax_rl.reports.spectra.sections import noted_section, write_page
 from relax_rl.spectra.jacobian import JacobianSpectrum
 
 __all__ = [
@@ -37,11 +37,9 @@ _FITS: Mapping[str, str] = {"least_squares": "least squares", "instrumental": "t
 def write_jacobian_page(found: JacobianSpectrum, source: str, command: Sequence[str], output: Path) -> Path:
     """Write one self-contained HTML file. Raises ``RunError`` if it cannot be written."""
     title = f"Jacobians of {Path(found.model).name}: how long does a change of the state last?"
-    sections = [element("header", element("h1", title), element("p", source, class_="lead")), _answer(found)]
-    sections += [_points(found)] if found.points else []
+    sections = [_answer(found), *([_points(found)] if found.points else [])]
     sections.append(download("jacobian.csv", EXPONENT_COLUMNS, exponent_rows(found)))
-    sections += [element("section", element("h2", "To repeat"), element("pre", shlex.join(command)))] if command else []
-    return write_document(document(title, [*sections, footer()], {}), output)
+    return write_page(title, source, sections, command, output)
 
 
 def exponent_rows(found: JacobianSpectrum) -> list[tuple[int, float, float, float, float | None, float | None]]:
@@ -123,9 +121,8 @@ def _answer(found: JacobianSpectrum) -> Html:
         "Exponents with their intervals, beside the log moduli of both fits",
         "Black: exponents, measured without a fit. Read: a fit far above them shows persistence of the text.",
     )
-    said = [element("li", words) for words in verdicts(found)]
-    heading = element("h2", "Do fit and Jacobian agree?")
-    return element("section", heading, table, element("ul", *said), element("p", note, class_="note"), picture)
+    said = element("ul", *(element("li", words) for words in verdicts(found)))
+    return noted_section("Do fit and Jacobian agree?", table, said, note=note, below=[picture])
 
 
 def _points(found: JacobianSpectrum) -> Html:
@@ -135,7 +132,7 @@ def _points(found: JacobianSpectrum) -> Html:
         "large where the iteration has not converged."
     )
     table = cells_table(POINT_HEAD, point_cells(found), "Single Jacobians")
-    return element("section", element("h2", "Single tokens"), table, element("p", note, class_="note"))
+    return noted_section("Single tokens", table, note=note)
 
 
 def _draw(found: JacobianSpectrum) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from relax_rl.reports.canvas import INK, as_axes, color_of, quieten, svg_source
-from relax_rl.reports.document import cells_table, document, download, figure, footer, listed, write_document
+from relax_rl.reports.document import cells_table, download, figure, listed
 from relax_rl.reports.markup import Html, element
+from relax_rl.reports.spectra.sections import noted_section, write_page
 from relax_rl.spectra.landscape import ModelLandscape
 
 __all__ = ["coherence_rows", "plot_between", "plot_landscape", "write_landscape_page"]
@@ -26,7 +26,7 @@ def write_landscape_page(
     """Write one self-contained HTML file. Raises ``RunError`` if it cannot be written."""
     models = list(landscapes[0].points)
     title = f"Dynamical landscape of {listed(models)}"
-    sections = [element("header", element("h1", title), element("p", source, class_="lead")), _table(landscapes)]
+    sections = [_table(landscapes)]
     for landscape in landscapes:
         caption = (
             f"A point a prompt, distances by {landscape.method}; the plane shows "
@@ -49,8 +49,7 @@ def write_landscape_page(
         for place, point in enumerate(points)
     ]
     sections.append(download("landscape.csv", ("method", "model", "prompt", "x", "y", "cluster"), rows))
-    sections += [element("section", element("h2", "To repeat"), element("pre", shlex.join(command)))] if command else []
-    return write_document(document(title, [*sections, footer()], {}), output)
+    return write_page(title, source, sections, command, output)
 
 
 def coherence_rows(landscapes: Sequence[ModelLandscape]) -> list[list[str]]:
@@ -73,7 +72,7 @@ def _table(landscapes: Sequence[ModelLandscape]) -> Html:
         "95 % bootstrap interval over prompts; below 1 the model has dynamics of its own."
     )
     table = cells_table(names, coherence_rows(landscapes), "Silhouettes and coherence")
-    return element("section", element("h2", "Are the models apart?"), table, element("p", note, class_="note"))
+    return noted_section("Are the models apart?", table, note=note)
 
 
 def _figure_of(ax: Axes) -> Figure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 
 from relax_rl.reports.canvas import svg_source
 from relax_rl.reports.document import (
+    command_line,
     document,
     download,
     figure,
@@ -361,10 +361,12 @@ def _settings(page: SpectrumPage) -> Html:
                     element("td", shown),
                 )
             )
-    command = element("pre", shlex.join(page.command)) if page.command else Html("")
     summary = element("summary", "All settings and dictionaries")
     return element(
-        "section", element("h2", "To repeat", id="repeat"), command, element("details", summary, wide("table", *rows))
+        "section",
+        element("h2", "To repeat", id="repeat"),
+        command_line(page.command),
+        element("details", summary, wide("table", *rows)),
     )
 
 

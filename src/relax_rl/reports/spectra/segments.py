@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from relax_rl.reports.canvas import INK, color_of, quieten, svg_source
-from relax_rl.reports.document import cells_table, document, download, figure, footer, wide_table, write_document
+from relax_rl.reports.document import cells_table, download, figure, wide_table
 from relax_rl.reports.markup import Html, element
 from relax_rl.reports.spectra.ranking import draw_areas, interval_text
+from relax_rl.reports.spectra.sections import noted_section, write_page
 from relax_rl.spectra.probe import DYNAMICS, ProbeResult
 from relax_rl.spectra.segments import QUANTITIES, SegmentedCompletion, SegmentSpectrum
 from relax_rl.statistics.intervals import Estimate, bootstrap_mean
@@ -42,15 +42,13 @@ def write_segments_page(
     """Write one self-contained HTML file. Raises ``RunError`` if it cannot be written."""
     title = "Do the dynamics of reasoning steps tell right from wrong?"
     sections = [
-        element("header", element("h1", title), element("p", source, class_="lead")),
         _answer(probe),
         _profiles(completions),
         _weights(probe),
         _examples(completions, probe),
         download("segments.csv", SEGMENT_COLUMNS, segment_rows(completions)),
     ]
-    sections += [element("section", element("h2", "To repeat"), element("pre", shlex.join(command)))] if command else []
-    return write_document(document(title, [*sections, footer()], {}), output)
+    return write_page(title, source, sections, command, output)
 
 
 def probe_rows(probe: ProbeResult) -> list[list[str]]:
@@ -103,8 +101,7 @@ def _answer(probe: ProbeResult) -> Html:
     )
     caption = "The blue row makes the claim; the grey ones are what it must beat."
     drawn = figure(svg_source(draw_areas(probe.auc, DYNAMICS)), "AUC of each probe with its interval", caption)
-    heading = element("h2", "Are right completions distinguished?")
-    return element("section", heading, table, gain, element("p", note, class_="note"), drawn)
+    return noted_section("Are right completions distinguished?", table, gain, note=note, below=[drawn])
 
 
 def _profiles(completions: Sequence[SegmentedCompletion]) -> Html:
@@ -124,9 +121,7 @@ def _profiles(completions: Sequence[SegmentedCompletion]) -> Html:
         "two lines whose intervals part are a difference; the table above says whether it holds on other problems."
     )
     panels = element("div", *images, class_="panels")
-    return element(
-        "section", element("h2", "How do right and wrong ones go?"), panels, element("p", note, class_="note")
-    )
+    return noted_section("How do right and wrong ones go?", panels, note=note)
 
 
 def _draw_profile(completions: Sequence[SegmentedCompletion], quantity: str) -> Figure:
@@ -159,7 +154,7 @@ def _weights(probe: ProbeResult) -> Html:
         "The six largest weights of the probe of dynamics, per standard deviation of the feature, mean over the parts. "
         "Positive: more of it, more often right. Change: last segment less first."
     )
-    return element("section", element("h2", "What does the probe read?"), table, element("p", note, class_="note"))
+    return noted_section("What does the probe read?", table, note=note)
 
 
 def _examples(completions: Sequence[SegmentedCompletion], probe: ProbeResult) -> Html:
@@ -171,7 +166,7 @@ def _examples(completions: Sequence[SegmentedCompletion], probe: ProbeResult) ->
         "tokens in front of each."
     )
     body = element("div", *cards, class_="completions")
-    return element("section", element("h2", "Completions and their segments"), element("p", lead, class_="note"), body)
+    return noted_section("Completions and their segments", note=lead, below=[body])
 
 
 def _card(completion: SegmentedCompletion, score: float) -> Html:

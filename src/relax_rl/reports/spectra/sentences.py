@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from relax_rl.reports.canvas import INK, color_of, quieten, svg_source
-from relax_rl.reports.document import cells_table, document, download, figure, footer, write_document
+from relax_rl.reports.document import cells_table, download, figure
 from relax_rl.reports.markup import Html, element
 from relax_rl.reports.spectra.ranking import draw_areas, interval_text
+from relax_rl.reports.spectra.sections import noted_section, write_page
 from relax_rl.spectra.sentences import SentenceResult
 
 __all__ = ["KIND_COLUMNS", "SCORE_COLUMNS", "kind_rows", "score_rows", "threshold_words", "write_sentences_page"]
@@ -25,14 +25,8 @@ _CLAIM = "two operators"
 def write_sentences_page(result: SentenceResult, model: str, source: str, command: Sequence[str], output: Path) -> Path:
     """Write one self-contained HTML file. Raises ``RunError`` if it cannot be written."""
     title = f"Sentence dynamics of {Path(model).name}: are hallucinated texts distinguished?"
-    sections = [
-        element("header", element("h1", title), element("p", source, class_="lead")),
-        _answer(result),
-        _kinds(result),
-        download("sentences.csv", SCORE_COLUMNS, result.scores),
-    ]
-    sections += [element("section", element("h2", "To repeat"), element("pre", shlex.join(command)))] if command else []
-    return write_document(document(title, [*sections, footer()], {}), output)
+    sections = [_answer(result), _kinds(result), download("sentences.csv", SCORE_COLUMNS, result.scores)]
+    return write_page(title, source, sections, command, output)
 
 
 def score_rows(result: SentenceResult) -> list[list[str]]:
@@ -80,9 +74,8 @@ def _answer(result: SentenceResult) -> Html:
         ),
         class_="panels",
     )
-    heading = element("h2", "Are they distinguished?")
     described = element("p", f"{threshold_words(result).capitalize()}.")
-    return element("section", heading, table, described, element("p", note, class_="note"), panels)
+    return noted_section("Are they distinguished?", table, described, note=note, below=[panels])
 
 
 def _kinds(result: SentenceResult) -> Html:
@@ -92,7 +85,7 @@ def _kinds(result: SentenceResult) -> Html:
         "over many sentences."
     )
     table = cells_table(KIND_COLUMNS, kind_rows(result), "Kinds")
-    return element("section", element("h2", "From sentence to sentence"), table, element("p", note, class_="note"))
+    return noted_section("From sentence to sentence", table, note=note)
 
 
 def _draw_scores(result: SentenceResult) -> Figure:
