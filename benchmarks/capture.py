@@ -38,9 +38,9 @@ FLOORS = {
 """The least that each must do: the side that does it, and what that is."""
 
 
-def random_model(width: int = 576, layers: int = 30) -> LlamaForCausalLM:
+def random_model(width: int = 576, layers: int = 30, seed: int = 0) -> LlamaForCausalLM:
     """SmolLM2-135M's shape with random weights."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=49152,
         hidden_size=width,

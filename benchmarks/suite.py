@@ -29,6 +29,7 @@ BENCHMARKS = {
     "dispersion": "dispersion:rows",
     "wide": "wide:rows",
     "similarity": "similarity:rows",
+    "landscape": "landscape:rows",
     "capture": "capture:rows",
     "rollouts": "rollouts:rows",
     "update": "update:rows",
