@@ -163,7 +163,9 @@ def dispersion_from_gram(
     is_defined = statistics.num_pairs > statistics.num_observables
     # The last snapshot of a trajectory is in the cross statistics alone.
     both = statistics.gram.detach() + statistics.cross.detach()
-    is_finite = torch.isfinite(both).all(-1).all(-1)
+    is_finite = torch.isfinite(both.sum((-2, -1)))
+    if not bool(is_finite.all()):  # a sum may also overflow
+        is_finite = torch.isfinite(both).all(-1).all(-1)
     future = statistics.future
     is_usable = is_defined & is_finite
     return _from_gram(statistics, lambda: future, is_usable, estimator, ridge, (~is_finite).sum(), precision)

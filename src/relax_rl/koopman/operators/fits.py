@@ -69,7 +69,15 @@ def least_squares_operator(statistics: GramStatistics, *, rcond: float | None = 
     with torch.no_grad():
         inverse, condition_of, rank = _pseudo_inverse(gram, rcond)
         first = inverse @ cross
-    return OperatorFit(first + inverse @ (cross - gram @ first), condition_of, rank)
+    missing = _sum_with_product(cross, gram, first, -1.0)
+    return OperatorFit(_sum_with_product(first, inverse, missing), condition_of, rank)
+
+
+def _sum_with_product(term: Tensor, left: Tensor, right: Tensor, factor: float = 1.0) -> Tensor:
+    """term + factor left @ right of matrices (..., F, F)."""
+    # In one call: of a large batch, a product of its own costs as much in fresh memory as in arithmetic.
+    flat = (part.reshape(-1, *part.shape[-2:]) for part in (term, left, right))
+    return torch.baddbmm(*flat, alpha=factor).view(term.shape)
 
 
 def ridge_operator(statistics: GramStatistics, ridge: float, *, relative: bool = False) -> OperatorFit:

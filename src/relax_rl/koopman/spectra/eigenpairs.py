@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from relax_rl.errors import ConfigError, DataError
-from relax_rl.koopman.inputs import trajectory_list
+from relax_rl.koopman.inputs import all_finite, trajectory_list
 from relax_rl.koopman.linalg.eigensolvers import eig, lapack_on_one_thread
 from relax_rl.koopman.linalg.ranks import Rank
 from relax_rl.koopman.operators.reduction import Reduction, reduce_snapshots, reduce_statistics
@@ -208,7 +208,7 @@ def eigenvalues(matrix: Tensor) -> Tensor:
 
 
 def _safe_eigenvalues(matrix: Tensor, is_single: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    if not torch.isfinite(matrix.detach()).all():
+    if not all_finite(matrix.detach()):
         raise DataError("Eigenvalues were asked of a matrix with NaN or Inf; exclude that trajectory first.")
     return _SafeEigenvalues.apply(matrix, is_single)  # type: ignore[return-value]
 
