@@ -15,7 +15,7 @@ def write_page(title: str, source: str, sections: Sequence[Html], command: Seque
     """Write one self-contained HTML file.
 
     Args:
-        source: what was read, in words.
+        source: the texts or states that were read, in words.
         command: words that do the same again. Empty: the page has no section about them.
 
     Raises:
