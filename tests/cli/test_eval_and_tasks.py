@@ -116,6 +116,11 @@ def test_another_evaluation_in_the_folder(capsys: pytest.CaptureFixture[str]) ->
             "--dictionary needs the hidden states",
         ),
         (["tiny", "--task", "countdown", "--against", "nowhere"], "nowhere"),
+        (["tiny", "--task", "countdown", "--revision", "v2"], "the files of tiny are on this disk"),
+        (
+            ["a/b", "--task", "countdown", "--backend", "server", "--base-url", "http://h/v1", "--revision", "v2"],
+            "--revision is of a model that is loaded here",
+        ),
         (["tiny", "--task", "countdown", "--top-p", "0"], "top_p = 0.0 must lie in"),
         (["tiny", "--rescore", "nowhere"], "takes no MODEL"),
         (["--rescore", "nowhere", "-o", "other"], "'relax eval --rescore' does not read --output"),

@@ -201,6 +201,7 @@ BAD: list[tuple[list[str], str]] = [
     (["--prompts", "good.txt", "--task.max_number", "9"], "takes no setting such as --task.max_number"),
     (["--task", "countdwn"], "countdown"),
     (["--text", "--max-completion-length", "5"], "give one of them"),
+    (["--text", "--num-samples", "2"], "give one of them"),
     (["--statistics-only"], "name one with --store DIR"),
     (["--estimators", "paper,best"], "'best'"),
     (["--fit-steps", "-1"], "--fit-steps is -1"),

@@ -89,6 +89,7 @@ class TestDryRun:
             (["--trainer.loss_type", "dapo"], "set objective.name instead"),
             (["--verifier", "nowhere:nothing"], "The verifier 'nowhere:nothing' cannot be loaded"),
             (["--model", "./nowhere"], "no model folder at ./nowhere"),
+            (["--model_revision", "v2"], "the files of tiny are on this disk"),
             (["--train_split", "nowhere"], "nowhere"),
             (["--task", "math", "--task.path", "nowhere.jsonl"], "nowhere.jsonl"),
             (["--trainer.max_completion_length", "12"], "dictionary.num_observables"),

@@ -247,7 +247,6 @@ def test_thumbnails_stand_beside_completions_and_in_the_report(tmp_path):
             "--trainer.gradient_accumulation_steps=1",
             "--trainer.num_generations=4",
             "--trainer.max_completion_length=8",
-            "--trainer.save_strategy=no",
             "--evaluation.num_samples=1",
             "--evaluation.num_problems=4",
         ],

@@ -61,6 +61,12 @@ def test_an_option_that_is_replaced_has_a_setting_or_words_in_its_place(name: st
         assert (replacement.setting or replacement.advice) in sentence or "objective=" in sentence
 
 
+@pytest.mark.parametrize("name", ["disable_tqdm", "logging_first_step", "save_strategy"])
+def test_what_a_run_sets_is_not_for_its_settings(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"'trainer.{name}' has no effect here"):
+        grpo_config(TrainerConfig.model_validate({name: "no"}), tmp_path)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "mixed"])
 def test_what_a_run_sets_by_itself(precision: Any, tmp_path: Path) -> None:
     made = grpo_config(TrainerConfig(max_steps=7), tmp_path / "out", seed=3, precision=precision, use_cpu=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from relax_rl.config import BatchPlan, TrainConfig, batch_arithmetic
 from relax_rl.evaluation.prompts import PromptForm
+from relax_rl.latent.contract.files import check_revision
 from relax_rl.latent.contract.weights import check_finite
 from relax_rl.objectives import Objective
 from relax_rl.objectives.inputs import MODES
@@ -183,6 +184,8 @@ def _start(
             recipe = build_recipe(trained, directory.checkpoints, objective, on_cpu=on_cpu)
     if is_named:
         check_adapter(settings)
+        if not resume:
+            check_revision(settings.model, settings.model_revision)
         config = model_config(settings.model, settings.model_revision)
         check_has_parts(config, settings.freeze, settings.model)
         check_architecture(config, recipe.args)

@@ -71,6 +71,15 @@ class Source:
             )
         if (self.backend == "server") != (self.base_url is not None):
             raise ConfigError("--backend server and --base-url URL go together; give both or neither")
+        if self.revision is not None:
+            if self.backend == "server" or subject.is_loaded:
+                raise ConfigError(
+                    "--revision is of a model that is loaded here by its name; leave it out for a server, and for a "
+                    "loaded model"
+                )
+            from relax_rl.latent.contract.files import check_revision
+
+            check_revision(subject.model, self.revision)
         check_processes(self.processes, self.backend)
 
     def policy(self, subject: Subject, asked: Asked, say: OnProgress) -> dict[str, Any]:

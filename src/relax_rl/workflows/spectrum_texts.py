@@ -83,6 +83,8 @@ class Reading:
             raise ConfigError("--prompts and --task both say what to read; give one of them.")
         if self.text and self.max_completion_length is not None:
             raise ConfigError("--text reads what is there and --max-completion-length T makes more; give one of them.")
+        if self.text and self.num_samples != 1:
+            raise ConfigError("--text reads what is there and --num-samples N draws completions; give one of them.")
         for name in ("num_problems", "num_samples", "length"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1.")

@@ -10,10 +10,18 @@ from typing import Any
 
 from transformers.utils.hub import cached_file
 
-from relax_rl.errors import ModelError
+from relax_rl.errors import ConfigError, ModelError
 from relax_rl.remote_code import needs_remote_code
 
-__all__ = ["EMBEDDED", "SMOLLM2_DIRECTORY", "find_file", "first_line", "model_location", "read_json"]
+__all__ = [
+    "EMBEDDED",
+    "SMOLLM2_DIRECTORY",
+    "check_revision",
+    "find_file",
+    "first_line",
+    "model_location",
+    "read_json",
+]
 
 SMOLLM2_DIRECTORY = Path("models/smollm2")
 EMBEDDED = ("tiny", "figures")
@@ -39,6 +47,20 @@ def model_location(name: str) -> str:
     if looks_like_path:
         raise ModelError(f"There is no model folder at {name}; give a folder in Hugging Face layout or a Hub name.")
     return name
+
+
+def check_revision(name: str, revision: str | None) -> None:
+    """Refuse the revision of a model that is on this disk: its files have none, and it would be ignored.
+
+    Raises:
+        ConfigError: naming the model.
+        ModelError: as `model_location`.
+    """
+    if revision is not None and Path(model_location(name)).is_dir():
+        raise ConfigError(
+            f"The revision {revision!r} is of a model on the Hub, and the files of {name} are on this disk; leave the "
+            "revision out."
+        )
 
 
 def find_file(location: str, file: str, revision: str | None = None, *, download: bool = True) -> Path | None:

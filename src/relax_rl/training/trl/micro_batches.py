@@ -4,11 +4,11 @@ TRL pads every row to the longest of the rollout batch. Within an update, which 
 difference to the sum of their losses. So the groups of an update are sorted by length, and each micro-batch is as wide
 as its own longest row.
 
-No other assignment of whole groups to micro-batches of one size has narrower completions in all: the longest group makes
-its micro-batch wide in any case, so the next longest ones cost nothing beside it. Measured on 64 groups of 16 countdown
-completions (45 tokens on average), four groups a micro-batch: 35 % of the positions are padding, 39 % in the order of
-arrival, 38 % by the mean length, and 33 % with one group a micro-batch. These 33 % are inside the groups, which a method
-that compares completions needs whole.
+No other assignment of whole groups to micro-batches of one size has narrower completions in all: the longest group
+makes its micro-batch wide in any case, so the next longest ones cost nothing beside it. Measured on 64 groups of 16
+countdown completions (45 tokens on average), four groups a micro-batch: 35 % of the positions are padding, 39 % in the
+order of arrival, 38 % by the mean length, and 33 % with one group a micro-batch. These 33 % are inside the groups: a
+method needs them whole.
 """
 
 from __future__ import annotations

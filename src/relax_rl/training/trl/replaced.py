@@ -74,6 +74,8 @@ REPLACED_BY_RUN = {
         advice="completions are written to the run directory at every rollout; leave it out"
     ),
     "disable_tqdm": Replacement(advice="the run shows its own progress; leave it out"),
+    "logging_first_step": Replacement(advice="the first update of a run is always logged; leave it out"),
+    "save_strategy": Replacement(advice="a run saves every trainer.save_steps updates and at its end; set that"),
 }
 """Options that `relax train` sets itself; a script of one's own sets these as it likes."""
 
