@@ -176,16 +176,42 @@ def _mmstar(folder: Path) -> None:
 
 
 def _emma(folder: Path) -> None:
+    """The columns and oddities of EMMA-Bench/EMMA: README.md, data_utils.py and the rows in its results."""
     images = tuple(f"image_{number}" for number in range(1, 6))
 
-    def row(pid: str, options: list[str], answer: str) -> dict[str, Any]:
+    def row(pid: str, question: str, options: list[str] | None, answer: str, **more: Any) -> dict[str, Any]:
         blank: dict[str, Any] = dict.fromkeys(images)
-        about = {"context": "See <image_1>.", "question": "What follows <image_2>?", "options": options}
-        kinds = {"subject": "Math", "task": "pattern", "category": "a;b", "type": "x"}
-        shows = {"image_1": shown(), "image_2": shown("grey")}
-        return {"pid": pid, **about, "answer": answer, **kinds, **blank, **shows}
+        about = {"context": "", "question": question, "options": options, "answer": answer}
+        kinds = {"subject": "Math", "task": "", "category": "Path Tracing", "source": "new_annotated", "solution": ""}
+        kinds["type"] = "Multiple Choice" if options else "Open-ended"
+        return {"pid": pid, **about, **kinds, **blank, "image_1": colored("red"), **more}
 
-    write(folder / "Math" / "test-00000-of-00001.parquet", [row("1", ["7", "8"], "B"), row("2", [], "3.5")], images)
+    pictures = {
+        name: colored(color) for name, color in zip(images[1:], ("lime", "blue", "black", "white"), strict=True)
+    }
+    marks = [f"<image_{number}>" for number in range(2, 6)]
+    subjects = {
+        "Math": [
+            row("Math_1", "<image_1>", ["A", "B", "C", "D", "E"], "E"),
+            # One picture holds what the words call two.
+            row("Math_2", "<image_1>How far is it to <image2>?", None, "3.5", source="MathVision"),
+            # The letter D, and the text of the option before it.
+            row("Math_3", "Which? <image_1>", ["A", "B", "C", "E", "No"], "D"),
+        ],
+        "Physics": [
+            row("phy_1", "What force? <image_1>", ["1 N", "2 N", "1 N"], "a", subject="Physics", context="g <img_4>"),
+        ],
+        "Chemistry": [
+            row("chem_1", "", ["A", "B", "C", "D"], "A", subject="Chemistry", type="Multiple choice"),
+            row("chem_2", "Name it. <image_1>", [], "['$MgS$', 'MgS']", subject="Chemistry"),
+        ],
+        "Coding": [
+            row("coding_1", "Which chart is it? <image_1>", marks, "C", subject="Coding", task="Code Choose Vis",
+                category="Legend;Gridline", **pictures),
+        ],
+    }  # fmt: skip
+    for subject, rows in subjects.items():
+        write(folder / subject / "test-00000-of-00001.parquet", rows, images)
 
 
 def _virl39k(folder: Path) -> None:
@@ -211,5 +237,6 @@ WRITERS = {
     "mmmu": _mmmu,
     "mmstar": _mmstar,
     "emma": _emma,
+    "emma_mini": _emma,
     "virl39k": _virl39k,
 }

@@ -56,13 +56,16 @@ class Left:
         return bool(graded.text.strip()) and self.is_left(graded) and not (self.accepts_first and is_right)
 
 
+_EMMA = Left(_refused, accepts_first=True, compares=True)
+
 LEFT_TO_A_MODEL: Mapping[str, Left] = {
     # Its rule part may accept what it could not read, by the smallest edit distance.
     "mathvista": Left(_mathvista, accepts_first=False, compares=False),
     "mathverse": Left(_refused, accepts_first=True, compares=True),
     "dynamath": Left(_dynamath, accepts_first=False, compares=False),
     "mmstar": Left(_mmstar, accepts_first=False, compares=False),
-    "emma": Left(_refused, accepts_first=True, compares=True),
+    "emma": _EMMA,
+    "emma_mini": _EMMA,
 }
 """By the name of the task."""
 

@@ -183,22 +183,78 @@ def test_mathvision_letters_values_and_a_form_feed(problems_of: Any) -> None:
     assert verdicts("mathvision", degrees, "\\boxed{69.001}") == (0.0, 1.0)
 
 
-def test_mmstar_emma_and_virl39k(problems_of: Any) -> None:
+def test_mmstar_and_virl39k(problems_of: Any) -> None:
     [star] = problems_of("mmstar")
     assert star.options == ("a cat", "a dog", "3, 4 or 5", "none")
     assert verdicts("mmstar", star, "C")[1] == 1.0
     # A chain of thought is nothing to the official rule.
     assert verdicts("mmstar", star, "It has corners, so \\boxed{C}") == (1.0, 0.0)
-    choice, open_one = problems_of("emma")
-    assert len(choice.images) == 2
-    assert choice.facets["category"] == ("a", "b")
-    assert verdicts("emma", choice, "\\boxed{B}") == (1.0, 1.0)
-    # A cut at the first full stop turns 3.5 into 3.
-    assert verdicts("emma", open_one, "The answer is 3.5.") == (1.0, 0.0)
     letter, number, words = problems_of("virl39k")
     assert [len(one.images) for one in (letter, number, words)] == [1, 2, 0]
     assert verdicts("virl39k", letter, "\\boxed{B or C}") == (0.0, 1.0)
     assert verdicts("virl39k", number, "\\boxed{12}") == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["emma", "emma_mini"])
+def test_emma_as_its_rows_are(name: str, problems_of: Any) -> None:
+    problems = {problem.id.removeprefix(f"{name}-"): problem for problem in problems_of(name)}
+    assert list(problems) == ["chem_1", "chem_2", "coding_1", "Math_1", "Math_2", "Math_3", "phy_1"]
+    coding = [part if isinstance(part, str) else part.open().getpixel((0, 0)) for part in problems["coding_1"].parts]
+    assert coding[:3] == ["Which chart is it? ", (255, 0, 0), "\n(A) "]
+    assert coding[3::2] == [(0, 255, 0), (0, 0, 255), (0, 0, 0), (255, 255, 255)]
+    assert problems["coding_1"].facets == {
+        "subject": ("Coding",),
+        "type": ("multiple choice",),
+        "task": ("Code Choose Vis",),
+        "category": ("Coding: Legend", "Coding: Gridline"),
+    }
+    # Without a question in words it is in the picture, and a picture without a mark comes first.
+    shown, words = problems["chem_1"].parts
+    assert not isinstance(shown, str)
+    assert str(words).startswith("The question is in the image.\n(A) A")
+    assert problems["Math_2"].question.startswith("<image 1>How far is it to <image 2>?")
+    assert [problem.options for problem in problems.values() if not problem.options] == [(), ()]
+    assert problems["phy_1"].question.startswith("g <img_4>\nWhat force?")
+    # Letters are published in both cases.
+    assert problems["phy_1"].answer == "[choice] A"
+    assert [verdicts(name, problems["phy_1"], text) for text in ("\\boxed{A}", "\\boxed{C}", "\\boxed{B}")] == [
+        (1.0, 1.0),
+        (1.0, 0.0),  # another option of the same text
+        (0.0, 0.0),
+    ]
+    assert [verdicts(name, problems["chem_2"], f"\\boxed{{{text}}}")[0] for text in ("MgS", "$MgS$", "Mg")] == [1, 1, 0]
+    # Nobody can say whether E is the letter, or the text of the right option.
+    assert verdicts(name, problems["Math_3"], "\\boxed{D}")[0] == 1.0
+    assert verdicts(name, problems["Math_3"], "\\boxed{E}")[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("completion", "gold", "official"),
+    [
+        ("B", "B", 1),
+        ("b", "B", 1),
+        ("B: because", "B", 1),
+        ("A. No: the answer is B.", "B", 0),  # a letter at the start is the answer, whatever follows
+        ("B because", "B", 0),
+        ("\\boxed{8}", "B", 1),
+        ("\\boxed{A} or \\boxed{\\text{ b }}", "B", 1),
+        ("\\boxed{B} and \\boxed{A", "B", 1),
+        ("First the answer is A. Now the answer is\n B. Yes", "B", 1),
+        ("The final answer is A, I think the answer is B", "B", 0),  # the first flag of the list decides
+        ("Answer: B", "B", 1),
+        ("8", "B", 1),
+        ("It is 8", "B", 0),
+        ("", "B", 0),
+        ("The answer is 3.5.", "3.5", 0),  # cut at the first full stop
+        ("\\boxed{3.504}", "3.5", 1),
+        ("\\boxed{\\frac{7}{2}}", "3.5", 1),
+        ("\\boxed{\\text{a }3.5}", "3.5", 0),
+    ],
+)
+def test_the_rule_of_emma_by_hand(completion: str, gold: str, official: int) -> None:
+    [rule] = VISUAL_RULES["emma"]
+    columns = {"published": gold, "choices": ["7", "8"] if gold == "B" else []}
+    assert rule.is_right(Graded(completion, f"[choice] {gold}", 0.0, columns)) == official
 
 
 def test_a_blind_task_shows_the_same_words_without_images(problems_of: Any) -> None:

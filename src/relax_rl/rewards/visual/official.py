@@ -1,8 +1,8 @@
 """The rule parts of the scoring of visual benchmarks, as published; no model extracts or judges anything.
 
 Each rule does what its source does without its language model, exploits included: see the page of the benchmarks in the
-docs. Two differences are deliberate. An answer that a source passes to Python's ``eval`` is read as a number or not at
-all, and an option that a source draws at random is wrong.
+docs. Three differences are deliberate. An answer that a source passes to Python's ``eval`` or to a parser of LaTeX is
+read as a number or not at all, a number in words is not read, and an option that a source draws at random is wrong.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _PHRASE = re.compile(r'The answer is "(.*)"\.')
 _IN_PARENTHESES = re.compile(r"\(([a-zA-Z])\)")
 _DROPPED = re.compile(r"\\text|\^\{?\\circ\}?|\\circ|\^\{\\circ\}|\$|\\?%|°|\\!|\{degrees\}|km|m\^3|units?|\s")
 _ANSWER_IS = re.compile(r"the (?:final |correct )?answer is", re.IGNORECASE)
-_EMMA_ANSWER = re.compile(
-    r"(?:final answer is|correct answer is|answer should be|answer is)\s*([^.\n]*)", re.IGNORECASE
-)
+_BOX = "\\boxed{"
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
+_EMMA_FLAGS = ("final answer is", "correct answer is", "answer should be", "answer is", "answer:")
 _FRACTION = re.compile(r"\\[dt]?frac\{([^{}]+)\}\{([^{}]+)\}")
 _MMMU_NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?|-?\.\d+", re.ASCII)
 _MMMU_TAIL = re.compile(r"\b(?:could be|so|is|thus|therefore|final|answer|result)\b|=", re.IGNORECASE)
@@ -115,16 +115,11 @@ def mmstar(graded: Graded) -> bool:
 
 def emma(graded: Graded) -> bool:
     """The letter or the text of the option, lower-cased, or numbers equal after rounding to two places."""
-    text, gold = graded.text.strip(), str(graded.columns.get("published", "")).strip()
-    alone = re.fullmatch(r"([A-H]):?", text)
-    found = _EMMA_ANSWER.search(text)
-    answer = alone[1] if alone else _last_box(text) or (found[1] if found else text)
-    inner = re.findall(r"\\text\{([^{}]*)\}", answer)
-    answer = (inner[-1] if inner else answer).strip().lower()
+    answer, gold = _read_emma(graded.text.strip()).lower().strip(), str(graded.columns.get("published", "")).strip()
     choices, golds = _choices(graded), [gold.lower()]
     if choices and len(gold) == 1 and 0 <= ord(gold) - ord("A") < len(choices):
         golds.append(choices[ord(gold) - ord("A")].strip().lower())
-    return any(answer == one or _near(answer, one) for one in golds)
+    return bool(answer) and any(answer == one or _near(answer, one) for one in golds)
 
 
 def virl39k(graded: Graded) -> bool:
@@ -146,6 +141,8 @@ def edit_distance(first: str, second: str) -> int:
     return row[-1]
 
 
+_EMMA = (OfficialRule("emma", "EMMA-Bench/EMMA evaluation/evaluate.py, its rule", emma),)
+
 VISUAL_RULES: Mapping[str, tuple[OfficialRule, ...]] = {
     "mathvista": (OfficialRule("mathvista", "lupantech/MathVista evaluation/calculate_score.py", mathvista),),
     "mathverse": (OfficialRule("mathverse", "ZrrSkywalker/MathVerse evaluation/score_answer_s2.py", mathverse),),
@@ -153,7 +150,8 @@ VISUAL_RULES: Mapping[str, tuple[OfficialRule, ...]] = {
     "dynamath": (OfficialRule("dynamath", "open-compass/VLMEvalKit vlmeval/dataset/dynamath.py", dynamath),),
     "mmmu": (OfficialRule("mmmu", "MMMU-Benchmark/MMMU mmmu/utils/eval_utils.py", mmmu),),
     "mmstar": (OfficialRule("mmstar", "MMStar-Benchmark/MMStar eval/vlmeval/MMStar_eval.py", mmstar),),
-    "emma": (OfficialRule("emma", "EMMA-Bench/EMMA evaluation/utils.py", emma),),
+    "emma": _EMMA,
+    "emma_mini": _EMMA,
     "virl39k": (OfficialRule("virl39k", "TIGER-AI-Lab/VL-Rethinker (reward)", virl39k),),
 }
 """Rules by the name of the task."""
@@ -172,16 +170,46 @@ def _read_mathvista(text: str, choices: Sequence[str]) -> str:
     return found[1] if found else ""
 
 
-def _last_box(text: str) -> str:
-    start = text.rfind("\\boxed{")
-    if start < 0:
+def _read_emma(text: str) -> str:
+    """A letter that the text begins with, the text if it is a number, the last box, what follows a flag, or ""."""
+    if (letter := re.match(r"([A-H])(?:[:.]|\Z)|[a-h]\Z", text)) is not None:
+        return letter[1] or text
+    if _NUMBER.fullmatch(text) is not None:
+        return text
+    if boxes := _whole_boxes(text):
+        inner = re.findall(r"\\text\{(.*?)\}", boxes[-1])
+        return inner[-1] if inner else boxes[-1]
+    lower = text.lower()
+    flag = next((flag for flag in _EMMA_FLAGS if flag in lower), None)
+    if flag is None:
         return ""
-    depth, begin = 1, start + len("\\boxed{")
+    # The first full stop ends the answer: 3.5 becomes 3.
+    return lower.rpartition(flag)[2].strip().split("\n")[0].split(".")[0]
+
+
+def _whole_boxes(text: str) -> list[str]:
+    """The contents of the boxes that are closed, in order; one that is not closed hides those behind it."""
+    found: list[str] = []
+    start = text.find(_BOX)
+    while start >= 0 and (content := _box_at(text, start)) is not None:
+        found.append(content)
+        start = text.find(_BOX, start + len(_BOX) + len(content))
+    return found
+
+
+def _last_box(text: str) -> str:
+    start = text.rfind(_BOX)
+    return "" if start < 0 else _box_at(text, start) or ""
+
+
+def _box_at(text: str, start: int) -> str | None:
+    """The content of the box that opens at a place; None: it is not closed."""
+    depth, begin = 1, start + len(_BOX)
     for place in range(begin, len(text)):
         depth += {"{": 1, "}": -1}.get(text[place], 0)
         if depth == 0:
             return text[begin:place]
-    return ""
+    return None
 
 
 def _after_phrase(text: str) -> str:

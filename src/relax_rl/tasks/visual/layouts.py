@@ -19,6 +19,7 @@ _MATHVERSE_OPTIONS = re.compile(r"(?:^|\n)\s*([A-H])\s*[:.]\s*(.*?)(?=\n\s*[A-H]
 _MMSTAR_OPTIONS = re.compile(r"(?:^|[\n,]\s*)([A-D]):\s*(.*?)(?=,?\s*\n?\s*[B-D]:\s|\Z)", re.DOTALL)
 _BOXED = re.compile(r"\\boxed\{(.*)\}", re.DOTALL)
 _LETTER = re.compile(r"\(?([A-J])\)?")
+_IN_THE_IMAGE = "The question is in the image."
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _mathverse(row: Row) -> Item:
     return Item(
         id=row.text("sample_index"),
         # In the version Vision Only, the question stands in the picture.
-        question=question or "The question is in the image.",
+        question=question or _IN_THE_IMAGE,
         gold=gold,
         published=answer,
         images=_first_cell(row, "image"),
@@ -196,19 +197,30 @@ def _mmstar(row: Row) -> Item:
 
 def _emma(row: Row) -> Item:
     options, answer = _texts(row.columns.get("options")), row.text("answer")
-    context = str(row.columns.get("context") or "").strip()
-    categories = tuple(one.strip() for one in str(row.columns.get("category") or "").split(";") if one.strip())
+    words = (str(row.columns.get(name) or "").strip() for name in ("context", "question"))
+    several = _listed(answer) if answer.startswith("[") else ()
+    if options:
+        # A letter in either case: the source compares without it.
+        answer = answer.upper()
+        gold = TypedGold("choice", answer)
+    else:
+        gold = TypedGold("any", json.dumps(several)) if several else TypedGold("math", answer)
+    subject = row.text("subject")
+    categories = [one.strip() for one in str(row.columns.get("category") or "").split(";") if one.strip()]
     return Item(
         id=row.text("pid"),
-        question="\n".join(part for part in (context, row.text("question")) if part),
-        gold=TypedGold("choice", answer) if options else TypedGold("math", answer),
+        # Of one problem the question stands in the picture.
+        question="\n".join(part for part in words if part) or _IN_THE_IMAGE,
+        gold=gold,
         published=answer,
         images=_numbered(row, 5),
         options=options,
         facets={
-            "subject": _names(row.columns.get("subject")),
+            "subject": (subject,),
+            "type": _names(str(row.columns.get("type") or "").lower()),
             "task": _names(row.columns.get("task")),
-            "category": categories,
+            # Subjects share names of categories, and the source counts them apart.
+            "category": tuple(f"{subject}: {one}" for one in categories),
         },
     )
 
@@ -236,6 +248,7 @@ READERS: Mapping[str, Callable[[Row], Item]] = {
     "mmmu": _mmmu,
     "mmstar": _mmstar,
     "emma": _emma,
+    "emma_mini": _emma,
     "virl39k": _virl39k,
 }
 """By the name of the task."""

@@ -15,6 +15,7 @@ from relax_rl.tasks.sources import Hub
 __all__ = ["VISUAL_SETS", "VisualSet"]
 
 _VARIANTS = tuple(f"sample_variant{number}" for number in range(1, 11))
+_EMMA = ("Chemistry", "Coding", "Math", "Physics")
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,14 @@ VISUAL_SETS: dict[str, VisualSet] = {
         "luckychao/EMMA",
         {"test": ("test",)},
         {"test": 2788},
-        configs=("Chemistry", "Coding", "Math", "Physics"),
+        configs=_EMMA,
+    ),
+    "emma_mini": VisualSet(
+        "100 problems of each subject of EMMA (Hao et al. 2025, arXiv:2501.05444)",
+        "luckychao/EMMA-mini",
+        {"test": ("test",)},
+        {"test": 400},
+        configs=_EMMA,
     ),
     "virl39k": VisualSet(
         "training problems with images (Wang et al. 2025, arXiv:2504.08837)",
