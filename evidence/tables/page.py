@@ -9,6 +9,7 @@ A mark is a comment, `table NAME`, and the table ends at the next one, `end of t
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -207,23 +208,74 @@ def _shown_order(line: list[str]) -> tuple[int, int]:
 
 
 def paired_by_seed(rows: Rows) -> str:
-    """Methods of study J: both primary measures with their differences to GRPO; no p-value before all seeds are in."""
-    found = {(row["method"], row["metric"]): row for row in rows}
+    """Methods of study J: both primary measures with their differences to GRPO; no p-value before all runs are in."""
+    found, is_whole = _by_name(rows), _is_whole(rows)
     lines = []
     for method in methods_of(rows):
         line = [method, f"{found[method, 'mean@1']['seeds']:.0f}"]
         for metric in ("mean@1", "worst"):
             row = found[method, metric]
-            line += [f"{row['value']:.3f}", _difference_of(row)]
-        lines.append(line)
-    return markdown(["", "seeds", "average", "minus grpo, p", "worst", "minus grpo, p"], lines)
+            line += [f"{row['value']:.3f}", "" if method == "grpo" else _difference_of(row, is_whole)]
+        described = [found.get((method, name)) for name in ("robustness", "pass@16", "entropy")]
+        line += ["" if row is None else f"{row['value']:.3f}" for row in described]
+        sizes = [found.get((one, "update_rms")) for one in (method, "grpo")]
+        lines.append([*line, f"{sizes[0]['value'] / sizes[1]['value']:.2f}" if sizes[0] and sizes[1] else ""])
+    minus = "minus grpo, p"
+    return markdown(
+        ["", "seeds", "average", minus, "worst", minus, "robustness", "pass@16", "entropy", "update"], lines
+    )
 
 
-def _difference_of(row: dict) -> str:
-    if row["difference"] != row["difference"]:
+J_LEARNED = 0.05
+"""GRPO learns if the interval of its gain in average lies above it."""
+J_ASKED = ("relax", "papo", "image_credit")
+"""Methods of which the plan of study J asks whether they end elsewhere than GRPO."""
+
+
+def answered(rows: Rows) -> str:
+    """The questions of study J with what decides them; no answer before all runs are in."""
+    found, is_whole = _by_name(rows), _is_whole(rows)
+    gain = found.get(("grpo", "gain"))
+    lines = [["J0: does GRPO learn?", "", ""]]
+    if gain is not None:
+        interval = (
+            f"gain in average {gain['value']:+.3f} [{gain['difference_low']:+.3f}, {gain['difference_high']:+.3f}]"
+        )
+        answer = "yes" if gain["difference_low"] > J_LEARNED else "no"
+        lines[0][1:] = [interval, answer if is_whole else _NO_VERDICT]
+    for question, metric, name in (("J1", "mean@1", "average"), ("J2", "worst", "worst")):
+        for method in J_ASKED:
+            row = found.get((method, metric), {})
+            shift = row.get("difference", math.nan)
+            answer = "no difference found"
+            if row.get("corrected_p", math.nan) < 0.05:
+                answer = "yes, higher" if shift > 0 else "yes, lower"
+            words = f"{question}: does {method} end elsewhere in {name}?"
+            decided_by = difference(row) if is_whole else "" if math.isnan(shift) else f"{shift:+.3f}"
+            lines.append([words, decided_by, answer if is_whole else _NO_VERDICT])
+    return markdown(["Question", "Decided by", "Answer"], lines)
+
+
+_NO_VERDICT = "no verdict yet"
+
+
+def _by_name(rows: Rows) -> dict[tuple[str, str], dict]:
+    return {(row["method"], row["metric"]): row for row in rows}
+
+
+def _is_whole(rows: Rows) -> bool:
+    """Whether every method of study J has all its seeds: a correction over fewer methods would be another one."""
+    design = read_design(J_DESIGN)
+    planned = {run.method for run in design.runs()}
+    seeds = {row["method"]: row["seeds"] for row in rows if row["metric"] == "mean@1"}
+    return all(seeds.get(method, 0) >= len(design.seeds) for method in planned)
+
+
+def _difference_of(row: dict, is_whole: bool) -> str:
+    shift = row.get("difference", math.nan)
+    if math.isnan(shift):
         return ""
-    is_complete = row["seeds"] >= len(read_design(J_DESIGN).seeds)
-    return difference(row) if is_complete else f"{row['difference']:+.3f}, no verdict yet"
+    return difference(row) if is_whole else f"{shift:+.3f}, {_NO_VERDICT}"
 
 
 TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
@@ -249,6 +301,7 @@ TABLES: dict[str, tuple[str, Callable[[Rows], str]]] = {
     "signals": ("g_methods", compared),
     "images": ("images", sighted),
     "figures": ("j_methods", paired_by_seed),
+    "figures_answers": ("j_methods", answered),
 }
 
 
