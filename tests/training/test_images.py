@@ -94,6 +94,16 @@ def test_every_row_keeps_its_image_and_no_update_depends_on_micro_batches(kind, 
     assert any("vis" in name and gradient.abs().max() > 1e-6 for name, gradient in gradients[0].items())
 
 
+def test_workers_of_the_loader_decode_the_same_images(tmp_path):
+    def rows(num_workers: int) -> list[tuple[str, bytes]]:
+        trainer = trainer_for("llava", build_objective("grpo"), tmp_path, **WHOLE, dataloader_num_workers=num_workers)
+        batch = next(iter(trainer.get_train_dataloader()))
+        return [(row["problem_id"], row["images"][0].tobytes()) for row in batch]
+
+    assert rows(1) == rows(0)
+    assert len(set(rows(0))) == 4
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_states_of_the_loss_are_those_of_the_language_model(kind, tmp_path):
     objective = build_objective("relax", beta=0.0, xi=1.0, dictionary=DICTIONARY)

@@ -14,7 +14,7 @@ __all__ = ["fault_of", "fault_words", "usable"]
 
 _Item = TypeVar("_Item")
 _CHUNK = 64
-_MOST_NAMED = 5
+_MOST_NAMED = 10
 
 
 def fault_of(images: Sequence[object]) -> str | None:
