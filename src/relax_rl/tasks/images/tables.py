@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +11,9 @@ from relax_rl.errors import DataError
 from relax_rl.tasks.images.picture import Picture, Stored, as_picture
 
 __all__ = ["dataset_rows", "is_picture", "parquet_rows"]
+
+_GROUPS_KEPT = 2
+"""Row groups that stay, encoded: one is read whole for a single image, and problems come in their order."""
 
 
 def is_picture(value: Any) -> bool:
@@ -90,15 +93,22 @@ def _dataset_bytes(table: Any, index: int, column: str, place: int | None) -> by
 
 
 def _parquet_bytes(path: Path, group: int, offset: int, column: str, place: int | None) -> bytes:
+    about = path.stat()
+    cell = _parquet_column(path, (about.st_mtime_ns, about.st_size), group, column)[offset].as_py()
+    return _bytes_of(cell if place is None else cell[place])
+
+
+@lru_cache(maxsize=_GROUPS_KEPT)
+def _parquet_column(path: Path, stamp: tuple[int, int], group: int, column: str) -> Any:
+    """The encoded images of a row group. A stamp tells a file from what it was before it was written again."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            cell = file.read_row_group(group, columns=[column]).column(0)[offset].as_py()
+            return file.read_row_group(group, columns=[column]).column(0)
     except pa.ArrowException as error:
         raise DataError(f"The file '{path}' cannot be read as parquet: {error}.") from error
-    return _bytes_of(cell if place is None else cell[place])
 
 
 def _bytes_of(cell: Mapping[str, Any]) -> bytes:
