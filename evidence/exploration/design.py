@@ -68,7 +68,7 @@ class Stage:
     """Methods that are run for all seeds before the next stage begins.
 
     Attributes:
-        study: I1 to I5, I4b or J, in small letters; "frontier" for the methods that trace it.
+        study: I1 to I5, I4b and its control, or J, in small letters; "frontier" for the methods that trace it.
         start: name of the start.
         methods: label to the table ``objective`` of the settings.
         unmatched: methods whose advantages are not known before an update, so that they keep their own size; those of

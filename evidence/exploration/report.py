@@ -32,6 +32,7 @@ NAMES = {
     "i3": "I3, discovery",
     "i4": "I4, anchors",
     "i4b": "I4b, anchors with the best credit",
+    "i4b control": "I4b control, the anchor and the KL without the credit",
     "i5": "I5, ReLaX",
 }
 NOTHING = "No run of this is in yet.\n"
@@ -87,7 +88,8 @@ def verdict(rows: Rows) -> str:
         elif above:
             lines.append(f"- {where}: {', '.join(above)} above the frontier in {question.breadth}; {len(own)} tried.")
         else:
-            lines.append(f"- {where}: none of {len(own)} methods is above the frontier in {question.breadth}.")
+            none = f"none of {len(own)} methods is" if len(own) > 1 else f"{own[0]['method']} is not"
+            lines.append(f"- {where}: {none} above the frontier in {question.breadth}.")
     lines += _discovery_sentences(rows)
     return "\n".join(lines) + "\n"
 
@@ -120,7 +122,7 @@ def frontier(rows: Rows) -> str:
 
 def methods(rows: Rows) -> str:
     """What each method reaches: means over seeds."""
-    return _means([row for row in rows if row["study"] in ("i1", "i2", "i4", "i4b", "i5")])
+    return _means([row for row in rows if row["study"] in ("i1", "i2", "i4", "i4b", "i4b control", "i5")])
 
 
 def distances(rows: Rows) -> str:

@@ -50,6 +50,7 @@ QUESTIONS = (
     Question("i4", "countdown", "pass@64", 0.01),
     Question("i4", "sums", "modes@16", 0.05),
     Question("i4b", "sums", "modes@16", 0.05),
+    Question("i4b control", "sums", "modes@16", 0.05),
     Question("i5", "sums", "modes@16", 0.05),
 )
 

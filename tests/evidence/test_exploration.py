@@ -332,6 +332,8 @@ def test_the_page_says_how_much_is_in() -> None:
     refuted = traced(EIGHT) + made_up("i1", dict.fromkeys(methods, 0.0), EIGHT)
     assert "not made, because I1 says no" in with_parts(text, refuted)
     assert "none of 4 methods is above the frontier in modes@16" in with_parts(text, refuted)
+    alone = traced(EIGHT) + made_up("i1", {"mode_max_rl": 0.0}, EIGHT)
+    assert "on sums**: mode_max_rl is not above the frontier in modes@16." in with_parts(text, alone)
     assert whole == with_parts(whole, traced(EIGHT) + made_up("i1", {"mode_max_rl": 0.3}, EIGHT))
 
 
