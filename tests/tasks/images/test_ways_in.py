@@ -26,7 +26,7 @@ NUM_SOUND = 4
 TRAIN = [
     *("--objective=grpo", "--trainer.max_steps=1", "--trainer.per_device_train_batch_size=8"),
     *("--trainer.gradient_accumulation_steps=2", "--trainer.num_generations=4", "--trainer.max_completion_length=4"),
-    *("--trainer.save_strategy=no", "--monitor=false", "--evaluation.enabled=false", "--output=run"),
+    *("--monitor=false", "--evaluation.enabled=false", "--output=run"),
 ]
 EVAL = ["-k", "1", "--max-completion-length", "4", "-o", "evaluated"]
 SPECTRUM = [
