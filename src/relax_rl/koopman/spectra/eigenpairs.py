@@ -110,16 +110,17 @@ def _decomposed(matrix: Tensor, is_single: bool) -> tuple[Tensor, Tensor, Tensor
     if not bool(needs_double.any()):
         return eigenvalues, right, left, basis, num_clamped, error
     exact = _decomposed(matrix.detach().to(left.device)[needs_double], False)
+    # Values have the precision of each matrix; to convert the vectors of all for those of a few would cost more.
+    singles = (eigenvalues.to(exact[0].dtype), right, left, basis, num_clamped)
     values, vectors, rows, columns, clamped = (
-        _replaced(single, needs_double, double)
-        for single, double in zip((eigenvalues, right, left, basis, num_clamped), exact[:5], strict=True)
+        _replaced(single, needs_double, double) for single, double in zip(singles, exact[:5], strict=True)
     )
     return values, vectors, rows, columns, clamped, torch.where(needs_double, 0.0, error)
 
 
 def _replaced(values: Tensor, places: Tensor, others: Tensor) -> Tensor:
-    joined = values.to(others.dtype, copy=True)
-    joined[places] = others
+    joined = values.clone()
+    joined[places] = others.to(values.dtype)
     return joined
 
 
