@@ -83,7 +83,6 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 _SETTINGS: dict[str, Any] = {
     "trainer.max_steps": 1,
-    "trainer.save_strategy": "no",
     "trainer.num_generations": 4,
     "trainer.per_device_train_batch_size": 8,
     "trainer.gradient_accumulation_steps": 2,

@@ -26,7 +26,6 @@ NUM_UPDATES = 2
 SETTINGS = {
     "train_problems": 16,
     "trainer.max_steps": NUM_UPDATES,
-    "trainer.save_strategy": "no",
     "trainer.num_generations": 4,
     "trainer.per_device_train_batch_size": 8,
     "trainer.gradient_accumulation_steps": 1,
