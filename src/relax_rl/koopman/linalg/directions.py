@@ -25,13 +25,18 @@ def leading_directions(rows: Tensor, rank: int) -> Tensor:
     return torch.linalg.qr(rows.mT @ leading).Q if is_wide else leading
 
 
-def row_space(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Singular values (R,) of rows (N, F) float64, descending, and right singular vectors (F, R): those above rounding.
+def row_space(rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Singular values (R,) of rows (N, F) float64 that are above rounding, and an orthonormal basis (F, R) of their
+    directions; None where R = F, as the coordinate axes are one.
 
-    As exact as a singular value decomposition of the rows, in less time, as no left vector is formed: the triangular
-    factor has the same singular values and right vectors.
+    As exact as a singular value decomposition of the rows, in less time: the triangular factor has the same singular
+    values and right vectors, and no left one is formed.
     """
-    _, scales, right = torch.linalg.svd(torch.linalg.qr(rows, mode="r").R, full_matrices=False)
+    triangle = torch.linalg.qr(rows, mode="r").R
+    scales = torch.linalg.svdvals(triangle)
     floor = max(rows.shape) * torch.finfo(torch.float64).eps
     num_kept = int(((scales > floor * scales[:1]) & (scales > 0)).sum())
+    if num_kept == rows.shape[-1]:
+        return scales, None
+    _, _, right = torch.linalg.svd(triangle, full_matrices=False)
     return scales[:num_kept], right[:num_kept].mH

@@ -59,7 +59,8 @@ def subspace_dmd(
     if size == 0:
         raise DataError("No direction of the snapshots is left to fit dynamics in: they are all zero.")
     # Only the number of directions depends on the units: in an orthonormal basis those of the observables stay.
-    lagged = lagged_statistics(snapshots @ basis, pairs, SUBSPACE_WINDOW)
+    coordinates = snapshots if basis is None else snapshots @ basis
+    lagged = lagged_statistics(coordinates, pairs, SUBSPACE_WINDOW)
     if not bool(lagged.num_windows > 0):
         raise DataError(f"Subspace DMD needs {SUBSPACE_WINDOW} snapshots in a row, and no trajectory has them.")
     predicted, vectors = predicted_directions(lagged)
@@ -72,8 +73,10 @@ def subspace_dmd(
     order = values.abs().argsort(descending=True, stable=True)
     values, inner = values[order], inner[:, order]
     # Of s_{t+1} = s_t A and z_t ~ s_t U1* V*, so that s_t = z_t V pinv(U1*).
-    eigenvectors = (basis @ back).to(inner.dtype) @ inner
-    modes = torch.linalg.pinv(inner) @ (directions @ basis.mH).to(inner.dtype)
+    if basis is not None:
+        back, directions = basis @ back, directions @ basis.mH
+    eigenvectors = back.to(inner.dtype) @ inner
+    modes = torch.linalg.pinv(inner) @ directions.to(inner.dtype)
     return DynamicModes(
         eigenvalues=values,
         eigenvectors=eigenvectors / unit,
