@@ -218,9 +218,11 @@ def latent_signals(scale: Scale) -> None:
 
 
 def exploration(scale: Scale) -> None:
-    """I: all runs in one process, then tables, picture and page."""
+    """I: all runs in one process, the confirmation on new seeds, then tables, picture and page."""
     small = ("--small",) if scale.is_small else ()
-    scale.python("evidence.exploration.runs", "--runs", scale.runs / "exploration", "--results", scale.results, *small)
+    where = ("--runs", scale.runs / "exploration", "--results", scale.results)
+    scale.python("evidence.exploration.runs", *where, *small)
+    scale.python("evidence.exploration.runs", "--design", HERE / "exploration/confirmation.toml", *where, *small)
     page = () if scale.is_small else ("--page", STUDY_I)
     scale.python("evidence.exploration.report", "--results", scale.results, "--images", scale.figures, *page)
 

@@ -1,6 +1,6 @@
 """What a study of one process runs: starts, stages and their methods, as its file has them, and the order of all runs.
 
-design.toml is study I, figures.toml study J.
+design.toml is study I, confirmation.toml its confirmation on new seeds, figures.toml study J.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "CONFIRMATION",
     "DESIGN",
     "DEVELOPMENT_SEEDS",
     "FRONTIER",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 DESIGN = Path(__file__).with_name("design.toml")
+CONFIRMATION = Path(__file__).with_name("confirmation.toml")
 J_DESIGN = Path(__file__).with_name("figures.toml")
 DEVELOPMENT_SEEDS = (100, 101, 102)
 REPORTING_SEEDS = (41, 42, 43, 44, 45, 46, 47, 48)

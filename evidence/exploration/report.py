@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evidence.exploration.design import FRONTIER, Design, read_design
+from evidence.exploration.design import CONFIRMATION, FRONTIER, Design, read_design
 from evidence.exploration.picture import frontier_picture, save_picture
 from evidence.exploration.table import FAILED, finished, read_runs
 from evidence.exploration.verdicts import QUESTIONS, against_controls, discoveries, says_yes, verdicts
@@ -39,10 +39,11 @@ NOTHING = "No run of this is in yet.\n"
 COLUMNS = ("mean@1", "pass@16", "pass@64", "modes@16", "modes@64", "top_mode", "entropy", "length", "truncated")
 
 
-def with_parts(text: str, rows: Rows) -> str:
-    """The page with every marked part made anew from the runs."""
+def with_parts(text: str, rows: Rows, confirming: Rows | None = None) -> str:
+    """The page with every marked part made anew from the runs, and from those of the confirmation."""
     figures = finished(rows)
     parts = {**{name: part(figures) for name, part in PARTS.items()}, "progress": progress(rows)}
+    parts["confirmation"] = distances(finished(confirming or []))
     return MARKED.sub(lambda mark: mark["open"] + parts[mark["name"]] + mark["close"], text)
 
 
@@ -267,7 +268,8 @@ def main() -> None:
         save_picture(figure, arguments.images / "evidence-frontier.svg")
     if arguments.page:
         text = arguments.page.read_text("utf-8")
-        arguments.page.write_text(with_parts(text, rows), encoding="utf-8")
+        confirming = read_runs(arguments.results, read_design(CONFIRMATION).table)
+        arguments.page.write_text(with_parts(text, rows, confirming), encoding="utf-8")
 
 
 if __name__ == "__main__":

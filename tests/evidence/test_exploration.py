@@ -13,6 +13,7 @@ import pytest
 
 from evidence.exploration import runs
 from evidence.exploration.design import (
+    CONFIRMATION,
     DEVELOPMENT_SEEDS,
     FRONTIER,
     J_DESIGN,
@@ -340,7 +341,19 @@ def test_the_page_says_how_much_is_in() -> None:
 def test_the_page_is_that_of_the_runs() -> None:
     text = PAGE.read_text("utf-8")
     # Else: python -m evidence.exploration.report --page docs/research/evidence/study-i.md
-    assert with_parts(text, read_runs(EVIDENCE / "results")) == text
+    confirming = read_runs(EVIDENCE / "results", read_design(CONFIRMATION).table)
+    assert with_parts(text, read_runs(EVIDENCE / "results"), confirming) == text
+
+
+def test_the_confirmation_is_the_method_that_passed_on_seeds_of_its_own() -> None:
+    study, confirmation = read_design(), read_design(CONFIRMATION)
+    used = {run.seed for design in (study, read_design(J_DESIGN)) for run in design.runs()} | set(DEVELOPMENT_SEEDS)
+    assert not used & set(confirmation.seeds)
+    assert confirmation.starts["sums"] == study.starts["sums"]
+    for stage in confirmation.stages:
+        first = next(other for other in study.stages if (other.study, other.start) == (stage.study, stage.start))
+        assert stage.methods.items() <= first.methods.items()
+        assert stage.bank == first.bank
 
 
 def test_the_picture_is_the_same_for_the_same_rows(tmp_path: Path) -> None:
