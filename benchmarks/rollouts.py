@@ -29,7 +29,7 @@ from transformers.models.llama import modeling_llama
 from trl import GRPOTrainer
 
 from frame.rows import Effort, Row, row_of_times
-from frame.timing import in_turn
+from frame.timing import ApartError, in_turn
 from relax_rl.config import TrainConfig, load_config
 from relax_rl.evaluation.prompts import encode_prompt, left_pad
 from relax_rl.evaluation.samplers.transformers import sample_completions
@@ -163,8 +163,10 @@ def rows(effort: Effort) -> Iterator[Row]:
         }
         times = in_turn(sides, min(effort.rounds, 5))
         yield row_of_times("evaluation, 4 problems x 32", times["ours"], times["calls"], "32 calls", target=0.25)
-    if effort.is_quick or not (SMOLLM2_DIRECTORY / "model.safetensors").is_file():
+    if effort.is_quick:
         return
+    if not (SMOLLM2_DIRECTORY / "model.safetensors").is_file():
+        raise ApartError(f"SmolLM2's rollouts need {SMOLLM2_DIRECTORY}; call make smollm2")
     with tempfile.TemporaryDirectory() as folder:
         rollouts = Rollouts(folder, "smollm2", SMOLLM2)
         times = in_turn({"generate": lambda: rollouts.generate(BASE), "ours": rollouts.sample}, 2)
