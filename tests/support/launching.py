@@ -47,5 +47,6 @@ def launched(
     done = subprocess.run(
         [python, *launcher, *words], env=dict(environment), capture_output=True, text=True, timeout=900
     )
-    assert done.returncode == 0 or not check, done.stderr[-4000:]
+    # Enough for the words of every process: the one that failed first is not the last to speak.
+    assert done.returncode == 0 or not check, done.stderr[-20000:]
     return done
