@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from capture import random_model
-from frame.rows import Effort, Row
+from frame.rows import Effort, Row, row_of_limit
 from frame.timing import Times
 from relax_rl.training.models import load_tokenizer
 from relax_rl.workflows.spectrum_landscape import LandscapeResult, spectrum_landscape
@@ -36,15 +36,8 @@ def rows(effort: Effort) -> Iterator[Row]:
 
         found = times.take(run)
     shown = ", ".join(f"{each.method} {each.silhouette:.2f}" for each in found.landscapes)
-    yield Row(
-        name=f"landscape of {MODELS} models x {PROMPTS} prompts",
-        ratio=times.median / LIMIT,
-        against=f"{LIMIT:g} s of processor time",
-        ours=times.median,
-        theirs=LIMIT,
-        target=1.0,
-        note=f"silhouettes: {shown}",
-    )
+    name = f"landscape of {MODELS} models x {PROMPTS} prompts"
+    yield row_of_limit(name, times.processor, LIMIT, note=f"silhouettes: {shown}")
 
 
 def made(folder: Path) -> tuple[list[str], Reading]:

@@ -15,11 +15,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from frame.rows import Effort, Row
+from frame.rows import Effort, Row, row_of_limit
 
 UPDATES = """
 import os, sys, time
@@ -54,7 +53,7 @@ def rows(effort: Effort) -> Iterator[Row]:
         bare = median(processor_seconds(("-c", "pass"), folder) for _ in range(effort.rounds))
         for name, words, limit in CASES:
             seconds = [processor_seconds(words, folder) for _ in range(effort.rounds)]
-            yield _row(name, seconds, limit, note=f"of it Python alone {bare:.3f} s")
+            yield row_of_limit(name, seconds, limit, note=f"of it Python alone {bare:.3f} s")
         yield row_of_first_update(1 if effort.is_quick else 3, folder)
 
 
@@ -74,20 +73,4 @@ def row_of_first_update(rounds: int, folder: str) -> Row:
         f"the import of TRL alone takes {trl:.1f} s and an ordinary update {update:.1f} s; the first one also fits the "
         "dictionary"
     )
-    row = _row(name, firsts, limit)
-    return row if row.is_met else replace(row, bound=bound, floor=(trl + update) / limit)
-
-
-def _row(name: str, seconds: Sequence[float], limit: float, note: str = "") -> Row:
-    ratios = [value / limit for value in seconds]
-    return Row(
-        name=name,
-        ratio=median(ratios),
-        against=f"{limit:g} s of processor time",
-        ours=median(seconds),
-        theirs=limit,
-        target=1.0,
-        low=min(ratios),
-        high=max(ratios),
-        note=note,
-    )
+    return row_of_limit(name, firsts, limit, bound=bound, floor=(trl + update) / limit)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from frame.rows import Effort, Row
+from frame.rows import Effort, Row, row_of_limit
 
 RECORDS = Path(__file__).parents[1] / "build" / "tests"
 LIMITS = {"fast": 100.0, "slow": 480.0}
@@ -72,15 +72,6 @@ def rows(effort: Effort) -> Iterator[Row]:
         if not path.is_file():
             continue
         record = Record.read(path)
-        is_missed = record.wall > limit
-        yield Row(
-            name=f"the {name} suite, {WORKERS} workers",
-            ratio=record.wall / limit,
-            against=f"{limit:g} s by the clock",
-            ours=record.wall,
-            theirs=limit,
-            unit="s wall",
-            target=1.0,
-            bound=record.bound if is_missed else "",
-            floor=sum(record.files.values()) / WORKERS / limit if is_missed else None,
-        )
+        floor = sum(record.files.values()) / WORKERS / limit
+        title = f"the {name} suite, {WORKERS} workers"
+        yield row_of_limit(title, [record.wall], limit, bound=record.bound, floor=floor, clock="wall")

@@ -9,7 +9,7 @@ from typing import Any
 
 from frame.timing import Times
 
-__all__ = ["FULL", "QUICK", "Effort", "Row", "row_of_times"]
+__all__ = ["FULL", "QUICK", "Effort", "Row", "row_of_limit", "row_of_times"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,40 @@ def row_of_times(
         target=target,
         low=min(ratios),
         high=max(ratios),
+        bound=bound if is_missed else "",
+        floor=floor if is_missed else None,
+        note=note,
+    )
+
+
+def row_of_limit(
+    name: str,
+    seconds: Sequence[float],
+    limit: float,
+    *,
+    bound: str = "",
+    floor: float | None = None,
+    note: str = "",
+    clock: str = "processor",
+) -> Row:
+    """The row of one side that is held against a number of seconds: the median over its rounds.
+
+    Args:
+        seconds: one for each round.
+        bound, floor, clock: as of `row_of_times`.
+    """
+    ratios = [value / limit for value in seconds]
+    is_missed = median(ratios) > 1.0
+    return Row(
+        name=name,
+        ratio=median(ratios),
+        against=f"{limit:g} s {'of processor time' if clock == 'processor' else 'by the clock'}",
+        ours=median(seconds),
+        theirs=limit,
+        unit="s" if clock == "processor" else "s wall",
+        target=1.0,
+        low=min(ratios) if len(ratios) > 1 else None,
+        high=max(ratios) if len(ratios) > 1 else None,
         bound=bound if is_missed else "",
         floor=floor if is_missed else None,
         note=note,
